@@ -1,0 +1,145 @@
+//! Clients of AWS, built once per process, and what their errors may say in a log.
+
+use std::{error::Error, time::Duration};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_http_client::{
+    Builder,
+    tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
+};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+/// A dead connection must not eat the time of a request.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// One try; DynamoDB answers within some ms.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2_000);
+/// All tries together: below every function's own timeout.
+const OPERATION_TIMEOUT: Duration = Duration::from_millis(5_000);
+/// Tries in all; the SDK backs off with jitter between them.
+const ATTEMPTS: u32 = 3;
+/// A thawed function may hold connections that died meanwhile.
+const POOL_IDLE: Duration = Duration::from_secs(20);
+
+/// Where and as whom AWS is called.
+///
+/// In Lambda, region and credentials are in the environment, and the SDK's chain of providers would
+/// only cost start-up time; anywhere else that chain decides.
+pub async fn sdk_config() -> SdkConfig {
+    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let http = https_client(env("AWS_CA_BUNDLE").is_some() || env("SSL_CERT_FILE").is_some());
+    let in_lambda = env("AWS_LAMBDA_FUNCTION_NAME").is_some();
+    let direct = (in_lambda, env("AWS_REGION"), env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY"));
+    if let (true, Some(region), Some(key), Some(secret)) = direct {
+        let credentials = Credentials::new(key, secret, env("AWS_SESSION_TOKEN"), None, "lambda environment");
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .http_client(http)
+            .retry_config(retries())
+            .timeout_config(timeouts())
+            .service_config(ServiceEndpoints);
+        config.set_endpoint_url(env("AWS_ENDPOINT_URL"));
+        return config.build();
+    }
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .retry_config(retries())
+        .timeout_config(timeouts())
+        .load()
+        .await
+}
+
+/// `AWS_ENDPOINT_URL_{SERVICE}`, as the SDK's own chain reads it.
+#[derive(Debug)]
+struct ServiceEndpoints;
+
+impl LoadServiceConfig for ServiceEndpoints {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let service = key.service_id().to_uppercase().replace(' ', "_");
+        std::env::var(format!("{}_{service}", key.env())).ok().filter(|value| !value.is_empty())
+    }
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(Duration::from_millis(25))
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build()
+}
+
+/// TLS by aws-lc, as the tokens' signatures: one crypto library. The web's root certificates are
+/// compiled in, unless the environment names others: reading the system's store costs a
+/// millisecond of every cold start.
+fn https_client(system_roots: bool) -> SharedHttpClient {
+    let builder = Builder::new().pool_idle_timeout(POOL_IDLE).tls_provider(Provider::rustls(CryptoMode::AwsLc));
+    let roots = if system_roots { TrustStore::default() } else { web_roots() };
+    match TlsContext::builder().with_trust_store(roots).build() {
+        Ok(context) => builder.tls_context(context).build_https(),
+        Err(error) => {
+            tracing::error!(%error, "tls.compiled_roots_unusable");
+            builder.build_https()
+        }
+    }
+}
+
+fn web_roots() -> TrustStore {
+    let mut pem = String::new();
+    for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        pem.push_str("-----BEGIN CERTIFICATE-----\n");
+        STANDARD.encode_string(root.as_ref(), &mut pem);
+        pem.push_str("\n-----END CERTIFICATE-----\n");
+    }
+    TrustStore::empty().with_pem_certificate(pem)
+}
+
+/// What a log may say of an SDK error: never the item or secret that some of them carry.
+pub fn describe<E, R>(service: &str, error: &SdkError<E, R>) -> String
+where
+    E: ProvideErrorMetadata + Error + 'static,
+    R: std::fmt::Debug,
+{
+    match error {
+        SdkError::ServiceError(context) => {
+            let error = context.err();
+            let (code, message) = (error.code().unwrap_or("unknown"), error.message().unwrap_or_default());
+            format!("{service} answered {code}: {message}")
+        }
+        SdkError::TimeoutError(_) => format!("{service} did not answer in time"),
+        SdkError::DispatchFailure(failure) => {
+            let mut text = format!("{service} could not be reached");
+            let mut source = failure.as_connector_error().and_then(Error::source);
+            while let Some(cause) = source {
+                text = format!("{text}: {cause}");
+                source = cause.source();
+            }
+            text
+        }
+        SdkError::ConstructionFailure(_) => format!("a request to {service} could not be built"),
+        _ => format!("{service} answered what is no answer of its protocol"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_compiled_roots_hold_amazons() {
+        let amazon = webpki_root_certs::TLS_SERVER_ROOT_CERTS
+            .iter()
+            .filter(|root| root.as_ref().windows(14).any(|part| part == b"Amazon Root CA"))
+            .count();
+        assert_eq!(amazon, 4);
+        assert!(TlsContext::builder().with_trust_store(web_roots()).build().is_ok());
+    }
+}

@@ -1,0 +1,253 @@
+//! A cache of what every request of a tenant needs: bounded, single-flight, and stating how long it
+//! believes what it knows.
+
+use std::{
+    future::Future,
+    hash::Hash,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+use crate::domain::Failure;
+
+/// How long a cache believes what it knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Freshness {
+    /// A value is used without a question for that long.
+    pub fresh: Duration,
+    /// While its source is down, an old value is used for that long after it was loaded.
+    pub stale: Duration,
+    /// That a key has no value is believed for that long.
+    pub absent: Duration,
+}
+
+/// At most one reload per key and minute is forced from outside (security 18).
+const FORCED_EVERY: Duration = Duration::from_secs(60);
+/// After a failed reload an old value is served for that long before the source is asked again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Values by key. One load per key runs at a time; whoever else needs it waits for that one.
+pub struct Cache<K, V> {
+    slots: quick_cache::sync::Cache<K, Arc<Slot<V>>>,
+    absent: quick_cache::sync::Cache<K, Timestamp>,
+    freshness: Freshness,
+}
+
+struct Slot<V> {
+    entry: RwLock<Option<Entry<V>>>,
+    loading: Mutex<()>,
+}
+
+struct Entry<V> {
+    value: Arc<V>,
+    loaded_at: Timestamp,
+    forced_at: Option<Timestamp>,
+    ask_again_at: Timestamp,
+}
+
+impl<V> Clone for Entry<V> {
+    fn clone(&self) -> Self {
+        Self { value: Arc::clone(&self.value), ..*self }
+    }
+}
+
+impl<V> Default for Slot<V> {
+    fn default() -> Self {
+        Self { entry: RwLock::new(None), loading: Mutex::new(()) }
+    }
+}
+
+impl<V> Slot<V> {
+    fn entry(&self) -> Option<Entry<V>> {
+        self.entry.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, entry: Option<Entry<V>>) {
+        *self.entry.write().unwrap_or_else(std::sync::PoisonError::into_inner) = entry;
+    }
+}
+
+impl<K: Eq + Hash + Clone, V> Cache<K, V> {
+    /// A cache of at most `capacity` values, and as many absences.
+    pub fn new(capacity: usize, freshness: Freshness) -> Self {
+        Self {
+            slots: quick_cache::sync::Cache::new(capacity),
+            absent: quick_cache::sync::Cache::new(capacity),
+            freshness,
+        }
+    }
+
+    /// The key's value, loaded if it is not known or no longer fresh. `None`: it has none.
+    ///
+    /// # Errors
+    /// `load`'s own, when there is no value that may still be used.
+    pub async fn get<F>(&self, key: &K, now: Timestamp, load: impl FnOnce() -> F) -> Result<Option<Arc<V>>, Failure>
+    where
+        F: Future<Output = Result<Option<V>, Failure>>,
+    {
+        if self.absent.get(key).is_some_and(|since| now < after(since, self.freshness.absent)) {
+            return Ok(None);
+        }
+        let slot = self.slot(key);
+        if let Some(entry) = slot.entry().filter(|entry| now < entry.ask_again_at) {
+            return Ok(Some(entry.value));
+        }
+        let _loading = slot.loading.lock().await;
+        match slot.entry().filter(|entry| now < entry.ask_again_at) {
+            Some(entry) => Ok(Some(entry.value)),
+            None => self.load(key, &slot, now, None, load).await,
+        }
+    }
+
+    /// Loads the key's value again although it is fresh, unless that was done within a minute.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn reload<F>(&self, key: &K, now: Timestamp, load: impl FnOnce() -> F) -> Result<Option<Arc<V>>, Failure>
+    where
+        F: Future<Output = Result<Option<V>, Failure>>,
+    {
+        let slot = self.slot(key);
+        let _loading = slot.loading.lock().await;
+        let recent = |entry: &Entry<V>| entry.forced_at.is_some_and(|forced| now < after(forced, FORCED_EVERY));
+        match slot.entry().filter(recent) {
+            Some(entry) => Ok(Some(entry.value)),
+            None => self.load(key, &slot, now, Some(now), load).await,
+        }
+    }
+
+    fn slot(&self, key: &K) -> Arc<Slot<V>> {
+        let made = || Ok::<_, std::convert::Infallible>(Arc::default());
+        match self.slots.get_or_insert_with(key, made) {
+            Ok(slot) => slot,
+            Err(never) => match never {},
+        }
+    }
+
+    async fn load<F>(
+        &self,
+        key: &K,
+        slot: &Slot<V>,
+        now: Timestamp,
+        forced_at: Option<Timestamp>,
+        load: impl FnOnce() -> F,
+    ) -> Result<Option<Arc<V>>, Failure>
+    where
+        F: Future<Output = Result<Option<V>, Failure>>,
+    {
+        match load().await {
+            Ok(Some(value)) => {
+                let value = Arc::new(value);
+                let ask_again_at = after(now, self.freshness.fresh);
+                slot.set(Some(Entry { value: Arc::clone(&value), loaded_at: now, forced_at, ask_again_at }));
+                Ok(Some(value))
+            }
+            Ok(None) => {
+                slot.set(None);
+                self.slots.remove(key);
+                self.absent.insert(key.clone(), now);
+                Ok(None)
+            }
+            Err(failure) => match slot.entry().filter(|entry| now < after(entry.loaded_at, self.freshness.stale)) {
+                Some(entry) => {
+                    tracing::warn!(%failure, "cache.stale_value_served");
+                    let value = Arc::clone(&entry.value);
+                    let forced_at = forced_at.or(entry.forced_at);
+                    slot.set(Some(Entry { ask_again_at: after(now, RETRY_AFTER), forced_at, ..entry }));
+                    Ok(Some(value))
+                }
+                None => Err(failure),
+            },
+        }
+    }
+}
+
+fn after(start: Timestamp, duration: Duration) -> Timestamp {
+    start.checked_add(duration).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    const FRESHNESS: Freshness = Freshness {
+        fresh: Duration::from_secs(10),
+        stale: Duration::from_secs(100),
+        absent: Duration::from_secs(5),
+    };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn down() -> Failure {
+        Failure::Unavailable("down".into())
+    }
+
+    // security 18
+    #[tokio::test]
+    async fn a_value_is_believed_then_asked_for_then_kept_while_the_source_is_down() {
+        let cache = Cache::<&str, u32>::new(10, FRESHNESS);
+        let get = async |now, answer: Result<Option<u32>, Failure>| {
+            cache.get(&"k", at(now), || async { answer }).await.map(|value| value.map(|value| *value))
+        };
+        assert_eq!(get(0, Ok(Some(1))).await.unwrap(), Some(1));
+        assert_eq!(get(9, Ok(Some(2))).await.unwrap(), Some(1));
+        assert_eq!(get(10, Ok(Some(3))).await.unwrap(), Some(3));
+        assert_eq!(get(20, Err(down())).await.unwrap(), Some(3));
+        assert_eq!(get(20, Ok(Some(4))).await.unwrap(), Some(3), "the source is left alone for a second");
+        assert_eq!(get(109, Err(down())).await.unwrap(), Some(3));
+        assert!(get(110, Err(down())).await.is_err(), "not beyond the hard limit");
+        assert_eq!(get(110, Ok(Some(5))).await.unwrap(), Some(5));
+    }
+
+    // security 18
+    #[tokio::test]
+    async fn absence_is_believed_for_a_while() {
+        let cache = Cache::<&str, u32>::new(10, FRESHNESS);
+        assert_eq!(cache.get(&"k", at(0), || async { Ok(None) }).await.unwrap(), None);
+        assert_eq!(cache.get(&"k", at(4), || async { Ok(Some(1)) }).await.unwrap(), None);
+        assert_eq!(*cache.get(&"k", at(5), || async { Ok(Some(1)) }).await.unwrap().unwrap(), 1);
+    }
+
+    // security 18
+    #[tokio::test]
+    async fn one_forced_reload_a_minute() {
+        let cache = Cache::<&str, u32>::new(10, FRESHNESS);
+        let reload = async |now, answer| *cache.reload(&"k", at(now), || async { Ok(Some(answer)) }).await.unwrap().unwrap();
+        assert_eq!(reload(0, 1).await, 1);
+        assert_eq!(reload(59, 2).await, 1);
+        assert_eq!(reload(60, 3).await, 3);
+    }
+
+    // security 18
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_stampede() {
+        let cache = Arc::new(Cache::<&str, u32>::new(10, FRESHNESS));
+        let loads = Arc::new(AtomicUsize::new(0));
+        let (open, gate) = tokio::sync::watch::channel(false);
+        let tasks: Vec<_> = (0..50)
+            .map(|_| {
+                let (cache, loads, mut gate) = (Arc::clone(&cache), Arc::clone(&loads), gate.clone());
+                tokio::spawn(async move {
+                    let load = || async move {
+                        loads.fetch_add(1, Ordering::SeqCst);
+                        gate.wait_for(|open| *open).await.unwrap();
+                        Ok(Some(1))
+                    };
+                    cache.get(&"k", at(0), load).await.unwrap().unwrap()
+                })
+            })
+            .collect();
+        open.send(true).unwrap();
+        for task in tasks {
+            assert_eq!(*task.await.unwrap(), 1);
+        }
+        assert_eq!(loads.load(Ordering::SeqCst), 1);
+    }
+}

@@ -1,0 +1,432 @@
+//! Requests in FinHub's shapes into commands. Everything wrong with a request is found before it is
+//! refused, so that a client fixes it in one go.
+
+use http::HeaderMap;
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+
+use super::HttpRequest;
+use crate::{
+    domain::{
+        Collection, Device, Failure, FieldError, Invalid, Password, SessionId, TenantId, TokenFault, UserId,
+        Username,
+    },
+    json,
+    route::Matched,
+    token::Unverified,
+    usecase::{create_session, delete_session, refresh_session, reset_login, update_credentials},
+};
+
+/// Largest body that is read (contract, "Every request").
+const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Characters kept of what a client says of itself.
+const MAX_METADATA_CHARS: usize = 256;
+/// Characters of a reset's reason (contract, "Login reset").
+const MAX_REASON_CHARS: usize = 500;
+/// Bytes of a tenant's key and secret that are compared.
+const MAX_TENANT_CREDENTIAL_BYTES: usize = 1_024;
+
+pub(super) fn create_session(
+    request: &HttpRequest,
+    matched: &Matched,
+    collection: Collection,
+) -> Result<create_session::Command, Failure> {
+    let mut form = Form::read(request, BodyIs::Required)?;
+    let owner = form.path_owner(matched, collection);
+    let user = form.path(matched, "userId", UserId::parse);
+    let username = form.required("username", Username::parse);
+    let password = form.required("password", Password::parse);
+    let tenant_key = form.required("tenantKey", tenant_credential);
+    let tenant_secret = form.required("tenantSecret", tenant_credential);
+    let tenant = form.tenant();
+    form.finish()?;
+    match (owner, user, username, password, tenant_key, tenant_secret) {
+        (Some(owner), Some(user), Some(username), Some(password), Some(tenant_key), Some(tenant_secret)) => {
+            Ok(create_session::Command {
+                tenant: tenant.ok_or(Failure::InvalidTenantCredentials)?,
+                tenant_key,
+                tenant_secret,
+                collection,
+                owner,
+                user,
+                username,
+                password,
+                device: device(request),
+            })
+        }
+        _ => Err(incomplete()),
+    }
+}
+
+pub(super) fn refresh_session(
+    request: &HttpRequest,
+    matched: &Matched,
+    customer_collection: Option<Collection>,
+) -> Result<refresh_session::Command, Failure> {
+    let mut form = Form::read(request, BodyIs::Required)?;
+    let session = form.path(matched, "sessionId", SessionId::parse);
+    let path = match customer_collection {
+        None => Some(refresh_session::Path::Admin),
+        Some(collection) => {
+            let customer = form.path_owner(matched, collection);
+            let user = form.path(matched, "userId", UserId::parse);
+            customer.zip(user).map(|(customer, user)| refresh_session::Path::Customer { collection, customer, user })
+        }
+    };
+    let refresh_token = form.required("refreshToken", |text| Ok(SecretString::from(text)));
+    let tenant = form.tenant();
+    form.finish()?;
+    match (session, path, refresh_token) {
+        (Some(session), Some(path), Some(refresh_token)) => Ok(refresh_session::Command {
+            bearer: bearer(&request.headers)?,
+            tenant: tenant.ok_or(Failure::TenantMismatch)?,
+            refresh_token,
+            path,
+            session,
+            ip: request.ip,
+        }),
+        _ => Err(incomplete()),
+    }
+}
+
+pub(super) fn delete_session(
+    request: &HttpRequest,
+    matched: &Matched,
+    collection: Collection,
+) -> Result<delete_session::Command, Failure> {
+    let mut form = Form::read(request, BodyIs::Ignored)?;
+    let owner = form.path_owner(matched, collection);
+    let user = form.path(matched, "userId", UserId::parse);
+    let session = form.path(matched, "sessionId", SessionId::parse);
+    let tenant = form.tenant();
+    form.finish()?;
+    match (owner, user, session) {
+        (Some(owner), Some(user), Some(session)) => Ok(delete_session::Command {
+            bearer: bearer(&request.headers)?,
+            tenant: tenant.ok_or(Failure::TenantMismatch)?,
+            collection,
+            owner,
+            user,
+            session,
+            ip: request.ip,
+        }),
+        _ => Err(incomplete()),
+    }
+}
+
+pub(super) fn reset_login(request: &HttpRequest) -> Result<reset_login::Command, Failure> {
+    let mut form = Form::read(request, BodyIs::Required)?;
+    let user = form.optional("userId", UserId::parse);
+    let reason = form.optional("reason", reason);
+    let tenant = form.tenant();
+    form.finish()?;
+    Ok(reset_login::Command {
+        bearer: bearer(&request.headers)?,
+        tenant: tenant.ok_or(Failure::TenantMismatch)?,
+        user,
+        reason,
+        ip: request.ip,
+    })
+}
+
+pub(super) fn update_credentials(
+    request: &HttpRequest,
+    matched: &Matched,
+) -> Result<update_credentials::Command, Failure> {
+    let mut form = Form::read(request, BodyIs::Required)?;
+    let user = form.path(matched, "userId", UserId::parse);
+    let password = form.optional("password", Password::parse);
+    let new_password = form.optional("newPassword", Password::parse);
+    if let (Some(one), Some(other)) = (&password, &new_password)
+        && one.as_bytes() != other.as_bytes()
+    {
+        form.fault("newPassword", "must not differ from password: send one of them");
+    }
+    let password = password.map(|it| (it, "password")).or(new_password.map(|it| (it, "newPassword")));
+    let current_password = form.optional("currentPassword", Password::parse);
+    let username = form.optional("username", Username::parse);
+    let change_required = form.optional_flag("changeRequired");
+    let tenant = form.tenant();
+    form.finish()?;
+    Ok(update_credentials::Command {
+        bearer: bearer(&request.headers)?,
+        tenant: tenant.ok_or(Failure::TenantMismatch)?,
+        user: user.ok_or_else(incomplete)?,
+        wanted: update_credentials::Wanted { password, current_password, username, change_required },
+        ip: request.ip,
+    })
+}
+
+/// Whether a route reads a body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BodyIs {
+    Required,
+    Ignored,
+}
+
+/// A request being read: its JSON members, and what was found wrong so far.
+struct Form<'a> {
+    headers: &'a HeaderMap,
+    members: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl<'a> Form<'a> {
+    fn read(request: &'a HttpRequest, body: BodyIs) -> Result<Self, Failure> {
+        if request.body.len() > MAX_BODY_BYTES {
+            return Err(Failure::PayloadTooLarge);
+        }
+        let mut form = Self { headers: &request.headers, members: Map::new(), errors: Vec::new() };
+        let mut needed = vec!["X-Tenant-ID", "User-Agent"];
+        if body == BodyIs::Required {
+            needed.push("Content-Type");
+        }
+        for name in needed {
+            if header(form.headers, name).is_none() {
+                form.fault(name, "this header is required");
+            }
+        }
+        if body == BodyIs::Required {
+            if header(form.headers, "Content-Type").is_some_and(|value| !is_json(&value)) {
+                return Err(Failure::UnsupportedMediaType);
+            }
+            match json::parse(&request.body) {
+                Ok(Value::Object(members)) => form.members = members,
+                Ok(_) => form.fault("body", "must be a JSON object"),
+                Err(error) => form.fault("body", format!("is not valid JSON: {error}")),
+            }
+        }
+        Ok(form)
+    }
+
+    fn fault(&mut self, field: &'static str, message: impl Into<std::borrow::Cow<'static, str>>) {
+        self.errors.push(FieldError::new(field, message));
+    }
+
+    /// A member that must be a non-empty string; `null` counts as absent.
+    fn required<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Option<T> {
+        // Nothing can be said of the members of a body that is none.
+        if self.errors.iter().any(|error| error.field == "body") {
+            return None;
+        }
+        match self.members.get(name) {
+            None | Some(Value::Null) => {
+                self.fault(name, "is required");
+                None
+            }
+            Some(_) => self.optional(name, parse),
+        }
+    }
+
+    /// A member that, where it is there, must be a non-empty string; `null` counts as absent.
+    fn optional<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Option<T> {
+        let parsed = match self.members.get(name) {
+            None | Some(Value::Null) => return None,
+            Some(Value::String(text)) if text.is_empty() => Err("must not be empty".to_owned()),
+            Some(Value::String(text)) => parse(text).map_err(|why| why.to_string()),
+            Some(_) => Err("must be a string".to_owned()),
+        };
+        parsed.map_err(|why| self.fault(name, why)).ok()
+    }
+
+    fn optional_flag(&mut self, name: &'static str) -> Option<bool> {
+        match self.members.get(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::Bool(flag)) => Some(*flag),
+            Some(_) => {
+                self.fault(name, "must be true or false");
+                None
+            }
+        }
+    }
+
+    fn path<T>(
+        &mut self,
+        matched: &Matched,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        let value = matched.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        match parse(value.unwrap_or_default()) {
+            Ok(parsed) => Some(parsed),
+            Err(why) => {
+                self.fault(name, why.to_string());
+                None
+            }
+        }
+    }
+
+    /// The organization or customer that a collection's path names.
+    fn path_owner(&mut self, matched: &Matched, collection: Collection) -> Option<String> {
+        let name = match collection {
+            Collection::Admin => "organizationId",
+            Collection::Individual | Collection::Organization => "customerId",
+        };
+        self.path(matched, name, UserId::parse).map(String::from)
+    }
+
+    /// The tenant, or `None` for an id that no tenant can have: the same as one that none has.
+    fn tenant(&self) -> Option<TenantId> {
+        TenantId::parse(&header(self.headers, "X-Tenant-ID")?).ok()
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        if self.errors.is_empty() { Ok(()) } else { Err(Failure::Validation(self.errors)) }
+    }
+}
+
+/// Unreachable while `finish` reports what is missing; kept an error, not a panic.
+fn incomplete() -> Failure {
+    Failure::field("body", "is incomplete")
+}
+
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    let value = headers.get(name)?;
+    let text = String::from_utf8_lossy(value.as_bytes());
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// `Authorization: Bearer …` (RFC 6750, section 2.1).
+fn bearer(headers: &HeaderMap) -> Result<Unverified, Failure> {
+    let missing = Failure::InvalidToken(TokenFault::Missing);
+    let Some(value) = header(headers, "Authorization") else {
+        return Err(missing);
+    };
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => {
+            Unverified::parse(&SecretString::from(token.trim_start()))
+        }
+        _ => Err(missing),
+    }
+}
+
+fn tenant_credential(text: &str) -> Result<SecretString, Invalid> {
+    if text.len() > MAX_TENANT_CREDENTIAL_BYTES {
+        return Err(Invalid::new("must be at most 1024 bytes"));
+    }
+    Ok(SecretString::from(text))
+}
+
+fn reason(text: &str) -> Result<String, Invalid> {
+    if text.chars().count() > MAX_REASON_CHARS {
+        return Err(Invalid::new("must be at most 500 characters"));
+    }
+    Ok(text.to_owned())
+}
+
+fn device(request: &HttpRequest) -> Device {
+    let first = |names: &[&str]| names.iter().find_map(|name| header(&request.headers, name)).map(capped);
+    Device {
+        platform: first(&["platform", "sec-ch-ua-platform"]).map(|text| text.trim_matches('"').to_owned()),
+        device_id: first(&["deviceId", "X-Device-Id", "device-id"]),
+        forwarded_from: first(&["X-Forwarded-From"]),
+        user_agent: first(&["User-Agent"]),
+        ip: request.ip,
+    }
+}
+
+fn capped(text: String) -> String {
+    match text.char_indices().nth(MAX_METADATA_CHARS) {
+        None => text,
+        Some((end, _)) => text.get(..end).unwrap_or_default().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use http::{HeaderName, HeaderValue, Method};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::route::{Function, Router};
+
+    fn request(headers: &[(&str, &str)], body: &[u8]) -> HttpRequest {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        let path = "/api/v2.1/admin/organization/o/users/u/sessions".to_owned();
+        let ip = Some(IpAddr::from([192, 0, 2, 1]));
+        HttpRequest { method: Method::POST, path, headers: map, body: body.to_vec(), ip }
+    }
+
+    fn parse(headers: &[(&str, &str)], body: &[u8]) -> Result<create_session::Command, Failure> {
+        let request = request(headers, body);
+        let matched = Router::new(Function::CreateSession).unwrap().find(&request.method, &request.path).unwrap();
+        create_session(&request, &matched, Collection::Admin)
+    }
+
+    const HEADERS: [(&str, &str); 3] =
+        [("x-tenant-id", "t"), ("user-agent", "test"), ("content-type", "Application/JSON; charset=utf-8")];
+    const BODY: &[u8] = br#"{"username":"n","password":"p","tenantKey":"k","tenantSecret":"s","later":[1]}"#;
+
+    fn fields(result: Result<create_session::Command, Failure>) -> Vec<String> {
+        match result {
+            Err(Failure::Validation(errors)) => errors.into_iter().map(|error| error.field.into_owned()).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_good_request_is_a_command() {
+        let command = parse(&HEADERS, BODY).unwrap();
+        assert_eq!((command.tenant.as_str(), command.owner.as_str(), command.user.as_str()), ("t", "o", "u"));
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once() {
+        assert_eq!(fields(parse(&[], BODY)), ["X-Tenant-ID", "User-Agent", "Content-Type"]);
+        assert_eq!(
+            fields(parse(&HEADERS, br#"{"username":1,"password":"","tenantKey":null}"#)),
+            ["username", "password", "tenantKey", "tenantSecret"]
+        );
+        assert_eq!(fields(parse(&HEADERS, b"[]")), ["body"]);
+        assert_eq!(fields(parse(&HEADERS, br#"{"a":1,"a":2}"#)), ["body"]);
+    }
+
+    #[test]
+    fn types_and_sizes_are_checked_first() {
+        let mut headers = HEADERS;
+        headers[2].1 = "text/plain";
+        assert!(matches!(parse(&headers, BODY), Err(Failure::UnsupportedMediaType)));
+        let large = vec![b' '; MAX_BODY_BYTES + 1];
+        assert!(matches!(parse(&headers, &large), Err(Failure::PayloadTooLarge)));
+    }
+
+    #[test]
+    fn metadata_has_three_names_and_an_end() {
+        let long = "x".repeat(300);
+        let headers = [("sec-ch-ua-platform", "\"Windows\""), ("device-id", "7"), ("x-forwarded-from", &long)];
+        let device = device(&request(&headers, b""));
+        assert_eq!(device.platform.unwrap(), "Windows");
+        assert_eq!(device.device_id.unwrap(), "7");
+        assert_eq!(device.forwarded_from.unwrap().len(), MAX_METADATA_CHARS);
+    }
+
+    proptest! {
+        // security 23: whatever comes is a command or a refusal of the client's kind.
+        #[test]
+        fn no_body_is_our_fault(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            match parse(&HEADERS, &body) {
+                Ok(_) | Err(Failure::Validation(_)) => {}
+                Err(other) => prop_assert!(false, "{other}"),
+            }
+        }
+
+        #[test]
+        fn no_authorization_is_our_fault(value in "[ -~]{0,200}") {
+            match bearer(&request(&[("authorization", &value)], b"").headers) {
+                Ok(_) | Err(Failure::InvalidToken(_)) => {}
+                Err(other) => prop_assert!(false, "{other}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Outcomes and failures in FinHub's shapes.
+
+use http::{HeaderValue, StatusCode};
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use super::Reply;
+use crate::{
+    domain::{Failure, FieldError, TokenFault},
+    usecase::{Grant, delete_session, update_credentials},
+};
+
+/// How long a client waits before it tries a dependency again.
+const UNAVAILABLE_FOR_SECONDS: u64 = 2;
+
+pub(super) fn created(grant: &Grant) -> Reply {
+    granted(grant, "Session created successfully")
+}
+
+pub(super) fn refreshed(grant: &Grant) -> Reply {
+    granted(grant, "Session refreshed successfully")
+}
+
+fn granted(grant: &Grant, message: &str) -> Reply {
+    let mut data = json!({
+        "sessionId": grant.session.id.as_str(),
+        "userId": grant.session.user.as_str(),
+        "token": grant.token.expose_secret(),
+        "refreshToken": grant.refresh_token.expose_secret(),
+        "expiresAt": time(grant.token_expires_at),
+        "tokenType": "Bearer",
+        "expiresIn": grant.expires_in,
+        "sessionExpiresAt": time(grant.session.expires_at),
+        "success": true,
+        "message": message,
+        "errorType": "NONE",
+    });
+    if let (true, Some(members)) = (grant.password_change_required, data.as_object_mut()) {
+        members.insert("passwordChangeRequired".to_owned(), Value::Bool(true));
+    }
+    ok(json!({ "code": 200, "message": "Success", "data": data }))
+}
+
+pub(super) fn terminated(outcome: &delete_session::Outcome) -> Reply {
+    ok(json!({
+        "success": true,
+        "data": {
+            "sessionId": outcome.session.as_str(),
+            "status": "TERMINATED",
+            "terminatedAt": time(outcome.terminated_at),
+        },
+    }))
+}
+
+pub(super) fn login_reset() -> Reply {
+    ok(json!({ "success": true, "data": { "message": "Credentials reset successfully" } }))
+}
+
+pub(super) fn credentials(outcome: &update_credentials::Outcome) -> Reply {
+    let message = if outcome.updated.is_empty() {
+        "Nothing to update: credentials unchanged"
+    } else {
+        "Credentials updated successfully"
+    };
+    ok(json!({
+        "success": true,
+        "data": {
+            "userId": outcome.user.as_str(),
+            "message": message,
+            "updatedFields": outcome.updated,
+            "sessionsRevoked": outcome.sessions_revoked,
+        },
+    }))
+}
+
+/// A failure (contract, the table under "Create session" and what follows it).
+pub fn failure(failure: &Failure, now: Timestamp) -> Reply {
+    let (status, error_type, message) = words(failure);
+    let mut data = json!({ "success": false, "errorType": error_type, "message": message });
+    let mut retry_after = None;
+    let mut extra = |name: &str, value: Value| {
+        if let Some(members) = data.as_object_mut() {
+            members.insert(name.to_owned(), value);
+        }
+    };
+    match failure {
+        Failure::Validation(errors) | Failure::PasswordPolicy(errors) => extra("errors", list(errors)),
+        Failure::AccountLocked(until) => {
+            extra("lockoutTime", Value::String(time(*until)));
+            retry_after = Some(seconds_until(*until, now));
+        }
+        Failure::RateLimited(wait) => retry_after = Some(wait.as_secs().max(1)),
+        Failure::Unavailable(_) => retry_after = Some(UNAVAILABLE_FOR_SECONDS),
+        _ => {}
+    }
+    Reply {
+        status,
+        challenge: (status == StatusCode::UNAUTHORIZED).then(|| challenge(failure)),
+        retry_after,
+        body: Some(json!({ "code": status.as_u16(), "message": message, "data": data })),
+    }
+}
+
+fn words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
+    match failure {
+        Failure::Malformed(why) => (StatusCode::BAD_REQUEST, "VALIDATION", why),
+        Failure::Validation(_) => (StatusCode::BAD_REQUEST, "VALIDATION", "The request is not valid"),
+        Failure::PasswordPolicy(_) => {
+            (StatusCode::BAD_REQUEST, "PASSWORD_POLICY", "The new password breaks the tenant's policy")
+        }
+        Failure::PayloadTooLarge => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "The body is larger than 64 KiB")
+        }
+        Failure::UnsupportedMediaType => (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UNSUPPORTED_MEDIA_TYPE",
+            "Send the body as application/json",
+        ),
+        Failure::RouteNotFound => (StatusCode::NOT_FOUND, "NOT_FOUND", "There is no such route"),
+        Failure::Authentication => (StatusCode::UNAUTHORIZED, "AUTHENTICATION", "Authentication failed"),
+        Failure::AccountLocked(_) => (
+            StatusCode::UNAUTHORIZED,
+            "ACCOUNT_LOCKED",
+            "Too many failed attempts: the account is locked for now",
+        ),
+        Failure::CredentialsResetRequired => (
+            StatusCode::UNAUTHORIZED,
+            "CREDENTIALS_RESET_REQUIRED",
+            "The login was reset: set a new password first",
+        ),
+        Failure::InvalidToken(_) => {
+            (StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "The access token is missing, expired or not valid")
+        }
+        Failure::InvalidRefreshToken => {
+            (StatusCode::UNAUTHORIZED, "INVALID_REFRESH_TOKEN", "The refresh token is not valid for this session")
+        }
+        Failure::RefreshTokenReused => (
+            StatusCode::UNAUTHORIZED,
+            "REFRESH_TOKEN_REUSED",
+            "The refresh token was used before: the session is ended, log in again",
+        ),
+        Failure::SessionExpired => {
+            (StatusCode::UNAUTHORIZED, "SESSION_EXPIRED", "The session has expired: log in again")
+        }
+        Failure::SessionTerminated => {
+            (StatusCode::UNAUTHORIZED, "SESSION_TERMINATED", "The session was ended: log in again")
+        }
+        Failure::InvalidTenantCredentials => (
+            StatusCode::FORBIDDEN,
+            "INVALID_TENANT_CREDENTIALS",
+            "The tenant, its key or its secret is not valid",
+        ),
+        Failure::TenantSuspended => (StatusCode::FORBIDDEN, "TENANT_SUSPENDED", "The tenant is suspended"),
+        Failure::IpNotAllowed => {
+            (StatusCode::FORBIDDEN, "IP_NOT_ALLOWED", "The tenant does not accept requests from this address")
+        }
+        Failure::Forbidden => (StatusCode::FORBIDDEN, "FORBIDDEN", "The caller may not do this"),
+        Failure::TenantMismatch => {
+            (StatusCode::FORBIDDEN, "TENANT_MISMATCH", "X-Tenant-ID is not the token's tenant")
+        }
+        Failure::UserNotFound => (StatusCode::NOT_FOUND, "USER_NOT_FOUND", "There is no such user"),
+        Failure::SessionNotFound => (StatusCode::NOT_FOUND, "SESSION_NOT_FOUND", "There is no such session"),
+        Failure::UsernameTaken => (StatusCode::CONFLICT, "USERNAME_TAKEN", "The username is taken"),
+        Failure::RateLimited(_) => {
+            (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "Too many requests: try again later")
+        }
+        Failure::Unavailable(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "The service is unavailable: try again shortly")
+        }
+        Failure::Internal(_) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "The request failed: quote its X-Request-Id to the operator")
+        }
+    }
+}
+
+/// RFC 6750, section 3: an error code only where a token was presented.
+fn challenge(failure: &Failure) -> HeaderValue {
+    match failure {
+        Failure::InvalidToken(TokenFault::Missing) => HeaderValue::from_static("Bearer realm=\"doorward\""),
+        Failure::InvalidToken(_) => {
+            HeaderValue::from_static("Bearer realm=\"doorward\", error=\"invalid_token\"")
+        }
+        _ => HeaderValue::from_static("Bearer realm=\"doorward\""),
+    }
+}
+
+fn list(errors: &[FieldError]) -> Value {
+    errors.iter().map(|error| json!({ "field": error.field, "message": error.message })).collect()
+}
+
+fn ok(body: Value) -> Reply {
+    Reply { status: StatusCode::OK, challenge: None, retry_after: None, body: Some(body) }
+}
+
+/// RFC 3339 in UTC with milliseconds and `Z`: what every language's parser takes.
+fn time(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+/// Whole seconds, rounded up, so that trying again then is not too early.
+fn seconds_until(at: Timestamp, now: Timestamp) -> u64 {
+    let millis = at.as_millisecond().saturating_sub(now.as_millisecond());
+    u64::try_from(millis).unwrap_or_default().div_ceil(1_000).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339_with_milliseconds() {
+        let at = Timestamp::from_millisecond(1_768_342_908_974).unwrap();
+        assert_eq!(time(at), "2026-01-13T22:21:48.974Z");
+        assert_eq!(time(Timestamp::from_second(1_768_342_908).unwrap()), "2026-01-13T22:21:48.000Z");
+    }
+
+    #[test]
+    fn waits_are_rounded_up() {
+        let at = |millis| Timestamp::from_millisecond(millis).unwrap();
+        assert_eq!(seconds_until(at(1_001), at(0)), 2);
+        assert_eq!(seconds_until(at(1_000), at(0)), 1);
+        assert_eq!(seconds_until(at(0), at(5_000)), 1);
+    }
+
+    // A cause goes to the log, never to the client.
+    #[test]
+    fn causes_stay_inside() {
+        for failure in [Failure::Unavailable("secret cause".into()), Failure::Internal("secret cause".into())] {
+            let reply = super::failure(&failure, Timestamp::UNIX_EPOCH);
+            assert!(!reply.body.unwrap().to_string().contains("secret cause"));
+        }
+    }
+}

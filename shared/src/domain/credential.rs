@@ -1,0 +1,226 @@
+//! Usernames and passwords.
+
+use icu_casemap::CaseMapper;
+use icu_normalizer::ComposingNormalizer;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{FieldError, Invalid};
+
+/// A login name, as written and in the form in which names are compared and kept unique.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Username {
+    written: String,
+    folded: String,
+}
+
+impl Username {
+    /// 1 to 254 bytes (the longest mail address, RFC 5321 4.5.3.1.3), no control characters.
+    /// Names are equal after NFC and full case folding (contract, "Create session").
+    ///
+    /// # Errors
+    /// [`Invalid`] when the name is empty, too long or has control characters.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.is_empty() || text.len() > 254 {
+            return Err(Invalid::new("must be 1 to 254 bytes"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(Invalid::new("must not contain control characters"));
+        }
+        let nfc = ComposingNormalizer::new_nfc();
+        let written = nfc.normalize(text).into_owned();
+        // Folding can undo the composed form (U+0345), hence NFC again.
+        let folded = CaseMapper::new().fold_string(&written).into_owned();
+        Ok(Self { folded: nfc.normalize(&folded).into_owned(), written })
+    }
+
+    /// The name as the user wrote it, in NFC.
+    pub fn as_written(&self) -> &str {
+        &self.written
+    }
+
+    /// The form in which names are compared.
+    pub fn folded(&self) -> &str {
+        &self.folded
+    }
+
+    /// Whether both name the same login.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.folded == other.folded
+    }
+}
+
+/// A password as presented: in NFC, never truncated or case-folded (security 2).
+#[derive(Debug, Clone)]
+pub struct Password(SecretString);
+
+impl Password {
+    /// Bytes accepted after normalisation (security 1).
+    pub const MAX_BYTES: usize = 256;
+
+    /// # Errors
+    /// [`Invalid`] when it is empty or longer than [`Self::MAX_BYTES`] once in NFC.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.is_empty() {
+            return Err(Invalid::new("must not be empty"));
+        }
+        // NFC never shrinks a text below a third of its bytes: no need to normalise a novel.
+        let normalised = (text.len() <= Self::MAX_BYTES * 3)
+            .then(|| SecretString::from(ComposingNormalizer::new_nfc().normalize(text).into_owned()));
+        match normalised {
+            Some(secret) if secret.expose_secret().len() <= Self::MAX_BYTES => Ok(Self(secret)),
+            _ => Err(Invalid::new("must be at most 256 bytes")),
+        }
+    }
+
+    /// What is hashed.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.expose_secret().as_bytes()
+    }
+
+    fn as_str(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+/// A password's hash as a PHC string; useless to a client and shown to nobody (security 25).
+#[derive(Clone)]
+pub struct PasswordHash(SecretString);
+
+impl PasswordHash {
+    /// Wraps a PHC string; its form is checked where it is verified.
+    pub fn from_phc(phc: String) -> Self {
+        Self(SecretString::from(phc))
+    }
+
+    /// The PHC string.
+    pub fn as_phc(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl std::fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PasswordHash([redacted])")
+    }
+}
+
+/// What a tenant asks of a new password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PasswordPolicy {
+    min_length: usize,
+}
+
+impl PasswordPolicy {
+    /// NIST SP 800-63B-4, 3.1.1.2: single-factor passwords (security 1).
+    pub const DEFAULT_MIN_LENGTH: usize = 15;
+    /// No tenant goes below this (security 1).
+    pub const FLOOR: usize = 8;
+
+    /// A policy of at least `min_length` code points, raised to [`Self::FLOOR`].
+    pub fn new(min_length: usize) -> Self {
+        Self { min_length: min_length.max(Self::FLOOR) }
+    }
+
+    /// The shortest password in code points.
+    pub fn min_length(self) -> usize {
+        self.min_length
+    }
+
+    /// Every rule that `password` breaks; none means it may be used.
+    pub fn broken_rules(self, password: &Password, field: &'static str, username: &Username) -> Vec<FieldError> {
+        let mut broken = Vec::new();
+        if password.as_str().chars().count() < self.min_length {
+            broken.push(FieldError::new(field, format!("must have at least {} characters", self.min_length)));
+        }
+        if Username::parse(password.as_str()).is_ok_and(|name| name.is_same(username)) {
+            broken.push(FieldError::new(field, "must not be the username"));
+        }
+        broken
+    }
+}
+
+impl Default for PasswordPolicy {
+    fn default() -> Self {
+        Self::new(Self::DEFAULT_MIN_LENGTH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_meet_across_case_and_composition() {
+        let composed = Username::parse("Zo\u{eb}@Example.COM").unwrap();
+        let decomposed = Username::parse("zoe\u{308}@example.com").unwrap();
+        assert!(composed.is_same(&decomposed));
+        assert_eq!(composed.as_written(), "Zo\u{eb}@Example.COM");
+        assert!(Username::parse("STRASSE").unwrap().is_same(&Username::parse("straße").unwrap()));
+        assert!(!Username::parse("a@b").unwrap().is_same(&Username::parse("a@c").unwrap()));
+    }
+
+    // security 2
+    #[test]
+    fn passwords_are_normalised_and_not_folded() {
+        let composed = Password::parse("caf\u{e9}").unwrap();
+        assert_eq!(composed.as_bytes(), Password::parse("cafe\u{301}").unwrap().as_bytes());
+        assert_ne!(composed.as_bytes(), Password::parse("CAF\u{c9}").unwrap().as_bytes());
+        assert_ne!(composed.as_bytes(), Password::parse(" caf\u{e9} ").unwrap().as_bytes());
+    }
+
+    // security 1
+    #[test]
+    fn password_bounds() {
+        assert!(Password::parse(&"x".repeat(256)).is_ok());
+        assert!(Password::parse(&"x".repeat(257)).is_err());
+        assert!(Password::parse(&"x".repeat(100_000)).is_err());
+        assert!(Password::parse("").is_err());
+        // 64 and more are accepted, and length counts code points, not bytes.
+        let name = Username::parse("n").unwrap();
+        let policy = PasswordPolicy::default();
+        assert!(policy.broken_rules(&Password::parse(&"é".repeat(15)).unwrap(), "password", &name).is_empty());
+        assert_eq!(policy.broken_rules(&Password::parse(&"é".repeat(14)).unwrap(), "password", &name).len(), 1);
+        assert_eq!(PasswordPolicy::new(1).min_length(), PasswordPolicy::FLOOR);
+    }
+
+    #[test]
+    fn a_password_is_not_the_username() {
+        let name = Username::parse("marcus.jensen@example.com").unwrap();
+        let broken = PasswordPolicy::default().broken_rules(
+            &Password::parse("Marcus.Jensen@Example.com").unwrap(),
+            "password",
+            &name,
+        );
+        assert_eq!(broken.len(), 1);
+    }
+
+    // security 25
+    #[test]
+    fn debug_shows_no_password() {
+        let shown = format!("{:?} {:?}", Password::parse("hunter2").unwrap(), PasswordHash::from_phc("hunter2".into()));
+        assert!(!shown.contains("hunter2"));
+    }
+
+    proptest! {
+        #[test]
+        fn folding_is_stable(text in "\\PC{1,60}") {
+            if let Ok(name) = Username::parse(&text) {
+                let again = Username::parse(name.folded());
+                // Folding may lengthen a name past the cap; otherwise it is a fixed point.
+                if let Ok(again) = again { prop_assert_eq!(again.folded(), name.folded()); }
+                let upper = Username::parse(&Username::parse(&text).unwrap().as_written().to_uppercase());
+                if let Ok(upper) = upper && text.is_ascii() { prop_assert!(upper.is_same(&name)); }
+            }
+        }
+
+        #[test]
+        fn no_password_is_cut(text in "\\PC{1,300}") {
+            match Password::parse(&text) {
+                Ok(password) => prop_assert!(password.as_bytes().len() <= Password::MAX_BYTES),
+                Err(_) => prop_assert!(text.len() > Password::MAX_BYTES / 3),
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What a session, a user, a tenant and a failure are. Pure: no I/O, no clock, no AWS type.
+
+mod credential;
+mod failure;
+mod id;
+mod secret;
+mod session;
+mod tenant;
+mod user;
+
+pub use credential::{Password, PasswordHash, PasswordPolicy, Username};
+pub use failure::{Cause, Failure, FieldError, TokenFault};
+pub use id::{AttemptId, CustomerId, Invalid, OrganizationId, SessionId, TenantId, UserId};
+pub use secret::matches;
+pub use session::{Collection, Device, Ended, Judgement, Nonce, Session, SessionFault, judge};
+pub use tenant::{HashCost, Policy, SigningAlgorithm, Tenant, TenantStatus};
+pub use user::{Role, User, UserStatus};
+
+#[cfg(test)]
+pub(crate) use session::tests;

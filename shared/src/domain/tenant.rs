@@ -1,0 +1,192 @@
+//! A tenant and its policy: what decides how its logins and sessions behave.
+
+use std::{net::IpAddr, time::Duration};
+
+use ipnet::IpNet;
+
+use super::{PasswordPolicy, TenantId};
+
+/// A tenant's record.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Whether it is open for business.
+    pub status: TenantStatus,
+    /// Counts the times that all its sessions were ended at once (storage, "Epoch, not time").
+    pub session_epoch: u64,
+    /// How its logins and sessions behave.
+    pub policy: Policy,
+}
+
+/// Whether a tenant's users may do anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TenantStatus {
+    /// Open.
+    Active,
+    /// Every route answers 403 once the tenant's credentials or a bearer were right.
+    Suspended,
+}
+
+/// How a tenant's logins and sessions behave. Durations are whole seconds in storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// What signs its access tokens.
+    pub algorithm: SigningAlgorithm,
+    /// `iss` of its tokens; default `bff` (contract, "Create session").
+    pub issuer: String,
+    /// `aud` of its tokens; default `bff-clients`.
+    pub audience: String,
+    /// Life of an access token; default 1 h (seeds).
+    pub token_life: Duration,
+    /// Life of a session from login, whatever happens; default 24 h (seeds).
+    pub session_life: Duration,
+    /// Life of a session without a refresh; default 8 h, never below a token's life.
+    pub idle_life: Duration,
+    /// How long a retired refresh token still answers; default 30 s, at most 300 s (contract).
+    pub grace: Duration,
+    /// Whether an expired access token may still be refreshed; default yes (contract, "Refresh").
+    pub refresh_after_expiry: bool,
+    /// Wrong passwords in a row before a lockout; default 5 (contract).
+    pub max_attempts: usize,
+    /// Length of a lockout, and of the quiet after which failures are forgotten; default 30 min.
+    pub lockout: Duration,
+    /// Networks that requests may come from; empty means any.
+    pub ip_allow: Vec<IpNet>,
+    /// What a new password must be.
+    pub password: PasswordPolicy,
+    /// What hashing a password costs.
+    pub hash_cost: HashCost,
+    /// Whether a password that an administrator chose must be changed at the next login; default yes.
+    pub admin_set_password_expires: bool,
+}
+
+/// Longest grace window (contract, "Refresh").
+const MAX_GRACE: Duration = Duration::from_secs(300);
+
+impl Policy {
+    /// The policy as it is enforced: numbers outside their range are brought to its nearest end.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.session_life = self.session_life.max(Duration::from_secs(1));
+        self.token_life = self.token_life.clamp(Duration::from_secs(1), self.session_life);
+        self.idle_life = self.idle_life.max(self.token_life);
+        self.grace = self.grace.min(MAX_GRACE);
+        self.max_attempts = self.max_attempts.clamp(1, 100);
+        self.lockout = self.lockout.max(Duration::from_secs(1));
+        self
+    }
+
+    /// Whether a request from `ip` is admitted. IPv4-mapped IPv6 counts as IPv4 (security 22); with
+    /// a list, an unknown address is not.
+    pub fn admits(&self, ip: Option<IpAddr>) -> bool {
+        self.ip_allow.is_empty()
+            || ip.is_some_and(|ip| {
+                let ip = ip.to_canonical();
+                self.ip_allow.iter().any(|net| net.contains(&ip))
+            })
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            algorithm: SigningAlgorithm::Es256,
+            issuer: "bff".to_owned(),
+            audience: "bff-clients".to_owned(),
+            token_life: Duration::from_secs(60 * 60),
+            session_life: Duration::from_secs(24 * 60 * 60),
+            idle_life: Duration::from_secs(8 * 60 * 60),
+            grace: Duration::from_secs(30),
+            refresh_after_expiry: true,
+            max_attempts: 5,
+            lockout: Duration::from_secs(30 * 60),
+            ip_allow: Vec::new(),
+            password: PasswordPolicy::default(),
+            hash_cost: HashCost::default(),
+            admin_set_password_expires: true,
+        }
+    }
+}
+
+/// What signs access tokens (contract, "Create session").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SigningAlgorithm {
+    /// ECDSA on P-256: the default.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+    /// RSA with SHA-256: what API Gateway's own JWT authorizer accepts.
+    Rs256,
+    /// HMAC with a key derived from the tenant's root key, as in the seeds' examples.
+    Hs256,
+}
+
+impl SigningAlgorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 4] = [Self::Es256, Self::EdDsa, Self::Rs256, Self::Hs256];
+
+    /// Its name in a JWT's `alg` (RFC 7518, section 3.1; RFC 8037 for `EdDSA`).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+            Self::Rs256 => "RS256",
+            Self::Hs256 => "HS256",
+        }
+    }
+
+    /// The algorithm of that exact name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+}
+
+/// Cost of one argon2id hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashCost {
+    /// Memory in KiB.
+    pub memory_kib: u32,
+    /// Passes over it.
+    pub passes: u32,
+    /// Lanes.
+    pub lanes: u32,
+}
+
+impl Default for HashCost {
+    /// OWASP Password Storage Cheat Sheet, argon2id (security 4).
+    fn default() -> Self {
+        Self { memory_kib: 19_456, passes: 2, lanes: 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // security 22
+    #[test]
+    fn allow_lists_see_through_mapped_addresses() {
+        let policy = Policy { ip_allow: vec!["192.0.2.0/24".parse().unwrap()], ..Policy::default() };
+        assert!(policy.admits(Some("192.0.2.7".parse().unwrap())));
+        assert!(policy.admits(Some("::ffff:192.0.2.7".parse().unwrap())));
+        assert!(!policy.admits(Some("198.51.100.7".parse().unwrap())));
+        assert!(!policy.admits(None));
+        assert!(Policy::default().admits(None));
+    }
+
+    #[test]
+    fn a_policy_stays_within_its_bounds() {
+        let policy = Policy {
+            grace: Duration::from_secs(10_000),
+            idle_life: Duration::from_secs(1),
+            max_attempts: 0,
+            ..Policy::default()
+        }
+        .bounded();
+        assert_eq!(policy.grace, MAX_GRACE);
+        assert_eq!(policy.idle_life, policy.token_life);
+        assert_eq!(policy.max_attempts, 1);
+        assert_eq!(Policy::default().bounded(), Policy::default());
+    }
+}

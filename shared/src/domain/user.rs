@@ -1,0 +1,110 @@
+//! A user: whoever logs in, administrators and customers alike.
+
+use jiff::Timestamp;
+
+use super::{Collection, CustomerId, OrganizationId, PasswordHash, TenantId, UserId, Username};
+
+/// A user as stored.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// Tenant it belongs to.
+    pub tenant: TenantId,
+    /// Its id, unique within the tenant.
+    pub id: UserId,
+    /// Its login name, unique within the tenant.
+    pub username: Username,
+    /// Its password's hash.
+    pub password: PasswordHash,
+    /// The organization that owns it.
+    pub organization: OrganizationId,
+    /// The customer it belongs to, where it is one's user.
+    pub customer: Option<CustomerId>,
+    /// Which customer collection it logs in through; unset: either one.
+    pub customer_kind: Option<Collection>,
+    /// What it may do.
+    pub roles: Vec<Role>,
+    /// Verified mail address: the only place mail about it goes to.
+    pub email: Option<String>,
+    /// Whether it may log in.
+    pub status: UserStatus,
+    /// Counts the times that all its sessions were ended at once (storage, "Epoch, not time").
+    pub session_epoch: u64,
+    /// Its login was reset and not completed: the password no longer opens a session.
+    pub reset_required: bool,
+    /// Its next sessions may only change its own password (contract, "OCARIoT v1").
+    pub change_required: bool,
+    /// Counts the changes to this record.
+    pub sequence: u64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub changed_at: Timestamp,
+}
+
+impl User {
+    /// Whether it logs in through `collection` with `owner` in the path (contract, "Create session":
+    /// the path must fit the user).
+    pub fn fits(&self, collection: Collection, owner: &str) -> bool {
+        match collection {
+            Collection::Admin => self.organization.as_str() == owner && self.is_administrator(),
+            Collection::Individual | Collection::Organization => {
+                self.customer.as_ref().is_some_and(|customer| customer.as_str() == owner)
+                    && self.customer_kind.is_none_or(|kind| kind == collection)
+            }
+        }
+    }
+
+    /// Whether it has any administrator's role.
+    pub fn is_administrator(&self) -> bool {
+        self.roles.iter().any(|role| matches!(role, Role::Admin | Role::TenantAdmin))
+    }
+
+    /// Whether it is an administrator with authority over `other` (contract, "Who may").
+    pub fn administers(&self, other: &Self) -> bool {
+        self.tenant == other.tenant
+            && self.roles.iter().any(|role| match role {
+                Role::TenantAdmin => true,
+                Role::Admin => self.organization == other.organization,
+                Role::User => false,
+            })
+    }
+}
+
+/// What a user may do (contract, "Who may").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Itself.
+    User,
+    /// The users of its own organization.
+    Admin,
+    /// The whole tenant.
+    TenantAdmin,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 3] = [Self::User, Self::Admin, Self::TenantAdmin];
+
+    /// Its name in claims and storage.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "USER",
+            Self::Admin => "ADMIN",
+            Self::TenantAdmin => "TENANT_ADMIN",
+        }
+    }
+
+    /// The role of that exact name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+/// Whether a user may log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserStatus {
+    /// It may.
+    Active,
+    /// It may not; told apart from a wrong password by nobody outside (security 9).
+    Disabled,
+}

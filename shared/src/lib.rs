@@ -1,0 +1,21 @@
+//! Doorward: sessions, credentials and tenants for backends on AWS.
+//!
+//! One request goes one way: API Gateway event ([`runtime`]) → [`route`] → a [`dialect`] parses a
+//! command of proven types → the tenant's keys and policy ([`secrets`]) → a [`usecase`] decides with
+//! one conditional write ([`store`]) → the dialect renders the outcome or [`domain::Failure`].
+//! ARCHITECTURE.md has the map.
+
+pub mod aws;
+pub mod cache;
+pub mod dialect;
+pub mod domain;
+pub mod json;
+pub mod password;
+pub mod port;
+pub mod route;
+pub mod runtime;
+pub mod secrets;
+pub mod store;
+pub mod telemetry;
+pub mod token;
+pub mod usecase;

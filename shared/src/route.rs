@@ -1,0 +1,219 @@
+//! The one table of routes: who answers what. Local routing and the tests are checked against it.
+
+use http::Method;
+
+use crate::domain::Collection;
+
+/// One Lambda function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Function {
+    /// Logs in.
+    CreateSession,
+    /// Refreshes sessions.
+    RefreshSession,
+    /// Logs out.
+    DeleteSession,
+    /// Resets logins.
+    ResetLogin,
+    /// Changes credentials.
+    UpdateCredentials,
+}
+
+impl Function {
+    /// Every function.
+    pub const ALL: [Self; 5] = [
+        Self::CreateSession,
+        Self::RefreshSession,
+        Self::DeleteSession,
+        Self::ResetLogin,
+        Self::UpdateCredentials,
+    ];
+
+    /// Its name: the binary's, and the folder's of its recorded events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CreateSession => "create-session",
+            Self::RefreshSession => "refresh-session",
+            Self::DeleteSession => "delete-session",
+            Self::ResetLogin => "reset-login",
+            Self::UpdateCredentials => "update-credentials",
+        }
+    }
+}
+
+/// A wire format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// FinHub v2.1.
+    Finhub,
+}
+
+/// What a route does, with what its path says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Log in.
+    CreateSession(Collection),
+    /// Refresh, by the path that names the session alone.
+    RefreshAdminSession,
+    /// Refresh, by the path that names customer and user too.
+    RefreshCustomerSession(Collection),
+    /// Log out.
+    DeleteSession(Collection),
+    /// Reset a login.
+    ResetLogin,
+    /// Change credentials.
+    UpdateCredentials,
+}
+
+impl Endpoint {
+    /// The function that serves it.
+    pub fn function(self) -> Function {
+        match self {
+            Self::CreateSession(_) => Function::CreateSession,
+            Self::RefreshAdminSession | Self::RefreshCustomerSession(_) => Function::RefreshSession,
+            Self::DeleteSession(_) => Function::DeleteSession,
+            Self::ResetLogin => Function::ResetLogin,
+            Self::UpdateCredentials => Function::UpdateCredentials,
+        }
+    }
+}
+
+/// One route.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Method.
+    pub method: Method,
+    /// Path, parameters in braces.
+    pub path: &'static str,
+    /// Wire format.
+    pub dialect: Dialect,
+    /// What it does.
+    pub endpoint: Endpoint,
+}
+
+const fn finhub(method: Method, path: &'static str, endpoint: Endpoint) -> Route {
+    Route { method, path, dialect: Dialect::Finhub, endpoint }
+}
+
+/// Every route (contract, first table).
+pub const ROUTES: [Route; 11] = [
+    finhub(
+        Method::POST,
+        "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
+        Endpoint::CreateSession(Collection::Admin),
+    ),
+    finhub(
+        Method::POST,
+        "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions",
+        Endpoint::CreateSession(Collection::Individual),
+    ),
+    finhub(
+        Method::POST,
+        "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions",
+        Endpoint::CreateSession(Collection::Organization),
+    ),
+    finhub(Method::POST, "/api/v2.1/admin/sessions/{sessionId}/refresh", Endpoint::RefreshAdminSession),
+    finhub(
+        Method::PUT,
+        "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions/{sessionId}",
+        Endpoint::RefreshCustomerSession(Collection::Individual),
+    ),
+    finhub(
+        Method::PUT,
+        "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions/{sessionId}",
+        Endpoint::RefreshCustomerSession(Collection::Organization),
+    ),
+    finhub(
+        Method::DELETE,
+        "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions/{sessionId}",
+        Endpoint::DeleteSession(Collection::Admin),
+    ),
+    finhub(
+        Method::DELETE,
+        "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions/{sessionId}",
+        Endpoint::DeleteSession(Collection::Individual),
+    ),
+    finhub(
+        Method::DELETE,
+        "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions/{sessionId}",
+        Endpoint::DeleteSession(Collection::Organization),
+    ),
+    finhub(Method::POST, "/api/v2.1/admin/users/login/reset", Endpoint::ResetLogin),
+    finhub(Method::PUT, "/api/v2.1/admin/users/{userId}/credentials", Endpoint::UpdateCredentials),
+];
+
+/// Finds the route of a request among one function's.
+pub struct Router {
+    paths: matchit::Router<Vec<Route>>,
+}
+
+/// A route, and the path's parameters, percent-decoded.
+#[derive(Debug)]
+pub struct Matched {
+    /// The route.
+    pub route: Route,
+    /// Parameters by name, in the path's order.
+    pub parameters: Vec<(String, String)>,
+}
+
+impl Router {
+    /// A router of `function`'s routes.
+    ///
+    /// # Errors
+    /// When two of [`ROUTES`] contradict each other.
+    pub fn new(function: Function) -> Result<Self, matchit::InsertError> {
+        let mut paths: matchit::Router<Vec<Route>> = matchit::Router::new();
+        for route in ROUTES.iter().filter(|route| route.endpoint.function() == function) {
+            match paths.at_mut(route.path) {
+                Ok(known) => known.value.push(route.clone()),
+                Err(_) => paths.insert(route.path, vec![route.clone()])?,
+            }
+        }
+        Ok(Self { paths })
+    }
+
+    /// The route for a path as API Gateway sends it, decoded or not: what is still encoded in a
+    /// parameter is decoded here.
+    pub fn find(&self, method: &Method, path: &str) -> Option<Matched> {
+        let found = self.paths.at(path).ok()?;
+        let route = found.value.iter().find(|route| route.method == *method)?;
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().map(String::from).ok();
+        let parameters = found.params.iter().map(|(name, value)| Some((name.to_owned(), decoded(value)?)));
+        Some(Matched { route: route.clone(), parameters: parameters.collect::<Option<_>>()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_finds_itself_in_its_function_alone() {
+        for route in &ROUTES {
+            for function in Function::ALL {
+                let found = Router::new(function).unwrap().find(&route.method, route.path);
+                let own = route.endpoint.function() == function;
+                assert_eq!(found.map(|found| found.route.endpoint), own.then_some(route.endpoint));
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_are_decoded_once() {
+        let router = Router::new(Function::UpdateCredentials).unwrap();
+        let found = router.find(&Method::PUT, "/api/v2.1/admin/users/a%2Fb%23%2541/credentials").unwrap();
+        assert_eq!(found.parameters, [("userId".to_owned(), "a/b#%41".to_owned())]);
+        assert!(router.find(&Method::PUT, "/api/v2.1/admin/users/%ff/credentials").is_none());
+        assert!(router.find(&Method::GET, "/api/v2.1/admin/users/a/credentials").is_none());
+        assert!(router.find(&Method::PUT, "/api/v2.1/admin/users//credentials").is_none());
+    }
+
+    /// The routes that `cargo lambda watch` serves are this table's.
+    #[test]
+    fn local_routes_are_these() {
+        let manifest = include_str!("../../Cargo.toml");
+        for route in &ROUTES {
+            assert!(manifest.contains(&format!("\"{}\"", route.path)), "{} is not in Cargo.toml", route.path);
+        }
+    }
+}

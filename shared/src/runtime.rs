@@ -1,0 +1,226 @@
+//! From a Lambda event to an answer: configuration, wiring, and the loop.
+
+use std::{env, net::IpAddr, num::NonZero, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use jiff::Timestamp;
+use lambda_http::{
+    Body,
+    aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse},
+    lambda_runtime::{self, LambdaEvent, service_fn},
+};
+use serde_json::value::RawValue;
+use tracing::Instrument;
+
+use crate::{
+    aws,
+    dialect::{HttpRequest, Reply, finhub},
+    domain::Failure,
+    password::Argon2id,
+    port::{Clock, Entropy},
+    route::{Dialect, Function, Router},
+    secrets::{DEFAULT_PREFIX, SecretsManager},
+    store::DynamoStore,
+    telemetry,
+    usecase::Service,
+};
+
+/// What keeps a function from starting.
+pub type Error = lambda_runtime::Error;
+
+/// Where a function finds its data; all of it from the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `DOORWARD_TABLE`: the DynamoDB table.
+    pub table: String,
+    /// `DOORWARD_SECRET_PREFIX`: what tenants' secrets' names begin with.
+    pub secret_prefix: String,
+    /// `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, in MiB: bounds concurrent hashing.
+    pub memory_mib: usize,
+}
+
+impl Config {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// When `DOORWARD_TABLE` is missing.
+    pub fn from_env() -> Result<Self, Error> {
+        let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        Ok(Self {
+            table: set("DOORWARD_TABLE").ok_or("set DOORWARD_TABLE to the name of the DynamoDB table")?,
+            secret_prefix: set("DOORWARD_SECRET_PREFIX").unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
+            memory_mib: set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").and_then(|size| size.parse().ok()).unwrap_or(128),
+        })
+    }
+}
+
+/// The system's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place where the time comes from")]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// The operating system's random generator (security 12).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    #[expect(clippy::disallowed_methods, reason = "the one place where randomness comes from")]
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), Failure> {
+        getrandom::fill(bytes).map_err(|error| Failure::Internal(error.to_string().into()))
+    }
+}
+
+/// Builds the function's clients and serves its requests, several at once where Lambda offers it
+/// (`AWS_LAMBDA_MAX_CONCURRENCY`).
+///
+/// # Errors
+/// When the configuration is incomplete or the Runtime API is gone.
+pub async fn serve(function: Function) -> Result<(), Error> {
+    telemetry::init();
+    let app = App::from_env(function).await?;
+    lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
+        let app = app.clone();
+        async move { Ok::<_, Error>(app.answer(event.payload.get()).await) }
+    }))
+    .await
+}
+
+/// One function, wired: shared by `main` and the tests.
+#[derive(Clone)]
+pub struct App {
+    function: Function,
+    router: Arc<Router>,
+    service: Arc<Service>,
+}
+
+impl App {
+    /// A function over a service.
+    ///
+    /// # Errors
+    /// When the route table contradicts itself.
+    pub fn new(function: Function, service: Arc<Service>) -> Result<Self, Error> {
+        Ok(Self { function, router: Arc::new(Router::new(function)?), service })
+    }
+
+    async fn from_env(function: Function) -> Result<Self, Error> {
+        let config = Config::from_env()?;
+        let sdk = aws::sdk_config().await;
+        let store = DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table);
+        let secrets = SecretsManager::new(aws_sdk_secretsmanager::Client::new(&sdk), config.secret_prefix);
+        let entropy = Arc::new(SystemEntropy);
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let passwords = Argon2id::new(entropy.clone(), config.memory_mib, cores);
+        let service =
+            Service::new(Arc::new(store), Arc::new(secrets), Arc::new(passwords), Arc::new(SystemClock), entropy);
+        Self::new(function, Arc::new(service))
+    }
+
+    /// Answers one event, whatever it holds.
+    pub async fn answer(&self, event: &str) -> ApiGatewayV2httpResponse {
+        let started = Instant::now();
+        let now = self.service.now();
+        let (request, request_id) = read(event);
+        let span = telemetry::request(self.function.name(), &request_id);
+        async {
+            let decided = match request {
+                Ok(request) => self.decide(&request, now).await,
+                Err(failure) => Err(failure),
+            };
+            let (reply, outcome, cause) = match decided {
+                Ok(reply) => (reply, "SUCCESS", None),
+                Err(failure) => (finhub::failure(&failure, now), failure.name(), Some(failure)),
+            };
+            let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let status = reply.status.as_u16();
+            match cause.as_ref().filter(|_| reply.status.is_server_error()) {
+                Some(cause) => tracing::error!(outcome, status, milliseconds, %cause, "request.decided"),
+                None => {
+                    let cause = cause.as_ref().map(tracing::field::display);
+                    tracing::info!(outcome, status, milliseconds, cause, "request.decided");
+                }
+            }
+            respond(reply, &request_id)
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn decide(&self, request: &HttpRequest, now: Timestamp) -> Result<Reply, Failure> {
+        let matched = self.router.find(&request.method, &request.path).ok_or(Failure::RouteNotFound)?;
+        let answer = async {
+            match matched.route.dialect {
+                Dialect::Finhub => finhub::answer(&self.service, &matched, request, now).await,
+            }
+        };
+        // A defect in one request must not take the process, and with it the others, along.
+        AssertUnwindSafe(answer)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(Failure::Internal("the request's handler panicked".into())))
+    }
+}
+
+/// A request from an event, and the id it goes by. Not left to `lambda_http`'s own conversion: that
+/// one panics on a body that is not base64 and on a path that is no URI, and no input makes a 5xx
+/// (contract, "Every request").
+fn read(event: &str) -> (Result<HttpRequest, Failure>, String) {
+    let event: ApiGatewayV2httpRequest = match serde_json::from_str(event) {
+        Ok(event) => event,
+        Err(_) => return (Err(Failure::Malformed("The request is not valid HTTP")), String::new()),
+    };
+    let context = event.request_context;
+    let request_id = context.request_id.unwrap_or_default();
+    let body = match (event.body, event.is_base64_encoded) {
+        (None, _) => Ok(Vec::new()),
+        (Some(body), false) => Ok(body.into_bytes()),
+        (Some(body), true) => {
+            STANDARD.decode(body).map_err(|_| Failure::Malformed("The body is not valid base64"))
+        }
+    };
+    let path = event.raw_path.unwrap_or_default();
+    let stage = context.stage.filter(|stage| stage != "$default");
+    let path = stage
+        .and_then(|stage| path.strip_prefix(&format!("/{stage}")).filter(|rest| rest.starts_with('/')).map(str::to_owned))
+        .unwrap_or(path);
+    let request = body.map(|body| HttpRequest {
+        method: context.http.method,
+        path,
+        headers: event.headers,
+        body,
+        ip: context.http.source_ip.and_then(|ip| ip.parse::<IpAddr>().ok()),
+    });
+    (request, request_id)
+}
+
+/// The answer with what every answer carries (contract, "Every request").
+fn respond(reply: Reply, request_id: &str) -> ApiGatewayV2httpResponse {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+    if reply.body.is_some() {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    if let Some(challenge) = reply.challenge {
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(seconds) = reply.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    let mut response = ApiGatewayV2httpResponse::default();
+    response.status_code = i64::from(reply.status.as_u16());
+    response.headers = headers;
+    response.body = reply.body.map(|body| Body::Text(body.to_string()));
+    response
+}

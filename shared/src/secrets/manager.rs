@@ -1,0 +1,82 @@
+//! Tenants' secret documents in AWS Secrets Manager: one secret per tenant, `{prefix}{tenant}`.
+
+use async_trait::async_trait;
+use aws_sdk_secretsmanager::{Client, operation::get_secret_value::GetSecretValueError};
+use secrecy::SecretString;
+
+use super::SecretDocument;
+use crate::{
+    aws::describe,
+    domain::{Failure, TenantId},
+    port::SecretSource,
+};
+
+/// Where tenants' secrets are unless configured otherwise.
+pub const DEFAULT_PREFIX: &str = "doorward/tenants/";
+
+/// Reads tenants' secrets.
+#[derive(Debug, Clone)]
+pub struct SecretsManager {
+    client: Client,
+    prefix: String,
+}
+
+impl SecretsManager {
+    /// A source of the secrets under `prefix`.
+    pub fn new(client: Client, prefix: String) -> Self {
+        Self { client, prefix }
+    }
+
+    /// A stage's document. `AWSPENDING` is never asked for: nothing signs or opens with a secret
+    /// that its rotation has not finished (security 18).
+    async fn stage(&self, tenant: &TenantId, stage: Stage) -> Result<Option<SecretDocument>, Failure> {
+        let answer = self
+            .client
+            .get_secret_value()
+            .secret_id(format!("{}{tenant}", self.prefix))
+            .version_stage(stage.label())
+            .send()
+            .await;
+        match answer {
+            Ok(found) => {
+                let text = found.secret_string.map(SecretString::from).unwrap_or_default();
+                SecretDocument::parse(&text).map(Some).map_err(|error| Failure::Unavailable(Box::new(error)))
+            }
+            Err(error) if error.as_service_error().is_some_and(GetSecretValueError::is_resource_not_found_exception) => {
+                Ok(None)
+            }
+            Err(error) => Err(Failure::Unavailable(describe("Secrets Manager", &error).into())),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Current,
+    Previous,
+}
+
+impl Stage {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Current => "AWSCURRENT",
+            Self::Previous => "AWSPREVIOUS",
+        }
+    }
+}
+
+#[async_trait]
+impl SecretSource for SecretsManager {
+    async fn documents(&self, tenant: &TenantId) -> Result<Option<Vec<SecretDocument>>, Failure> {
+        let (current, previous) = tokio::join!(self.stage(tenant, Stage::Current), self.stage(tenant, Stage::Previous));
+        let Some(current) = current? else {
+            return Ok(None);
+        };
+        // The current document is enough to work with: an unreadable previous one opens nothing.
+        let previous = previous.unwrap_or_else(|failure| {
+            tracing::warn!(%tenant, %failure, "secret.previous_unreadable");
+            None
+        });
+        Ok(Some(std::iter::once(current).chain(previous).collect()))
+    }
+}

@@ -1,0 +1,51 @@
+//! Two writes at once to the same item: DynamoDB refuses one of them, and that one is tried again.
+
+use std::{future::Future, time::Duration};
+
+use aws_sdk_dynamodb::{
+    error::{ProvideErrorMetadata, SdkError},
+    operation::{transact_write_items::TransactWriteItemsError, update_item::UpdateItemError},
+};
+use backon::{ExponentialBuilder, Retryable};
+
+/// Whether an error says that nothing happened because another write was under way.
+pub(super) trait Conflict {
+    fn is_conflict(&self) -> bool;
+}
+
+impl<R> Conflict for SdkError<UpdateItemError, R> {
+    fn is_conflict(&self) -> bool {
+        self.as_service_error().and_then(ProvideErrorMetadata::code) == Some("TransactionConflictException")
+    }
+}
+
+impl<R> Conflict for SdkError<TransactWriteItemsError, R> {
+    fn is_conflict(&self) -> bool {
+        match self.as_service_error() {
+            Some(TransactWriteItemsError::TransactionInProgressException(_)) => true,
+            Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                let mut codes = cancelled.cancellation_reasons().iter().filter_map(|reason| reason.code());
+                let passing = |code: &str| {
+                    matches!(code, "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded")
+                };
+                // A failed condition is an answer, not a conflict.
+                codes.clone().any(passing) && !codes.any(|code| code == "ConditionalCheckFailed")
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Tries `write` until it is not in conflict, seven times at most over some 600 ms, with jitter.
+pub(super) async fn retried<T, E, F>(write: impl FnMut() -> F) -> Result<T, E>
+where
+    E: Conflict,
+    F: Future<Output = Result<T, E>>,
+{
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(5))
+        .with_max_delay(Duration::from_millis(200))
+        .with_max_times(6)
+        .with_jitter();
+    write.retry(backoff).when(Conflict::is_conflict).await
+}

@@ -1,0 +1,216 @@
+//! The tenant item.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    DynamoStore,
+    item::{corrupt, decode, encode},
+    keys::Key,
+};
+use crate::{
+    aws::describe,
+    domain::{
+        Failure, HashCost, PasswordPolicy, Policy, SigningAlgorithm, Tenant, TenantId, TenantStatus,
+    },
+};
+
+#[derive(Serialize, Deserialize)]
+struct TenantItem {
+    tenant_id: TenantId,
+    tenant_status: StatusName,
+    session_epoch: u64,
+    #[serde(default)]
+    policy: PolicyItem,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum StatusName {
+    Active,
+    Suspended,
+}
+
+/// What the record says of the policy; the rest is at its default.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct PolicyItem {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    algorithm: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audience: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_life_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_life_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_life_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grace_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_after_expiry: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lockout_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip_allow: Option<Vec<IpNet>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_min_length: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash_memory_kib: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash_passes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash_lanes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_set_password_expires: Option<bool>,
+}
+
+impl From<&Policy> for PolicyItem {
+    fn from(policy: &Policy) -> Self {
+        let Policy {
+            algorithm,
+            issuer,
+            audience,
+            token_life,
+            session_life,
+            idle_life,
+            grace,
+            refresh_after_expiry,
+            max_attempts,
+            lockout,
+            ip_allow,
+            password,
+            hash_cost: HashCost { memory_kib, passes, lanes },
+            admin_set_password_expires,
+        } = policy;
+        Self {
+            algorithm: Some(algorithm.name().to_owned()),
+            issuer: Some(issuer.clone()),
+            audience: Some(audience.clone()),
+            token_life_seconds: Some(token_life.as_secs()),
+            session_life_seconds: Some(session_life.as_secs()),
+            idle_life_seconds: Some(idle_life.as_secs()),
+            grace_seconds: Some(grace.as_secs()),
+            refresh_after_expiry: Some(*refresh_after_expiry),
+            max_attempts: Some(*max_attempts),
+            lockout_seconds: Some(lockout.as_secs()),
+            ip_allow: Some(ip_allow.clone()),
+            password_min_length: Some(password.min_length()),
+            hash_memory_kib: Some(*memory_kib),
+            hash_passes: Some(*passes),
+            hash_lanes: Some(*lanes),
+            admin_set_password_expires: Some(*admin_set_password_expires),
+        }
+    }
+}
+
+impl TryFrom<PolicyItem> for Policy {
+    type Error = Failure;
+
+    fn try_from(item: PolicyItem) -> Result<Self, Failure> {
+        let usual = Self::default();
+        let seconds = |given: Option<u64>, usual: Duration| given.map_or(usual, Duration::from_secs);
+        let algorithm = match &item.algorithm {
+            Some(name) => SigningAlgorithm::from_name(name).ok_or_else(|| corrupt("signing algorithm"))?,
+            None => usual.algorithm,
+        };
+        let policy = Self {
+            algorithm,
+            issuer: item.issuer.unwrap_or(usual.issuer),
+            audience: item.audience.unwrap_or(usual.audience),
+            token_life: seconds(item.token_life_seconds, usual.token_life),
+            session_life: seconds(item.session_life_seconds, usual.session_life),
+            idle_life: seconds(item.idle_life_seconds, usual.idle_life),
+            grace: seconds(item.grace_seconds, usual.grace),
+            refresh_after_expiry: item.refresh_after_expiry.unwrap_or(usual.refresh_after_expiry),
+            max_attempts: item.max_attempts.unwrap_or(usual.max_attempts),
+            lockout: seconds(item.lockout_seconds, usual.lockout),
+            ip_allow: item.ip_allow.unwrap_or_default(),
+            password: item.password_min_length.map_or(usual.password, PasswordPolicy::new),
+            hash_cost: HashCost {
+                memory_kib: item.hash_memory_kib.unwrap_or(usual.hash_cost.memory_kib),
+                passes: item.hash_passes.unwrap_or(usual.hash_cost.passes),
+                lanes: item.hash_lanes.unwrap_or(usual.hash_cost.lanes),
+            },
+            admin_set_password_expires: item
+                .admin_set_password_expires
+                .unwrap_or(usual.admin_set_password_expires),
+        };
+        Ok(policy.bounded())
+    }
+}
+
+impl DynamoStore {
+    pub(super) async fn read_tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, Failure> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(Key::tenant(tenant).attributes()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| Failure::Unavailable(describe("DynamoDB", &error).into()))?;
+        let Some(attributes) = answer.item else {
+            return Ok(None);
+        };
+        let item: TenantItem = decode(attributes)?;
+        Ok(Some(Tenant {
+            id: item.tenant_id,
+            status: match item.tenant_status {
+                StatusName::Active => TenantStatus::Active,
+                StatusName::Suspended => TenantStatus::Suspended,
+            },
+            session_epoch: item.session_epoch,
+            policy: item.policy.try_into()?,
+        }))
+    }
+
+    /// Writes a tenant's record, replacing an earlier one. For operators' tools.
+    ///
+    /// # Errors
+    /// `Unavailable` when storage does not answer.
+    pub async fn put_tenant(&self, tenant: &Tenant) -> Result<(), Failure> {
+        let item = TenantItem {
+            tenant_id: tenant.id.clone(),
+            tenant_status: match tenant.status {
+                TenantStatus::Active => StatusName::Active,
+                TenantStatus::Suspended => StatusName::Suspended,
+            },
+            session_epoch: tenant.session_epoch,
+            policy: PolicyItem::from(&tenant.policy),
+        };
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(encode(&Key::tenant(&tenant.id), &item)?))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| Failure::Unavailable(describe("DynamoDB", &error).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_survives_storage() {
+        let policy = Policy {
+            algorithm: SigningAlgorithm::Hs256,
+            ip_allow: vec!["2001:db8::/32".parse().unwrap()],
+            refresh_after_expiry: false,
+            max_attempts: 3,
+            ..Policy::default()
+        };
+        assert_eq!(Policy::try_from(PolicyItem::from(&policy)).unwrap(), policy);
+        assert_eq!(Policy::try_from(PolicyItem::default()).unwrap(), Policy::default());
+    }
+}

@@ -1,0 +1,283 @@
+//! The user item, and the item that makes its name unique.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{
+    Delete, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
+use backon::{ExponentialBuilder, Retryable};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    DynamoStore,
+    change::{Guard, Guarded},
+    item::{Attributes, corrupt, decode, encode, to_instant},
+    keys::Key,
+    session::SessionItem,
+};
+use crate::{
+    aws::describe,
+    domain::{
+        Collection, CustomerId, Failure, OrganizationId, PasswordHash, Role, SessionId, TenantId, User, UserId,
+        UserStatus, Username,
+    },
+    port::{CallerItems, Committed},
+};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct UserItem {
+    tenant_id: TenantId,
+    user_id: UserId,
+    username: String,
+    password: String,
+    organization_id: OrganizationId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    customer_id: Option<CustomerId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    customer_type: Option<String>,
+    user_roles: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+    disabled: bool,
+    session_epoch: u64,
+    reset_required: bool,
+    change_required: bool,
+    change_sequence: u64,
+    created_at: i64,
+    changed_at: i64,
+}
+
+impl From<&User> for UserItem {
+    fn from(user: &User) -> Self {
+        let User {
+            tenant,
+            id,
+            username,
+            password,
+            organization,
+            customer,
+            customer_kind,
+            roles,
+            email,
+            status,
+            session_epoch,
+            reset_required,
+            change_required,
+            sequence,
+            created_at,
+            changed_at,
+        } = user;
+        Self {
+            tenant_id: tenant.clone(),
+            user_id: id.clone(),
+            username: username.as_written().to_owned(),
+            password: password.as_phc().to_owned(),
+            organization_id: organization.clone(),
+            customer_id: customer.clone(),
+            customer_type: customer_kind.map(|kind| kind.user_type().to_owned()),
+            user_roles: roles.iter().map(|role| role.name().to_owned()).collect(),
+            email: email.clone(),
+            disabled: *status == UserStatus::Disabled,
+            session_epoch: *session_epoch,
+            reset_required: *reset_required,
+            change_required: *change_required,
+            change_sequence: *sequence,
+            created_at: created_at.as_millisecond(),
+            changed_at: changed_at.as_millisecond(),
+        }
+    }
+}
+
+impl TryFrom<UserItem> for User {
+    type Error = Failure;
+
+    fn try_from(item: UserItem) -> Result<Self, Failure> {
+        let roles = item.user_roles.iter().map(|name| Role::from_name(name).ok_or_else(|| corrupt("role")));
+        let customer_kind = item
+            .customer_type
+            .map(|name| Collection::from_user_type(&name).ok_or_else(|| corrupt("customer type")))
+            .transpose()?;
+        Ok(Self {
+            username: Username::parse(&item.username).map_err(|_| corrupt("username"))?,
+            roles: roles.collect::<Result<_, _>>()?,
+            status: if item.disabled { UserStatus::Disabled } else { UserStatus::Active },
+            created_at: to_instant(item.created_at)?,
+            changed_at: to_instant(item.changed_at)?,
+            tenant: item.tenant_id,
+            id: item.user_id,
+            password: PasswordHash::from_phc(item.password),
+            organization: item.organization_id,
+            customer: item.customer_id,
+            customer_kind,
+            email: item.email,
+            session_epoch: item.session_epoch,
+            reset_required: item.reset_required,
+            change_required: item.change_required,
+            sequence: item.change_sequence,
+        })
+    }
+}
+
+/// Whose a name is.
+#[derive(Serialize, Deserialize)]
+struct UsernameItem {
+    user_id: UserId,
+}
+
+impl DynamoStore {
+    pub(super) async fn read_user(&self, tenant: &TenantId, user: &UserId) -> Result<Option<User>, Failure> {
+        let mut found = self.read_all(&[Key::user(tenant, user)]).await?;
+        found.pop().map(|item| decode::<UserItem>(item)?.try_into()).transpose()
+    }
+
+    pub(super) async fn read_caller(
+        &self,
+        tenant: &TenantId,
+        (user, session): (&UserId, &SessionId),
+        other: Option<&UserId>,
+    ) -> Result<CallerItems, Failure> {
+        let session_key = Key::session(tenant, user, session);
+        let user_key = Key::user(tenant, user);
+        let other_key = other.filter(|other| *other != user).map(|other| Key::user(tenant, other));
+        let mut keys = vec![session_key.clone(), user_key.clone()];
+        keys.extend(other_key.clone());
+        let mut items = CallerItems { session: None, user: None, other: None };
+        for item in self.read_all(&keys).await? {
+            let is = |key: &Key| key.attributes().iter().all(|(name, value)| item.get(name) == Some(value));
+            if is(&session_key) {
+                items.session = Some(decode::<SessionItem>(item)?.try_into()?);
+            } else if is(&user_key) {
+                items.user = Some(decode::<UserItem>(item)?.try_into()?);
+            } else {
+                items.other = Some(decode::<UserItem>(item)?.try_into()?);
+            }
+        }
+        Ok(items)
+    }
+
+    /// One batch, read consistently; what DynamoDB leaves out is asked for again.
+    async fn read_all(&self, keys: &[Key]) -> Result<Vec<Attributes>, Failure> {
+        let wanted = KeysAndAttributes::builder()
+            .set_keys(Some(keys.iter().map(Key::attributes).collect()))
+            .consistent_read(true)
+            .build()
+            .map_err(|error| Failure::Internal(Box::new(error)))?;
+        let read = || async {
+            let answer = self
+                .client
+                .batch_get_item()
+                .request_items(&self.table, wanted.clone())
+                .send()
+                .await
+                .map_err(|error| BatchFault::Failed(describe("DynamoDB", &error)))?;
+            if answer.unprocessed_keys.is_some_and(|left| !left.is_empty()) {
+                return Err(BatchFault::Incomplete);
+            }
+            Ok(answer.responses.and_then(|mut tables| tables.remove(&self.table)).unwrap_or_default())
+        };
+        let backoff = ExponentialBuilder::default().with_jitter().with_max_times(2).with_min_delay(READ_AGAIN_AFTER);
+        read.retry(backoff)
+            .when(|fault| matches!(fault, BatchFault::Incomplete))
+            .await
+            .map_err(|fault| Failure::Unavailable(Box::new(fault)))
+    }
+
+    /// Creates a user and takes its name. For operators' tools.
+    ///
+    /// # Errors
+    /// `UsernameTaken` when the tenant has that user id or name already.
+    pub async fn create_user(&self, user: &User) -> Result<(), Failure> {
+        let writes = vec![
+            (Guard::Username, self.put_new(&Key::user(&user.tenant, &user.id), &UserItem::from(user))?),
+            (Guard::Username, self.take_username(user, &user.username)?),
+        ];
+        match self.commit(writes).await? {
+            Committed::Done => Ok(()),
+            _ => Err(Failure::UsernameTaken),
+        }
+    }
+
+    /// Puts `new` in the place of `old`, moves its name and ends its lockout. For operators' tools.
+    ///
+    /// # Errors
+    /// `UsernameTaken` when another user has the name; `Unavailable` when the user was changed
+    /// meanwhile.
+    pub async fn replace_user(&self, old: &User, new: &User) -> Result<(), Failure> {
+        let key = Key::user(&new.tenant, &new.id);
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(encode(&key, &UserItem::from(new))?))
+            .condition_expression("change_sequence = :sequence")
+            .expression_attribute_values(":sequence", super::item::number(old.sequence))
+            .build();
+        let mut writes = vec![
+            (Guard::Target, TransactWriteItem::builder().put(built(put)?).build()),
+            (Guard::None, self.forget_attempts(&new.tenant, &new.id)?),
+        ];
+        writes.extend(self.move_username(old, &new.username)?);
+        match self.commit(writes).await? {
+            Committed::Done => Ok(()),
+            Committed::UsernameTaken => Err(Failure::UsernameTaken),
+            Committed::CallerGone | Committed::TargetChanged => {
+                Err(Failure::Unavailable(format!("user {} was changed meanwhile", new.id).into()))
+            }
+        }
+    }
+
+    /// Gives up a user's old name and takes the new one, unless both are the same login.
+    pub(super) fn move_username(&self, user: &User, new: &Username) -> Result<Vec<Guarded>, Failure> {
+        if user.username.is_same(new) {
+            return Ok(Vec::new());
+        }
+        let give_up = Delete::builder()
+            .table_name(&self.table)
+            .set_key(Some(Key::username(&user.tenant, &user.username).attributes()))
+            .condition_expression("user_id = :user")
+            .expression_attribute_values(":user", super::item::string(user.id.as_str()))
+            .build();
+        Ok(vec![
+            (Guard::Target, TransactWriteItem::builder().delete(built(give_up)?).build()),
+            (Guard::Username, self.take_username(user, new)?),
+        ])
+    }
+
+    pub(super) fn forget_attempts(&self, tenant: &TenantId, user: &UserId) -> Result<TransactWriteItem, Failure> {
+        let delete = Delete::builder()
+            .table_name(&self.table)
+            .set_key(Some(Key::attempts(tenant, user).attributes()))
+            .build();
+        Ok(TransactWriteItem::builder().delete(built(delete)?).build())
+    }
+
+    fn take_username(&self, user: &User, name: &Username) -> Result<TransactWriteItem, Failure> {
+        self.put_new(&Key::username(&user.tenant, name), &UsernameItem { user_id: user.id.clone() })
+    }
+
+    fn put_new(&self, key: &Key, item: &impl Serialize) -> Result<TransactWriteItem, Failure> {
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(encode(key, item)?))
+            .condition_expression("attribute_not_exists(pk)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::None)
+            .build();
+        Ok(TransactWriteItem::builder().put(built(put)?).build())
+    }
+}
+
+/// Why a batch was not read.
+#[derive(Debug, thiserror::Error)]
+enum BatchFault {
+    #[error("DynamoDB left out some of a batch")]
+    Incomplete,
+    #[error("{0}")]
+    Failed(String),
+}
+
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// A request the SDK's builder accepted.
+pub(super) fn built<T>(
+    result: Result<T, aws_sdk_dynamodb::error::BuildError>,
+) -> Result<T, Failure> {
+    result.map_err(|error| Failure::Internal(Box::new(error)))
+}

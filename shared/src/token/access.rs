@@ -1,0 +1,418 @@
+//! Access tokens: JWTs of type `at+jwt` (RFC 9068), read as RFC 8725 advises (security 16).
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::TenantKeys;
+use crate::{
+    domain::{Collection, Failure, Policy, Session, SessionId, TenantId, TokenFault, User, UserId},
+    json,
+};
+
+/// `typ` of every access token: no other kind of token passes for one (RFC 9068, section 2.1).
+const TYPE: &str = "at+jwt";
+/// A token of ours has some 700 characters; nothing longer is decoded.
+const MAX_CHARS: usize = 4_096;
+/// How far ahead of this clock a token may have been issued. Its end has no leeway.
+const ISSUED_AHEAD_SECONDS: i64 = 5;
+
+/// `scope` of a token that opens whatever its user may do.
+pub const SCOPE_FULL: &str = "full";
+/// `scope` of a token that opens changing one's own password, refresh and logout, and nothing else
+/// (contract, "OCARIoT v1").
+pub const SCOPE_PASSWORD_CHANGE: &str = "credentials:update";
+
+/// Claims of an access token (contract, "Create session").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claims {
+    /// Issuer.
+    pub iss: String,
+    /// The user, as `userId`.
+    pub sub: String,
+    /// Audience.
+    pub aud: String,
+    /// End, in epoch seconds.
+    pub exp: i64,
+    /// Issue, in epoch seconds.
+    pub iat: i64,
+    /// Beginning, where somebody set one: ours never do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<i64>,
+    /// This token's own id.
+    pub jti: String,
+    /// The tenant.
+    pub tenant_id: TenantId,
+    /// The user.
+    pub user_id: UserId,
+    /// `ADMIN`, `CONSUMER` or `BUSINESS`: the collection that the session was created through.
+    pub user_type: String,
+    /// What the user may do, for the reader's information: Doorward itself asks the user's record.
+    pub roles: Vec<String>,
+    /// The session.
+    pub sid: SessionId,
+    /// [`SCOPE_FULL`] or [`SCOPE_PASSWORD_CHANGE`].
+    pub scope: String,
+    /// The administrator's organization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub org_id: Option<String>,
+    /// The customer's user's customer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<String>,
+}
+
+impl Claims {
+    /// Claims of a token issued now. It ends with its session at the latest.
+    pub fn new(session: &Session, user: &User, policy: &Policy, now: Timestamp, jti: &SessionId) -> Self {
+        let iat = now.as_second();
+        let life = i64::try_from(policy.token_life.as_secs()).unwrap_or(i64::MAX);
+        let (org_id, customer_id) = match session.collection {
+            Collection::Admin => (Some(session.organization.to_string()), None),
+            Collection::Individual | Collection::Organization => {
+                (None, session.customer.as_ref().map(ToString::to_string))
+            }
+        };
+        Self {
+            iss: policy.issuer.clone(),
+            sub: user.id.to_string(),
+            aud: policy.audience.clone(),
+            exp: iat.saturating_add(life).min(session.expires_at.as_second()),
+            iat,
+            nbf: None,
+            jti: jti.to_string(),
+            tenant_id: session.tenant.clone(),
+            user_id: user.id.clone(),
+            user_type: session.collection.user_type().to_owned(),
+            roles: user.roles.iter().map(|role| role.name().to_owned()).collect(),
+            sid: session.id.clone(),
+            scope: if user.change_required { SCOPE_PASSWORD_CHANGE } else { SCOPE_FULL }.to_owned(),
+            org_id,
+            customer_id,
+        }
+    }
+
+    /// Signs them with the tenant's current key.
+    ///
+    /// # Errors
+    /// `Failure::Unavailable` when the tenant has no key for its algorithm; `Failure::Internal` when
+    /// signing fails.
+    pub fn sign(&self, keys: &TenantKeys, policy: &Policy) -> Result<SecretString, Failure> {
+        let signer = keys.signer(policy.algorithm)?;
+        let mut header = jsonwebtoken::Header::new(signer.algorithm);
+        header.typ = Some(TYPE.to_owned());
+        header.kid = Some(signer.kid.clone());
+        jsonwebtoken::encode(&header, self, &signer.key)
+            .map(SecretString::from)
+            .map_err(|error| Failure::Internal(Box::new(error)))
+    }
+}
+
+/// A token as read, before any key was tried.
+#[derive(Debug)]
+pub struct Unverified {
+    message: SecretString,
+    signature: SecretString,
+    algorithm: String,
+    kid: String,
+    claims: Claims,
+}
+
+/// What a verified token says.
+#[derive(Debug, Clone)]
+pub struct Bearer {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The user.
+    pub user: UserId,
+    /// The session.
+    pub session: SessionId,
+    /// The collection that the session was created through.
+    pub collection: Collection,
+    /// The organization or customer that the collection's path names.
+    pub owner: String,
+    /// Whether it is past its end.
+    pub expired: bool,
+}
+
+impl Unverified {
+    /// Reads a token. The tenant that key id and payload name is known after this, and nothing is
+    /// proven.
+    ///
+    /// # Errors
+    /// `InvalidToken(Malformed)` for whatever is no token of ours by its form: three parts of
+    /// canonical base64url, no duplicate member, `typ` `at+jwt`, no `crit`, and one tenant in key id
+    /// and payload.
+    pub fn parse(token: &SecretString) -> Result<Self, Failure> {
+        Self::read(token.expose_secret()).ok_or(Failure::InvalidToken(TokenFault::Malformed))
+    }
+
+    fn read(token: &str) -> Option<Self> {
+        if token.len() > MAX_CHARS {
+            return None;
+        }
+        let (message, signature) = token.rsplit_once('.')?;
+        let (header, payload) = message.split_once('.')?;
+        let header = member_map(header)?;
+        // `jku`, `x5u`, `x5c` and `jwk` are not looked at: keys come from the tenant's secret alone.
+        if header.get("typ").and_then(Value::as_str) != Some(TYPE) || header.contains_key("crit") {
+            return None;
+        }
+        let kid = header.get("kid")?.as_str()?.to_owned();
+        let algorithm = header.get("alg")?.as_str()?.to_owned();
+        let claims: Claims = serde_json::from_value(Value::Object(member_map(payload)?)).ok()?;
+        let (tenant, _) = kid.split_once('.')?;
+        if tenant != claims.tenant_id.as_str() || claims.sub != claims.user_id.as_str() {
+            return None;
+        }
+        Some(Self {
+            message: SecretString::from(message),
+            signature: SecretString::from(signature),
+            algorithm,
+            kid,
+            claims,
+        })
+    }
+
+    /// The tenant that it names.
+    pub fn tenant(&self) -> &TenantId {
+        &self.claims.tenant_id
+    }
+
+    /// Whether the tenant's keys have the one it names.
+    pub fn key_is_known(&self, keys: &TenantKeys) -> bool {
+        keys.verifier(&self.kid).is_some()
+    }
+
+    /// Verifies signature and claims. The algorithm is the key's: a token that names another is
+    /// forged, `none` in any spelling included.
+    ///
+    /// # Errors
+    /// `InvalidToken`: `UnknownKey`, `Forged`, or `Expired` for one that is not valid yet. One past
+    /// its end is no error here: [`Bearer::expired`] tells.
+    pub fn verify(&self, keys: &TenantKeys, policy: &Policy, now: Timestamp) -> Result<Bearer, Failure> {
+        let fault = |fault| Err(Failure::InvalidToken(fault));
+        let Some(verifier) = keys.verifier(&self.kid) else {
+            return fault(TokenFault::UnknownKey);
+        };
+        let signed = self.algorithm == verifier.name
+            && jsonwebtoken::crypto::verify(
+                self.signature.expose_secret(),
+                self.message.expose_secret().as_bytes(),
+                &verifier.key,
+                verifier.algorithm,
+            )
+            .is_ok_and(|valid| valid);
+        let claims = &self.claims;
+        if !signed || claims.iss != policy.issuer || claims.aud != policy.audience {
+            return fault(TokenFault::Forged);
+        }
+        let starts = claims.nbf.unwrap_or(claims.iat).max(claims.iat);
+        if starts > now.as_second().saturating_add(ISSUED_AHEAD_SECONDS) {
+            return fault(TokenFault::Expired);
+        }
+        let collection = Collection::from_user_type(&claims.user_type);
+        let owner = match collection {
+            Some(Collection::Admin) => &claims.org_id,
+            _ => &claims.customer_id,
+        };
+        let (Some(collection), Some(owner)) = (collection, owner) else {
+            return fault(TokenFault::Forged);
+        };
+        Ok(Bearer {
+            tenant: claims.tenant_id.clone(),
+            user: claims.user_id.clone(),
+            session: claims.sid.clone(),
+            collection,
+            owner: owner.clone(),
+            expired: now.as_second() >= claims.exp,
+        })
+    }
+}
+
+/// base64url without padding or spare bits, holding one JSON object without duplicate members.
+fn member_map(part: &str) -> Option<serde_json::Map<String, Value>> {
+    match json::parse(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()? {
+        Value::Object(members) => Some(members),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::token::tests::{self as fixture, at};
+
+    fn claims() -> Claims {
+        Claims::new(
+            &fixture::session(),
+            &fixture::user(),
+            &Policy::default(),
+            at(1_000),
+            &SessionId::from_random([5; 16]),
+        )
+    }
+
+    fn policy(algorithm: crate::domain::SigningAlgorithm) -> Policy {
+        Policy { algorithm, ..Policy::default() }
+    }
+
+    fn verify(token: &str, now: i64) -> Result<Bearer, Failure> {
+        Unverified::parse(&SecretString::from(token))?.verify(&fixture::keys("t"), &Policy::default(), at(now))
+    }
+
+    fn raw(header: &Value, payload: &Value, signature: &str) -> String {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        format!("{}.{}.{signature}", part(header), part(payload))
+    }
+
+    #[test]
+    fn every_algorithm_signs_what_it_verifies() {
+        let keys = fixture::keys("t");
+        for algorithm in crate::domain::SigningAlgorithm::ALL {
+            let token = claims().sign(&keys, &policy(algorithm)).unwrap();
+            let read = Unverified::parse(&token).unwrap();
+            assert_eq!(read.algorithm, algorithm.name());
+            let bearer = read.verify(&keys, &Policy::default(), at(1_001)).unwrap();
+            assert_eq!((bearer.user.as_str(), bearer.owner.as_str(), bearer.expired), ("u", "o", false));
+        }
+    }
+
+    // security 16
+    #[test]
+    fn time_has_no_leeway_at_the_end_and_five_seconds_at_the_start() {
+        let token = claims().sign(&fixture::keys("t"), &Policy::default()).unwrap();
+        let token = token.expose_secret();
+        assert!(!verify(token, 1_000 + 3_599).unwrap().expired);
+        assert!(verify(token, 1_000 + 3_600).unwrap().expired);
+        assert!(verify(token, 995).is_ok());
+        assert!(matches!(verify(token, 994), Err(Failure::InvalidToken(TokenFault::Expired))));
+    }
+
+    #[test]
+    fn a_token_ends_with_its_session() {
+        let session = Session { expires_at: at(1_500), ..fixture::session() };
+        let jti = SessionId::from_random([5; 16]);
+        assert_eq!(Claims::new(&session, &fixture::user(), &Policy::default(), at(1_000), &jti).exp, 1_500);
+    }
+
+    // security 16
+    #[test]
+    fn forgeries_are_refused() {
+        let keys = fixture::keys("t");
+        let token = claims().sign(&keys, &Policy::default()).unwrap();
+        let token = token.expose_secret();
+        let (message, signature) = token.rsplit_once('.').unwrap();
+        let (header, payload) = message.split_once('.').unwrap();
+        let decoded = |part: &str| -> Value { serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap() };
+        let (head, body) = (decoded(header), decoded(payload));
+        let with = |name: &str, value: Value| {
+            let mut head = head.clone();
+            head[name] = value;
+            head
+        };
+
+        for none in ["none", "None", "NONE", "nOnE"] {
+            for signature in ["", signature] {
+                let forged = raw(&with("alg", json!(none)), &body, signature);
+                assert!(verify(&forged, 1_001).is_err(), "{none}");
+            }
+        }
+        // The public key as an HMAC key: the classic confusion of algorithms.
+        assert!(verify(&raw(&with("alg", json!("HS256")), &body, signature), 1_001).is_err());
+        for (name, value) in [
+            ("typ", json!("JWT")),
+            ("crit", json!(["exp"])),
+            ("kid", json!("other.es1")),
+            ("kid", json!("t.unknown")),
+            ("kid", json!("t")),
+            ("kid", json!(1)),
+        ] {
+            assert!(verify(&raw(&with(name, value.clone()), &body, signature), 1_001).is_err(), "{name} {value}");
+        }
+        // Padding, spare bits, more or fewer parts, another alphabet.
+        for broken in [
+            format!("{token}="),
+            format!("{header}=.{payload}.{signature}"),
+            format!("{message}"),
+            format!("{token}.{signature}"),
+            format!("{message}.{}", signature.replace(['-', '_'], "+")),
+            format!(" {token}"),
+            String::new(),
+            ".".into(),
+            "..".into(),
+            "x".repeat(MAX_CHARS + 1),
+        ] {
+            assert!(verify(&broken, 1_001).is_err() || broken == *token, "{broken}");
+        }
+        let mut last = signature.to_owned();
+        let spare = match last.pop().unwrap() { 'A' => 'B', 'Q' => 'R', 'g' => 'h', _ => 'x' };
+        last.push(spare);
+        assert!(verify(&format!("{message}.{last}"), 1_001).is_err());
+        // Duplicate members.
+        let twice = URL_SAFE_NO_PAD.encode(head.to_string().replacen('{', r#"{"alg":"none","#, 1));
+        assert!(verify(&format!("{twice}.{payload}.{signature}"), 1_001).is_err());
+    }
+
+    // security 16
+    #[test]
+    fn keys_that_a_token_brings_along_are_not_looked_at() {
+        let keys = fixture::keys("t");
+        let signer = keys.signer(crate::domain::SigningAlgorithm::Es256).unwrap();
+        let mut header = jsonwebtoken::Header::new(signer.algorithm);
+        header.typ = Some(TYPE.into());
+        header.kid = Some(signer.kid.clone());
+        header.jku = Some("https://attacker.example/jwks.json".into());
+        header.x5u = Some("https://attacker.example/cert.pem".into());
+        let ours = jsonwebtoken::encode(&header, &claims(), &signer.key).unwrap();
+        assert!(verify(&ours, 1_001).is_ok());
+        let theirs = fixture::keys_of(&TenantId::parse("t").unwrap(), 99);
+        let other = theirs.signer(crate::domain::SigningAlgorithm::Es256).unwrap();
+        let forged = jsonwebtoken::encode(&header, &claims(), &other.key).unwrap();
+        assert!(matches!(verify(&forged, 1_001), Err(Failure::InvalidToken(TokenFault::Forged))));
+    }
+
+    // security 16
+    #[test]
+    fn fixed_claims_are_checked() {
+        let keys = fixture::keys("t");
+        for change in [
+            |claims: &mut Claims| claims.iss = "other".into(),
+            |claims: &mut Claims| claims.aud = "other".into(),
+            |claims: &mut Claims| claims.user_type = "ROOT".into(),
+            |claims: &mut Claims| claims.org_id = None,
+            |claims: &mut Claims| claims.sub = "other".into(),
+            |claims: &mut Claims| claims.nbf = Some(5_000),
+            |claims: &mut Claims| claims.tenant_id = TenantId::parse("other").unwrap(),
+        ] {
+            let mut changed = claims();
+            change(&mut changed);
+            let token = changed.sign(&keys, &Policy::default()).unwrap();
+            assert!(verify(token.expose_secret(), 1_001).is_err(), "{changed:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,300}") {
+            let _ = Unverified::parse(&SecretString::from(text));
+        }
+
+        // security 16: no single change of a character leaves a token valid.
+        #[test]
+        fn no_character_can_change(position in any::<prop::sample::Index>(), replacement in "[A-Za-z0-9_.-]") {
+            let token = claims().sign(&fixture::keys("t"), &policy(crate::domain::SigningAlgorithm::Hs256)).unwrap();
+            let token = token.expose_secret();
+            let at = position.index(token.len());
+            let mut changed = token.to_owned();
+            changed.replace_range(at..=at, &replacement);
+            prop_assume!(changed != *token);
+            prop_assert!(verify(&changed, 1_001).is_err());
+        }
+    }
+}

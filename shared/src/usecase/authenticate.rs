@@ -1,0 +1,81 @@
+//! Who a bearer token speaks for, and whether its session still lives.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use super::{Service, admit};
+use crate::{
+    domain::{Collection, Failure, Session, TenantId, TokenFault, User, UserId, UserStatus},
+    secrets::TenantContext,
+    telemetry,
+    token::{Bearer, Unverified},
+};
+
+/// A caller whose session is live, as read just now.
+pub(super) struct Caller {
+    pub(super) session: Session,
+    pub(super) user: User,
+    /// The other user asked for, unless it is the caller or there is none.
+    pub(super) other: Option<User>,
+    collection: Collection,
+}
+
+impl Caller {
+    /// Whether it may act on `other` (contract, "Who may"): an administrator, on an administrator's
+    /// token, without a pending change of its password (security 21).
+    pub(super) fn may_administer(&self, other: &User) -> bool {
+        self.collection == Collection::Admin && !self.user.change_required && self.user.administers(other)
+    }
+}
+
+impl Service {
+    /// The tenant and the verified token. The token's tenant must be the one in the header: that is
+    /// known before any key is tried (security 18).
+    ///
+    /// Says nothing of the session; a token past its end is passed on for the caller to judge.
+    pub(super) async fn verify_bearer(
+        &self,
+        tenant: &TenantId,
+        token: &Unverified,
+        ip: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<(TenantContext, Bearer), Failure> {
+        telemetry::tenant(tenant);
+        if token.tenant() != tenant {
+            return Err(Failure::TenantMismatch);
+        }
+        let unknown = || Failure::InvalidToken(TokenFault::UnknownKey);
+        let mut context = self.tenants.find(tenant, now).await?.ok_or_else(unknown)?;
+        if !token.key_is_known(&context.keys) {
+            context.keys = self.tenants.reload_keys(tenant, now).await?.ok_or_else(unknown)?;
+        }
+        let bearer = token.verify(&context.keys, &context.tenant.policy, now)?;
+        telemetry::caller(&bearer.user, &context.keys.session_digest(&bearer.session));
+        admit(&context, ip)?;
+        Ok((context, bearer))
+    }
+
+    /// The caller, its session and another user in one read (storage, "acting on another").
+    pub(super) async fn authenticate(
+        &self,
+        context: &TenantContext,
+        bearer: &Bearer,
+        other: Option<&UserId>,
+        now: Timestamp,
+    ) -> Result<Caller, Failure> {
+        if bearer.expired {
+            return Err(Failure::InvalidToken(TokenFault::Expired));
+        }
+        let items = self.store.caller(&bearer.tenant, (&bearer.user, &bearer.session), other).await?;
+        let gone = Failure::InvalidToken(TokenFault::SessionGone);
+        let (Some(session), Some(user)) = (items.session, items.user) else {
+            return Err(gone);
+        };
+        let fault = session.fault(now, user.session_epoch, context.tenant.session_epoch);
+        if fault.is_some() || user.status == UserStatus::Disabled {
+            return Err(gone);
+        }
+        Ok(Caller { session, user, other: items.other, collection: bearer.collection })
+    }
+}

@@ -1,0 +1,116 @@
+//! Logging in (contract, "Create session").
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use super::{Grant, Service, admit, idle_end};
+use crate::{
+    domain::{
+        Collection, Device, Failure, Nonce, Password, Session, SessionId, TenantId, User, UserId, UserStatus,
+        Username,
+    },
+    port::random,
+    secrets::TenantContext,
+    telemetry,
+};
+
+/// A login.
+#[derive(Debug)]
+pub struct Command {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// What the caller sends to prove that it is the tenant.
+    pub tenant_key: SecretString,
+    /// The other half of that.
+    pub tenant_secret: SecretString,
+    /// The path's collection.
+    pub collection: Collection,
+    /// The organization or customer in the path.
+    pub owner: String,
+    /// The user in the path.
+    pub user: UserId,
+    /// The name that logs in.
+    pub username: Username,
+    /// Its password.
+    pub password: Password,
+    /// Where from, as the client says.
+    pub device: Device,
+}
+
+impl Service {
+    /// Two calls in sequence: attempt and user in parallel, then session and attempt's success.
+    ///
+    /// # Errors
+    /// `InvalidTenantCredentials`, `TenantSuspended`, `IpNotAllowed`, `AccountLocked`, `RateLimited`,
+    /// `Authentication`, `CredentialsResetRequired`, `Unavailable`.
+    pub async fn create_session(&self, command: Command, now: Timestamp) -> Result<Grant, Failure> {
+        let Command { tenant, tenant_key, tenant_secret, collection, owner, user: id, username, password, device } =
+            command;
+        telemetry::tenant(&tenant);
+        telemetry::user(&id);
+        let context = self.tenants.open(&tenant, &tenant_key, &tenant_secret, now).await?;
+        admit(&context, device.ip)?;
+        let policy = &context.tenant.policy;
+
+        let (place, user) =
+            tokio::join!(self.reserve(&tenant, &id, policy, now), self.store.user(&tenant, &id));
+        let (place, user) = (place?, user?);
+        let right = self.verify_password(password, user.as_ref(), policy).await?;
+        // Every way of being wrong is the same one from here on (security 9).
+        let known = user.filter(|user| {
+            right & user.username.is_same(&username) & user.fits(collection, &owner) & (user.status == UserStatus::Active)
+        });
+        let Some(user) = known else {
+            self.count_failure(&tenant, &id, &place, now).await?;
+            return Err(Failure::Authentication);
+        };
+        if user.reset_required {
+            self.give_back(&tenant, &id, &place, now).await?;
+            return Err(Failure::CredentialsResetRequired);
+        }
+
+        let session = self.new_session(&user, &context, collection, device, now)?;
+        telemetry::session(&context.keys.session_digest(&session.id));
+        let grant = self.grant(&context, session, &user, now)?;
+        let (kept, forgiven) =
+            tokio::join!(self.store.insert_session(&grant.session), self.forgive(&tenant, &id, &place, now));
+        kept.and(forgiven)?;
+        Ok(grant)
+    }
+
+    /// A session with the epochs that were read together with the password's hash: a change of
+    /// password since then ends it unborn (storage, "Epoch, not time").
+    fn new_session(
+        &self,
+        user: &User,
+        context: &TenantContext,
+        collection: Collection,
+        device: Device,
+        now: Timestamp,
+    ) -> Result<Session, Failure> {
+        let policy = &context.tenant.policy;
+        Ok(Session {
+            tenant: user.tenant.clone(),
+            user: user.id.clone(),
+            id: SessionId::from_random(random(&*self.entropy)?),
+            collection,
+            organization: user.organization.clone(),
+            customer: user.customer.clone(),
+            user_epoch: user.session_epoch,
+            tenant_epoch: context.tenant.session_epoch,
+            generation: 0,
+            nonce: Nonce(random(&*self.entropy)?),
+            key_version: context.keys.root_version(),
+            retired: BTreeMap::new(),
+            rotation: None,
+            ended: None,
+            created_at: now,
+            refreshed_at: now,
+            idle_expires_at: idle_end(policy, now),
+            expires_at: now.checked_add(policy.session_life).unwrap_or(Timestamp::MAX),
+            device,
+        })
+    }
+}

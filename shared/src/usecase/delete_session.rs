@@ -1,0 +1,83 @@
+//! Logging out (contract, "Logout").
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use super::Service;
+use crate::{
+    domain::{Collection, Failure, SessionId, TenantId, TokenFault, UserId},
+    port::EndSession,
+    telemetry,
+    token::Unverified,
+};
+
+/// A logout.
+#[derive(Debug)]
+pub struct Command {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// The session's own token, another of the same user's, or an administrator's.
+    pub bearer: Unverified,
+    /// The path's collection.
+    pub collection: Collection,
+    /// The organization or customer in the path.
+    pub owner: String,
+    /// The user in the path.
+    pub user: UserId,
+    /// The session in the path.
+    pub session: SessionId,
+    /// The client's address.
+    pub ip: Option<IpAddr>,
+}
+
+/// An ended session.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Which.
+    pub session: SessionId,
+    /// Since when: the first time it was ended.
+    pub terminated_at: Timestamp,
+}
+
+impl Service {
+    /// One write when a session ends itself; one read before it when somebody else does.
+    ///
+    /// # Errors
+    /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `SessionNotFound`, `TenantSuspended`,
+    /// `IpNotAllowed`, `Unavailable`.
+    pub async fn delete_session(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
+        let Command { tenant, bearer, collection, owner, user, session, ip } = command;
+        let (context, bearer) = self.verify_bearer(&tenant, &bearer, ip, now).await?;
+        telemetry::user(&user);
+        telemetry::session(&context.keys.session_digest(&session));
+        if bearer.expired {
+            return Err(Failure::InvalidToken(TokenFault::Expired));
+        }
+        if collection == Collection::Admin && bearer.collection != Collection::Admin {
+            return Err(Failure::Forbidden);
+        }
+        // A session may end itself however often it likes, ended or not: that is why this route
+        // alone accepts an ended session's token.
+        if bearer.session != session || bearer.user != user {
+            let caller = self.authenticate(&context, &bearer, Some(&user), now).await?;
+            let allowed = match &caller.other {
+                Some(other) => caller.may_administer(other),
+                None => bearer.user == user,
+            };
+            if !allowed {
+                return Err(Failure::SessionNotFound);
+            }
+        }
+        let end = EndSession {
+            tenant: &tenant,
+            user: &user,
+            session: &session,
+            path: Some((collection, &owner)),
+            reuse: false,
+            now,
+        };
+        let terminated_at = self.store.end_session(&end).await?.ok_or(Failure::SessionNotFound)?;
+        Ok(Outcome { session, terminated_at })
+    }
+}

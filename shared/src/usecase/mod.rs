@@ -1,0 +1,106 @@
+//! What happens for each endpoint: one file each, with its `Command`, its `Outcome` and how it is
+//! decided. No wire format, no AWS type.
+
+mod authenticate;
+pub mod create_session;
+pub mod delete_session;
+mod guess;
+pub mod refresh_session;
+pub mod reset_login;
+pub mod update_credentials;
+
+use std::{net::IpAddr, sync::Arc};
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use crate::{
+    domain::{AttemptId, Failure, Policy, Session, SessionId, TenantStatus, User},
+    port::{Clock, Entropy, Passwords, SecretSource, Store, random},
+    secrets::{TenantContext, Tenants},
+    token::{Claims, RefreshToken},
+};
+
+/// Everything the use cases work with; built once per process.
+pub struct Service {
+    store: Arc<dyn Store>,
+    tenants: Tenants,
+    passwords: Arc<dyn Passwords>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Service {
+    /// A service over these ports.
+    pub fn new(
+        store: Arc<dyn Store>,
+        secrets: Arc<dyn SecretSource>,
+        passwords: Arc<dyn Passwords>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self { tenants: Tenants::new(Arc::clone(&store), secrets), store, passwords, clock, entropy }
+    }
+
+    /// The time of a request: asked once.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn attempt_id(&self, now: Timestamp) -> Result<AttemptId, Failure> {
+        Ok(AttemptId::new(now, random(&*self.entropy)?))
+    }
+
+    /// Tokens for a session as it is now.
+    fn grant(&self, context: &TenantContext, session: Session, user: &User, now: Timestamp) -> Result<Grant, Failure> {
+        let policy = &context.tenant.policy;
+        let claims = Claims::new(&session, user, policy, now, &SessionId::from_random(random(&*self.entropy)?));
+        let refresh_token = RefreshToken::current(&session, &context.keys)
+            .ok_or_else(|| Failure::Unavailable("the root key of a live session is gone".into()))?;
+        Ok(Grant {
+            token: claims.sign(&context.keys, policy)?,
+            refresh_token,
+            token_expires_at: later(now, claims.exp - claims.iat).min(session.expires_at),
+            expires_in: claims.exp - claims.iat,
+            password_change_required: user.change_required,
+            session,
+        })
+    }
+}
+
+/// A session and the tokens that open it.
+#[derive(Debug)]
+pub struct Grant {
+    /// The session.
+    pub session: Session,
+    /// Access token.
+    pub token: SecretString,
+    /// Refresh token.
+    pub refresh_token: SecretString,
+    /// When the access token ends.
+    pub token_expires_at: Timestamp,
+    /// The access token's life in seconds.
+    pub expires_in: i64,
+    /// Whether it opens nothing but a change of the user's own password.
+    pub password_change_required: bool,
+}
+
+/// Whether the tenant takes requests, and from there; asked once tenant credentials or a bearer were
+/// right.
+fn admit(context: &TenantContext, ip: Option<IpAddr>) -> Result<(), Failure> {
+    match context.tenant.status {
+        TenantStatus::Suspended => Err(Failure::TenantSuspended),
+        TenantStatus::Active if !context.tenant.policy.admits(ip) => Err(Failure::IpNotAllowed),
+        TenantStatus::Active => Ok(()),
+    }
+}
+
+/// When a session that is refreshed at `now` goes idle.
+fn idle_end(policy: &Policy, now: Timestamp) -> Timestamp {
+    now.checked_add(policy.idle_life).unwrap_or(Timestamp::MAX)
+}
+
+fn later(now: Timestamp, seconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(now.as_millisecond().saturating_add(seconds.saturating_mul(1_000)))
+        .unwrap_or(Timestamp::MAX)
+}
