@@ -5,6 +5,8 @@
 //! one conditional write ([`store`]) → the dialect renders the outcome or [`domain::Failure`].
 //! ARCHITECTURE.md has the map.
 
+#![warn(missing_docs)]
+
 pub mod aws;
 pub mod cache;
 pub mod dialect;

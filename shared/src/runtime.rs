@@ -7,7 +7,6 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use lambda_http::{
-    Body,
     aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse},
     lambda_runtime::{self, LambdaEvent, service_fn},
 };
@@ -26,6 +25,9 @@ use crate::{
     telemetry,
     usecase::Service,
 };
+
+/// A response's body.
+pub use lambda_http::Body;
 
 /// What keeps a function from starting.
 pub type Error = lambda_runtime::Error;

@@ -4,25 +4,32 @@
 //! Names of fields are fixed: `tenant`, `user`, `session` (a keyed digest, never the id), `caller`,
 //! `caller_session` (a digest), `admin_reason`. Never a password, token, code, secret or body.
 
-use tracing::{Span, field};
-use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::{Level, Span, Subscriber, field};
+use tracing_subscriber::{Layer, filter::Targets, fmt::MakeWriter, layer::SubscriberExt, registry::LookupSpan};
 
 use crate::domain::{TenantId, UserId};
 
-/// Starts logging to standard output. `DOORWARD_LOG` sets Doorward's own level (`info`); the SDK's
-/// and the runtime's stay at `warn`, whose lines hold no request.
+/// Starts logging to standard output. `DOORWARD_LOG` sets Doorward's own level (`info`).
 pub fn init() {
     let level = std::env::var("DOORWARD_LOG").ok().and_then(|name| name.parse().ok());
-    let levels = Targets::new()
-        .with_default(tracing::Level::WARN)
-        .with_target("doorward", level.unwrap_or(tracing::Level::INFO));
-    let lines = tracing_subscriber::fmt::layer()
+    // Logging that was started before stays as it is.
+    let _ = tracing::subscriber::set_global_default(lines(std::io::stdout, level.unwrap_or(Level::INFO)));
+}
+
+/// One JSON line per event into `output`: Doorward's own from `level` on, the SDK's and the
+/// runtime's from `warn` on, whatever is asked for: below that they hold requests.
+pub fn lines<W>(output: W, level: Level) -> impl Subscriber + for<'span> LookupSpan<'span>
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let levels = Targets::new().with_default(Level::WARN).with_target("doorward", level);
+    let format = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
         .with_span_list(false)
+        .with_writer(output)
         .with_filter(levels);
-    // A second call finds logging started: fine in tests.
-    let _ = tracing_subscriber::registry().with(lines).try_init();
+    tracing_subscriber::registry().with(format)
 }
 
 /// The span of one request; what is learned on the way is recorded in it.

@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn session_ids_are_uuids() {
-        let id = SessionId::from_random([9; 16]);
+        let id = SessionId::from_random([0xab; 16]);
         assert_eq!(id.to_uuid().unwrap().get_version_num(), 4);
         assert_eq!(SessionId::from(id.to_uuid().unwrap()), id);
         assert!(SessionId::parse("sess_abc123").unwrap().to_uuid().is_none());

@@ -34,7 +34,7 @@ pub(super) struct SessionItem {
     tenant_id: TenantId,
     user_id: UserId,
     session_id: SessionId,
-    collection: String,
+    user_type: String,
     organization_id: OrganizationId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     customer_id: Option<CustomerId>,
@@ -95,7 +95,7 @@ impl From<&Session> for SessionItem {
             tenant_id: tenant.clone(),
             user_id: user.clone(),
             session_id: id.clone(),
-            collection: collection.user_type().to_owned(),
+            user_type: collection.user_type().to_owned(),
             organization_id: organization.clone(),
             customer_id: customer.clone(),
             user_epoch: *user_epoch,
@@ -133,7 +133,7 @@ impl TryFrom<SessionItem> for Session {
         let reuse = item.ended_by_reuse.unwrap_or_default();
         let ended = item.ended_at.map(|at| to_instant(at).map(|at| Ended { at, reuse }));
         Ok(Self {
-            collection: Collection::from_user_type(&item.collection).ok_or_else(|| corrupt("collection"))?,
+            collection: Collection::from_user_type(&item.user_type).ok_or_else(|| corrupt("collection"))?,
             nonce: Nonce(nonce.ok_or_else(|| corrupt("nonce"))?),
             retired: retired.collect::<Result<_, Failure>>()?,
             rotation: rotation.transpose()?,
@@ -270,7 +270,7 @@ impl DynamoStore {
                 values.push((":owner", string(organization)));
             }
             Some((collection, customer)) => {
-                condition.push_str(" AND customer_id = :owner AND collection IN (:admin, :collection)");
+                condition.push_str(" AND customer_id = :owner AND user_type IN (:admin, :collection)");
                 values.push((":owner", string(customer)));
                 values.push((":admin", string(Collection::Admin.user_type())));
                 values.push((":collection", string(collection.user_type())));

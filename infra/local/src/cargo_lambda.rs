@@ -1,0 +1,325 @@
+//! Finds cargo-lambda, or gets the pinned version into the target folder.
+//!
+//! Nothing outside `target/` changes. What counts as installed appears there by one rename, after
+//! it has told its version, so an interrupted installation never counts.
+
+use std::{
+    ffi::OsString,
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::{
+    problem::Problem,
+    process::{self, command},
+    project::Project,
+    ui::Ui,
+};
+
+/// The version that the local routes were tried with.
+pub const VERSION: &str = "1.9.2";
+
+/// SHA-256 of that version's wheels on `PyPI`: macOS x86-64 and arm64, Linux arm64 and x86-64. pip
+/// refuses any other file. Where none of them runs, cargo builds it, checked by its own registry.
+const WHEEL_HASHES: [&str; 4] = [
+    "05efdab4db99fd976f5718b67bb4e72089335d1aab209168f2dfe20907b0e341",
+    "28e2f698b4e0e367097cd30a8ded8ddc6851dba6f4d53b907b4659a635ae3665",
+    "3350315e8b4e88f7134967f51546bf51aa5db37a6d39a17380545362ae27e289",
+    "db2c0b1d53d7ed0055198fd045f641addc91b180b20d794fcf78cc9a9efacb38",
+];
+
+const PROGRAM: &str = "cargo-lambda";
+/// What unfinished installations are called, to be cleared by the next.
+const UNFINISHED: &str = ".unfinished-";
+
+/// The program's path, after installing it if need be.
+///
+/// # Errors
+/// A [`Problem`] when it can be had in neither way.
+pub async fn ensure(project: &Project, ui: &Ui) -> Result<PathBuf> {
+    let installed = installed_path(&project.tools_dir());
+    let candidates = on_path().into_iter().chain([installed]);
+    for candidate in candidates {
+        if candidate.is_file() && version_of(&candidate).await.as_deref() == Some(VERSION) {
+            return Ok(candidate);
+        }
+    }
+    install(project, ui).await
+}
+
+fn installed_path(tools: &Path) -> PathBuf {
+    tools
+        .join(format!("{PROGRAM}-{VERSION}"))
+        .join("bin")
+        .join(PROGRAM)
+}
+
+/// On the path, and where `cargo install` puts it, which cargo itself searches too.
+fn on_path() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo_home = cargo_home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    std::env::split_paths(&path)
+        .chain(cargo_home.map(|home| home.join("bin")))
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .map(|folder| folder.join(PROGRAM))
+        .collect()
+}
+
+async fn version_of(program: &Path) -> Option<String> {
+    let mut command = command(program);
+    command.args(["lambda", "--version"]);
+    let output = process::output(&mut command).await.ok()?;
+    parse_version(std::str::from_utf8(&output.stdout).ok()?)
+}
+
+/// `cargo-lambda 1.9.2 (67129fc 2026-08-21Z)`
+fn parse_version(text: &str) -> Option<String> {
+    let mut words = text.split_whitespace();
+    words.find(|word| *word == PROGRAM)?;
+    words.next().map(str::to_owned)
+}
+
+async fn install(project: &Project, ui: &Ui) -> Result<PathBuf> {
+    let tools = project.tools_dir();
+    std::fs::create_dir_all(&tools)
+        .with_context(|| format!("cannot make the folder {}", tools.display()))?;
+    let _lock = lock(&tools)?;
+    let program = installed_path(&tools);
+    // Somebody else may have finished meanwhile.
+    if version_of(&program).await.as_deref() == Some(VERSION) {
+        return Ok(program);
+    }
+    clear_unfinished(&tools)?;
+
+    let wheel = from_wheel(&tools, ui).await;
+    let Err(no_wheel) = wheel else {
+        return Ok(program);
+    };
+    ui.warn(&format!(
+        "The wheel of cargo-lambda cannot be had: {no_wheel:#}. Building it with cargo instead, which \
+         takes some minutes."
+    ));
+    let Err(no_build) = from_source(project, &tools, ui).await else {
+        return Ok(program);
+    };
+    Err(Problem::new(
+        format!("cargo-lambda {VERSION} is needed and could not be installed: {no_wheel:#}; {no_build:#}."),
+        format!(
+            "Is the network reachable? Or install it yourself, in any of these ways, and start \
+             again:\n    python3 -m pip install cargo-lambda=={VERSION}\n    \
+             cargo install --locked --version {VERSION} cargo-lambda"
+        ),
+    )
+    .into())
+}
+
+/// One installation at a time: the second would only clear away the first one's work.
+fn lock(tools: &Path) -> Result<File> {
+    let file = File::create(tools.join(".lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Problem::new(
+            "Another `cargo dev` is installing cargo-lambda right now.",
+            "Wait until it is done, and start again.",
+        )
+        .into()),
+        Err(TryLockError::Error(error)) => Err(error).context("cannot lock the tools folder"),
+    }
+}
+
+fn clear_unfinished(tools: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(tools)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            std::fs::remove_dir_all(entry.path())
+                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
+async fn from_wheel(tools: &Path, ui: &Ui) -> Result<()> {
+    let python = find_python()
+        .await
+        .context("there is no Python with pip on this machine")?;
+    let step = ui.loud_step(
+        "install-cargo-lambda",
+        &format!("Getting cargo-lambda {VERSION} from PyPI, once"),
+    );
+    let staging = staging(tools)?;
+    let requirements = staging.path().join("requirements.txt");
+    std::fs::write(&requirements, requirement())?;
+    let mut pip = command(python);
+    pip.args(["-m", "pip", "install", "--no-deps", "--only-binary=:all:"])
+        .args(["--require-hashes", "--no-input", "--no-cache-dir"])
+        .args(["--disable-pip-version-check", "--retries", "2"])
+        .arg("--target")
+        .arg(staging.path())
+        .arg("--requirement")
+        .arg(&requirements)
+        // Settings of the person's own that contradict --target.
+        .envs([("PIP_USER", "0"), ("PIP_REQUIRE_VIRTUALENV", "0")])
+        // Its warning is about system folders, which this does not touch.
+        .env("PIP_ROOT_USER_ACTION", "ignore")
+        // What it leaves behind when it is interrupted goes with the staging folder.
+        .env("TMPDIR", staging.path());
+    let status = process::status(&mut pip).await?;
+    ensure!(
+        status.success(),
+        "pip could not install the wheel ({status})"
+    );
+    finish(staging, tools).await?;
+    step.done("");
+    Ok(())
+}
+
+/// One line of a requirements file.
+fn requirement() -> String {
+    let pin = format!("{PROGRAM}=={VERSION}");
+    let hashes = WHEEL_HASHES.map(|hash| format!(" --hash=sha256:{hash}"));
+    pin + &hashes.concat() + "\n"
+}
+
+async fn find_python() -> Option<OsString> {
+    for name in ["python3", "python"] {
+        let mut pip = command(name);
+        pip.args(["-m", "pip", "--version"]);
+        let works = process::output(&mut pip)
+            .await
+            .is_ok_and(|output| output.status.success());
+        if works {
+            return Some(name.into());
+        }
+    }
+    None
+}
+
+async fn from_source(project: &Project, tools: &Path, ui: &Ui) -> Result<()> {
+    let step = ui.loud_step(
+        "install-cargo-lambda",
+        &format!("Building cargo-lambda {VERSION}, once"),
+    );
+    let staging = staging(tools)?;
+    // Kept when it is interrupted, so that the next attempt goes on from there.
+    let build = tools.join(format!("{PROGRAM}-{VERSION}-build"));
+    let mut install = command(&project.cargo);
+    install
+        .args(["install", "--locked", "--version", VERSION, PROGRAM])
+        .arg("--root")
+        .arg(staging.path())
+        .arg("--target-dir")
+        .arg(&build)
+        .current_dir(staging.path())
+        .env_remove("CARGO_TARGET_DIR");
+    let status = process::status(&mut install).await?;
+    ensure!(status.success(), "cargo could not build it ({status})");
+    finish(staging, tools).await?;
+    if let Err(error) = std::fs::remove_dir_all(&build) {
+        ui.warn(&format!("cannot remove {}: {error}", build.display()));
+    }
+    step.done("");
+    Ok(())
+}
+
+/// Beside the final place, so that the rename stays on one file system.
+fn staging(tools: &Path) -> Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .tempdir_in(tools)
+        .with_context(|| format!("cannot write to {}", tools.display()))
+}
+
+/// Only what runs and is the right version gets the final name.
+async fn finish(staging: TempDir, tools: &Path) -> Result<()> {
+    let program = staging.path().join("bin").join(PROGRAM);
+    match version_of(&program).await {
+        Some(version) if version == VERSION => {}
+        Some(version) => bail!("it installed version {version} instead of {VERSION}"),
+        None => bail!("what it installed does not run on this machine"),
+    }
+    let place = tools.join(format!("{PROGRAM}-{VERSION}"));
+    if place.exists() {
+        // Something that did not answer with its version.
+        std::fs::remove_dir_all(&place)?;
+    }
+    let staged = staging.keep();
+    std::fs::rename(&staged, &place).with_context(|| format!("cannot rename {}", staged.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn fake(folder: &Path, version: &str) {
+        std::fs::create_dir_all(folder.join("bin")).unwrap();
+        let program = folder.join("bin").join(PROGRAM);
+        std::fs::write(
+            &program,
+            format!("#!/bin/sh\necho cargo-lambda {version} x\n"),
+        )
+        .unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn the_version_is_the_word_after_the_name() {
+        let text = "cargo-lambda 1.9.2 (67129fc 2026-08-21Z)\n";
+        assert_eq!(parse_version(text).as_deref(), Some("1.9.2"));
+        assert_eq!(parse_version("error: no such command"), None);
+        assert_eq!(parse_version("cargo-lambda"), None);
+    }
+
+    #[test]
+    fn pip_must_check_the_file() {
+        let line = requirement();
+        assert!(line.starts_with("cargo-lambda==1.9.2 --hash=sha256:"));
+        assert_eq!(line.matches("--hash=sha256:").count(), WHEEL_HASHES.len());
+        assert!(WHEEL_HASHES.iter().all(|hash| hash.len() == 64));
+    }
+
+    #[tokio::test]
+    async fn only_what_runs_is_installed() {
+        let tools = tempfile::tempdir().unwrap();
+        let staging = staging(tools.path()).unwrap();
+        finish(staging, tools.path()).await.unwrap_err();
+        assert!(!installed_path(tools.path()).exists());
+
+        let other = super::staging(tools.path()).unwrap();
+        fake(other.path(), "1.0.0");
+        let error = finish(other, tools.path()).await.unwrap_err();
+        assert!(error.to_string().contains("1.0.0"), "{error}");
+        assert!(!installed_path(tools.path()).exists());
+
+        let right = super::staging(tools.path()).unwrap();
+        fake(right.path(), VERSION);
+        finish(right, tools.path()).await.unwrap();
+        let program = installed_path(tools.path());
+        assert_eq!(version_of(&program).await.as_deref(), Some(VERSION));
+    }
+
+    #[test]
+    fn an_interrupted_installation_is_cleared_and_the_rest_kept() {
+        let tools = tempfile::tempdir().unwrap();
+        let _forgotten = staging(tools.path()).unwrap().keep();
+        std::fs::create_dir(tools.path().join("other")).unwrap();
+        clear_unfinished(tools.path()).unwrap();
+        let left: Vec<_> = std::fs::read_dir(tools.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["other"]);
+    }
+
+    #[test]
+    fn two_installations_exclude_each_other() {
+        let tools = tempfile::tempdir().unwrap();
+        let _first = lock(tools.path()).unwrap();
+        let error = lock(tools.path()).unwrap_err();
+        assert!(error.downcast_ref::<Problem>().is_some());
+    }
+}

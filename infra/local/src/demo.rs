@@ -1,0 +1,287 @@
+//! The demo tenants and users. They exist in the local stack only.
+//!
+//! What the seeds' curl commands name is here with those names; three more tenants make the error
+//! rows reachable by hand: one suspended, one that admits no address of this machine, one whose
+//! tokens and sessions last seconds.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use doorward::{
+    domain::{
+        Collection, CustomerId, HashCost, OrganizationId, Password, Policy, Role, SigningAlgorithm, Tenant,
+        TenantId, TenantStatus, User, UserId, UserStatus, Username,
+    },
+    password::Argon2id,
+    port::{Clock, Passwords, Store, random},
+    runtime::{SystemClock, SystemEntropy},
+    secrets::{RootKey, SecretDocument, SigningKey},
+    store::DynamoStore,
+    token::new_signing_key,
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{SECRET_PREFIX, stack};
+
+/// What every demo tenant's callers send.
+pub const TENANT_KEY: &str = "cvK_9XDw5g_Y_8aUtRQgPyX4aTBb";
+/// The other half of that.
+pub const TENANT_SECRET: &str = "your_tenant_secret";
+/// Every demo user's password.
+pub const PASSWORD: &str = "your_secure_password";
+
+/// What seeding needs.
+pub struct SeedContext {
+    /// Where the table is.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// Where the secrets go.
+    pub secrets: aws_sdk_secretsmanager::Client,
+    /// The table's name.
+    pub table: String,
+    /// Leave the demo users' credentials as the last run left them.
+    pub keep_credentials: bool,
+    /// What hashing the demo passwords costs: the default, or less for tests.
+    pub hash_cost: HashCost,
+}
+
+struct DemoTenant {
+    id: &'static str,
+    algorithm: SigningAlgorithm,
+    status: TenantStatus,
+    policy: fn(Policy) -> Policy,
+    users: &'static [DemoUser],
+}
+
+struct DemoUser {
+    id: &'static str,
+    username: &'static str,
+    role: Role,
+    organization: &'static str,
+    customer: Option<&'static str>,
+}
+
+const CLOUDVAULT: &str = "f3a4b5c6-d7e8-49f0-1a2b-3c4d5e6f7a8b";
+const NORDIC: &str = "b4c3d4e7-f8a9-0123-b4c5-d6e7f8a9012b";
+const OTHER: &str = "c5d4e5f8-a9b0-4234-85d6-e7f8a9b0123c";
+
+const TENANTS: &[DemoTenant] = &[
+    DemoTenant {
+        id: "tenant_cloudvault",
+        algorithm: SigningAlgorithm::Hs256,
+        status: TenantStatus::Active,
+        policy: |policy| policy,
+        users: &[
+            admin("e2f3a4b5-c6d7-48e9-0f1a-2b3c4d5e6f7a", "admin@cloudvault.example", CLOUDVAULT),
+            admin("d1e2f3a4-b5c6-47d8-9e0f-1a2b3c4d5e6f", "second.admin@cloudvault.example", CLOUDVAULT),
+            customer(
+                "6r1k1hw6npq",
+                "erika.mustermann@example.com",
+                CLOUDVAULT,
+                "0d9e7a31-6c52-4f6b-9a57-1f0c3b2d4e5f",
+            ),
+        ],
+    },
+    DemoTenant {
+        id: "97e7ff29-15f3-49ef-9681-3bbfcce4f6cd",
+        algorithm: SigningAlgorithm::Es256,
+        status: TenantStatus::Active,
+        policy: |policy| policy,
+        users: &[
+            admin("3f0c9a52-7e41-4b86-a1d3-5c9e2f7b8a10", "admin@nordic.example", NORDIC),
+            admin("8b1d4e63-2f95-4c07-b6a8-0e3d7c5f9b21", "second.admin@nordic.example", NORDIC),
+            customer(
+                "56305c2b-f13a-48e4-b462-ba55460b2ad9",
+                "marcus.jensen@example.com",
+                NORDIC,
+                "ff72a196-426a-4ab3-a2d3-e4c583a9bc88",
+            ),
+            customer(
+                "87b3af37-4ac1-402b-a0ea-53cfdc695e02",
+                "ingrid.larsen@example.com",
+                NORDIC,
+                "1c6f0b7e-93d4-4a28-8e5b-7d2a9c4f6031",
+            ),
+            customer("user_12345", "oskar.berg@example.com", NORDIC, "2d7a1c8f-a4e5-4b39-9f6c-8e3b0d5a7142"),
+            customer(
+                "5a62be07de34500146d9c544",
+                "freja.holm@example.com",
+                NORDIC,
+                "3e8b2d90-b5f6-4c4a-a07d-9f4c1e6b8253",
+            ),
+            admin("a92c5f74-3b06-4d18-87c9-1f4e8d6a0c32", "admin@other.example", OTHER),
+        ],
+    },
+    DemoTenant {
+        id: "tenant_suspended",
+        algorithm: SigningAlgorithm::Es256,
+        status: TenantStatus::Suspended,
+        policy: |policy| policy,
+        users: &[admin("admin", "admin@suspended.example", "org_suspended")],
+    },
+    DemoTenant {
+        id: "tenant_restricted",
+        algorithm: SigningAlgorithm::Es256,
+        status: TenantStatus::Active,
+        policy: |policy| Policy { ip_allow: "192.0.2.0/24".parse().into_iter().collect(), ..policy },
+        users: &[admin("admin", "admin@restricted.example", "org_restricted")],
+    },
+    DemoTenant {
+        id: "tenant_shortlived",
+        algorithm: SigningAlgorithm::EdDsa,
+        status: TenantStatus::Active,
+        policy: |policy| Policy {
+            token_life: Duration::from_secs(5),
+            idle_life: Duration::from_secs(10),
+            session_life: Duration::from_secs(30),
+            grace: Duration::from_secs(3),
+            lockout: Duration::from_secs(15),
+            ..policy
+        },
+        users: &[admin("admin", "admin@shortlived.example", "org_shortlived")],
+    },
+];
+
+const fn admin(id: &'static str, username: &'static str, organization: &'static str) -> DemoUser {
+    DemoUser { id, username, role: Role::Admin, organization, customer: None }
+}
+
+const fn customer(
+    id: &'static str,
+    username: &'static str,
+    organization: &'static str,
+    customer: &'static str,
+) -> DemoUser {
+    DemoUser { id, username, role: Role::User, organization, customer: Some(customer) }
+}
+
+/// Writes the demo tenants and users, and says what they are. What exists already is kept: secrets,
+/// and so root keys, always; sessions too; credentials are restored unless they are to be kept.
+///
+/// # Errors
+/// When one of the services refuses.
+pub async fn seed(context: &SeedContext) -> Result<Vec<stack::Tenant>> {
+    let store = DynamoStore::new(context.dynamodb.clone(), context.table.clone());
+    let hasher = Argon2id::new(Arc::new(SystemEntropy), 512, 2);
+    let mut tenants = Vec::new();
+    for demo in TENANTS {
+        let id = TenantId::parse(demo.id)?;
+        let policy = Policy { algorithm: demo.algorithm, hash_cost: context.hash_cost, ..Policy::default() };
+        let tenant = Tenant {
+            session_epoch: store.tenant(&id).await?.map_or(0, |known| known.session_epoch),
+            status: demo.status,
+            policy: (demo.policy)(policy).bounded(),
+            id,
+        };
+        store.put_tenant(&tenant).await?;
+        seed_secret(context, &tenant).await?;
+        for user in demo.users {
+            seed_user(context, &store, &hasher, &tenant, user).await?;
+        }
+        tenants.push(stack::Tenant {
+            tenant_id: demo.id.to_owned(),
+            tenant_key: TENANT_KEY.to_owned(),
+            tenant_secret: TENANT_SECRET.to_owned(),
+            alg: demo.algorithm.name().to_owned(),
+            users: demo.users.iter().map(DemoUser::published).collect(),
+        });
+    }
+    Ok(tenants)
+}
+
+impl DemoUser {
+    fn published(&self) -> stack::User {
+        stack::User {
+            user_id: self.id.to_owned(),
+            username: self.username.to_owned(),
+            password: PASSWORD.to_owned(),
+            email: self.username.to_owned(),
+            roles: vec![self.role.name().to_owned()],
+            organization_id: self.organization.to_owned(),
+            customer_id: self.customer.map(str::to_owned),
+        }
+    }
+}
+
+async fn seed_secret(context: &SeedContext, tenant: &Tenant) -> Result<()> {
+    let name = format!("{SECRET_PREFIX}{}", tenant.id);
+    let known = context.secrets.describe_secret().secret_id(&name).send().await;
+    match known {
+        Ok(_) => return Ok(()),
+        Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {}
+        Err(error) => return Err(error).context("cannot look the demo secrets up"),
+    }
+    let root: [u8; 32] = random(&SystemEntropy)?;
+    let signing = match tenant.policy.algorithm {
+        SigningAlgorithm::Hs256 => Vec::new(),
+        algorithm => vec![SigningKey {
+            id: format!("{}-1", algorithm.name().to_lowercase()),
+            algorithm: algorithm.name().to_owned(),
+            private_key: new_signing_key(algorithm)?,
+        }],
+    };
+    let document = SecretDocument {
+        tenant_key: SecretString::from(TENANT_KEY),
+        tenant_secret: SecretString::from(TENANT_SECRET),
+        root_keys: vec![RootKey { version: 1, key: SecretString::from(URL_SAFE_NO_PAD.encode(root)) }],
+        signing_keys: signing,
+    };
+    context
+        .secrets
+        .create_secret()
+        .name(name)
+        .secret_string(document.to_text().expose_secret())
+        .send()
+        .await
+        .context("cannot create a demo secret")?;
+    Ok(())
+}
+
+async fn seed_user(
+    context: &SeedContext,
+    store: &DynamoStore,
+    hasher: &Argon2id,
+    tenant: &Tenant,
+    demo: &DemoUser,
+) -> Result<()> {
+    let id = UserId::parse(demo.id)?;
+    let cost = tenant.policy.hash_cost;
+    let password = Password::parse(PASSWORD)?;
+    let known = store.user(&tenant.id, &id).await?;
+    let now = SystemClock.now();
+    let fresh = |hash, known: Option<&User>| -> Result<User> {
+        Ok(User {
+            tenant: tenant.id.clone(),
+            id: id.clone(),
+            username: Username::parse(demo.username)?,
+            password: hash,
+            organization: OrganizationId::parse(demo.organization)?,
+            customer: demo.customer.map(CustomerId::parse).transpose()?,
+            customer_kind: None::<Collection>,
+            roles: vec![demo.role],
+            email: Some(demo.username.to_owned()),
+            status: UserStatus::Active,
+            session_epoch: known.map_or(0, |known| known.session_epoch),
+            reset_required: false,
+            change_required: false,
+            sequence: known.map_or(0, |known| known.sequence + 1),
+            created_at: known.map_or(now, |known| known.created_at),
+            changed_at: now,
+        })
+    };
+    match known {
+        None => {
+            let hash = hasher.hash(password, cost).await?;
+            store.create_user(&fresh(hash, None)?).await?;
+        }
+        Some(known) if !context.keep_credentials => {
+            let hash = match hasher.verify(password.clone(), Some(known.password.clone()), cost).await? {
+                true => known.password.clone(),
+                false => hasher.hash(password, cost).await?,
+            };
+            store.replace_user(&known, &fresh(hash, Some(&known))?).await?;
+        }
+        Some(_) => {}
+    }
+    Ok(())
+}

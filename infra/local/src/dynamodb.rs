@@ -1,0 +1,150 @@
+//! `DynamoDB` inside this process: `dynoxide`, which is `SQLite` behind the real wire protocol.
+
+use std::{
+    fs::File,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use dynoxide::Database;
+
+use crate::server::Server;
+
+/// Where the tables live.
+#[derive(Debug, Clone)]
+pub enum Storage {
+    /// Gone when the server ends.
+    Memory,
+    /// An `SQLite` file, made when it is missing, that survives restarts.
+    File(PathBuf),
+}
+
+/// A running `DynamoDB` endpoint on an ephemeral loopback port. It ends when dropped.
+///
+/// Must be started inside a tokio runtime; as many as you like may run in one process.
+#[derive(Debug)]
+pub struct EmbeddedDynamo(Server);
+
+impl EmbeddedDynamo {
+    /// # Errors
+    /// When the file cannot be opened or no port is free.
+    pub async fn start(storage: Storage) -> Result<Self> {
+        let database = open(&storage)?;
+        let server = Server::start(|listener, stopped| async move {
+            let served =
+                dynoxide::server::serve_with_shutdown(listener, database, stopped.wait()).await;
+            if let Err(error) = served {
+                eprintln!("the embedded DynamoDB failed: {error}");
+            }
+        })
+        .await
+        .context("cannot start the embedded DynamoDB")?;
+        Ok(Self(server))
+    }
+
+    /// The endpoint: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.0.url()
+    }
+
+    /// Ends the server after the requests it is serving, and closes the file.
+    pub async fn stop(self) {
+        self.0.stop().await;
+    }
+}
+
+fn open(storage: &Storage) -> Result<Database> {
+    match storage {
+        Storage::Memory => Database::memory().context("cannot make an in-memory database"),
+        Storage::File(path) => {
+            let name = path
+                .to_str()
+                .with_context(|| format!("the path {} is not UTF-8", path.display()))?;
+            make_private_file(path)?;
+            Database::new(name).with_context(|| format!("cannot open the database {name}"))
+        }
+    }
+}
+
+/// `SQLite` takes an empty file for a new database, and gives its journals the file's own mode.
+fn make_private_file(path: &Path) -> Result<()> {
+    File::options()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot write to {}", path.display()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clients, table};
+    use aws_sdk_dynamodb::types::AttributeValue;
+
+    async fn put(client: &aws_sdk_dynamodb::Client, pk: &str) {
+        client
+            .put_item()
+            .table_name("table")
+            .item("pk", AttributeValue::S(pk.into()))
+            .item("sk", AttributeValue::S("x".into()))
+            .send()
+            .await
+            .unwrap();
+    }
+
+    async fn count(client: &aws_sdk_dynamodb::Client) -> i32 {
+        client
+            .scan()
+            .table_name("table")
+            .send()
+            .await
+            .unwrap()
+            .count()
+    }
+
+    #[tokio::test]
+    async fn memory_servers_are_independent() {
+        let one = EmbeddedDynamo::start(Storage::Memory).await.unwrap();
+        let two = EmbeddedDynamo::start(Storage::Memory).await.unwrap();
+        assert_ne!(one.url(), two.url());
+        let (one_client, two_client) = (clients::dynamodb(one.url()), clients::dynamodb(two.url()));
+        table::create_if_missing(&one_client, "table")
+            .await
+            .unwrap();
+        table::create_if_missing(&two_client, "table")
+            .await
+            .unwrap();
+        put(&one_client, "a").await;
+        assert_eq!(count(&one_client).await, 1);
+        assert_eq!(count(&two_client).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_file_survives_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::File(folder.path().join("dynamodb.sqlite"));
+
+        let first = EmbeddedDynamo::start(storage.clone()).await.unwrap();
+        let client = clients::dynamodb(first.url());
+        table::create_if_missing(&client, "table").await.unwrap();
+        put(&client, "a").await;
+        first.stop().await;
+
+        let second = EmbeddedDynamo::start(storage).await.unwrap();
+        let client = clients::dynamodb(second.url());
+        table::create_if_missing(&client, "table").await.unwrap();
+        assert_eq!(count(&client).await, 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_answers_after_stop() {
+        let server = EmbeddedDynamo::start(Storage::Memory).await.unwrap();
+        let address = server.url().trim_start_matches("http://").to_owned();
+        server.stop().await;
+        assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    }
+}

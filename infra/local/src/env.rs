@@ -1,0 +1,110 @@
+//! The environment that child processes get.
+
+use std::collections::BTreeMap;
+
+use tokio::process::Command;
+
+use crate::{REGION, SECRET_PREFIX, TABLE, clients::DUMMY_CREDENTIAL};
+
+/// What the functions log when the person has not said, as on Lambda.
+pub(crate) const LOG_LEVEL: &str = "info";
+
+/// How the functions find the local services. Their credentials are dummies on purpose.
+#[must_use]
+pub fn for_functions(
+    dynamodb_url: &str,
+    secrets_manager_url: &str,
+) -> BTreeMap<&'static str, String> {
+    let log = std::env::var("RUST_LOG").unwrap_or_else(|_| LOG_LEVEL.to_owned());
+    [
+        ("RUST_LOG", log.as_str()),
+        ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb_url),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_manager_url),
+        ("AWS_REGION", REGION),
+        ("AWS_ACCESS_KEY_ID", DUMMY_CREDENTIAL),
+        ("AWS_SECRET_ACCESS_KEY", DUMMY_CREDENTIAL),
+        // No source of real credentials may answer instead of these.
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("DOORWARD_TABLE", TABLE),
+        ("DOORWARD_SECRET_PREFIX", SECRET_PREFIX),
+    ]
+    .map(|(name, value)| (name, value.to_owned()))
+    .into()
+}
+
+/// Takes away what would make the local functions reach a developer's AWS account, and what
+/// `cargo run` told this process about itself, which is not true of its children.
+pub fn isolate(command: &mut Command) {
+    let inherited = std::env::vars_os();
+    for name in inherited.filter_map(|(name, _)| name.into_string().ok()) {
+        if !passes(&name) {
+            command.env_remove(name);
+        }
+    }
+}
+
+fn passes(name: &str) -> bool {
+    const OF_THIS_PACKAGE: [&str; 7] = [
+        "CARGO_BIN_NAME",
+        "CARGO_CRATE_NAME",
+        "CARGO_MANIFEST_DIR",
+        "CARGO_MANIFEST_LINKS",
+        "CARGO_MANIFEST_PATH",
+        "CARGO_PRIMARY_PACKAGE",
+        "OUT_DIR",
+    ];
+    if let Some(rest) = name.strip_prefix("AWS_") {
+        // A build setting of a crate, and the functions' own log level and format.
+        return rest.starts_with("LC_") || rest.starts_with("LAMBDA_LOG_");
+    }
+    // cargo-lambda reads its options from CARGO_LAMBDA_*: only ours count.
+    !(name.starts_with("CARGO_PKG_")
+        || name.starts_with("CARGO_LAMBDA_")
+        || OF_THIS_PACKAGE.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_accounts_and_this_package_stay_out() {
+        for name in [
+            "AWS_PROFILE",
+            "AWS_SESSION_TOKEN",
+            "AWS_ENDPOINT_URL",
+            "AWS_WEB_IDENTITY_TOKEN_FILE",
+            "CARGO_PKG_VERSION",
+            "CARGO_MANIFEST_DIR",
+            "CARGO_LAMBDA_INVOKE_ADDRESS",
+        ] {
+            assert!(!passes(name), "{name}");
+        }
+        for name in [
+            "PATH",
+            "HOME",
+            "CARGO_HOME",
+            "CARGO_TARGET_DIR",
+            "RUSTUP_TOOLCHAIN",
+            "RUST_LOG",
+            "AWS_LC_SYS_NO_JITTER_ENTROPY",
+            "AWS_LAMBDA_LOG_LEVEL",
+        ] {
+            assert!(passes(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn functions_get_the_endpoints_and_only_dummies() {
+        let env = for_functions("http://127.0.0.1:1", "http://127.0.0.1:2");
+        assert_eq!(env["AWS_ENDPOINT_URL_DYNAMODB"], "http://127.0.0.1:1");
+        assert_eq!(
+            env["AWS_ENDPOINT_URL_SECRETS_MANAGER"],
+            "http://127.0.0.1:2"
+        );
+        assert_eq!(env["AWS_REGION"], "us-east-1");
+        assert_eq!(env["AWS_ACCESS_KEY_ID"], "local");
+        assert_eq!(env["DOORWARD_TABLE"], "doorward");
+        assert_eq!(env["DOORWARD_SECRET_PREFIX"], "doorward/tenants/");
+    }
+}

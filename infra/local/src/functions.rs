@@ -1,0 +1,190 @@
+//! Builds the functions, and runs the built ones when cargo-lambda does not.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use futures_util::future::try_join_all;
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    time::Instant,
+};
+
+use crate::{
+    problem::Problem,
+    process::{self, Output},
+    project::{FUNCTIONS_PACKAGE, Project},
+    ui::Ui,
+};
+
+/// Requests that one function process serves at the same time.
+const CONCURRENCY: &str = "8";
+/// What the deployment gives a function, in MB.
+const MEMORY_MB: &str = "1024";
+
+/// How often in a row a function may die before the stack gives up.
+const RESTARTS: u32 = 5;
+/// A function that lived this long has recovered.
+const HEALTHY_AFTER: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// The built functions: name and program.
+pub type Binaries = BTreeMap<String, PathBuf>;
+
+/// Builds the functions with the selection that `cargo lambda watch` uses
+/// (`packages = ["functions"]`), so that it finds them built.
+///
+/// # Errors
+/// A [`Problem`] when they do not compile.
+pub async fn build(project: &Project, release: bool) -> Result<Binaries> {
+    let mut command = project.command(&project.cargo);
+    command
+        .args(["build", "--package", FUNCTIONS_PACKAGE, "--bins"])
+        // The path of a program depends on the profile and on a configured target.
+        .arg("--message-format=json-render-diagnostics");
+    if release {
+        command.arg("--release");
+    }
+    let mut child = process::spawn(&mut command, Output::StdoutToUs)?;
+    let output = child.stdout.take().context("cargo's output is not piped")?;
+    let mut lines = BufReader::new(output).lines();
+    let mut binaries = Binaries::new();
+    while let Some(line) = lines.next_line().await? {
+        if let Some((name, program)) = executable(&line) {
+            binaries.insert(name, program);
+        }
+    }
+    if child.wait().await?.success() {
+        Ok(binaries)
+    } else {
+        Err(Problem::new(
+            "The functions do not compile.",
+            "The compiler's messages are above. Correct the code, and start again.",
+        )
+        .into())
+    }
+}
+
+/// A program that cargo reports as built, from one line of its JSON.
+fn executable(line: &str) -> Option<(String, PathBuf)> {
+    #[derive(Deserialize)]
+    struct Message {
+        target: Target,
+        executable: PathBuf,
+    }
+    #[derive(Deserialize)]
+    struct Target {
+        name: String,
+    }
+    let message: Message = serde_json::from_str(line).ok()?;
+    Some((message.target.name, message.executable))
+}
+
+/// Runs each function against the Runtime API on `port`, and starts again what dies.
+///
+/// # Errors
+/// A [`Problem`] when a function keeps dying. It ends in no other way.
+pub async fn serve(
+    project: &Project,
+    binaries: &Binaries,
+    env: &BTreeMap<&'static str, String>,
+    port: u16,
+    ui: &Ui,
+) -> Result<Infallible> {
+    let served = binaries
+        .iter()
+        .map(|(name, program)| keep_running(project, name, program, env, port, ui));
+    let never = try_join_all(served).await?;
+    match never.into_iter().next() {
+        Some(never) => match never {},
+        None => Err(Problem::new(
+            format!("The package {FUNCTIONS_PACKAGE} has no binaries to run."),
+            "Is this the right workspace?",
+        )
+        .into()),
+    }
+}
+
+async fn keep_running(
+    project: &Project,
+    name: &str,
+    program: &Path,
+    env: &BTreeMap<&'static str, String>,
+    port: u16,
+    ui: &Ui,
+) -> Result<Infallible> {
+    let mut deaths = 0;
+    loop {
+        let begun = Instant::now();
+        let mut command = project.command(program);
+        command.envs(env).envs(lambda_environment(name, port));
+        let mut child = process::spawn(&mut command, Output::ToStderr)?;
+        let status = child.wait().await?;
+        if begun.elapsed() > HEALTHY_AFTER {
+            deaths = 0;
+        }
+        deaths += 1;
+        if deaths > RESTARTS {
+            return Err(Problem::new(
+                format!("The function {name} keeps ending ({status})."),
+                "Its own messages are above.",
+            )
+            .into());
+        }
+        ui.warn(&format!(
+            "The function {name} ended ({status}). Starting it again, {deaths} of {RESTARTS} \
+             times in a row."
+        ));
+        tokio::time::sleep(pause(deaths)).await;
+    }
+}
+
+/// Doubles with every death: 0.2 s, 0.4 s, …
+fn pause(deaths: u32) -> Duration {
+    FIRST_PAUSE * 2_u32.saturating_pow(deaths.saturating_sub(1))
+}
+
+/// What the Lambda service sets for a function.
+fn lambda_environment(name: &str, port: u16) -> [(&'static str, String); 8] {
+    [
+        (
+            "AWS_LAMBDA_RUNTIME_API",
+            format!("http://127.0.0.1:{port}/.rt/{name}"),
+        ),
+        ("AWS_LAMBDA_FUNCTION_NAME", name.to_owned()),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "1".to_owned()),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", MEMORY_MB.to_owned()),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{name}")),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", "local".to_owned()),
+        ("AWS_LAMBDA_MAX_CONCURRENCY", CONCURRENCY.to_owned()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_read_from_cargos_messages() {
+        let line = r#"{"reason":"compiler-artifact","target":{"name":"a","kind":["bin"]},"executable":"/t/a"}"#;
+        assert_eq!(executable(line), Some(("a".into(), "/t/a".into())));
+        let library = r#"{"reason":"compiler-artifact","target":{"name":"l"},"executable":null}"#;
+        assert_eq!(executable(library), None);
+        assert_eq!(
+            executable(r#"{"reason":"build-finished","success":true}"#),
+            None
+        );
+    }
+
+    #[test]
+    fn pauses_grow() {
+        assert_eq!(pause(1), Duration::from_millis(200));
+        assert_eq!(pause(3), Duration::from_millis(800));
+    }
+}

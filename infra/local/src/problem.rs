@@ -1,0 +1,48 @@
+//! Failures that a person is expected to solve, with what to do about them.
+
+use std::fmt;
+
+/// The exit code when `cargo dev` cannot start because of how it was called or where.
+pub const EXIT_USAGE: u8 = 2;
+
+/// Something went wrong, and we know what the person at the terminal can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    message: String,
+    hint: String,
+    exit_code: u8,
+}
+
+impl Problem {
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: hint.into(),
+            exit_code: 1,
+        }
+    }
+
+    #[must_use]
+    pub fn with_exit_code(mut self, exit_code: u8) -> Self {
+        self.exit_code = exit_code;
+        self
+    }
+
+    #[must_use]
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        self.exit_code
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}

@@ -1,0 +1,286 @@
+//! Secrets Manager inside this process: `winterbaume` behind a small listener.
+//!
+//! Two things are added to it: the Region that it only reads from a real AWS host name, and a
+//! snapshot file, because it keeps everything in memory.
+
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result};
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use tokio::sync::Mutex;
+use winterbaume_core::{MockRequest, MockService, StatefulService, default_account_id};
+use winterbaume_secretsmanager::SecretsManagerService;
+
+use crate::{server::Server, stack::write_private};
+
+/// Secrets Manager takes secrets up to 64 KiB; encoding and the other fields need some room.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// Calls that change nothing. Whatever is not listed is followed by a snapshot, so that an
+/// operation we did not think of costs a file write and not a lost secret.
+const READS: [&str; 8] = [
+    "BatchGetSecretValue",
+    "DescribeSecret",
+    "GetRandomPassword",
+    "GetResourcePolicy",
+    "GetSecretValue",
+    "ListSecretVersionIds",
+    "ListSecrets",
+    "ValidateResourcePolicy",
+];
+
+/// A running Secrets Manager endpoint on an ephemeral loopback port. It ends when dropped.
+///
+/// Must be started inside a tokio runtime; as many as you like may run in one process.
+pub struct EmbeddedSecrets {
+    server: Server,
+    vault: Arc<Vault>,
+}
+
+impl EmbeddedSecrets {
+    /// With `snapshot`, the secrets are restored from that file (if it exists) and the file is
+    /// replaced before a call that changed something is answered.
+    ///
+    /// # Errors
+    /// When the snapshot exists and cannot be read, or no port is free.
+    pub async fn start(snapshot: Option<PathBuf>, region: &str) -> Result<Self> {
+        let vault = Arc::new(Vault::open(snapshot, region).await?);
+        let router = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&vault));
+        let server = Server::start(|listener, stopped| async move {
+            let served = axum::serve(listener, router)
+                .with_graceful_shutdown(stopped.wait())
+                .await;
+            if let Err(error) = served {
+                eprintln!("the embedded Secrets Manager failed: {error}");
+            }
+        })
+        .await
+        .context("cannot start the embedded Secrets Manager")?;
+        Ok(Self { server, vault })
+    }
+
+    /// The endpoint: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.server.url()
+    }
+
+    /// Ends the server after the requests it is serving, and writes the snapshot.
+    ///
+    /// # Errors
+    /// When the snapshot cannot be written.
+    pub async fn stop(self) -> Result<()> {
+        self.server.stop().await;
+        self.vault.save().await
+    }
+}
+
+/// The secrets and the file that remembers them.
+struct Vault {
+    service: SecretsManagerService,
+    region: String,
+    snapshot: Option<PathBuf>,
+    /// Held from taking a snapshot until it is on disk, so that an older one never replaces a
+    /// newer one.
+    saving: Mutex<()>,
+}
+
+impl Vault {
+    async fn open(snapshot: Option<PathBuf>, region: &str) -> Result<Self> {
+        let vault = Self {
+            service: SecretsManagerService::new(),
+            region: region.to_owned(),
+            snapshot,
+            saving: Mutex::new(()),
+        };
+        if let Some(path) = &vault.snapshot {
+            vault.restore(path).await.with_context(|| {
+                format!(
+                    "cannot restore the secrets from {}; move that file away to start without them",
+                    path.display()
+                )
+            })?;
+        }
+        Ok(vault)
+    }
+
+    async fn restore(&self, path: &Path) -> Result<()> {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let view = serde_json::from_slice(&text)?;
+        self.service
+            .restore(default_account_id(), &self.region, view)
+            .await
+            .context("the snapshot does not fit")
+    }
+
+    async fn save(&self) -> Result<()> {
+        let Some(path) = self.snapshot.clone() else {
+            return Ok(());
+        };
+        let _one_at_a_time = self.saving.lock().await;
+        let view = self
+            .service
+            .snapshot(default_account_id(), &self.region)
+            .await;
+        let text = serde_json::to_vec_pretty(&view)?;
+        tokio::task::spawn_blocking(move || write_private(&path, &text)).await?
+    }
+
+    async fn handle(&self, request: Request) -> Result<Response> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path_and_query().map_or("/", |it| it.as_str());
+        let call = head
+            .headers
+            .get("x-amz-target")
+            .and_then(|target| target.to_str().ok())
+            .and_then(|target| target.rsplit('.').next())
+            .unwrap_or_default();
+        let changes = !READS.contains(&call);
+        let request = MockRequest {
+            method: head.method.to_string(),
+            // The service reads the Region from the host name and from nothing else.
+            uri: format!("https://secretsmanager.{}.amazonaws.com{path}", self.region),
+            headers: head.headers.clone(),
+            body: to_bytes(body, MAX_BODY_BYTES).await?,
+        };
+        let answer = self.service.handle(request).await;
+        let status = StatusCode::from_u16(answer.status)?;
+        if changes && status.is_success() {
+            self.save().await?;
+        }
+        let mut response = Response::new(Body::from(answer.body));
+        *response.status_mut() = status;
+        *response.headers_mut() = answer.headers;
+        Ok(response)
+    }
+}
+
+async fn answer(State(vault): State<Arc<Vault>>, request: Request) -> Response {
+    match vault.handle(request).await {
+        Ok(response) => response,
+        Err(error) => {
+            eprintln!("the embedded Secrets Manager failed: {error:#}");
+            let body = r#"{"__type":"InternalServiceError","message":"see the log of cargo dev"}"#;
+            (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{REGION, clients};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[tokio::test]
+    async fn a_snapshot_survives_a_restart_with_its_stages() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets.json");
+
+        let first = EmbeddedSecrets::start(Some(path.clone()), REGION)
+            .await
+            .unwrap();
+        let client = clients::secrets_manager(first.url());
+        client
+            .create_secret()
+            .name("doorward/tenants/a")
+            .secret_string("one")
+            .send()
+            .await
+            .unwrap();
+        client
+            .put_secret_value()
+            .secret_id("doorward/tenants/a")
+            .secret_string("two")
+            .send()
+            .await
+            .unwrap();
+        // Dropped and not stopped: what was answered is on disk already.
+        drop(first);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        let second = EmbeddedSecrets::start(Some(path), REGION).await.unwrap();
+        let client = clients::secrets_manager(second.url());
+        for (stage, value) in [("AWSCURRENT", "two"), ("AWSPREVIOUS", "one")] {
+            let got = client
+                .get_secret_value()
+                .secret_id("doorward/tenants/a")
+                .version_stage(stage)
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(got.secret_string(), Some(value));
+            assert!(got.arn().unwrap().contains(REGION));
+        }
+        second.stop().await.unwrap();
+        let left: Vec<_> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["secrets.json"]);
+    }
+
+    #[tokio::test]
+    async fn parallel_changes_all_reach_the_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets.json");
+        let server = EmbeddedSecrets::start(Some(path.clone()), REGION)
+            .await
+            .unwrap();
+        let client = clients::secrets_manager(server.url());
+        let calls = (0..20).map(|n| {
+            client
+                .create_secret()
+                .name(format!("s{n}"))
+                .secret_string("v")
+                .send()
+        });
+        for created in futures_util::future::join_all(calls).await {
+            created.unwrap();
+        }
+        let view: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        assert_eq!(view["secrets"].as_object().unwrap().len(), 20);
+    }
+
+    #[tokio::test]
+    async fn a_broken_snapshot_is_named_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets.json");
+        std::fs::write(&path, "{").unwrap();
+        let Err(error) = EmbeddedSecrets::start(Some(path.clone()), REGION).await else {
+            panic!("started from a broken snapshot");
+        };
+        assert!(format!("{error:#}").contains("secrets.json"));
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "{");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_secret_is_the_sdks_own_error() {
+        let server = EmbeddedSecrets::start(None, REGION).await.unwrap();
+        let error = clients::secrets_manager(server.url())
+            .get_secret_value()
+            .secret_id("nope")
+            .send()
+            .await
+            .unwrap_err();
+        assert!(error.into_service_error().is_resource_not_found_exception());
+    }
+}

@@ -1,0 +1,209 @@
+//! `target/local/stack.json`: what other tools need to talk to the running stack.
+
+use std::{
+    fs::{DirBuilder, Permissions},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// A running local stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stack {
+    /// `http://127.0.0.1:PORT`, where the routes are.
+    pub base_url: String,
+    pub dynamodb_url: String,
+    pub secrets_manager_url: String,
+    pub region: String,
+    pub table: String,
+    pub tenants: Vec<Tenant>,
+}
+
+/// A demo tenant with the credentials that its clients send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tenant {
+    pub tenant_id: String,
+    pub tenant_key: String,
+    pub tenant_secret: String,
+    /// `HS256`, `ES256`, …
+    pub alg: String,
+    pub users: Vec<User>,
+}
+
+/// A demo user with its password in the clear.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    pub user_id: String,
+    pub username: String,
+    pub password: String,
+    pub email: String,
+    pub roles: Vec<String>,
+    pub organization_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<String>,
+}
+
+impl User {
+    /// Whether the user may log in on the admin route.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.roles.iter().any(|role| role == "ADMIN")
+    }
+}
+
+impl Stack {
+    /// # Errors
+    /// When the file is missing or is not a stack's.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read(path).with_context(|| {
+            format!(
+                "cannot read {}; is `cargo dev` running and ready?",
+                path.display()
+            )
+        })?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is not a stack", path.display()))
+    }
+}
+
+/// The stack's file, which is there exactly as long as this value.
+#[derive(Debug)]
+pub struct StackFile {
+    path: PathBuf,
+    text: Vec<u8>,
+}
+
+impl StackFile {
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(path: &Path, stack: &Stack) -> Result<Self> {
+        let mut text = serde_json::to_vec_pretty(stack)?;
+        text.push(b'\n');
+        write_private(path, &text)?;
+        Ok(Self {
+            path: path.to_owned(),
+            text,
+        })
+    }
+}
+
+impl Drop for StackFile {
+    fn drop(&mut self) {
+        // Another stack, on another port, may have written its own since.
+        if std::fs::read(&self.path).is_ok_and(|text| text == self.text) {
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+/// Replaces the file whole or not at all; only its owner can read it.
+///
+/// # Errors
+/// When the file's folder cannot be written to.
+pub(crate) fn write_private(path: &Path, text: &[u8]) -> Result<()> {
+    let write = || -> Result<()> {
+        let folder = path.parent().context("it has no folder")?;
+        make_private_dir(folder)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(".new-")
+            .permissions(Permissions::from_mode(0o600))
+            .tempfile_in(folder)?;
+        file.write_all(text)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Makes the folder, and those above it, where they are missing: those it makes are the owner's
+/// alone.
+pub(crate) fn make_private_dir(folder: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack(base_url: &str) -> Stack {
+        Stack {
+            base_url: base_url.into(),
+            dynamodb_url: "http://127.0.0.1:1".into(),
+            secrets_manager_url: "http://127.0.0.1:2".into(),
+            region: "us-east-1".into(),
+            table: "doorward".into(),
+            tenants: vec![Tenant {
+                tenant_id: "t".into(),
+                tenant_key: "k".into(),
+                tenant_secret: "s".into(),
+                alg: "ES256".into(),
+                users: ["c1"]
+                    .map(|customer| User {
+                        user_id: "u".into(),
+                        username: "n".into(),
+                        password: "p".into(),
+                        email: "e".into(),
+                        roles: vec!["USER".into()],
+                        organization_id: "o".into(),
+                        customer_id: Some(customer.into()),
+                    })
+                    .into(),
+            }],
+        }
+    }
+
+    #[test]
+    fn the_file_has_exactly_the_agreed_shape() {
+        let mut stack = stack("http://127.0.0.1:9000");
+        let expected = serde_json::json!({
+            "baseUrl": "http://127.0.0.1:9000",
+            "dynamodbUrl": "http://127.0.0.1:1",
+            "secretsManagerUrl": "http://127.0.0.1:2",
+            "region": "us-east-1",
+            "table": "doorward",
+            "tenants": [{
+                "tenantId": "t", "tenantKey": "k", "tenantSecret": "s", "alg": "ES256",
+                "users": [{
+                    "userId": "u", "username": "n", "password": "p", "email": "e",
+                    "roles": ["USER"], "organizationId": "o", "customerId": "c1",
+                }],
+            }],
+        });
+        assert_eq!(serde_json::to_value(&stack).unwrap(), expected);
+
+        stack.tenants[0].users[0].customer_id = None;
+        let value = serde_json::to_value(&stack).unwrap();
+        assert!(value["tenants"][0]["users"][0].get("customerId").is_none());
+        assert_eq!(serde_json::from_value::<Stack>(value).unwrap(), stack);
+    }
+
+    #[test]
+    fn the_file_is_private_and_goes_with_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("local/stack.json");
+        let file = StackFile::write(&path, &stack("a")).unwrap();
+        assert_eq!(Stack::read(&path).unwrap(), stack("a"));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(file);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn another_stacks_file_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stack.json");
+        let first = StackFile::write(&path, &stack("a")).unwrap();
+        let second = StackFile::write(&path, &stack("b")).unwrap();
+        drop(first);
+        assert_eq!(Stack::read(&path).unwrap(), stack("b"));
+        drop(second);
+        assert!(!path.exists());
+    }
+}

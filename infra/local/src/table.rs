@@ -1,0 +1,264 @@
+//! Creates the table as deployment would, from the description that both read: `infra/table.json`.
+//!
+//! Point-in-time recovery and the KMS key are AWS's own work: the embedded `DynamoDB` has no such
+//! thing, so they are only carried for the deployment.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use aws_sdk_dynamodb::{
+    Client,
+    types::{
+        AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+        StreamSpecification, StreamViewType, TableDescription, TableStatus,
+        TimeToLiveSpecification, TimeToLiveStatus,
+    },
+};
+use serde::Deserialize;
+
+const DESCRIPTION: &str = include_str!("../../table.json");
+
+/// How long a table may take to become active. The embedded one is active at once.
+const ACTIVE_WITHIN: Duration = Duration::from_secs(30);
+
+/// The table as `infra/table.json` describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TableSpec {
+    pub key_schema: KeySchema,
+    /// A `BillingMode`: `PAY_PER_REQUEST`.
+    pub billing_mode: String,
+    /// The attribute with the epoch seconds after which an item may be deleted.
+    pub ttl_attribute: String,
+    /// A `StreamViewType`: `KEYS_ONLY`, so that no password hash travels.
+    pub stream: String,
+    pub point_in_time_recovery: bool,
+    pub deletion_protection: bool,
+    /// `KMS`: a key that AWS manages.
+    pub encryption: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeySchema {
+    pub partition_key: KeyAttribute,
+    pub sort_key: KeyAttribute,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyAttribute {
+    pub name: String,
+    /// A `ScalarAttributeType`: `S`, `N` or `B`.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// Whether [`create_if_missing`] had anything to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    Now,
+    Before,
+}
+
+impl TableSpec {
+    /// # Errors
+    /// When `infra/table.json` is not in its own form.
+    pub fn load() -> Result<Self> {
+        serde_json::from_str(DESCRIPTION).context("infra/table.json is not in the expected form")
+    }
+
+    fn keys(&self) -> [(&KeyAttribute, KeyType); 2] {
+        [
+            (&self.key_schema.partition_key, KeyType::Hash),
+            (&self.key_schema.sort_key, KeyType::Range),
+        ]
+    }
+
+    fn schema(&self) -> Result<Vec<KeySchemaElement>> {
+        let element = |(attribute, kind): (&KeyAttribute, KeyType)| {
+            let builder = KeySchemaElement::builder().attribute_name(&attribute.name);
+            Ok(builder.key_type(kind).build()?)
+        };
+        self.keys().into_iter().map(element).collect()
+    }
+
+    fn attributes(&self) -> Result<Vec<AttributeDefinition>> {
+        let definition = |(attribute, _): (&KeyAttribute, KeyType)| {
+            let builder = AttributeDefinition::builder().attribute_name(&attribute.name);
+            let kind = ScalarAttributeType::from(attribute.kind.as_str());
+            Ok(builder.attribute_type(kind).build()?)
+        };
+        self.keys().into_iter().map(definition).collect()
+    }
+}
+
+/// Makes the table, its stream and its time to live where they are missing.
+///
+/// # Errors
+/// When the service refuses, or a table of that name with other keys exists.
+pub async fn create_if_missing(client: &Client, table: &str) -> Result<Created> {
+    let spec = TableSpec::load()?;
+    let created = create(client, table, &spec)
+        .await
+        .with_context(|| format!("cannot create the table {table}"))?;
+    enable_ttl(client, table, &spec.ttl_attribute)
+        .await
+        .with_context(|| format!("cannot set the time to live of the table {table}"))?;
+    Ok(created)
+}
+
+async fn create(client: &Client, table: &str, spec: &TableSpec) -> Result<Created> {
+    if let Some(existing) = describe(client, table).await? {
+        ensure!(
+            existing.key_schema() == spec.schema()?,
+            "a table of that name with other keys exists; start with --memory or another --data-dir"
+        );
+        return Ok(Created::Before);
+    }
+    let stream = StreamSpecification::builder()
+        .stream_enabled(true)
+        .stream_view_type(StreamViewType::from(spec.stream.as_str()))
+        .build()?;
+    client
+        .create_table()
+        .table_name(table)
+        .set_key_schema(Some(spec.schema()?))
+        .set_attribute_definitions(Some(spec.attributes()?))
+        .billing_mode(BillingMode::from(spec.billing_mode.as_str()))
+        .stream_specification(stream)
+        .deletion_protection_enabled(spec.deletion_protection)
+        .send()
+        .await?;
+    tokio::time::timeout(ACTIVE_WITHIN, until_active(client, table))
+        .await
+        .context("it did not become active")??;
+    Ok(Created::Now)
+}
+
+async fn describe(client: &Client, table: &str) -> Result<Option<TableDescription>> {
+    match client.describe_table().table_name(table).send().await {
+        Ok(output) => Ok(output.table),
+        Err(error) => match error.into_service_error() {
+            error if error.is_resource_not_found_exception() => Ok(None),
+            error => Err(error.into()),
+        },
+    }
+}
+
+async fn until_active(client: &Client, table: &str) -> Result<()> {
+    loop {
+        let status = describe(client, table)
+            .await?
+            .and_then(|description| description.table_status);
+        if status == Some(TableStatus::Active) {
+            return Ok(());
+        }
+        // Only a remote DynamoDB gets here, and it offers nothing to wait on.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn enable_ttl(client: &Client, table: &str, attribute: &str) -> Result<()> {
+    let current = client
+        .describe_time_to_live()
+        .table_name(table)
+        .send()
+        .await?
+        .time_to_live_description
+        .and_then(|description| description.time_to_live_status);
+    if matches!(
+        current,
+        Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)
+    ) {
+        return Ok(());
+    }
+    let specification = TimeToLiveSpecification::builder()
+        .attribute_name(attribute)
+        .enabled(true)
+        .build()?;
+    client
+        .update_time_to_live()
+        .table_name(table)
+        .time_to_live_specification(specification)
+        .send()
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clients,
+        dynamodb::{EmbeddedDynamo, Storage},
+    };
+
+    #[tokio::test]
+    async fn the_table_is_what_its_description_says() {
+        let server = EmbeddedDynamo::start(Storage::Memory).await.unwrap();
+        let client = clients::dynamodb(server.url());
+        assert_eq!(
+            create_if_missing(&client, "doorward").await.unwrap(),
+            Created::Now
+        );
+        assert_eq!(
+            create_if_missing(&client, "doorward").await.unwrap(),
+            Created::Before
+        );
+
+        let table = describe(&client, "doorward").await.unwrap().unwrap();
+        let keys: Vec<_> = table
+            .key_schema()
+            .iter()
+            .map(|key| (key.attribute_name(), key.key_type().as_str()))
+            .collect();
+        assert_eq!(keys, [("pk", "HASH"), ("sk", "RANGE")]);
+        assert_eq!(
+            table.billing_mode_summary().unwrap().billing_mode(),
+            Some(&BillingMode::PayPerRequest)
+        );
+        let stream = table.stream_specification().unwrap();
+        assert_eq!(stream.stream_view_type(), Some(&StreamViewType::KeysOnly));
+        assert_eq!(table.deletion_protection_enabled(), Some(true));
+        assert!(table.global_secondary_indexes().is_empty());
+        let ttl = client
+            .describe_time_to_live()
+            .table_name("doorward")
+            .send()
+            .await
+            .unwrap();
+        let ttl = ttl.time_to_live_description().unwrap();
+        assert_eq!(ttl.attribute_name(), Some("expires_at"));
+        assert_eq!(ttl.time_to_live_status(), Some(&TimeToLiveStatus::Enabled));
+    }
+
+    #[tokio::test]
+    async fn a_table_with_other_keys_is_refused() {
+        let server = EmbeddedDynamo::start(Storage::Memory).await.unwrap();
+        let client = clients::dynamodb(server.url());
+        client
+            .create_table()
+            .table_name("doorward")
+            .attribute_definitions(
+                AttributeDefinition::builder()
+                    .attribute_name("id")
+                    .attribute_type(ScalarAttributeType::S)
+                    .build()
+                    .unwrap(),
+            )
+            .key_schema(
+                KeySchemaElement::builder()
+                    .attribute_name("id")
+                    .key_type(KeyType::Hash)
+                    .build()
+                    .unwrap(),
+            )
+            .billing_mode(BillingMode::PayPerRequest)
+            .send()
+            .await
+            .unwrap();
+        let error = create_if_missing(&client, "doorward").await.unwrap_err();
+        assert!(format!("{error:#}").contains("other keys"));
+    }
+}

@@ -1,0 +1,318 @@
+//! What a person or a program gets to read.
+//!
+//! stdout carries the result: for people the address and the logins, with `--json` one event per
+//! line. Everything else (progress, warnings, the output of cargo and of the functions) goes to
+//! stderr. Colours and spinners only where a terminal shows them and `NO_COLOR` allows it.
+
+use std::{fmt::Write as _, io::Write as _, time::Duration};
+
+use console::style;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    problem::Problem,
+    stack::{Stack, Tenant, User},
+};
+
+/// Slow enough for a quiet terminal over a slow line.
+const SPIN_EVERY: Duration = Duration::from_millis(120);
+
+/// Speaks to whoever started us.
+#[derive(Debug, Clone, Copy)]
+pub struct Ui {
+    json: bool,
+    spinners: bool,
+}
+
+impl Ui {
+    #[must_use]
+    pub fn new(json: bool) -> Self {
+        let spinners = !json && console::user_attended_stderr() && console::colors_enabled_stderr();
+        Self { json, spinners }
+    }
+
+    /// Begins a step that prints nothing itself: a spinner turns where there is a terminal.
+    pub fn step(&self, name: &'static str, text: &str) -> Step {
+        self.begin(name, text, self.spinners)
+    }
+
+    /// Begins a step whose work writes to stderr (cargo, pip, the functions): a spinner would
+    /// be torn by it.
+    pub fn loud_step(&self, name: &'static str, text: &str) -> Step {
+        self.begin(name, text, false)
+    }
+
+    fn begin(self, name: &'static str, text: &str, spinner: bool) -> Step {
+        self.event(&json!({ "event": "step", "name": name, "status": "started", "text": text }));
+        let bar = spinner.then(|| {
+            let bar = ProgressBar::new_spinner().with_message(format!("{text} …"));
+            if let Ok(look) = ProgressStyle::with_template("{spinner:.cyan} {msg} {elapsed:.dim}") {
+                bar.set_style(look);
+            }
+            bar.enable_steady_tick(SPIN_EVERY);
+            bar
+        });
+        if bar.is_none() {
+            self.say(&format!("{} {text} …", style("•").for_stderr().cyan()));
+        }
+        Step {
+            ui: self,
+            name,
+            text: text.to_owned(),
+            begun: Instant::now(),
+            bar,
+        }
+    }
+
+    /// Something that a person should know and that does not stop us.
+    pub fn warn(&self, text: &str) {
+        self.event(&json!({ "event": "warning", "message": text }));
+        // Not only for people: a program's log of our stderr should have it too.
+        to_stderr(&format!("{} {text}", style("!").for_stderr().yellow()));
+    }
+
+    /// Everything answers.
+    pub fn ready(&self, stack: &Stack, notes: &[String]) {
+        if self.json {
+            let mut event = json!({ "event": "ready" });
+            if let (Value::Object(event), Ok(Value::Object(stack))) =
+                (&mut event, serde_json::to_value(stack))
+            {
+                event.extend(stack);
+            }
+            self.event(&event);
+        } else {
+            to_stdout(&banner(stack, notes));
+        }
+    }
+
+    /// All that was started has ended.
+    pub fn stopped(&self) {
+        self.event(&json!({ "event": "stopped" }));
+        self.say(&format!("{} Stopped.", style("•").for_stderr().cyan()));
+    }
+
+    /// Why it ends without being asked to.
+    pub fn error(&self, error: &anyhow::Error) {
+        let hint = error.downcast_ref::<Problem>().map(Problem::hint);
+        let message = format!("{error:#}");
+        if self.json {
+            self.event(&json!({ "event": "error", "message": message, "hint": hint }));
+        }
+        let mut text = format!("{} {message}", style("error:").for_stderr().red().bold());
+        if let Some(hint) = hint {
+            let _ = write!(text, "\n  {hint}");
+        }
+        to_stderr(&text);
+    }
+
+    fn event(self, event: &Value) {
+        if self.json {
+            to_stdout(&format!("{event}\n"));
+        }
+    }
+
+    /// For people only.
+    fn say(self, text: &str) {
+        if !self.json {
+            to_stderr(text);
+        }
+    }
+}
+
+/// A step under way. Dropped without [`Step::done`] it has failed, and the error tells why.
+#[derive(Debug)]
+#[must_use]
+pub struct Step {
+    ui: Ui,
+    name: &'static str,
+    text: String,
+    begun: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Step {
+    /// `detail` adds to the step's text, and may be empty.
+    pub fn done(self, detail: &str) {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        self.ui.event(&json!({
+            "event": "step", "name": self.name, "status": "done", "text": detail,
+            "seconds": (seconds * 1000.0).round() / 1000.0,
+        }));
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        let separator = if detail.is_empty() { "" } else { ": " };
+        self.ui.say(&format!(
+            "{} {}{separator}{detail} {}",
+            style("✓").for_stderr().green(),
+            self.text,
+            style(format!("({seconds:.1} s)")).for_stderr().dim()
+        ));
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Whoever read our stdout may have gone: that is no reason to stop.
+fn to_stdout(text: &str) {
+    let mut out = std::io::stdout().lock();
+    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+fn to_stderr(text: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{text}"));
+}
+
+fn banner(stack: &Stack, notes: &[String]) -> String {
+    let mut text = format!("\nDoorward is ready: {}\n", style(&stack.base_url).bold());
+    text.push_str("\nDemo logins\n");
+    text.push_str(&logins(stack));
+    if let Some(curl) = example(stack) {
+        let _ = write!(text, "\nTry it\n  {curl}\n");
+    }
+    text.push('\n');
+    for note in notes {
+        let _ = writeln!(text, "{note}");
+    }
+    text
+}
+
+/// A table with a line for each user.
+fn logins(stack: &Stack) -> String {
+    let mut rows = vec![["TENANT", "USERNAME", "PASSWORD", "ROLES", "USER ID"].map(String::from)];
+    for tenant in &stack.tenants {
+        for user in &tenant.users {
+            rows.push([
+                tenant.tenant_id.clone(),
+                user.username.clone(),
+                user.password.clone(),
+                user.roles.join(","),
+                user.user_id.clone(),
+            ]);
+        }
+    }
+    let mut widths = [0; 5];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut table = String::new();
+    for row in &rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        let _ = writeln!(table, "  {}", cells.join("  ").trim_end());
+    }
+    table
+}
+
+/// The first tenant's first administrator logs in.
+fn example(stack: &Stack) -> Option<String> {
+    let tenant = stack.tenants.first()?;
+    let user = tenant.users.iter().find(|user| user.is_admin())?;
+    Some(login_command(&stack.base_url, tenant, user))
+}
+
+fn login_command(base_url: &str, tenant: &Tenant, user: &User) -> String {
+    let url = format!(
+        "{base_url}/api/v2.1/admin/organization/{}/users/{}/sessions",
+        user.organization_id, user.user_id
+    );
+    // By hand, to keep the order in which people know the fields.
+    let fields = [
+        ("username", &user.username),
+        ("password", &user.password),
+        ("tenantKey", &tenant.tenant_key),
+        ("tenantSecret", &tenant.tenant_secret),
+    ]
+    .map(|(name, value)| format!("\"{name}\":{}", Value::from(value.as_str())));
+    format!(
+        "curl -sS -X POST {} -H {} -H {} -d {}",
+        quote(&url),
+        quote(&format!("X-Tenant-ID: {}", tenant.tenant_id)),
+        quote("Content-Type: application/json"),
+        quote(&format!("{{{}}}", fields.join(",")))
+    )
+}
+
+/// One word of a POSIX shell.
+fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack() -> Stack {
+        let user = |role: &str| User {
+            user_id: format!("id-{role}"),
+            username: format!("{role}@x.example"),
+            password: "it's".into(),
+            email: String::new(),
+            roles: vec![role.into()],
+            organization_id: "org".into(),
+            customer_id: None,
+        };
+        Stack {
+            base_url: "http://127.0.0.1:9000".into(),
+            dynamodb_url: String::new(),
+            secrets_manager_url: String::new(),
+            region: String::new(),
+            table: String::new(),
+            tenants: vec![Tenant {
+                tenant_id: "t".into(),
+                tenant_key: "k".into(),
+                tenant_secret: "s".into(),
+                alg: "HS256".into(),
+                users: vec![user("USER"), user("ADMIN")],
+            }],
+        }
+    }
+
+    #[test]
+    fn the_curl_line_survives_the_shell() {
+        let line = example(&stack()).unwrap();
+        let script =
+            format!("curl() {{ for a in \"$@\"; do printf '%s\\n' \"$a\"; done; }}; {line}");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        let words: Vec<_> = std::str::from_utf8(&output.stdout)
+            .unwrap()
+            .lines()
+            .collect();
+        assert_eq!(
+            words[3],
+            "http://127.0.0.1:9000/api/v2.1/admin/organization/org/users/id-ADMIN/sessions"
+        );
+        assert_eq!(words[5], "X-Tenant-ID: t");
+        let body: Value = serde_json::from_str(words[9]).unwrap();
+        assert_eq!(body["password"], "it's");
+        assert_eq!(body["username"], "ADMIN@x.example");
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_user() {
+        let table = logins(&stack());
+        assert_eq!(table.lines().count(), 3);
+        let columns: Vec<_> = table
+            .lines()
+            .map(|line| line.find("it's").or(line.find("PASSWORD")))
+            .collect();
+        assert!(columns.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+}

@@ -1,0 +1,104 @@
+//! No secret reaches a log (security 24).
+
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+};
+
+use e2e::World;
+use serde_json::{Value, json};
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::{ADMIN, MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Captured {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn no_secret_is_logged_whatever_happens_and_every_decision_is() {
+    let captured = Captured::default();
+    let lines = doorward::telemetry::lines(captured.clone(), tracing::Level::TRACE);
+    let _logging = tracing::subscriber::set_default(lines);
+
+    let world = World::start().await.unwrap();
+    let admin = world.actor(ADMIN).unwrap();
+    let mut planted = vec![
+        admin.user.password.clone(),
+        admin.tenant.tenant_secret.clone(),
+        admin.tenant.tenant_key.clone(),
+        NEW_PASSWORD.to_owned(),
+        "PLANTED".to_owned(),
+        "$argon2".to_owned(),
+    ];
+    let login = world.login(&admin).await.unwrap();
+    let refreshed = world.refreshed(&login).await.unwrap();
+    for tokens in [&login, &refreshed] {
+        planted.extend([tokens.token.clone(), tokens.refresh.clone(), tokens.session.clone()]);
+        planted.extend(tokens.token.split('.').map(str::to_owned));
+    }
+    // Marked secrets in every field, right and wrong, and every kind of failure.
+    world.try_login(&admin, "PLANTED password").await.unwrap();
+    let mut wrong = admin.clone();
+    wrong.tenant.tenant_key = "PLANTED tenant key".into();
+    wrong.tenant.tenant_secret = "PLANTED tenant secret".into();
+    world.try_login(&wrong, "PLANTED").await.unwrap();
+    world.refresh(&e2e::Login { refresh: "dwr1_PLANTED".into(), ..refreshed.clone() }).await.unwrap();
+    world.refresh(&e2e::Login { token: "PLANTED.PLANTED.PLANTED".into(), ..refreshed.clone() }).await.unwrap();
+    let id = admin.user.user_id.clone();
+    for body in [
+        json!({ "password": "PLANTED", "currentPassword": "PLANTED" }),
+        json!({ "password": NEW_PASSWORD, "currentPassword": "PLANTED" }),
+        json!({ "password": NEW_PASSWORD, "newPassword": "PLANTED", "currentPassword": 1 }),
+        json!({ "password": NEW_PASSWORD, "currentPassword": admin.user.password }),
+    ] {
+        world.update(&refreshed, &id, &body).await.unwrap();
+    }
+    world.logout(&refreshed).await.unwrap();
+    let nordic = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    world.reset(&nordic, &json!({ "userId": marcus.user.user_id, "reason": "asked by phone" })).await.unwrap();
+    world.stop_dynamodb().await;
+    world.try_login(&admin, "PLANTED").await.unwrap();
+
+    let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+    for secret in planted.iter().filter(|secret| secret.len() >= 6) {
+        assert!(!text.contains(secret.as_str()), "a log holds {secret}");
+    }
+    let decided: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|line| line["message"] == "request.decided")
+        .collect();
+    assert_eq!(decided.len(), 14);
+    for line in &decided {
+        assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+        assert_eq!(line["span"]["request_id"], "e2e-request");
+        assert!(line["span"]["tenant"].is_string() && line["span"]["function"].is_string(), "{line}");
+        assert!(line["outcome"].is_string() && line["status"].is_number() && line["milliseconds"].is_number());
+    }
+    let login = &decided[0];
+    assert_eq!((&login["outcome"], &login["span"]["user"]), (&json!("SUCCESS"), &json!(id)));
+    assert!(login["span"]["session"].as_str().unwrap().len() >= 16);
+    assert_eq!(login["span"]["session"], decided[1]["span"]["session"], "one session, one digest");
+    let reset = decided.iter().find(|line| line["span"]["function"] == "reset-login").unwrap();
+    assert_eq!(reset["span"]["admin_reason"], "asked by phone");
+}

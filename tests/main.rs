@@ -1,0 +1,16 @@
+//! Everything that `cargo test` runs over the embedded services.
+
+mod faults;
+mod flows;
+mod isolation;
+mod logs;
+mod races;
+mod replay;
+
+pub(crate) const ADMIN: &str = "admin@cloudvault.example";
+pub(crate) const SECOND_ADMIN: &str = "second.admin@cloudvault.example";
+pub(crate) const CUSTOMER: &str = "erika.mustermann@example.com";
+pub(crate) const NORDIC_ADMIN: &str = "admin@nordic.example";
+pub(crate) const MARCUS: &str = "marcus.jensen@example.com";
+pub(crate) const OTHER_ADMIN: &str = "admin@other.example";
+pub(crate) const NEW_PASSWORD: &str = "a brand new passphrase";

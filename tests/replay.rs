@@ -1,0 +1,181 @@
+//! Every recorded event in `events/{function}/` is sent to its function, and must get the answer it
+//! names. Adding a file adds a case; events/README.md has the format.
+
+use std::{collections::BTreeMap, fmt::Write, fs, path::Path, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use doorward::route::Function;
+use e2e::{Answer, Login, World};
+use serde_json::{Value, json};
+
+/// What every answer carries (contract, "Every request").
+const ALWAYS: [(&str, &str); 4] = [
+    ("cache-control", "no-store"),
+    ("strict-transport-security", "max-age=31536000"),
+    ("x-content-type-options", "nosniff"),
+    ("x-request-id", "*"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_recorded_event_gets_its_answer() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../events");
+    let mut cases = 0;
+    let mut failures = String::new();
+    for function in Function::ALL {
+        let mut files: Vec<_> = fs::read_dir(folder.join(function.name()))
+            .unwrap_or_else(|error| panic!("events/{}: {error}", function.name()))
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        assert!(!files.is_empty(), "{} has no recorded event", function.name());
+        for file in files {
+            cases += 1;
+            if let Err(error) = replay(function, &file).await {
+                let name = file.strip_prefix(&folder).unwrap_or(&file).display();
+                writeln!(failures, "events/{name}: {error:#}").unwrap();
+            }
+        }
+    }
+    assert!(failures.is_empty(), "of {cases} events:\n{failures}");
+    assert!(cases >= 50, "only {cases} events");
+}
+
+async fn replay(function: Function, file: &Path) -> Result<()> {
+    let text = fs::read_to_string(file)?;
+    let recorded: Value = serde_json::from_str(&text).context("is not JSON")?;
+    let case = &recorded["doorward"];
+    let world = World::start().await?;
+    let mut values = BTreeMap::from([
+        ("demo.password".to_owned(), local::demo::PASSWORD.to_owned()),
+        ("demo.tenantKey".to_owned(), local::demo::TENANT_KEY.to_owned()),
+        ("demo.tenantSecret".to_owned(), local::demo::TENANT_SECRET.to_owned()),
+        ("filler.64KiB".to_owned(), "x".repeat(64 * 1024)),
+    ]);
+    let mut logins = BTreeMap::new();
+    for step in case["given"].as_array().into_iter().flatten() {
+        prepare(&world, step, &mut logins, &mut values).await.with_context(|| format!("given {step}"))?;
+    }
+    let filled = fill(&text, &values)?;
+    let answer = world.send(function, &filled).await?;
+    check(&answer, &case["expect"], &values)
+}
+
+/// One step of `given`: `{"login": "name@…", "as": "admin"}` and what follows from it.
+async fn prepare(
+    world: &World,
+    step: &Value,
+    logins: &mut BTreeMap<String, Login>,
+    values: &mut BTreeMap<String, String>,
+) -> Result<()> {
+    let text = |name: &str| step[name].as_str();
+    let known = |name: &str| logins.get(name).cloned().with_context(|| format!("nobody logged in as {name}"));
+    if let Some(username) = text("login") {
+        let mut actor = world.actor(username)?;
+        if let Some(password) = text("password") {
+            actor.user.password = password.to_owned();
+        }
+        let login = world.login(&actor).await?;
+        remember(text("as").unwrap_or("login"), login, logins, values);
+    } else if let Some(name) = text("refresh") {
+        let login = world.refreshed(&known(name)?).await?;
+        remember(text("as").unwrap_or(name), login, logins, values);
+    } else if let Some(name) = text("logout") {
+        ensure!(world.logout(&known(name)?).await?.status == 200, "was refused");
+    } else if let Some(username) = text("fail") {
+        let actor = world.actor(username)?;
+        for _ in 0..step["times"].as_u64().unwrap_or(1) {
+            ensure!(world.try_login(&actor, "not the password").await?.status == 401, "was not refused");
+        }
+    } else if let Some(username) = text("reset") {
+        let body = json!({ "userId": world.actor(username)?.user.user_id });
+        ensure!(world.reset(&known(text("by").unwrap_or("login"))?, &body).await?.status == 200, "was refused");
+    } else if let Some(username) = text("update") {
+        let user = world.actor(username)?.user.user_id;
+        let by = known(text("by").unwrap_or("login"))?;
+        ensure!(world.update(&by, &user, &step["with"]).await?.status == 200, "was refused");
+    } else if let Some(name) = text("forget") {
+        world.forget(&known(name)?).await?;
+    } else if let Some(milliseconds) = step["advanceMilliseconds"].as_u64() {
+        world.clock.advance(Duration::from_millis(milliseconds));
+    } else if text("down") == Some("dynamodb") {
+        world.stop_dynamodb().await;
+    } else {
+        bail!("is no step that replay knows");
+    }
+    Ok(())
+}
+
+fn remember(
+    name: &str,
+    login: Login,
+    logins: &mut BTreeMap<String, Login>,
+    values: &mut BTreeMap<String, String>,
+) {
+    values.insert(format!("{name}.token"), login.token.clone());
+    values.insert(format!("{name}.refreshToken"), login.refresh.clone());
+    values.insert(format!("{name}.sessionId"), login.session.clone());
+    logins.insert(name.to_owned(), login);
+}
+
+/// Replaces every `{{name}}`.
+fn fill(text: &str, values: &BTreeMap<String, String>) -> Result<String> {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (name, after) = after.split_once("}}").context("an unclosed {{")?;
+        filled.push_str(before);
+        filled.push_str(values.get(name).with_context(|| format!("no value for {{{{{name}}}}}"))?);
+        rest = after;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+fn check(answer: &Answer, expect: &Value, values: &BTreeMap<String, String>) -> Result<()> {
+    let expect: Value = serde_json::from_str(&fill(&expect.to_string(), values)?)?;
+    ensure!(json!(answer.status) == expect["status"], "status {}, body {}", answer.status, answer.text);
+    let named = expect["headers"].as_object().into_iter().flatten();
+    let named = named.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+    for (name, expected) in ALWAYS.into_iter().chain(named) {
+        let found = answer.header(name);
+        ensure!(found == expected || (expected == "*" && !found.is_empty()), "header {name}: {found:?}");
+    }
+    for name in ["www-authenticate", "retry-after"] {
+        let expected = expect["headers"].get(name).is_some();
+        ensure!(answer.headers.contains_key(name) == expected, "header {name}: {:?}", answer.header(name));
+    }
+    ensure!(answer.header("content-type") == "application/json", "content-type");
+    same(&answer.body, &expect["body"], "body")
+}
+
+/// Whether `found` is what is expected; `<kind>` stands for what varies.
+fn same(found: &Value, expected: &Value, at: &str) -> Result<()> {
+    match (found, expected) {
+        (Value::String(text), Value::String(kind)) if kind.starts_with('<') => {
+            let fits = match kind.as_str() {
+                "<uuid>" => text.len() == 36 && text.matches('-').count() == 4,
+                "<jwt>" => text.split('.').count() == 3 && text.starts_with("eyJ"),
+                "<refresh token>" => text.starts_with("dwr1_"),
+                "<time>" => text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok(),
+                "<text>" => !text.is_empty(),
+                other => bail!("{at}: {other} is no kind that replay knows"),
+            };
+            ensure!(fits, "{at}: {text} is no {kind}");
+        }
+        (Value::Object(found), Value::Object(expected)) => {
+            for (name, expected) in expected {
+                same(found.get(name).unwrap_or(&Value::Null), expected, &format!("{at}.{name}"))?;
+            }
+            let unexpected: Vec<_> = found.keys().filter(|name| !expected.contains_key(*name)).collect();
+            ensure!(unexpected.is_empty(), "{at}: unexpected {unexpected:?}");
+        }
+        (Value::Array(found), Value::Array(expected)) => {
+            ensure!(found.len() == expected.len(), "{at}: {} elements, not {}", found.len(), expected.len());
+            for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+                same(found, expected, &format!("{at}[{index}]"))?;
+            }
+        }
+        _ => ensure!(found == expected, "{at}: {found}, not {expected}"),
+    }
+    Ok(())
+}

@@ -1,0 +1,448 @@
+//! A whole Doorward in one process: the functions' own code, the real SDK, an embedded DynamoDB and
+//! Secrets Manager, and a clock that tests set.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow};
+use async_trait::async_trait;
+use doorward::{
+    domain::{Failure, HashCost, Password, PasswordHash, SessionId, TenantId, UserId},
+    password::Argon2id,
+    port::{Clock, Passwords},
+    route::{Function, Router},
+    runtime::{App, SystemEntropy},
+    secrets::SecretsManager,
+    store::DynamoStore,
+    usecase::Service,
+};
+use http::Method;
+use jiff::Timestamp;
+use local::{
+    REGION, SECRET_PREFIX, TABLE, clients,
+    demo::{self, SeedContext},
+    dynamodb::{EmbeddedDynamo, Storage},
+    secrets::EmbeddedSecrets,
+    table,
+};
+use serde_json::{Value, json};
+
+/// Hashing in tests costs next to nothing; the default's cost is measured by the benchmarks.
+pub const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
+
+/// A time that only tests move.
+pub struct TestClock(AtomicI64);
+
+impl TestClock {
+    /// Moves on.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.0.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// Hashes, counts what is verified, and can be made to wait in between.
+pub struct CountedPasswords {
+    inner: Argon2id,
+    verified: AtomicUsize,
+    gate: tokio::sync::watch::Sender<bool>,
+}
+
+impl CountedPasswords {
+    /// How many passwords were verified so far, right or wrong.
+    pub fn verified(&self) -> usize {
+        self.verified.load(Ordering::SeqCst)
+    }
+
+    /// Holds every verification, done but not answered, until [`Self::open`].
+    pub fn close(&self) {
+        self.gate.send_replace(false);
+    }
+
+    /// Lets them go on.
+    pub fn open(&self) {
+        self.gate.send_replace(true);
+    }
+}
+
+#[async_trait]
+impl Passwords for CountedPasswords {
+    async fn verify(&self, password: Password, hash: Option<PasswordHash>, cost: HashCost) -> Result<bool, Failure> {
+        let answer = self.inner.verify(password, hash, cost).await;
+        self.verified.fetch_add(1, Ordering::SeqCst);
+        let mut gate = self.gate.subscribe();
+        gate.wait_for(|open| *open).await.map_err(|closed| Failure::Internal(Box::new(closed)))?;
+        answer
+    }
+
+    async fn hash(&self, password: Password, cost: HashCost) -> Result<PasswordHash, Failure> {
+        self.inner.hash(password, cost).await
+    }
+}
+
+/// Doorward and what it stands on.
+pub struct World {
+    /// The time.
+    pub clock: Arc<TestClock>,
+    /// The hasher.
+    pub passwords: Arc<CountedPasswords>,
+    /// The store, as the functions use it.
+    pub store: Arc<DynamoStore>,
+    /// The table, for looking behind the scenes.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// What the demo data is.
+    pub tenants: Vec<local::stack::Tenant>,
+    apps: HashMap<Function, App>,
+    embedded: std::sync::Mutex<Option<EmbeddedDynamo>>,
+    _secrets: EmbeddedSecrets,
+}
+
+/// An answer, as API Gateway gets it.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Status.
+    pub status: i64,
+    /// Headers.
+    pub headers: http::HeaderMap,
+    /// The body's text.
+    pub text: String,
+    /// The body, or null.
+    pub body: Value,
+}
+
+impl Answer {
+    /// Status and `errorType`, for comparing at a glance.
+    pub fn verdict(&self) -> (i64, &str) {
+        (self.status, self.body["data"]["errorType"].as_str().unwrap_or_default())
+    }
+
+    /// A string of `data`.
+    pub fn data(&self, name: &str) -> &str {
+        self.body["data"][name].as_str().unwrap_or_default()
+    }
+
+    /// A header's text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// Somebody who can log in.
+#[derive(Debug, Clone)]
+pub struct Actor {
+    /// Its tenant.
+    pub tenant: local::stack::Tenant,
+    /// It.
+    pub user: local::stack::User,
+}
+
+impl Actor {
+    /// Where its sessions are.
+    pub fn sessions(&self) -> String {
+        match &self.user.customer_id {
+            Some(customer) => {
+                format!("/api/v2.1/customer/individual/{customer}/users/{}/sessions", self.user.user_id)
+            }
+            None => format!(
+                "/api/v2.1/admin/organization/{}/users/{}/sessions",
+                self.user.organization_id, self.user.user_id
+            ),
+        }
+    }
+
+    /// What it logs in with.
+    pub fn credentials(&self, password: &str) -> Value {
+        json!({
+            "username": self.user.username,
+            "password": password,
+            "tenantKey": self.tenant.tenant_key,
+            "tenantSecret": self.tenant.tenant_secret,
+        })
+    }
+}
+
+/// A session in somebody's hands.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// Whose.
+    pub actor: Actor,
+    /// Its id.
+    pub session: String,
+    /// Access token.
+    pub token: String,
+    /// Refresh token.
+    pub refresh: String,
+}
+
+impl Login {
+    /// Its own path.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.actor.sessions(), self.session)
+    }
+
+    /// Where and how it is refreshed.
+    pub fn refresh_route(&self) -> (Method, String) {
+        match &self.actor.user.customer_id {
+            Some(_) => (Method::PUT, self.path()),
+            None => (Method::POST, format!("/api/v2.1/admin/sessions/{}/refresh", self.session)),
+        }
+    }
+
+    /// Takes what an answer grants.
+    ///
+    /// # Errors
+    /// When it grants nothing.
+    pub fn from_answer(actor: &Actor, answer: &Answer) -> Result<Self> {
+        let text = |name: &str| {
+            let value = answer.data(name);
+            (!value.is_empty()).then(|| value.to_owned()).ok_or_else(|| anyhow!("no {name} in {answer:?}"))
+        };
+        Ok(Self {
+            actor: actor.clone(),
+            session: text("sessionId")?,
+            token: text("token")?,
+            refresh: text("refreshToken")?,
+        })
+    }
+}
+
+impl World {
+    /// Starts everything, with the demo tenants and cheap hashing.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn start() -> Result<Self> {
+        let embedded = EmbeddedDynamo::start(Storage::Memory).await?;
+        let secrets = EmbeddedSecrets::start(None, REGION).await?;
+        let dynamodb = clients::dynamodb(embedded.url());
+        let secrets_client = clients::secrets_manager(secrets.url());
+        table::create_if_missing(&dynamodb, TABLE).await?;
+        let context = SeedContext {
+            dynamodb: dynamodb.clone(),
+            secrets: secrets_client.clone(),
+            table: TABLE.to_owned(),
+            keep_credentials: false,
+            hash_cost: CHEAP,
+        };
+        let tenants = demo::seed(&context).await?;
+        // Far enough ahead that no TTL lies in the machine's past.
+        let clock = Arc::new(TestClock(AtomicI64::new(1_900_000_000_974)));
+        let entropy = Arc::new(SystemEntropy);
+        let passwords = Arc::new(CountedPasswords {
+            inner: Argon2id::new(entropy.clone(), 512, 2),
+            verified: AtomicUsize::new(0),
+            gate: tokio::sync::watch::Sender::new(true),
+        });
+        let store = Arc::new(DynamoStore::new(dynamodb.clone(), TABLE.to_owned()));
+        let source = SecretsManager::new(secrets_client, SECRET_PREFIX.to_owned());
+        let service =
+            Arc::new(Service::new(store.clone(), Arc::new(source), passwords.clone(), clock.clone(), entropy));
+        let mut apps = HashMap::new();
+        for function in Function::ALL {
+            let app = App::new(function, Arc::clone(&service)).map_err(|error| anyhow!("{error}"))?;
+            apps.insert(function, app);
+        }
+        let embedded = std::sync::Mutex::new(Some(embedded));
+        Ok(Self { clock, passwords, store, dynamodb, tenants, apps, embedded, _secrets: secrets })
+    }
+
+    /// Stops the embedded DynamoDB: from now on nobody answers there.
+    pub async fn stop_dynamodb(&self) {
+        let embedded = self.embedded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(embedded) = embedded {
+            embedded.stop().await;
+        }
+    }
+
+    /// The demo user of that name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn actor(&self, username: &str) -> Result<Actor> {
+        self.tenants
+            .iter()
+            .flat_map(|tenant| tenant.users.iter().map(move |user| (tenant, user)))
+            .find(|(_, user)| user.username == username)
+            .map(|(tenant, user)| Actor { tenant: tenant.clone(), user: user.clone() })
+            .with_context(|| format!("no demo user {username}"))
+    }
+
+    /// Sends a recorded event to a function.
+    ///
+    /// # Errors
+    /// When the answer's body is not JSON.
+    pub async fn send(&self, function: Function, event: &str) -> Result<Answer> {
+        let app = self.apps.get(&function).context("no such function")?;
+        let response = app.answer(event).await;
+        let text = match response.body {
+            Some(doorward::runtime::Body::Text(text)) => text,
+            _ => String::new(),
+        };
+        let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? };
+        Ok(Answer { status: response.status_code, headers: response.headers, text, body })
+    }
+
+    /// Sends a request to whichever function it is for.
+    ///
+    /// # Errors
+    /// When no function has that route.
+    pub async fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        tenant: &str,
+        bearer: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<Answer> {
+        let function = Function::ALL
+            .into_iter()
+            .find(|function| Router::new(*function).is_ok_and(|router| router.find(method, path).is_some()))
+            .with_context(|| format!("no function answers {method} {path}"))?;
+        self.send(function, &event(method, path, tenant, bearer, body).to_string()).await
+    }
+
+    /// Logs in.
+    ///
+    /// # Errors
+    /// When it was refused.
+    pub async fn login(&self, actor: &Actor) -> Result<Login> {
+        Login::from_answer(actor, &self.try_login(actor, &actor.user.password).await?)
+    }
+
+    /// Tries to log in.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn try_login(&self, actor: &Actor, password: &str) -> Result<Answer> {
+        let body = actor.credentials(password);
+        self.request(&Method::POST, &actor.sessions(), &actor.tenant.tenant_id, None, Some(&body)).await
+    }
+
+    /// Refreshes with the login's own tokens.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn refresh(&self, login: &Login) -> Result<Answer> {
+        let (method, path) = login.refresh_route();
+        let body = json!({ "refreshToken": login.refresh });
+        self.request(&method, &path, &login.actor.tenant.tenant_id, Some(&login.token), Some(&body)).await
+    }
+
+    /// Refreshes, and takes what is granted.
+    ///
+    /// # Errors
+    /// When it was refused.
+    pub async fn refreshed(&self, login: &Login) -> Result<Login> {
+        Login::from_answer(&login.actor, &self.refresh(login).await?)
+    }
+
+    /// Logs out with the session's own token.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn logout(&self, login: &Login) -> Result<Answer> {
+        let tenant = &login.actor.tenant.tenant_id;
+        self.request(&Method::DELETE, &login.path(), tenant, Some(&login.token), None).await
+    }
+
+    /// Asks to change credentials of `user` with `by`'s token.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn update(&self, by: &Login, user: &str, body: &Value) -> Result<Answer> {
+        let path = format!("/api/v2.1/admin/users/{user}/credentials");
+        self.request(&Method::PUT, &path, &by.actor.tenant.tenant_id, Some(&by.token), Some(body)).await
+    }
+
+    /// Resets a login with `by`'s token.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn reset(&self, by: &Login, body: &Value) -> Result<Answer> {
+        let path = "/api/v2.1/admin/users/login/reset";
+        self.request(&Method::POST, path, &by.actor.tenant.tenant_id, Some(&by.token), Some(body)).await
+    }
+
+    /// Whether the login's token still opens something: an empty change of its own credentials.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn opens(&self, login: &Login) -> Result<bool> {
+        Ok(self.update(login, &login.actor.user.user_id, &json!({})).await?.status == 200)
+    }
+
+    /// Deletes a session's item, as TTL does after its life.
+    ///
+    /// # Errors
+    /// When the table does not answer.
+    pub async fn forget(&self, login: &Login) -> Result<()> {
+        use aws_sdk_dynamodb::types::AttributeValue;
+        let Actor { tenant, user } = &login.actor;
+        self.dynamodb
+            .delete_item()
+            .table_name(TABLE)
+            .key("pk", AttributeValue::S(format!("T#{}#U#{}", tenant.tenant_id, user.user_id)))
+            .key("sk", AttributeValue::S(format!("S#{}", login.session)))
+            .condition_expression("attribute_exists(pk)")
+            .send()
+            .await?;
+        Ok(())
+    }
+
+    /// A session's item, as stored.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn session(&self, login: &Login) -> Result<doorward::domain::Session> {
+        use doorward::port::Store;
+        let tenant = TenantId::parse(&login.actor.tenant.tenant_id)?;
+        let (user, session) = (UserId::parse(&login.actor.user.user_id)?, SessionId::parse(&login.session)?);
+        self.store.caller(&tenant, (&user, &session), None).await?.session.context("no such session")
+    }
+}
+
+/// An API Gateway event, payload 2.0, as a backend's call arrives.
+pub fn event(method: &Method, path: &str, tenant: &str, bearer: Option<&str>, body: Option<&Value>) -> Value {
+    let mut headers = json!({ "user-agent": "e2e/1.0", "x-tenant-id": tenant, "content-type": "application/json" });
+    if let Some(token) = bearer {
+        headers["authorization"] = json!(format!("Bearer {token}"));
+    }
+    json!({
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": headers,
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "local",
+            "domainName": "localhost",
+            "domainPrefix": "localhost",
+            "http": {
+                "method": method.as_str(),
+                "path": path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "127.0.0.1",
+                "userAgent": "e2e/1.0",
+            },
+            "requestId": "e2e-request",
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": "13/Jan/2026:21:21:48 +0000",
+            "timeEpoch": 1_768_339_308_974_i64,
+        },
+        "body": body.map(ToString::to_string),
+        "isBase64Encoded": false,
+    })
+}
