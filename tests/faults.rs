@@ -1,7 +1,7 @@
 //! What holds when something underneath does not answer.
 
-use e2e::{World, event};
 use doorward::route::Function;
+use e2e::{World, event};
 use http::Method;
 use serde_json::json;
 
@@ -14,11 +14,17 @@ async fn without_storage_every_route_answers_503_and_when_to_try_again() {
     let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     world.stop_dynamodb().await;
     let answers = [
-        world.try_login(&login.actor, &login.actor.user.password).await.unwrap(),
+        world
+            .try_login(&login.actor, &login.actor.user.password)
+            .await
+            .unwrap(),
         world.refresh(&login).await.unwrap(),
         world.logout(&login).await.unwrap(),
         world.reset(&login, &json!({})).await.unwrap(),
-        world.update(&login, &login.actor.user.user_id, &json!({})).await.unwrap(),
+        world
+            .update(&login, &login.actor.user.user_id, &json!({}))
+            .await
+            .unwrap(),
     ];
     for answer in answers {
         assert_eq!(answer.verdict(), (503, "UNAVAILABLE"));
@@ -30,25 +36,61 @@ async fn without_storage_every_route_answers_503_and_when_to_try_again() {
 // An attempt whose process died keeps its place and counts as failed; it never unlocks.
 #[tokio::test]
 async fn attempts_that_died_count_as_failed() {
-    use doorward::{domain::{AttemptId, TenantId, UserId}, port::{AttemptBudget, AttemptKey, Clock, Reservation, Store}};
+    use doorward::{
+        domain::{AttemptId, TenantId, UserId},
+        port::{AttemptBudget, AttemptKey, Clock, Reservation, Store},
+    };
     let world = World::start().await.unwrap();
     let actor = world.actor(MARCUS).unwrap();
-    let (tenant, user) =
-        (TenantId::parse(&actor.tenant.tenant_id).unwrap(), UserId::parse(&actor.user.user_id).unwrap());
-    let budget = AttemptBudget { max: 5, lockout_millis: 1_800_000 };
+    let (tenant, user) = (
+        TenantId::parse(&actor.tenant.tenant_id).unwrap(),
+        UserId::parse(&actor.user.user_id).unwrap(),
+    );
+    let budget = AttemptBudget {
+        max: 5,
+        lockout_millis: 1_800_000,
+    };
     for index in 0..5 {
         let id = AttemptId::new(world.clock.now(), [index; 16]);
-        let key = AttemptKey { tenant: &tenant, user: &user, id };
+        let key = AttemptKey {
+            tenant: &tenant,
+            user: &user,
+            id,
+        };
         let granted = Reservation::Granted(vec![]);
-        assert_eq!(world.store.reserve_attempt(&key, budget, world.clock.now()).await.unwrap(), granted);
+        assert_eq!(
+            world
+                .store
+                .reserve_attempt(&key, budget, world.clock.now())
+                .await
+                .unwrap(),
+            granted
+        );
         // A repeated write finds its own place.
-        assert_eq!(world.store.reserve_attempt(&key, budget, world.clock.now()).await.unwrap(), granted);
+        assert_eq!(
+            world
+                .store
+                .reserve_attempt(&key, budget, world.clock.now())
+                .await
+                .unwrap(),
+            granted
+        );
     }
     // Nobody failed yet: the places are busy, and worth another try in a second.
     let busy = world.try_login(&actor, &actor.user.password).await.unwrap();
-    assert_eq!((busy.verdict(), busy.header("retry-after")), ((429, "RATE_LIMITED"), "1"));
+    assert_eq!(
+        (busy.verdict(), busy.header("retry-after")),
+        ((429, "RATE_LIMITED"), "1")
+    );
     world.clock.advance(std::time::Duration::from_secs(61));
-    assert_eq!(world.try_login(&actor, &actor.user.password).await.unwrap().verdict(), (401, "ACCOUNT_LOCKED"));
+    assert_eq!(
+        world
+            .try_login(&actor, &actor.user.password)
+            .await
+            .unwrap()
+            .verdict(),
+        (401, "ACCOUNT_LOCKED")
+    );
     world.clock.advance(std::time::Duration::from_secs(1_740));
     assert!(world.login(&actor).await.is_ok());
 }
@@ -56,7 +98,10 @@ async fn attempts_that_died_count_as_failed() {
 // A rotation that is sent twice, because its answer was lost, is one rotation.
 #[tokio::test]
 async fn a_repeated_rotation_recognises_itself_even_without_grace() {
-    use doorward::{domain::AttemptId, port::{Clock, Rotated, Rotation, Store}};
+    use doorward::{
+        domain::AttemptId,
+        port::{Clock, Rotated, Rotation, Store},
+    };
     let world = World::start().await.unwrap();
     let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     let session = world.session(&login).await.unwrap();
@@ -74,11 +119,19 @@ async fn a_repeated_rotation_recognises_itself_even_without_grace() {
         grace: std::time::Duration::ZERO,
     };
     for _ in 0..3 {
-        let Rotated::Moved(moved) = world.store.rotate_session(&rotation).await.unwrap() else { panic!("not moved") };
+        let Rotated::Moved(moved) = world.store.rotate_session(&rotation).await.unwrap() else {
+            panic!("not moved")
+        };
         assert_eq!(moved.generation, 1);
     }
-    let another = Rotation { id: AttemptId::new(now, [2; 16]), ..rotation };
-    assert!(matches!(world.store.rotate_session(&another).await.unwrap(), Rotated::Kept(_)));
+    let another = Rotation {
+        id: AttemptId::new(now, [2; 16]),
+        ..rotation
+    };
+    assert!(matches!(
+        world.store.rotate_session(&another).await.unwrap(),
+        Rotated::Kept(_)
+    ));
 }
 
 // contract, "Every request": no input makes a 5xx.
@@ -86,49 +139,93 @@ async fn a_repeated_rotation_recognises_itself_even_without_grace() {
 async fn whatever_arrives_is_answered_with_a_4xx() {
     let world = World::start().await.unwrap();
     let actor = world.actor(ADMIN).unwrap();
-    let good = event(&Method::POST, &actor.sessions(), "tenant_cloudvault", None, Some(&actor.credentials("x")));
+    let good = event(
+        &Method::POST,
+        &actor.sessions(),
+        "tenant_cloudvault",
+        None,
+        Some(&actor.credentials("x")),
+    );
     let with = |change: &dyn Fn(&mut serde_json::Value)| {
         let mut event = good.clone();
         change(&mut event);
         event.to_string()
     };
     let bodies = [
-        json!("{"), json!(""), json!(null), json!("\u{0}"), json!("[]"), json!("{}{}"),
+        json!("{"),
+        json!(""),
+        json!(null),
+        json!("\u{0}"),
+        json!("[]"),
+        json!("{}{}"),
         json!(format!("{{\"a\":{}1{}}}", "[".repeat(50_000), "]".repeat(50_000))),
         json!("x".repeat(100_000)),
         json!(r#"{"username":{},"password":[],"tenantKey":1,"tenantSecret":true}"#),
         json!(r#"{"username":"a","username":"b"}"#),
     ];
-    let mut events: Vec<String> = bodies.iter().map(|body| with(&|event| event["body"] = body.clone())).collect();
+    let mut events: Vec<String> = bodies
+        .iter()
+        .map(|body| with(&|event| event["body"] = body.clone()))
+        .collect();
     for body in ["!!!", "AAA", "////", "AA=A", ""] {
         events.push(with(&|event| {
             event["body"] = json!(body);
             event["isBase64Encoded"] = json!(true);
         }));
     }
-    for path in ["", "/", "//", "/api v2", "/%ff", "/api/v2.1/admin/organization/\u{1F600}/users/\n/sessions", "no-slash"] {
+    for path in [
+        "",
+        "/",
+        "//",
+        "/api v2",
+        "/%ff",
+        "/api/v2.1/admin/organization/\u{1F600}/users/\n/sessions",
+        "no-slash",
+    ] {
         events.push(with(&|event| event["rawPath"] = json!(path)));
     }
     let long = "x".repeat(3_000);
-    for (name, value) in [("x-tenant-id", long.as_str()), ("x-tenant-id", "a,b"), ("content-type", "text/xml"), ("content-type", ";;;"), ("authorization", long.as_str())] {
+    for (name, value) in [
+        ("x-tenant-id", long.as_str()),
+        ("x-tenant-id", "a,b"),
+        ("content-type", "text/xml"),
+        ("content-type", ";;;"),
+        ("authorization", long.as_str()),
+    ] {
         events.push(with(&|event| event["headers"][name] = json!(value)));
     }
     events.push(with(&|event| event["headers"] = json!({})));
     events.push(with(&|event| event["headers"]["bad header\n"] = json!("x")));
-    events.push(with(&|event| event["requestContext"]["http"]["sourceIp"] = json!("not an address")));
-    events.push(with(&|event| event["requestContext"]["http"]["method"] = json!("BREW")));
-    events.push(with(&|event| event["rawPath"] = json!(format!("/api/v2.1/admin/organization/{long}/users/{long}/sessions"))));
+    events.push(with(&|event| {
+        event["requestContext"]["http"]["sourceIp"] = json!("not an address");
+    }));
+    events.push(with(&|event| {
+        event["requestContext"]["http"]["method"] = json!("BREW");
+    }));
+    events.push(with(&|event| {
+        event["rawPath"] = json!(format!(
+            "/api/v2.1/admin/organization/{long}/users/{long}/sessions"
+        ));
+    }));
     events.push("{}".into());
     events.push("[]".into());
     events.push("null".into());
     for event in &events {
         for function in Function::ALL {
             let answer = world.send(function, event).await.unwrap();
-            assert!((400..500).contains(&answer.status), "{function:?} {} {event:.300}", answer.status);
+            assert!(
+                (400..500).contains(&answer.status),
+                "{function:?} {} {event:.300}",
+                answer.status
+            );
             assert_eq!(answer.header("cache-control"), "no-store");
         }
     }
-    assert_eq!(world.passwords.verified(), 2, "an odd address and no other of these is a login that is tried");
+    assert_eq!(
+        world.passwords.verified(),
+        2,
+        "an odd address and no other of these is a login that is tried"
+    );
 }
 
 #[tokio::test]
@@ -138,7 +235,21 @@ async fn a_named_stage_is_no_part_of_the_path() {
     let path = format!("/live{}", actor.sessions());
     let body = actor.credentials(&actor.user.password);
     let mut event = event(&Method::POST, &path, &actor.tenant.tenant_id, None, Some(&body));
-    assert_eq!(world.send(Function::CreateSession, &event.to_string()).await.unwrap().status, 404);
+    assert_eq!(
+        world
+            .send(Function::CreateSession, &event.to_string())
+            .await
+            .unwrap()
+            .status,
+        404
+    );
     event["requestContext"]["stage"] = json!("live");
-    assert_eq!(world.send(Function::CreateSession, &event.to_string()).await.unwrap().status, 200);
+    assert_eq!(
+        world
+            .send(Function::CreateSession, &event.to_string())
+            .await
+            .unwrap()
+            .status,
+        200
+    );
 }

@@ -29,7 +29,11 @@ async fn fifty_parallel_refreshes_converge_on_one_successor() {
         async move { world.refresh(&login).await.unwrap() }
     })
     .await;
-    assert!(answers.iter().all(|answer| answer.status == 200), "{:?}", answers.iter().map(Answer::verdict).collect::<Vec<_>>());
+    assert!(
+        answers.iter().all(|answer| answer.status == 200),
+        "{:?}",
+        answers.iter().map(Answer::verdict).collect::<Vec<_>>()
+    );
     let successors: HashSet<_> = answers.iter().map(|answer| answer.data("refreshToken")).collect();
     assert_eq!(successors.len(), 1);
     assert_eq!(world.session(&login).await.unwrap().generation, 1);
@@ -47,10 +51,22 @@ async fn fifty_parallel_wrong_guesses_verify_at_most_five() {
         async move { world.try_login(&actor, "wrong password!").await.unwrap() }
     })
     .await;
-    let refused = |error| answers.iter().filter(|answer| answer.verdict().1 == error).count();
+    let refused = |error| {
+        answers
+            .iter()
+            .filter(|answer| answer.verdict().1 == error)
+            .count()
+    };
     assert_eq!(world.passwords.verified(), 5);
     assert_eq!((refused("AUTHENTICATION"), refused("ACCOUNT_LOCKED")), (5, 45));
-    assert_eq!(world.try_login(&actor, &actor.user.password).await.unwrap().verdict(), (401, "ACCOUNT_LOCKED"));
+    assert_eq!(
+        world
+            .try_login(&actor, &actor.user.password)
+            .await
+            .unwrap()
+            .verdict(),
+        (401, "ACCOUNT_LOCKED")
+    );
 }
 
 // security 7
@@ -66,12 +82,19 @@ async fn twenty_parallel_right_logins_all_get_in() {
         async move { world.try_login(&actor, &actor.user.password).await.unwrap() }
     })
     .await;
-    assert!(answers.iter().all(|answer| answer.status == 200), "{:?}", answers.iter().map(Answer::verdict).collect::<Vec<_>>());
+    assert!(
+        answers.iter().all(|answer| answer.status == 200),
+        "{:?}",
+        answers.iter().map(Answer::verdict).collect::<Vec<_>>()
+    );
     let sessions: HashSet<_> = answers.iter().map(|answer| answer.data("sessionId")).collect();
     assert_eq!(sessions.len(), 20);
     // They left no trace: four more wrong ones do not lock.
     for _ in 0..4 {
-        assert_eq!(world.try_login(&actor, "wrong").await.unwrap().verdict(), (401, "AUTHENTICATION"));
+        assert_eq!(
+            world.try_login(&actor, "wrong").await.unwrap().verdict(),
+            (401, "AUTHENTICATION")
+        );
     }
     assert!(world.login(&actor).await.is_ok());
 }
@@ -92,13 +115,19 @@ async fn a_login_that_overlaps_a_password_change_does_not_survive_it() {
     while world.passwords.verified() == before {
         tokio::task::yield_now().await;
     }
-    let changed = world.update(&admin, &actor.user.user_id, &json!({ "password": NEW_PASSWORD })).await.unwrap();
+    let changed = world
+        .update(&admin, &actor.user.user_id, &json!({ "password": NEW_PASSWORD }))
+        .await
+        .unwrap();
     assert_eq!(changed.status, 200);
     world.passwords.open();
     let answer = overlapping.await.unwrap();
     if let Ok(login) = Login::from_answer(&actor, &answer) {
         assert!(!world.opens(&login).await.unwrap());
-        assert_eq!(world.refresh(&login).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
+        assert_eq!(
+            world.refresh(&login).await.unwrap().verdict(),
+            (401, "SESSION_TERMINATED")
+        );
     }
 }
 
@@ -111,15 +140,26 @@ async fn a_logout_among_refreshes_is_final() {
         let answers = all(11, |index| {
             let (world, login) = (Arc::clone(&world), login.clone());
             async move {
-                if index == 5 { world.logout(&login).await.unwrap() } else { world.refresh(&login).await.unwrap() }
+                if index == 5 {
+                    world.logout(&login).await.unwrap()
+                } else {
+                    world.refresh(&login).await.unwrap()
+                }
             }
         })
         .await;
         for answer in &answers {
-            assert!(matches!(answer.verdict(), (200, _) | (401, "SESSION_TERMINATED")), "{:?}", answer.verdict());
+            assert!(
+                matches!(answer.verdict(), (200, _) | (401, "SESSION_TERMINATED")),
+                "{:?}",
+                answer.verdict()
+            );
             if let Ok(granted) = Login::from_answer(&login.actor, answer) {
                 assert!(!world.opens(&granted).await.unwrap());
-                assert_eq!(world.refresh(&granted).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
+                assert_eq!(
+                    world.refresh(&granted).await.unwrap().verdict(),
+                    (401, "SESSION_TERMINATED")
+                );
             }
         }
     }
@@ -128,7 +168,12 @@ async fn a_logout_among_refreshes_is_final() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_many_takes_a_username() {
     let world = Arc::new(World::start().await.unwrap());
-    let names = [MARCUS, "ingrid.larsen@example.com", "oskar.berg@example.com", "freja.holm@example.com"];
+    let names = [
+        MARCUS,
+        "ingrid.larsen@example.com",
+        "oskar.berg@example.com",
+        "freja.holm@example.com",
+    ];
     let mut logins = Vec::new();
     for name in names {
         logins.push(world.login(&world.actor(name).unwrap()).await.unwrap());
@@ -136,14 +181,26 @@ async fn one_of_many_takes_a_username() {
     let answers = all(names.len(), |index| {
         let (world, login) = (Arc::clone(&world), logins[index].clone());
         async move {
-            let body = json!({ "username": "wanted@example.com", "currentPassword": login.actor.user.password });
-            world.update(&login, &login.actor.user.user_id, &body).await.unwrap()
+            let body =
+                json!({ "username": "wanted@example.com", "currentPassword": login.actor.user.password });
+            world
+                .update(&login, &login.actor.user.user_id, &body)
+                .await
+                .unwrap()
         }
     })
     .await;
     let took = answers.iter().filter(|answer| answer.status == 200).count();
-    let refused = answers.iter().filter(|answer| answer.verdict() == (409, "USERNAME_TAKEN")).count();
-    assert_eq!((took, refused), (1, 3), "{:?}", answers.iter().map(Answer::verdict).collect::<Vec<_>>());
+    let refused = answers
+        .iter()
+        .filter(|answer| answer.verdict() == (409, "USERNAME_TAKEN"))
+        .count();
+    assert_eq!(
+        (took, refused),
+        (1, 3),
+        "{:?}",
+        answers.iter().map(Answer::verdict).collect::<Vec<_>>()
+    );
 }
 
 // security 15: of two changes at once, one survives, with one session at the most.
@@ -162,13 +219,25 @@ async fn parallel_changes_of_one_password_leave_one_winner() {
                 "password": format!("passphrase of caller {index}"),
                 "currentPassword": login.actor.user.password,
             });
-            world.update(&login, &login.actor.user.user_id, &body).await.unwrap()
+            world
+                .update(&login, &login.actor.user.user_id, &body)
+                .await
+                .unwrap()
         }
     })
     .await;
     let verdicts: Vec<_> = answers.iter().map(Answer::verdict).collect();
-    assert_eq!(verdicts.iter().filter(|verdict| verdict.0 == 200).count(), 1, "{verdicts:?}");
-    assert!(verdicts.iter().all(|verdict| verdict.0 == 200 || verdict.0 == 401), "{verdicts:?}");
+    assert_eq!(
+        verdicts.iter().filter(|verdict| verdict.0 == 200).count(),
+        1,
+        "{verdicts:?}"
+    );
+    assert!(
+        verdicts
+            .iter()
+            .all(|verdict| verdict.0 == 200 || verdict.0 == 401),
+        "{verdicts:?}"
+    );
     let mut alive = 0;
     for login in &logins {
         alive += usize::from(world.opens(login).await.unwrap());
@@ -176,7 +245,10 @@ async fn parallel_changes_of_one_password_leave_one_winner() {
     assert_eq!(alive, 1);
     let mut opening = 0;
     for index in 0..4 {
-        let answer = world.try_login(&actor, &format!("passphrase of caller {index}")).await.unwrap();
+        let answer = world
+            .try_login(&actor, &format!("passphrase of caller {index}"))
+            .await
+            .unwrap();
         opening += usize::from(answer.status == 200);
     }
     assert_eq!(opening, 1);

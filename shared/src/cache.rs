@@ -50,23 +50,35 @@ struct Entry<V> {
 
 impl<V> Clone for Entry<V> {
     fn clone(&self) -> Self {
-        Self { value: Arc::clone(&self.value), ..*self }
+        Self {
+            value: Arc::clone(&self.value),
+            ..*self
+        }
     }
 }
 
 impl<V> Default for Slot<V> {
     fn default() -> Self {
-        Self { entry: RwLock::new(None), loading: Mutex::new(()) }
+        Self {
+            entry: RwLock::new(None),
+            loading: Mutex::new(()),
+        }
     }
 }
 
 impl<V> Slot<V> {
     fn entry(&self) -> Option<Entry<V>> {
-        self.entry.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.entry
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     fn set(&self, entry: Option<Entry<V>>) {
-        *self.entry.write().unwrap_or_else(std::sync::PoisonError::into_inner) = entry;
+        *self
+            .entry
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = entry;
     }
 }
 
@@ -84,11 +96,20 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
     ///
     /// # Errors
     /// `load`'s own, when there is no value that may still be used.
-    pub async fn get<F>(&self, key: &K, now: Timestamp, load: impl FnOnce() -> F) -> Result<Option<Arc<V>>, Failure>
+    pub async fn get<F>(
+        &self,
+        key: &K,
+        now: Timestamp,
+        load: impl FnOnce() -> F,
+    ) -> Result<Option<Arc<V>>, Failure>
     where
         F: Future<Output = Result<Option<V>, Failure>>,
     {
-        if self.absent.get(key).is_some_and(|since| now < after(since, self.freshness.absent)) {
+        if self
+            .absent
+            .get(key)
+            .is_some_and(|since| now < after(since, self.freshness.absent))
+        {
             return Ok(None);
         }
         let slot = self.slot(key);
@@ -106,13 +127,22 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub async fn reload<F>(&self, key: &K, now: Timestamp, load: impl FnOnce() -> F) -> Result<Option<Arc<V>>, Failure>
+    pub async fn reload<F>(
+        &self,
+        key: &K,
+        now: Timestamp,
+        load: impl FnOnce() -> F,
+    ) -> Result<Option<Arc<V>>, Failure>
     where
         F: Future<Output = Result<Option<V>, Failure>>,
     {
         let slot = self.slot(key);
         let _loading = slot.loading.lock().await;
-        let recent = |entry: &Entry<V>| entry.forced_at.is_some_and(|forced| now < after(forced, FORCED_EVERY));
+        let recent = |entry: &Entry<V>| {
+            entry
+                .forced_at
+                .is_some_and(|forced| now < after(forced, FORCED_EVERY))
+        };
         match slot.entry().filter(recent) {
             Some(entry) => Ok(Some(entry.value)),
             None => self.load(key, &slot, now, Some(now), load).await,
@@ -142,7 +172,12 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
             Ok(Some(value)) => {
                 let value = Arc::new(value);
                 let ask_again_at = after(now, self.freshness.fresh);
-                slot.set(Some(Entry { value: Arc::clone(&value), loaded_at: now, forced_at, ask_again_at }));
+                slot.set(Some(Entry {
+                    value: Arc::clone(&value),
+                    loaded_at: now,
+                    forced_at,
+                    ask_again_at,
+                }));
                 Ok(Some(value))
             }
             Ok(None) => {
@@ -151,12 +186,19 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
                 self.absent.insert(key.clone(), now);
                 Ok(None)
             }
-            Err(failure) => match slot.entry().filter(|entry| now < after(entry.loaded_at, self.freshness.stale)) {
+            Err(failure) => match slot
+                .entry()
+                .filter(|entry| now < after(entry.loaded_at, self.freshness.stale))
+            {
                 Some(entry) => {
                     tracing::warn!(%failure, "cache.stale_value_served");
                     let value = Arc::clone(&entry.value);
                     let forced_at = forced_at.or(entry.forced_at);
-                    slot.set(Some(Entry { ask_again_at: after(now, RETRY_AFTER), forced_at, ..entry }));
+                    slot.set(Some(Entry {
+                        ask_again_at: after(now, RETRY_AFTER),
+                        forced_at,
+                        ..entry
+                    }));
                     Ok(Some(value))
                 }
                 None => Err(failure),
@@ -194,13 +236,20 @@ mod tests {
     async fn a_value_is_believed_then_asked_for_then_kept_while_the_source_is_down() {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
         let get = async |now, answer: Result<Option<u32>, Failure>| {
-            cache.get(&"k", at(now), || async { answer }).await.map(|value| value.map(|value| *value))
+            cache
+                .get(&"k", at(now), || async { answer })
+                .await
+                .map(|value| value.map(|value| *value))
         };
         assert_eq!(get(0, Ok(Some(1))).await.unwrap(), Some(1));
         assert_eq!(get(9, Ok(Some(2))).await.unwrap(), Some(1));
         assert_eq!(get(10, Ok(Some(3))).await.unwrap(), Some(3));
         assert_eq!(get(20, Err(down())).await.unwrap(), Some(3));
-        assert_eq!(get(20, Ok(Some(4))).await.unwrap(), Some(3), "the source is left alone for a second");
+        assert_eq!(
+            get(20, Ok(Some(4))).await.unwrap(),
+            Some(3),
+            "the source is left alone for a second"
+        );
         assert_eq!(get(109, Err(down())).await.unwrap(), Some(3));
         assert!(get(110, Err(down())).await.is_err(), "not beyond the hard limit");
         assert_eq!(get(110, Ok(Some(5))).await.unwrap(), Some(5));
@@ -211,15 +260,31 @@ mod tests {
     async fn absence_is_believed_for_a_while() {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
         assert_eq!(cache.get(&"k", at(0), || async { Ok(None) }).await.unwrap(), None);
-        assert_eq!(cache.get(&"k", at(4), || async { Ok(Some(1)) }).await.unwrap(), None);
-        assert_eq!(*cache.get(&"k", at(5), || async { Ok(Some(1)) }).await.unwrap().unwrap(), 1);
+        assert_eq!(
+            cache.get(&"k", at(4), || async { Ok(Some(1)) }).await.unwrap(),
+            None
+        );
+        assert_eq!(
+            *cache
+                .get(&"k", at(5), || async { Ok(Some(1)) })
+                .await
+                .unwrap()
+                .unwrap(),
+            1
+        );
     }
 
     // security 18
     #[tokio::test]
     async fn one_forced_reload_a_minute() {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
-        let reload = async |now, answer| *cache.reload(&"k", at(now), || async { Ok(Some(answer)) }).await.unwrap().unwrap();
+        let reload = async |now, answer| {
+            *cache
+                .reload(&"k", at(now), || async { Ok(Some(answer)) })
+                .await
+                .unwrap()
+                .unwrap()
+        };
         assert_eq!(reload(0, 1).await, 1);
         assert_eq!(reload(59, 2).await, 1);
         assert_eq!(reload(60, 3).await, 3);

@@ -36,9 +36,14 @@ impl Argon2id {
     /// A hasher for a function with `memory_mib` and `cores`: no more hashes at once than either has
     /// room for (security 11).
     pub fn new(entropy: Arc<dyn Entropy>, memory_mib: usize, cores: usize) -> Self {
-        let by_memory = memory_mib.saturating_sub(RESERVED_MIB) / (HashCost::default().memory_kib as usize / 1024 + 1);
+        let by_memory =
+            memory_mib.saturating_sub(RESERVED_MIB) / (HashCost::default().memory_kib as usize / 1024 + 1);
         let at_once = by_memory.min(cores).max(1);
-        Self { entropy, slots: Arc::new(Semaphore::new(at_once)), arenas: Arc::default() }
+        Self {
+            entropy,
+            slots: Arc::new(Semaphore::new(at_once)),
+            arenas: Arc::default(),
+        }
     }
 
     /// Runs `work` on a blocking thread with memory for `blocks`, when one of the slots is free.
@@ -48,12 +53,19 @@ impl Argon2id {
         work: impl FnOnce(&mut [Block]) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let slots = Arc::clone(&self.slots);
-        let slot = slots.acquire_owned().await.map_err(|closed| Failure::Internal(Box::new(closed)))?;
+        let slot = slots
+            .acquire_owned()
+            .await
+            .map_err(|closed| Failure::Internal(Box::new(closed)))?;
         let arenas = Arc::clone(&self.arenas);
         let task = tokio::task::spawn_blocking(move || {
             // The slot goes along: a request that gives up does not free memory still in use.
             let _slot = slot;
-            let mut arena = arenas.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+            let mut arena = arenas
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop()
+                .unwrap_or_default();
             if arena.len() < blocks {
                 arena.resize(blocks, Block::new());
             }
@@ -61,16 +73,26 @@ impl Argon2id {
             arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
             done
         });
-        task.await.map_err(|panicked| Failure::Internal(Box::new(panicked)))?
+        task.await
+            .map_err(|panicked| Failure::Internal(Box::new(panicked)))?
     }
 }
 
 #[async_trait]
 impl Passwords for Argon2id {
-    async fn verify(&self, password: Password, hash: Option<PasswordHash>, cost: HashCost) -> Result<bool, Failure> {
+    async fn verify(
+        &self,
+        password: Password,
+        hash: Option<PasswordHash>,
+        cost: HashCost,
+    ) -> Result<bool, Failure> {
         let parsed = match &hash {
             Some(hash) => Kept::parse(hash)?,
-            None => Kept { params: params(cost)?, salt: vec![0; SALT_BYTES], hash: Zeroizing::new(vec![0; HASH_BYTES]) },
+            None => Kept {
+                params: params(cost)?,
+                salt: vec![0; SALT_BYTES],
+                hash: Zeroizing::new(vec![0; HASH_BYTES]),
+            },
         };
         let matches = self
             .run(parsed.params.block_count(), move |memory| {
@@ -104,7 +126,9 @@ impl Kept {
     fn parse(kept: &PasswordHash) -> Result<Self, Failure> {
         let unusable = || Failure::Internal("a kept password hash is not one of ours".into());
         let parsed = phc::PasswordHash::new(kept.as_phc()).map_err(|_| unusable())?;
-        if parsed.algorithm.as_str() != Algorithm::Argon2id.as_str() || parsed.version != Some(Version::V0x13.into()) {
+        if parsed.algorithm.as_str() != Algorithm::Argon2id.as_str()
+            || parsed.version != Some(Version::V0x13.into())
+        {
             return Err(unusable());
         }
         let params = Params::try_from(&parsed).map_err(|_| unusable())?;
@@ -112,7 +136,11 @@ impl Kept {
         if params.m_cost() > MAX_MEMORY_KIB || params.t_cost() > MAX_PASSES || params.p_cost() > MAX_LANES {
             return Err(unusable());
         }
-        Ok(Self { params, salt: salt.as_ref().to_vec(), hash: Zeroizing::new(hash.as_bytes().to_vec()) })
+        Ok(Self {
+            params,
+            salt: salt.as_ref().to_vec(),
+            hash: Zeroizing::new(hash.as_bytes().to_vec()),
+        })
     }
 }
 
@@ -168,7 +196,11 @@ mod tests {
         }
     }
 
-    const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
+    const CHEAP: HashCost = HashCost {
+        memory_kib: 64,
+        passes: 1,
+        lanes: 1,
+    };
 
     fn hasher() -> Argon2id {
         Argon2id::new(Arc::new(Counting), 512, 2)
@@ -181,9 +213,23 @@ mod tests {
     #[tokio::test]
     async fn a_hash_verifies_its_password_only() {
         let hash = hasher().hash(password("right"), CHEAP).await.unwrap();
-        assert!(hash.as_phc().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{}", hash.as_phc());
-        assert!(hasher().verify(password("right"), Some(hash.clone()), CHEAP).await.unwrap());
-        assert!(!hasher().verify(password("wrong"), Some(hash), CHEAP).await.unwrap());
+        assert!(
+            hash.as_phc().starts_with("$argon2id$v=19$m=64,t=1,p=1$"),
+            "{}",
+            hash.as_phc()
+        );
+        assert!(
+            hasher()
+                .verify(password("right"), Some(hash.clone()), CHEAP)
+                .await
+                .unwrap()
+        );
+        assert!(
+            !hasher()
+                .verify(password("wrong"), Some(hash), CHEAP)
+                .await
+                .unwrap()
+        );
         assert!(!hasher().verify(password("right"), None, CHEAP).await.unwrap());
     }
 
@@ -191,11 +237,28 @@ mod tests {
     #[tokio::test]
     async fn the_reference_agrees_also_on_used_memory() {
         let hasher = hasher();
-        for cost in [HashCost::default(), CHEAP, HashCost { memory_kib: 128, passes: 3, lanes: 2 }] {
+        for cost in [
+            HashCost::default(),
+            CHEAP,
+            HashCost {
+                memory_kib: 128,
+                passes: 3,
+                lanes: 2,
+            },
+        ] {
             let hash = hasher.hash(password("pässwörd"), cost).await.unwrap();
             let parsed = phc::PasswordHash::new(hash.as_phc()).unwrap();
-            assert!(Argon2::default().verify_password("pässwörd".as_bytes(), &parsed).is_ok());
-            assert!(hasher.verify(password("pässwörd"), Some(hash), CHEAP).await.unwrap());
+            assert!(
+                Argon2::default()
+                    .verify_password("pässwörd".as_bytes(), &parsed)
+                    .is_ok()
+            );
+            assert!(
+                hasher
+                    .verify(password("pässwörd"), Some(hash), CHEAP)
+                    .await
+                    .unwrap()
+            );
         }
         assert!(hasher.arenas.lock().unwrap().len() <= 2, "one arena per slot");
     }
@@ -205,14 +268,21 @@ mod tests {
         let hostile = "$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
         for text in [hostile, "", "$2b$10$abc", "plain"] {
             let kept = PasswordHash::from_phc(text.into());
-            assert!(hasher().verify(password("x"), Some(kept), CHEAP).await.is_err(), "{text}");
+            assert!(
+                hasher().verify(password("x"), Some(kept), CHEAP).await.is_err(),
+                "{text}"
+            );
         }
     }
 
     // security 11
     #[test]
     fn hashes_at_once_are_bounded_by_memory_and_cores() {
-        let permits = |memory, cores| Argon2id::new(Arc::new(Counting), memory, cores).slots.available_permits();
+        let permits = |memory, cores| {
+            Argon2id::new(Arc::new(Counting), memory, cores)
+                .slots
+                .available_permits()
+        };
         assert_eq!(permits(128, 4), 3);
         assert_eq!(permits(1_769, 2), 2);
         assert_eq!(permits(0, 0), 1);

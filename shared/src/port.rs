@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use crate::{
     domain::{
-        AttemptId, Collection, Failure, HashCost, Nonce, Password, PasswordHash, Session, SessionId,
-        Tenant, TenantId, User, UserId, Username,
+        AttemptId, Collection, Failure, HashCost, Nonce, Password, PasswordHash, Session, SessionId, Tenant,
+        TenantId, User, UserId, Username,
     },
     secrets::SecretDocument,
 };
@@ -44,7 +44,12 @@ pub fn random<const N: usize>(entropy: &dyn Entropy) -> Result<[u8; N], Failure>
 pub trait Passwords: Send + Sync {
     /// Whether `password` is the one hashed; without a hash, the same work and `false`
     /// (security 9).
-    async fn verify(&self, password: Password, hash: Option<PasswordHash>, cost: HashCost) -> Result<bool, Failure>;
+    async fn verify(
+        &self,
+        password: Password,
+        hash: Option<PasswordHash>,
+        cost: HashCost,
+    ) -> Result<bool, Failure>;
 
     /// Hashes a new password.
     async fn hash(&self, password: Password, cost: HashCost) -> Result<PasswordHash, Failure>;
@@ -69,16 +74,23 @@ pub trait Store: Send + Sync {
     async fn user(&self, tenant: &TenantId, user: &UserId) -> Result<Option<User>, Failure>;
 
     /// A caller's session and user, and another user, in one consistent read.
-    async fn caller(&self, tenant: &TenantId, session: (&UserId, &SessionId), other: Option<&UserId>)
-    -> Result<CallerItems, Failure>;
+    async fn caller(
+        &self,
+        tenant: &TenantId,
+        session: (&UserId, &SessionId),
+        other: Option<&UserId>,
+    ) -> Result<CallerItems, Failure>;
 
     /// Takes one of the user's places to guess a password (storage, "Attempts").
-    async fn reserve_attempt(&self, attempt: &AttemptKey<'_>, budget: AttemptBudget, now: Timestamp)
-    -> Result<Reservation, Failure>;
+    async fn reserve_attempt(
+        &self,
+        attempt: &AttemptKey<'_>,
+        budget: AttemptBudget,
+        now: Timestamp,
+    ) -> Result<Reservation, Failure>;
 
     /// Says how a reserved attempt ended.
-    async fn settle_attempt(&self, attempt: &AttemptKey<'_>, verdict: &Verdict<'_>, now: Timestamp)
-    -> Result<(), Failure>;
+    async fn settle_attempt(&self, attempt: &AttemptKey<'_>, verdict: &Verdict<'_>) -> Result<(), Failure>;
 
     /// Keeps a new session.
     async fn insert_session(&self, session: &Session) -> Result<(), Failure>;
@@ -91,15 +103,23 @@ pub trait Store: Send + Sync {
     async fn end_session(&self, end: &EndSession<'_>) -> Result<Option<Timestamp>, Failure>;
 
     /// How many of the user's sessions are live under its present epoch, leaving out `except`.
-    async fn live_sessions(&self, user: &User, tenant_epoch: u64, except: Option<&SessionId>, now: Timestamp)
-    -> Result<u64, Failure>;
+    async fn live_sessions(
+        &self,
+        user: &User,
+        tenant_epoch: u64,
+        except: Option<&SessionId>,
+        now: Timestamp,
+    ) -> Result<u64, Failure>;
 
     /// Ends the user's sessions, bars its password and clears its lockout, all or nothing.
     async fn reset_login(&self, change: &GuardedChange<'_>) -> Result<Committed, Failure>;
 
     /// Changes a user's password, name or flags, all or nothing.
-    async fn update_credentials(&self, change: &GuardedChange<'_>, credentials: &CredentialChange)
-    -> Result<Committed, Failure>;
+    async fn update_credentials(
+        &self,
+        change: &GuardedChange<'_>,
+        credentials: &CredentialChange,
+    ) -> Result<Committed, Failure>;
 }
 
 /// What [`Store::caller`] found.

@@ -53,7 +53,9 @@ impl Config {
         Ok(Self {
             table: set("DOORWARD_TABLE").ok_or("set DOORWARD_TABLE to the name of the DynamoDB table")?,
             secret_prefix: set("DOORWARD_SECRET_PREFIX").unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
-            memory_mib: set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").and_then(|size| size.parse().ok()).unwrap_or(128),
+            memory_mib: set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
+                .and_then(|size| size.parse().ok())
+                .unwrap_or(128),
         })
     }
 }
@@ -63,7 +65,10 @@ impl Config {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place where the time comes from")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where the time comes from"
+    )]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -74,7 +79,10 @@ impl Clock for SystemClock {
 pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
-    #[expect(clippy::disallowed_methods, reason = "the one place where randomness comes from")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where randomness comes from"
+    )]
     fn fill(&self, bytes: &mut [u8]) -> Result<(), Failure> {
         getrandom::fill(bytes).map_err(|error| Failure::Internal(error.to_string().into()))
     }
@@ -109,7 +117,11 @@ impl App {
     /// # Errors
     /// When the route table contradicts itself.
     pub fn new(function: Function, service: Arc<Service>) -> Result<Self, Error> {
-        Ok(Self { function, router: Arc::new(Router::new(function)?), service })
+        Ok(Self {
+            function,
+            router: Arc::new(Router::new(function)?),
+            service,
+        })
     }
 
     async fn from_env(function: Function) -> Result<Self, Error> {
@@ -120,8 +132,13 @@ impl App {
         let entropy = Arc::new(SystemEntropy);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let passwords = Argon2id::new(entropy.clone(), config.memory_mib, cores);
-        let service =
-            Service::new(Arc::new(store), Arc::new(secrets), Arc::new(passwords), Arc::new(SystemClock), entropy);
+        let service = Service::new(
+            Arc::new(store),
+            Arc::new(secrets),
+            Arc::new(passwords),
+            Arc::new(SystemClock),
+            entropy,
+        );
         Self::new(function, Arc::new(service))
     }
 
@@ -142,12 +159,11 @@ impl App {
             };
             let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             let status = reply.status.as_u16();
-            match cause.as_ref().filter(|_| reply.status.is_server_error()) {
-                Some(cause) => tracing::error!(outcome, status, milliseconds, %cause, "request.decided"),
-                None => {
-                    let cause = cause.as_ref().map(tracing::field::display);
-                    tracing::info!(outcome, status, milliseconds, cause, "request.decided");
-                }
+            let cause = cause.as_ref().map(tracing::field::display);
+            if reply.status.is_server_error() {
+                tracing::error!(outcome, status, milliseconds, cause, "request.decided");
+            } else {
+                tracing::info!(outcome, status, milliseconds, cause, "request.decided");
             }
             respond(reply, &request_id)
         }
@@ -156,7 +172,10 @@ impl App {
     }
 
     async fn decide(&self, request: &HttpRequest, now: Timestamp) -> Result<Reply, Failure> {
-        let matched = self.router.find(&request.method, &request.path).ok_or(Failure::RouteNotFound)?;
+        let matched = self
+            .router
+            .find(&request.method, &request.path)
+            .ok_or(Failure::RouteNotFound)?;
         let answer = async {
             match matched.route.dialect {
                 Dialect::Finhub => finhub::answer(&self.service, &matched, request, now).await,
@@ -176,21 +195,30 @@ impl App {
 fn read(event: &str) -> (Result<HttpRequest, Failure>, String) {
     let event: ApiGatewayV2httpRequest = match serde_json::from_str(event) {
         Ok(event) => event,
-        Err(_) => return (Err(Failure::Malformed("The request is not valid HTTP")), String::new()),
+        Err(_) => {
+            return (
+                Err(Failure::Malformed("The request is not valid HTTP")),
+                String::new(),
+            );
+        }
     };
     let context = event.request_context;
     let request_id = context.request_id.unwrap_or_default();
     let body = match (event.body, event.is_base64_encoded) {
         (None, _) => Ok(Vec::new()),
         (Some(body), false) => Ok(body.into_bytes()),
-        (Some(body), true) => {
-            STANDARD.decode(body).map_err(|_| Failure::Malformed("The body is not valid base64"))
-        }
+        (Some(body), true) => STANDARD
+            .decode(body)
+            .map_err(|_| Failure::Malformed("The body is not valid base64")),
     };
     let path = event.raw_path.unwrap_or_default();
     let stage = context.stage.filter(|stage| stage != "$default");
     let path = stage
-        .and_then(|stage| path.strip_prefix(&format!("/{stage}")).filter(|rest| rest.starts_with('/')).map(str::to_owned))
+        .and_then(|stage| {
+            path.strip_prefix(&format!("/{stage}"))
+                .filter(|rest| rest.starts_with('/'))
+                .map(str::to_owned)
+        })
         .unwrap_or(path);
     let request = body.map(|body| HttpRequest {
         method: context.http.method,
@@ -206,8 +234,14 @@ fn read(event: &str) -> (Result<HttpRequest, Failure>, String) {
 fn respond(reply: Reply, request_id: &str) -> ApiGatewayV2httpResponse {
     let mut headers = HeaderMap::new();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::STRICT_TRANSPORT_SECURITY,
+        HeaderValue::from_static("max-age=31536000"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }

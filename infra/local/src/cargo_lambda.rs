@@ -85,8 +85,7 @@ fn parse_version(text: &str) -> Option<String> {
 
 async fn install(project: &Project, ui: &Ui) -> Result<PathBuf> {
     let tools = project.tools_dir();
-    std::fs::create_dir_all(&tools)
-        .with_context(|| format!("cannot make the folder {}", tools.display()))?;
+    std::fs::create_dir_all(&tools).with_context(|| format!("cannot make the folder {}", tools.display()))?;
     let _lock = lock(&tools)?;
     let program = installed_path(&tools);
     // Somebody else may have finished meanwhile.
@@ -168,10 +167,7 @@ async fn from_wheel(tools: &Path, ui: &Ui) -> Result<()> {
         // What it leaves behind when it is interrupted goes with the staging folder.
         .env("TMPDIR", staging.path());
     let status = process::status(&mut pip).await?;
-    ensure!(
-        status.success(),
-        "pip could not install the wheel ({status})"
-    );
+    ensure!(status.success(), "pip could not install the wheel ({status})");
     finish(staging, tools).await?;
     step.done("");
     Ok(())
@@ -258,11 +254,7 @@ mod tests {
     fn fake(folder: &Path, version: &str) {
         std::fs::create_dir_all(folder.join("bin")).unwrap();
         let program = folder.join("bin").join(PROGRAM);
-        std::fs::write(
-            &program,
-            format!("#!/bin/sh\necho cargo-lambda {version} x\n"),
-        )
-        .unwrap();
+        std::fs::write(&program, format!("#!/bin/sh\necho cargo-lambda {version} x\n")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 

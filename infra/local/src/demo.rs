@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretError;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward::{
     domain::{
@@ -72,8 +73,16 @@ const TENANTS: &[DemoTenant] = &[
         status: TenantStatus::Active,
         policy: |policy| policy,
         users: &[
-            admin("e2f3a4b5-c6d7-48e9-0f1a-2b3c4d5e6f7a", "admin@cloudvault.example", CLOUDVAULT),
-            admin("d1e2f3a4-b5c6-47d8-9e0f-1a2b3c4d5e6f", "second.admin@cloudvault.example", CLOUDVAULT),
+            admin(
+                "e2f3a4b5-c6d7-48e9-0f1a-2b3c4d5e6f7a",
+                "admin@cloudvault.example",
+                CLOUDVAULT,
+            ),
+            admin(
+                "d1e2f3a4-b5c6-47d8-9e0f-1a2b3c4d5e6f",
+                "second.admin@cloudvault.example",
+                CLOUDVAULT,
+            ),
             customer(
                 "6r1k1hw6npq",
                 "erika.mustermann@example.com",
@@ -88,8 +97,16 @@ const TENANTS: &[DemoTenant] = &[
         status: TenantStatus::Active,
         policy: |policy| policy,
         users: &[
-            admin("3f0c9a52-7e41-4b86-a1d3-5c9e2f7b8a10", "admin@nordic.example", NORDIC),
-            admin("8b1d4e63-2f95-4c07-b6a8-0e3d7c5f9b21", "second.admin@nordic.example", NORDIC),
+            admin(
+                "3f0c9a52-7e41-4b86-a1d3-5c9e2f7b8a10",
+                "admin@nordic.example",
+                NORDIC,
+            ),
+            admin(
+                "8b1d4e63-2f95-4c07-b6a8-0e3d7c5f9b21",
+                "second.admin@nordic.example",
+                NORDIC,
+            ),
             customer(
                 "56305c2b-f13a-48e4-b462-ba55460b2ad9",
                 "marcus.jensen@example.com",
@@ -102,14 +119,23 @@ const TENANTS: &[DemoTenant] = &[
                 NORDIC,
                 "1c6f0b7e-93d4-4a28-8e5b-7d2a9c4f6031",
             ),
-            customer("user_12345", "oskar.berg@example.com", NORDIC, "2d7a1c8f-a4e5-4b39-9f6c-8e3b0d5a7142"),
+            customer(
+                "user_12345",
+                "oskar.berg@example.com",
+                NORDIC,
+                "2d7a1c8f-a4e5-4b39-9f6c-8e3b0d5a7142",
+            ),
             customer(
                 "5a62be07de34500146d9c544",
                 "freja.holm@example.com",
                 NORDIC,
                 "3e8b2d90-b5f6-4c4a-a07d-9f4c1e6b8253",
             ),
-            admin("a92c5f74-3b06-4d18-87c9-1f4e8d6a0c32", "admin@other.example", OTHER),
+            admin(
+                "a92c5f74-3b06-4d18-87c9-1f4e8d6a0c32",
+                "admin@other.example",
+                OTHER,
+            ),
         ],
     },
     DemoTenant {
@@ -123,7 +149,10 @@ const TENANTS: &[DemoTenant] = &[
         id: "tenant_restricted",
         algorithm: SigningAlgorithm::Es256,
         status: TenantStatus::Active,
-        policy: |policy| Policy { ip_allow: "192.0.2.0/24".parse().into_iter().collect(), ..policy },
+        policy: |policy| Policy {
+            ip_allow: "192.0.2.0/24".parse().into_iter().collect(),
+            ..policy
+        },
         users: &[admin("admin", "admin@restricted.example", "org_restricted")],
     },
     DemoTenant {
@@ -143,7 +172,13 @@ const TENANTS: &[DemoTenant] = &[
 ];
 
 const fn admin(id: &'static str, username: &'static str, organization: &'static str) -> DemoUser {
-    DemoUser { id, username, role: Role::Admin, organization, customer: None }
+    DemoUser {
+        id,
+        username,
+        role: Role::Admin,
+        organization,
+        customer: None,
+    }
 }
 
 const fn customer(
@@ -152,7 +187,13 @@ const fn customer(
     organization: &'static str,
     customer: &'static str,
 ) -> DemoUser {
-    DemoUser { id, username, role: Role::User, organization, customer: Some(customer) }
+    DemoUser {
+        id,
+        username,
+        role: Role::User,
+        organization,
+        customer: Some(customer),
+    }
 }
 
 /// Writes the demo tenants and users, and says what they are. What exists already is kept: secrets,
@@ -166,7 +207,11 @@ pub async fn seed(context: &SeedContext) -> Result<Vec<stack::Tenant>> {
     let mut tenants = Vec::new();
     for demo in TENANTS {
         let id = TenantId::parse(demo.id)?;
-        let policy = Policy { algorithm: demo.algorithm, hash_cost: context.hash_cost, ..Policy::default() };
+        let policy = Policy {
+            algorithm: demo.algorithm,
+            hash_cost: context.hash_cost,
+            ..Policy::default()
+        };
         let tenant = Tenant {
             session_epoch: store.tenant(&id).await?.map_or(0, |known| known.session_epoch),
             status: demo.status,
@@ -208,7 +253,10 @@ async fn seed_secret(context: &SeedContext, tenant: &Tenant) -> Result<()> {
     let known = context.secrets.describe_secret().secret_id(&name).send().await;
     match known {
         Ok(_) => return Ok(()),
-        Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {}
+        Err(error)
+            if error
+                .as_service_error()
+                .is_some_and(DescribeSecretError::is_resource_not_found_exception) => {}
         Err(error) => return Err(error).context("cannot look the demo secrets up"),
     }
     let root: [u8; 32] = random(&SystemEntropy)?;
@@ -223,7 +271,10 @@ async fn seed_secret(context: &SeedContext, tenant: &Tenant) -> Result<()> {
     let document = SecretDocument {
         tenant_key: SecretString::from(TENANT_KEY),
         tenant_secret: SecretString::from(TENANT_SECRET),
-        root_keys: vec![RootKey { version: 1, key: SecretString::from(URL_SAFE_NO_PAD.encode(root)) }],
+        root_keys: vec![RootKey {
+            version: 1,
+            key: SecretString::from(URL_SAFE_NO_PAD.encode(root)),
+        }],
         signing_keys: signing,
     };
     context
@@ -275,9 +326,13 @@ async fn seed_user(
             store.create_user(&fresh(hash, None)?).await?;
         }
         Some(known) if !context.keep_credentials => {
-            let hash = match hasher.verify(password.clone(), Some(known.password.clone()), cost).await? {
-                true => known.password.clone(),
-                false => hasher.hash(password, cost).await?,
+            let unchanged = hasher
+                .verify(password.clone(), Some(known.password.clone()), cost)
+                .await?;
+            let hash = if unchanged {
+                known.password.clone()
+            } else {
+                hasher.hash(password, cost).await?
             };
             store.replace_user(&known, &fresh(hash, Some(&known))?).await?;
         }

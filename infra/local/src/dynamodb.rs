@@ -32,10 +32,9 @@ impl EmbeddedDynamo {
     pub async fn start(storage: Storage) -> Result<Self> {
         let database = open(&storage)?;
         let server = Server::start(|listener, stopped| async move {
-            let served =
-                dynoxide::server::serve_with_shutdown(listener, database, stopped.wait()).await;
+            let served = dynoxide::server::serve_with_shutdown(listener, database, stopped.wait()).await;
             if let Err(error) = served {
-                eprintln!("the embedded DynamoDB failed: {error}");
+                crate::ui::to_stderr(&format!("the embedded DynamoDB failed: {error}"));
             }
         })
         .await
@@ -97,13 +96,7 @@ mod tests {
     }
 
     async fn count(client: &aws_sdk_dynamodb::Client) -> i32 {
-        client
-            .scan()
-            .table_name("table")
-            .send()
-            .await
-            .unwrap()
-            .count()
+        client.scan().table_name("table").send().await.unwrap().count()
     }
 
     #[tokio::test]
@@ -112,12 +105,8 @@ mod tests {
         let two = EmbeddedDynamo::start(Storage::Memory).await.unwrap();
         assert_ne!(one.url(), two.url());
         let (one_client, two_client) = (clients::dynamodb(one.url()), clients::dynamodb(two.url()));
-        table::create_if_missing(&one_client, "table")
-            .await
-            .unwrap();
-        table::create_if_missing(&two_client, "table")
-            .await
-            .unwrap();
+        table::create_if_missing(&one_client, "table").await.unwrap();
+        table::create_if_missing(&two_client, "table").await.unwrap();
         put(&one_client, "a").await;
         assert_eq!(count(&one_client).await, 1);
         assert_eq!(count(&two_client).await, 0);

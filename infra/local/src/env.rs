@@ -11,10 +11,7 @@ pub(crate) const LOG_LEVEL: &str = "info";
 
 /// How the functions find the local services. Their credentials are dummies on purpose.
 #[must_use]
-pub fn for_functions(
-    dynamodb_url: &str,
-    secrets_manager_url: &str,
-) -> BTreeMap<&'static str, String> {
+pub fn for_functions(dynamodb_url: &str, secrets_manager_url: &str) -> BTreeMap<&'static str, String> {
     let log = std::env::var("RUST_LOG").unwrap_or_else(|_| LOG_LEVEL.to_owned());
     [
         ("RUST_LOG", log.as_str()),
@@ -58,9 +55,7 @@ fn passes(name: &str) -> bool {
         return rest.starts_with("LC_") || rest.starts_with("LAMBDA_LOG_");
     }
     // cargo-lambda reads its options from CARGO_LAMBDA_*: only ours count.
-    !(name.starts_with("CARGO_PKG_")
-        || name.starts_with("CARGO_LAMBDA_")
-        || OF_THIS_PACKAGE.contains(&name))
+    !(name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_LAMBDA_") || OF_THIS_PACKAGE.contains(&name))
 }
 
 #[cfg(test)]
@@ -98,10 +93,7 @@ mod tests {
     fn functions_get_the_endpoints_and_only_dummies() {
         let env = for_functions("http://127.0.0.1:1", "http://127.0.0.1:2");
         assert_eq!(env["AWS_ENDPOINT_URL_DYNAMODB"], "http://127.0.0.1:1");
-        assert_eq!(
-            env["AWS_ENDPOINT_URL_SECRETS_MANAGER"],
-            "http://127.0.0.1:2"
-        );
+        assert_eq!(env["AWS_ENDPOINT_URL_SECRETS_MANAGER"], "http://127.0.0.1:2");
         assert_eq!(env["AWS_REGION"], "us-east-1");
         assert_eq!(env["AWS_ACCESS_KEY_ID"], "local");
         assert_eq!(env["DOORWARD_TABLE"], "doorward");

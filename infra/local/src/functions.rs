@@ -172,14 +172,12 @@ mod tests {
 
     #[test]
     fn programs_are_read_from_cargos_messages() {
-        let line = r#"{"reason":"compiler-artifact","target":{"name":"a","kind":["bin"]},"executable":"/t/a"}"#;
+        let line =
+            r#"{"reason":"compiler-artifact","target":{"name":"a","kind":["bin"]},"executable":"/t/a"}"#;
         assert_eq!(executable(line), Some(("a".into(), "/t/a".into())));
         let library = r#"{"reason":"compiler-artifact","target":{"name":"l"},"executable":null}"#;
         assert_eq!(executable(library), None);
-        assert_eq!(
-            executable(r#"{"reason":"build-finished","success":true}"#),
-            None
-        );
+        assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);
     }
 
     #[test]

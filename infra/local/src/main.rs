@@ -20,7 +20,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// line to try. Ctrl-C ends all of it. Everything listens on 127.0.0.1 only.
 #[derive(Debug, Parser)]
 #[expect(
-    clippy::doc_markdown,
     clippy::struct_excessive_bools,
     reason = "the comments are the help text, and the switches are switches"
 )]

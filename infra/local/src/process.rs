@@ -134,11 +134,7 @@ pub async fn end_all(ending: Ending) -> Result<Vec<Pid>> {
             signal(&alive, Signal::SIGKILL);
         } else {
             // Each only once, those that were started meanwhile included.
-            let new: Vec<Pid> = alive
-                .iter()
-                .copied()
-                .filter(|pid| asked.insert(*pid))
-                .collect();
+            let new: Vec<Pid> = alive.iter().copied().filter(|pid| asked.insert(*pid)).collect();
             signal(&new, Signal::SIGTERM);
         }
         if waited > GRACE + KILL_WITHIN {
@@ -178,11 +174,9 @@ struct Family(HashMap<sysinfo::Pid, u64>);
 impl Family {
     /// The descendants that still run.
     fn look(&mut self) -> Result<Vec<Pid>> {
-        let listed =
-            RefreshKind::nothing().with_processes(ProcessRefreshKind::nothing().without_tasks());
+        let listed = RefreshKind::nothing().with_processes(ProcessRefreshKind::nothing().without_tasks());
         // Anew each time: an orphan's parent changes, and a kept list would not show it.
-        let system =
-            System::new_with_specifics(listed).context("cannot list this machine's processes")?;
+        let system = System::new_with_specifics(listed).context("cannot list this machine's processes")?;
         let processes = system.processes();
         let this = sysinfo::Pid::from_u32(std::process::id());
 
@@ -197,10 +191,7 @@ impl Family {
         });
         let mut alive = Vec::new();
         for (process, pid) in still {
-            if matches!(
-                process.status(),
-                ProcessStatus::Zombie | ProcessStatus::Dead
-            ) {
+            if matches!(process.status(), ProcessStatus::Zombie | ProcessStatus::Dead) {
                 reap(pid);
             } else {
                 alive.push(pid);
@@ -210,11 +201,7 @@ impl Family {
     }
 }
 
-fn descends(
-    processes: &HashMap<sysinfo::Pid, Process>,
-    process: &Process,
-    ancestor: sysinfo::Pid,
-) -> bool {
+fn descends(processes: &HashMap<sysinfo::Pid, Process>, process: &Process, ancestor: sysinfo::Pid) -> bool {
     std::iter::successors(process.parent(), |parent| processes.get(parent)?.parent())
         // Bounded: an id that was given anew while we looked could close a circle.
         .take(processes.len())

@@ -30,23 +30,18 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 pub async fn until_listening(port: u16) -> Result<()> {
     let attempt = async {
         let mut pause = FIRST_PAUSE;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-            .await
-            .is_err()
-        {
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
             tokio::time::sleep(pause).await;
             pause = longer(pause);
         }
     };
-    tokio::time::timeout(LISTENS_WITHIN, attempt)
-        .await
-        .map_err(|_| {
-            Problem::new(
-                format!("cargo-lambda does not listen on port {port}."),
-                "Its own messages are above.",
-            )
-            .into()
-        })
+    tokio::time::timeout(LISTENS_WITHIN, attempt).await.map_err(|_| {
+        Problem::new(
+            format!("cargo-lambda does not listen on port {port}."),
+            "Its own messages are above.",
+        )
+        .into()
+    })
 }
 
 /// Sends an empty JSON object to each route, all at once, until each has been answered by its
@@ -95,11 +90,7 @@ async fn until_one_answers(
     }
 }
 
-async fn ask(
-    client: &Client<HttpConnector, Body>,
-    base_url: &str,
-    route: &Route,
-) -> Result<StatusCode> {
+async fn ask(client: &Client<HttpConnector, Body>, base_url: &str, route: &Route) -> Result<StatusCode> {
     let method = Method::from_bytes(route.method.as_bytes())
         .map_err(|_| anyhow!("{} is no HTTP method", route.method))?;
     let request = Request::builder()
@@ -107,10 +98,7 @@ async fn ask(
         .uri(format!("{base_url}{}", filled(&route.path)))
         .header(CONTENT_TYPE, "application/json")
         .body(Body::from("{}"))?;
-    let response = client
-        .request(request)
-        .await
-        .context("the request failed")?;
+    let response = client.request(request).await.context("the request failed")?;
     Ok(response.status())
 }
 

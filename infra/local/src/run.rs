@@ -91,10 +91,7 @@ pub async fn end_processes(ending: Ending) -> Result<()> {
         return Ok(());
     }
     let ids: Vec<String> = left.iter().map(Pid::to_string).collect();
-    Err(anyhow!(
-        "these processes could not be ended: {}",
-        ids.join(" ")
-    ))
+    Err(anyhow!("these processes could not be ended: {}", ids.join(" ")))
 }
 
 /// Brings everything up, says so, and goes on until something fails.
@@ -183,11 +180,7 @@ fn forget_dead_stack(project: &Project) {
     let Ok(stack) = Stack::read(&path) else {
         return;
     };
-    let port = stack
-        .base_url
-        .rsplit(':')
-        .next()
-        .and_then(|it| it.parse().ok());
+    let port = stack.base_url.rsplit(':').next().and_then(|it| it.parse().ok());
     if !port.is_some_and(port::is_answered) {
         drop(std::fs::remove_file(path));
     }
@@ -234,9 +227,7 @@ async fn start_services(
         Some(dir) => (Storage::File(dir.dynamodb()), Some(dir.secrets())),
         None => (Storage::Memory, None),
     };
-    let dynamodb = running
-        .dynamodb
-        .insert(EmbeddedDynamo::start(storage).await?);
+    let dynamodb = running.dynamodb.insert(EmbeddedDynamo::start(storage).await?);
     let secrets = running
         .secrets
         .insert(EmbeddedSecrets::start(snapshot, REGION).await?);

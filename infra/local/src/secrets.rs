@@ -55,15 +55,13 @@ impl EmbeddedSecrets {
     /// When the snapshot exists and cannot be read, or no port is free.
     pub async fn start(snapshot: Option<PathBuf>, region: &str) -> Result<Self> {
         let vault = Arc::new(Vault::open(snapshot, region).await?);
-        let router = Router::new()
-            .fallback(answer)
-            .with_state(Arc::clone(&vault));
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&vault));
         let server = Server::start(|listener, stopped| async move {
             let served = axum::serve(listener, router)
                 .with_graceful_shutdown(stopped.wait())
                 .await;
             if let Err(error) = served {
-                eprintln!("the embedded Secrets Manager failed: {error}");
+                crate::ui::to_stderr(&format!("the embedded Secrets Manager failed: {error}"));
             }
         })
         .await
@@ -134,10 +132,7 @@ impl Vault {
             return Ok(());
         };
         let _one_at_a_time = self.saving.lock().await;
-        let view = self
-            .service
-            .snapshot(default_account_id(), &self.region)
-            .await;
+        let view = self.service.snapshot(default_account_id(), &self.region).await;
         let text = serde_json::to_vec_pretty(&view)?;
         tokio::task::spawn_blocking(move || write_private(&path, &text)).await?
     }
@@ -175,7 +170,7 @@ async fn answer(State(vault): State<Arc<Vault>>, request: Request) -> Response {
     match vault.handle(request).await {
         Ok(response) => response,
         Err(error) => {
-            eprintln!("the embedded Secrets Manager failed: {error:#}");
+            crate::ui::to_stderr(&format!("the embedded Secrets Manager failed: {error:#}"));
             let body = r#"{"__type":"InternalServiceError","message":"see the log of cargo dev"}"#;
             (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
         }
@@ -193,9 +188,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secrets.json");
 
-        let first = EmbeddedSecrets::start(Some(path.clone()), REGION)
-            .await
-            .unwrap();
+        let first = EmbeddedSecrets::start(Some(path.clone()), REGION).await.unwrap();
         let client = clients::secrets_manager(first.url());
         client
             .create_secret()
@@ -241,9 +234,7 @@ mod tests {
     async fn parallel_changes_all_reach_the_snapshot() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secrets.json");
-        let server = EmbeddedSecrets::start(Some(path.clone()), REGION)
-            .await
-            .unwrap();
+        let server = EmbeddedSecrets::start(Some(path.clone()), REGION).await.unwrap();
         let client = clients::secrets_manager(server.url());
         let calls = (0..20).map(|n| {
             client
@@ -255,8 +246,7 @@ mod tests {
         for created in futures_util::future::join_all(calls).await {
             created.unwrap();
         }
-        let view: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let view: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         assert_eq!(view["secrets"].as_object().unwrap().len(), 20);
     }
 

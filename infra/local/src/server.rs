@@ -45,10 +45,7 @@ impl Server {
     /// Lets running requests finish, within bounds. Dropping does the same without waiting.
     pub(crate) async fn stop(mut self) {
         drop(self.shutdown.take());
-        if tokio::time::timeout(STOP_WITHIN, &mut self.task)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(STOP_WITHIN, &mut self.task).await.is_err() {
             self.task.abort();
         }
     }

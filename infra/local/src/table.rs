@@ -10,8 +10,8 @@ use aws_sdk_dynamodb::{
     Client,
     types::{
         AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-        StreamSpecification, StreamViewType, TableDescription, TableStatus,
-        TimeToLiveSpecification, TimeToLiveStatus,
+        StreamSpecification, StreamViewType, TableDescription, TableStatus, TimeToLiveSpecification,
+        TimeToLiveStatus,
     },
 };
 use serde::Deserialize;

@@ -168,7 +168,7 @@ fn to_stdout(text: &str) {
     drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
-fn to_stderr(text: &str) {
+pub(crate) fn to_stderr(text: &str) {
     drop(writeln!(std::io::stderr().lock(), "{text}"));
 }
 
@@ -285,16 +285,12 @@ mod tests {
     #[test]
     fn the_curl_line_survives_the_shell() {
         let line = example(&stack()).unwrap();
-        let script =
-            format!("curl() {{ for a in \"$@\"; do printf '%s\\n' \"$a\"; done; }}; {line}");
+        let script = format!("curl() {{ for a in \"$@\"; do printf '%s\\n' \"$a\"; done; }}; {line}");
         let output = std::process::Command::new("sh")
             .args(["-c", &script])
             .output()
             .unwrap();
-        let words: Vec<_> = std::str::from_utf8(&output.stdout)
-            .unwrap()
-            .lines()
-            .collect();
+        let words: Vec<_> = std::str::from_utf8(&output.stdout).unwrap().lines().collect();
         assert_eq!(
             words[3],
             "http://127.0.0.1:9000/api/v2.1/admin/organization/org/users/id-ADMIN/sessions"

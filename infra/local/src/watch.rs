@@ -121,10 +121,7 @@ mod tests {
     #[test]
     fn it_always_binds_to_loopback() {
         for arguments in [arguments(false, false), arguments(true, true)] {
-            let at = arguments
-                .iter()
-                .position(|it| it == "--invoke-address")
-                .unwrap();
+            let at = arguments.iter().position(|it| it == "--invoke-address").unwrap();
             assert_eq!(arguments[at + 1], "127.0.0.1");
         }
     }
@@ -139,9 +136,6 @@ mod tests {
     #[test]
     fn only_folders_of_the_workspace_are_left_out() {
         let folders = ["/w/build/data", "/elsewhere"].map(PathBuf::from);
-        assert_eq!(
-            ignored(Path::new("/w"), &folders),
-            ["/.git/", "/build/data/"]
-        );
+        assert_eq!(ignored(Path::new("/w"), &folders), ["/.git/", "/build/data/"]);
     }
 }

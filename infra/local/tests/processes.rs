@@ -1,9 +1,6 @@
 //! Ending every process: alone in its own test process, since it ends all descendants.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test, though not every line is in a #[test]"
-)]
+#![expect(clippy::unwrap_used, reason = "a test, though not every line is in a #[test]")]
 
 use std::{
     io::{BufRead, BufReader},

@@ -30,7 +30,10 @@ impl Username {
         let written = nfc.normalize(text).into_owned();
         // Folding can undo the composed form (U+0345), hence NFC again.
         let folded = CaseMapper::new().fold_string(&written).into_owned();
-        Ok(Self { folded: nfc.normalize(&folded).into_owned(), written })
+        Ok(Self {
+            folded: nfc.normalize(&folded).into_owned(),
+            written,
+        })
     }
 
     /// The name as the user wrote it, in NFC.
@@ -118,7 +121,9 @@ impl PasswordPolicy {
 
     /// A policy of at least `min_length` code points, raised to [`Self::FLOOR`].
     pub fn new(min_length: usize) -> Self {
-        Self { min_length: min_length.max(Self::FLOOR) }
+        Self {
+            min_length: min_length.max(Self::FLOOR),
+        }
     }
 
     /// The shortest password in code points.
@@ -127,10 +132,18 @@ impl PasswordPolicy {
     }
 
     /// Every rule that `password` breaks; none means it may be used.
-    pub fn broken_rules(self, password: &Password, field: &'static str, username: &Username) -> Vec<FieldError> {
+    pub fn broken_rules(
+        self,
+        password: &Password,
+        field: &'static str,
+        username: &Username,
+    ) -> Vec<FieldError> {
         let mut broken = Vec::new();
         if password.as_str().chars().count() < self.min_length {
-            broken.push(FieldError::new(field, format!("must have at least {} characters", self.min_length)));
+            broken.push(FieldError::new(
+                field,
+                format!("must have at least {} characters", self.min_length),
+            ));
         }
         if Username::parse(password.as_str()).is_ok_and(|name| name.is_same(username)) {
             broken.push(FieldError::new(field, "must not be the username"));
@@ -157,17 +170,34 @@ mod tests {
         let decomposed = Username::parse("zoe\u{308}@example.com").unwrap();
         assert!(composed.is_same(&decomposed));
         assert_eq!(composed.as_written(), "Zo\u{eb}@Example.COM");
-        assert!(Username::parse("STRASSE").unwrap().is_same(&Username::parse("straße").unwrap()));
-        assert!(!Username::parse("a@b").unwrap().is_same(&Username::parse("a@c").unwrap()));
+        assert!(
+            Username::parse("STRASSE")
+                .unwrap()
+                .is_same(&Username::parse("straße").unwrap())
+        );
+        assert!(
+            !Username::parse("a@b")
+                .unwrap()
+                .is_same(&Username::parse("a@c").unwrap())
+        );
     }
 
     // security 2
     #[test]
     fn passwords_are_normalised_and_not_folded() {
         let composed = Password::parse("caf\u{e9}").unwrap();
-        assert_eq!(composed.as_bytes(), Password::parse("cafe\u{301}").unwrap().as_bytes());
-        assert_ne!(composed.as_bytes(), Password::parse("CAF\u{c9}").unwrap().as_bytes());
-        assert_ne!(composed.as_bytes(), Password::parse(" caf\u{e9} ").unwrap().as_bytes());
+        assert_eq!(
+            composed.as_bytes(),
+            Password::parse("cafe\u{301}").unwrap().as_bytes()
+        );
+        assert_ne!(
+            composed.as_bytes(),
+            Password::parse("CAF\u{c9}").unwrap().as_bytes()
+        );
+        assert_ne!(
+            composed.as_bytes(),
+            Password::parse(" caf\u{e9} ").unwrap().as_bytes()
+        );
     }
 
     // security 1
@@ -180,8 +210,17 @@ mod tests {
         // 64 and more are accepted, and length counts code points, not bytes.
         let name = Username::parse("n").unwrap();
         let policy = PasswordPolicy::default();
-        assert!(policy.broken_rules(&Password::parse(&"é".repeat(15)).unwrap(), "password", &name).is_empty());
-        assert_eq!(policy.broken_rules(&Password::parse(&"é".repeat(14)).unwrap(), "password", &name).len(), 1);
+        assert!(
+            policy
+                .broken_rules(&Password::parse(&"é".repeat(15)).unwrap(), "password", &name)
+                .is_empty()
+        );
+        assert_eq!(
+            policy
+                .broken_rules(&Password::parse(&"é".repeat(14)).unwrap(), "password", &name)
+                .len(),
+            1
+        );
         assert_eq!(PasswordPolicy::new(1).min_length(), PasswordPolicy::FLOOR);
     }
 
@@ -199,7 +238,11 @@ mod tests {
     // security 25
     #[test]
     fn debug_shows_no_password() {
-        let shown = format!("{:?} {:?}", Password::parse("hunter2").unwrap(), PasswordHash::from_phc("hunter2".into()));
+        let shown = format!(
+            "{:?} {:?}",
+            Password::parse("hunter2").unwrap(),
+            PasswordHash::from_phc("hunter2".into())
+        );
         assert!(!shown.contains("hunter2"));
     }
 

@@ -85,7 +85,9 @@ impl Collection {
 
     /// The collection of that `userType`.
     pub fn from_user_type(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|collection| collection.user_type() == name)
+        Self::ALL
+            .into_iter()
+            .find(|collection| collection.user_type() == name)
     }
 }
 
@@ -145,7 +147,9 @@ impl Session {
         match collection {
             Collection::Admin => self.organization.as_str() == owner,
             Collection::Individual | Collection::Organization => {
-                self.customer.as_ref().is_some_and(|customer| customer.as_str() == owner)
+                self.customer
+                    .as_ref()
+                    .is_some_and(|customer| customer.as_str() == owner)
                     && (self.collection == Collection::Admin || self.collection == collection)
             }
         }
@@ -176,11 +180,14 @@ pub fn judge(session: &Session, generation: u64, grace: Duration, now: Timestamp
     if generation > session.generation {
         return Judgement::Unknown;
     }
-    let in_grace = session
-        .retired
-        .get(&generation)
-        .is_some_and(|retired| now.as_millisecond() <= retired.as_millisecond().saturating_add(millis(grace)));
-    if in_grace { Judgement::InGrace } else { Judgement::Reused }
+    let in_grace = session.retired.get(&generation).is_some_and(|retired| {
+        now.as_millisecond() <= retired.as_millisecond().saturating_add(millis(grace))
+    });
+    if in_grace {
+        Judgement::InGrace
+    } else {
+        Judgement::Reused
+    }
 }
 
 fn millis(duration: Duration) -> i64 {
@@ -229,9 +236,18 @@ pub(crate) mod tests {
         assert_eq!(session.fault(at(100), 3, 1), Some(SessionFault::Expired));
         assert_eq!(session.fault(at(0), 4, 1), Some(SessionFault::Terminated));
         assert_eq!(session.fault(at(0), 3, 2), Some(SessionFault::Terminated));
-        let ended = Session { ended: Some(Ended { at: at(1), reuse: false }), ..session.clone() };
+        let ended = Session {
+            ended: Some(Ended {
+                at: at(1),
+                reuse: false,
+            }),
+            ..session.clone()
+        };
         assert_eq!(ended.fault(at(2), 3, 1), Some(SessionFault::Terminated));
-        let refreshed = Session { idle_expires_at: at(1_000), ..session };
+        let refreshed = Session {
+            idle_expires_at: at(1_000),
+            ..session
+        };
         assert_eq!(refreshed.fault(at(199), 3, 1), None);
         assert_eq!(refreshed.fault(at(200), 3, 1), Some(SessionFault::Expired));
     }

@@ -156,7 +156,11 @@ pub struct HashCost {
 impl Default for HashCost {
     /// OWASP Password Storage Cheat Sheet, argon2id (security 4).
     fn default() -> Self {
-        Self { memory_kib: 19_456, passes: 2, lanes: 1 }
+        Self {
+            memory_kib: 19_456,
+            passes: 2,
+            lanes: 1,
+        }
     }
 }
 
@@ -167,7 +171,10 @@ mod tests {
     // security 22
     #[test]
     fn allow_lists_see_through_mapped_addresses() {
-        let policy = Policy { ip_allow: vec!["192.0.2.0/24".parse().unwrap()], ..Policy::default() };
+        let policy = Policy {
+            ip_allow: vec!["192.0.2.0/24".parse().unwrap()],
+            ..Policy::default()
+        };
         assert!(policy.admits(Some("192.0.2.7".parse().unwrap())));
         assert!(policy.admits(Some("::ffff:192.0.2.7".parse().unwrap())));
         assert!(!policy.admits(Some("198.51.100.7".parse().unwrap())));

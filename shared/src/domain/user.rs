@@ -48,7 +48,9 @@ impl User {
         match collection {
             Collection::Admin => self.organization.as_str() == owner && self.is_administrator(),
             Collection::Individual | Collection::Organization => {
-                self.customer.as_ref().is_some_and(|customer| customer.as_str() == owner)
+                self.customer
+                    .as_ref()
+                    .is_some_and(|customer| customer.as_str() == owner)
                     && self.customer_kind.is_none_or(|kind| kind == collection)
             }
         }
@@ -56,7 +58,9 @@ impl User {
 
     /// Whether it has any administrator's role.
     pub fn is_administrator(&self) -> bool {
-        self.roles.iter().any(|role| matches!(role, Role::Admin | Role::TenantAdmin))
+        self.roles
+            .iter()
+            .any(|role| matches!(role, Role::Admin | Role::TenantAdmin))
     }
 
     /// Whether it is an administrator with authority over `other` (contract, "Who may").

@@ -40,9 +40,15 @@ impl SecretsManager {
         match answer {
             Ok(found) => {
                 let text = found.secret_string.map(SecretString::from).unwrap_or_default();
-                SecretDocument::parse(&text).map(Some).map_err(|error| Failure::Unavailable(Box::new(error)))
+                SecretDocument::parse(&text)
+                    .map(Some)
+                    .map_err(|error| Failure::Unavailable(Box::new(error)))
             }
-            Err(error) if error.as_service_error().is_some_and(GetSecretValueError::is_resource_not_found_exception) => {
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(GetSecretValueError::is_resource_not_found_exception) =>
+            {
                 Ok(None)
             }
             Err(error) => Err(Failure::Unavailable(describe("Secrets Manager", &error).into())),
@@ -68,7 +74,10 @@ impl Stage {
 #[async_trait]
 impl SecretSource for SecretsManager {
     async fn documents(&self, tenant: &TenantId) -> Result<Option<Vec<SecretDocument>>, Failure> {
-        let (current, previous) = tokio::join!(self.stage(tenant, Stage::Current), self.stage(tenant, Stage::Previous));
+        let (current, previous) = tokio::join!(
+            self.stage(tenant, Stage::Current),
+            self.stage(tenant, Stage::Previous)
+        );
         let Some(current) = current? else {
             return Ok(None);
         };

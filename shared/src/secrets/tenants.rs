@@ -49,7 +49,12 @@ pub struct Tenants {
 impl Tenants {
     /// Tenants of this store and this source of secrets.
     pub fn new(store: Arc<dyn Store>, source: Arc<dyn SecretSource>) -> Self {
-        Self { store, source, records: Cache::new(CAPACITY, RECORD), keys: Cache::new(CAPACITY, SECRET) }
+        Self {
+            store,
+            source,
+            records: Cache::new(CAPACITY, RECORD),
+            keys: Cache::new(CAPACITY, SECRET),
+        }
     }
 
     /// The tenant, or `None` when there is none of that id.
@@ -81,19 +86,33 @@ impl Tenants {
         secret: &SecretString,
         now: Timestamp,
     ) -> Result<TenantContext, Failure> {
-        let mut found = self.find(id, now).await?.ok_or(Failure::InvalidTenantCredentials)?;
+        let mut found = self
+            .find(id, now)
+            .await?
+            .ok_or(Failure::InvalidTenantCredentials)?;
         if !found.keys.open_with(key, secret) {
             // Perhaps it was rotated since: a caller with the new one is not turned away.
-            found.keys = self.reload_keys(id, now).await?.ok_or(Failure::InvalidTenantCredentials)?;
+            found.keys = self
+                .reload_keys(id, now)
+                .await?
+                .ok_or(Failure::InvalidTenantCredentials)?;
         }
-        if found.keys.open_with(key, secret) { Ok(found) } else { Err(Failure::InvalidTenantCredentials) }
+        if found.keys.open_with(key, secret) {
+            Ok(found)
+        } else {
+            Err(Failure::InvalidTenantCredentials)
+        }
     }
 
     /// The tenant's keys, asked for again because a token names one that is not among them.
     ///
     /// # Errors
     /// As [`Self::find`].
-    pub async fn reload_keys(&self, id: &TenantId, now: Timestamp) -> Result<Option<Arc<TenantKeys>>, Failure> {
+    pub async fn reload_keys(
+        &self,
+        id: &TenantId,
+        now: Timestamp,
+    ) -> Result<Option<Arc<TenantKeys>>, Failure> {
         self.keys.reload(id, now, || self.load_keys(id)).await
     }
 
@@ -101,6 +120,8 @@ impl Tenants {
         let Some(documents) = self.source.documents(id).await? else {
             return Ok(None);
         };
-        TenantKeys::from_documents(id, &documents).map(Some).map_err(|error| Failure::Unavailable(Box::new(error)))
+        TenantKeys::from_documents(id, &documents)
+            .map(Some)
+            .map_err(|error| Failure::Unavailable(Box::new(error)))
     }
 }

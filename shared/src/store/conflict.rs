@@ -24,9 +24,15 @@ impl<R> Conflict for SdkError<TransactWriteItemsError, R> {
         match self.as_service_error() {
             Some(TransactWriteItemsError::TransactionInProgressException(_)) => true,
             Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-                let mut codes = cancelled.cancellation_reasons().iter().filter_map(|reason| reason.code());
+                let mut codes = cancelled
+                    .cancellation_reasons()
+                    .iter()
+                    .filter_map(|reason| reason.code());
                 let passing = |code: &str| {
-                    matches!(code, "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded")
+                    matches!(
+                        code,
+                        "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded"
+                    )
                 };
                 // A failed condition is an answer, not a conflict.
                 codes.clone().any(passing) && !codes.any(|code| code == "ConditionalCheckFailed")

@@ -37,8 +37,8 @@ pub(super) fn string(text: impl Into<String>) -> AttributeValue {
 }
 
 /// A number value.
-pub(super) fn number(number: impl ToString) -> AttributeValue {
-    AttributeValue::N(number.to_string())
+pub(super) fn number(number: impl std::fmt::Display) -> AttributeValue {
+    AttributeValue::N(format!("{number}"))
 }
 
 /// An instant.

@@ -66,12 +66,7 @@ impl Store for DynamoStore {
         self.reserve(attempt, budget, now).await
     }
 
-    async fn settle_attempt(
-        &self,
-        attempt: &AttemptKey<'_>,
-        verdict: &Verdict<'_>,
-        _now: Timestamp,
-    ) -> Result<(), Failure> {
+    async fn settle_attempt(&self, attempt: &AttemptKey<'_>, verdict: &Verdict<'_>) -> Result<(), Failure> {
         self.settle(attempt, verdict).await
     }
 

@@ -89,7 +89,14 @@ impl From<&Session> for SessionItem {
             refreshed_at,
             idle_expires_at,
             expires_at,
-            device: Device { platform, device_id, forwarded_from, user_agent, ip },
+            device:
+                Device {
+                    platform,
+                    device_id,
+                    forwarded_from,
+                    user_agent,
+                    ip,
+                },
         } = session;
         Self {
             tenant_id: tenant.clone(),
@@ -103,7 +110,10 @@ impl From<&Session> for SessionItem {
             generation: *generation,
             nonce: nonce_text(*nonce),
             key_version: *key_version,
-            retired: retired.iter().map(|(number, at)| (number.to_string(), at.as_millisecond())).collect(),
+            retired: retired
+                .iter()
+                .map(|(number, at)| (number.to_string(), at.as_millisecond()))
+                .collect(),
             rotation_id: rotation.map(|id| id.to_string()),
             ended_at: ended.map(|ended| ended.at.as_millisecond()),
             ended_by_reuse: ended.map(|ended| ended.reuse),
@@ -125,13 +135,23 @@ impl TryFrom<SessionItem> for Session {
     type Error = Failure;
 
     fn try_from(item: SessionItem) -> Result<Self, Failure> {
-        let nonce = URL_SAFE_NO_PAD.decode(&item.nonce).ok().and_then(|bytes| bytes.try_into().ok());
+        let nonce = URL_SAFE_NO_PAD
+            .decode(&item.nonce)
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok());
         let retired = item.retired.iter().map(|(number, at)| {
-            Ok((number.parse().map_err(|_| corrupt("generation"))?, to_instant(*at)?))
+            Ok((
+                number.parse().map_err(|_| corrupt("generation"))?,
+                to_instant(*at)?,
+            ))
         });
-        let rotation = item.rotation_id.map(|id| AttemptId::parse(&id).map_err(|_| corrupt("rotation id")));
+        let rotation = item
+            .rotation_id
+            .map(|id| AttemptId::parse(&id).map_err(|_| corrupt("rotation id")));
         let reuse = item.ended_by_reuse.unwrap_or_default();
-        let ended = item.ended_at.map(|at| to_instant(at).map(|at| Ended { at, reuse }));
+        let ended = item
+            .ended_at
+            .map(|at| to_instant(at).map(|at| Ended { at, reuse }));
         Ok(Self {
             collection: Collection::from_user_type(&item.user_type).ok_or_else(|| corrupt("collection"))?,
             nonce: Nonce(nonce.ok_or_else(|| corrupt("nonce"))?),
@@ -199,29 +219,42 @@ impl DynamoStore {
             .copied()
             .filter(|generation| judge(&full, *generation, rotation.grace, rotation.now) == Judgement::Reused)
             .collect();
-        if over.is_empty() { Ok(Rotated::TooOften) } else { self.try_rotation(rotation, &over).await }
+        if over.is_empty() {
+            Ok(Rotated::TooOften)
+        } else {
+            self.try_rotation(rotation, &over).await
+        }
     }
 
     /// One conditional write. `over`: generations whose grace has passed, to make room.
     async fn try_rotation(&self, rotation: &Rotation<'_>, over: &[u64]) -> Result<Rotated, Failure> {
-        let mut update = "SET generation = :next, key_version = :version, rotation_id = :id, refreshed_at = :now, \
+        let mut update =
+            "SET generation = :next, key_version = :version, rotation_id = :id, refreshed_at = :now, \
                           idle_expires_at = :idle, retired.#generation = :now"
-            .to_owned();
+                .to_owned();
         let mut condition = format!("generation = :generation AND nonce = :nonce AND {LIVE}");
         let mut names = vec![("#generation".to_owned(), rotation.generation.to_string())];
         if over.is_empty() {
             condition.push_str(" AND size(retired) < :full");
         } else {
-            let paths: Vec<_> = (0..over.len()).map(|index| format!("retired.#over{index}")).collect();
+            let paths: Vec<_> = (0..over.len())
+                .map(|index| format!("retired.#over{index}"))
+                .collect();
             update = format!("{update} REMOVE {}", paths.join(", "));
-            names.extend(over.iter().enumerate().map(|(index, over)| (format!("#over{index}"), over.to_string())));
+            names.extend(
+                over.iter()
+                    .enumerate()
+                    .map(|(index, over)| (format!("#over{index}"), over.to_string())),
+            );
         }
         let request = || {
             let mut request = self
                 .client
                 .update_item()
                 .table_name(&self.table)
-                .set_key(Some(Key::session(rotation.tenant, rotation.user, rotation.session).attributes()))
+                .set_key(Some(
+                    Key::session(rotation.tenant, rotation.user, rotation.session).attributes(),
+                ))
                 .update_expression(&update)
                 .condition_expression(&condition)
                 .set_expression_attribute_names(Some(names.iter().cloned().collect()))
@@ -248,7 +281,11 @@ impl DynamoStore {
                         let session = to_session(kept.clone())?;
                         // The SDK repeated a write whose answer was lost: this is our own success.
                         let own = session.rotation == Some(rotation.id);
-                        Ok(if own { Rotated::Moved(session) } else { Rotated::Kept(session) })
+                        Ok(if own {
+                            Rotated::Moved(session)
+                        } else {
+                            Rotated::Kept(session)
+                        })
                     }
                 },
                 _ => Err(Failure::Unavailable(describe("DynamoDB", &error).into())),
@@ -287,7 +324,10 @@ impl DynamoStore {
                 )
                 .condition_expression(&condition)
                 .set_expression_attribute_values(Some(
-                    values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+                    values
+                        .iter()
+                        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                        .collect(),
                 ))
                 .return_values(ReturnValue::AllNew)
                 .send()
@@ -295,9 +335,15 @@ impl DynamoStore {
         match retried(request).await {
             Ok(done) => {
                 let ended = to_session(done.attributes.unwrap_or_default())?.ended;
-                ended.map(|ended| Some(ended.at)).ok_or_else(|| corrupt("ended session"))
+                ended
+                    .map(|ended| Some(ended.at))
+                    .ok_or_else(|| corrupt("ended session"))
             }
-            Err(error) if error.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception) => {
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(UpdateItemError::is_conditional_check_failed_exception) =>
+            {
                 Ok(None)
             }
             Err(error) => Err(Failure::Unavailable(describe("DynamoDB", &error).into())),

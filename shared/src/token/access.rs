@@ -88,7 +88,12 @@ impl Claims {
             user_type: session.collection.user_type().to_owned(),
             roles: user.roles.iter().map(|role| role.name().to_owned()).collect(),
             sid: session.id.clone(),
-            scope: if user.change_required { SCOPE_PASSWORD_CHANGE } else { SCOPE_FULL }.to_owned(),
+            scope: if user.change_required {
+                SCOPE_PASSWORD_CHANGE
+            } else {
+                SCOPE_FULL
+            }
+            .to_owned(),
             org_id,
             customer_id,
         }
@@ -259,11 +264,18 @@ mod tests {
     }
 
     fn policy(algorithm: crate::domain::SigningAlgorithm) -> Policy {
-        Policy { algorithm, ..Policy::default() }
+        Policy {
+            algorithm,
+            ..Policy::default()
+        }
     }
 
     fn verify(token: &str, now: i64) -> Result<Bearer, Failure> {
-        Unverified::parse(&SecretString::from(token))?.verify(&fixture::keys("t"), &Policy::default(), at(now))
+        Unverified::parse(&SecretString::from(token))?.verify(
+            &fixture::keys("t"),
+            &Policy::default(),
+            at(now),
+        )
     }
 
     fn raw(header: &Value, payload: &Value, signature: &str) -> String {
@@ -279,7 +291,10 @@ mod tests {
             let read = Unverified::parse(&token).unwrap();
             assert_eq!(read.algorithm, algorithm.name());
             let bearer = read.verify(&keys, &Policy::default(), at(1_001)).unwrap();
-            assert_eq!((bearer.user.as_str(), bearer.owner.as_str(), bearer.expired), ("u", "o", false));
+            assert_eq!(
+                (bearer.user.as_str(), bearer.owner.as_str(), bearer.expired),
+                ("u", "o", false)
+            );
         }
     }
 
@@ -291,14 +306,23 @@ mod tests {
         assert!(!verify(token, 1_000 + 3_599).unwrap().expired);
         assert!(verify(token, 1_000 + 3_600).unwrap().expired);
         assert!(verify(token, 995).is_ok());
-        assert!(matches!(verify(token, 994), Err(Failure::InvalidToken(TokenFault::Expired))));
+        assert!(matches!(
+            verify(token, 994),
+            Err(Failure::InvalidToken(TokenFault::Expired))
+        ));
     }
 
     #[test]
     fn a_token_ends_with_its_session() {
-        let session = Session { expires_at: at(1_500), ..fixture::session() };
+        let session = Session {
+            expires_at: at(1_500),
+            ..fixture::session()
+        };
         let jti = SessionId::from_random([5; 16]);
-        assert_eq!(Claims::new(&session, &fixture::user(), &Policy::default(), at(1_000), &jti).exp, 1_500);
+        assert_eq!(
+            Claims::new(&session, &fixture::user(), &Policy::default(), at(1_000), &jti).exp,
+            1_500
+        );
     }
 
     // security 16
@@ -309,7 +333,8 @@ mod tests {
         let token = token.expose_secret();
         let (message, signature) = token.rsplit_once('.').unwrap();
         let (header, payload) = message.split_once('.').unwrap();
-        let decoded = |part: &str| -> Value { serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap() };
+        let decoded =
+            |part: &str| -> Value { serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap() };
         let (head, body) = (decoded(header), decoded(payload));
         let with = |name: &str, value: Value| {
             let mut head = head.clone();
@@ -333,13 +358,16 @@ mod tests {
             ("kid", json!("t")),
             ("kid", json!(1)),
         ] {
-            assert!(verify(&raw(&with(name, value.clone()), &body, signature), 1_001).is_err(), "{name} {value}");
+            assert!(
+                verify(&raw(&with(name, value.clone()), &body, signature), 1_001).is_err(),
+                "{name} {value}"
+            );
         }
         // Padding, spare bits, more or fewer parts, another alphabet.
         for broken in [
             format!("{token}="),
             format!("{header}=.{payload}.{signature}"),
-            format!("{message}"),
+            message.to_owned(),
             format!("{token}.{signature}"),
             format!("{message}.{}", signature.replace(['-', '_'], "+")),
             format!(" {token}"),
@@ -351,7 +379,12 @@ mod tests {
             assert!(verify(&broken, 1_001).is_err() || broken == *token, "{broken}");
         }
         let mut last = signature.to_owned();
-        let spare = match last.pop().unwrap() { 'A' => 'B', 'Q' => 'R', 'g' => 'h', _ => 'x' };
+        let spare = match last.pop().unwrap() {
+            'A' => 'B',
+            'Q' => 'R',
+            'g' => 'h',
+            _ => 'x',
+        };
         last.push(spare);
         assert!(verify(&format!("{message}.{last}"), 1_001).is_err());
         // Duplicate members.
@@ -374,7 +407,10 @@ mod tests {
         let theirs = fixture::keys_of(&TenantId::parse("t").unwrap(), 99);
         let other = theirs.signer(crate::domain::SigningAlgorithm::Es256).unwrap();
         let forged = jsonwebtoken::encode(&header, &claims(), &other.key).unwrap();
-        assert!(matches!(verify(&forged, 1_001), Err(Failure::InvalidToken(TokenFault::Forged))));
+        assert!(matches!(
+            verify(&forged, 1_001),
+            Err(Failure::InvalidToken(TokenFault::Forged))
+        ));
     }
 
     // security 16

@@ -69,7 +69,9 @@ impl RefreshToken {
     pub fn is_authentic(&self, tenant: &TenantId, keys: &TenantKeys) -> bool {
         let head = head(&self.session, self.generation, self.key_version, self.nonce);
         match (keys.refresh_key(self.key_version), head) {
-            (Some(key), Some(head)) => hmac::verify(key, &message(tenant, &self.user, &head), &self.mac).is_ok(),
+            (Some(key), Some(head)) => {
+                hmac::verify(key, &message(tenant, &self.user, &head), &self.mac).is_ok()
+            }
             _ => false,
         }
     }
@@ -77,11 +79,22 @@ impl RefreshToken {
     /// The session's current refresh token: always the same text for the same generation. `None`
     /// when the root key of its version is gone.
     pub fn current(session: &Session, keys: &TenantKeys) -> Option<SecretString> {
-        let Session { tenant, user, id, generation, nonce, key_version, .. } = session;
+        let Session {
+            tenant,
+            user,
+            id,
+            generation,
+            nonce,
+            key_version,
+            ..
+        } = session;
         let head = head(id, *generation, *key_version, *nonce)?;
         let tag = hmac::sign(keys.refresh_key(*key_version)?, &message(tenant, user, &head));
         let bytes = [head.as_slice(), tag.as_ref(), user.as_str().as_bytes()].concat();
-        Some(SecretString::from(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
+        Some(SecretString::from(format!(
+            "{PREFIX}{}",
+            URL_SAFE_NO_PAD.encode(bytes)
+        )))
     }
 
     /// Version of the root key that it says it was made with.

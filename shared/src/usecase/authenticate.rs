@@ -41,7 +41,6 @@ impl Service {
         ip: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<(TenantContext, Bearer), Failure> {
-        telemetry::tenant(tenant);
         if token.tenant() != tenant {
             return Err(Failure::TenantMismatch);
         }
@@ -67,7 +66,10 @@ impl Service {
         if bearer.expired {
             return Err(Failure::InvalidToken(TokenFault::Expired));
         }
-        let items = self.store.caller(&bearer.tenant, (&bearer.user, &bearer.session), other).await?;
+        let items = self
+            .store
+            .caller(&bearer.tenant, (&bearer.user, &bearer.session), other)
+            .await?;
         let gone = Failure::InvalidToken(TokenFault::SessionGone);
         let (Some(session), Some(user)) = (items.session, items.user) else {
             return Err(gone);
@@ -76,6 +78,11 @@ impl Service {
         if fault.is_some() || user.status == UserStatus::Disabled {
             return Err(gone);
         }
-        Ok(Caller { session, user, other: items.other, collection: bearer.collection })
+        Ok(Caller {
+            session,
+            user,
+            other: items.other,
+            collection: bearer.collection,
+        })
     }
 }

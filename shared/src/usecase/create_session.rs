@@ -46,36 +46,54 @@ impl Service {
     /// `InvalidTenantCredentials`, `TenantSuspended`, `IpNotAllowed`, `AccountLocked`, `RateLimited`,
     /// `Authentication`, `CredentialsResetRequired`, `Unavailable`.
     pub async fn create_session(&self, command: Command, now: Timestamp) -> Result<Grant, Failure> {
-        let Command { tenant, tenant_key, tenant_secret, collection, owner, user: id, username, password, device } =
-            command;
-        telemetry::tenant(&tenant);
+        let Command {
+            tenant,
+            tenant_key,
+            tenant_secret,
+            collection,
+            owner,
+            user: id,
+            username,
+            password,
+            device,
+        } = command;
         telemetry::user(&id);
-        let context = self.tenants.open(&tenant, &tenant_key, &tenant_secret, now).await?;
+        let context = self
+            .tenants
+            .open(&tenant, &tenant_key, &tenant_secret, now)
+            .await?;
         admit(&context, device.ip)?;
         let policy = &context.tenant.policy;
 
-        let (place, user) =
-            tokio::join!(self.reserve(&tenant, &id, policy, now), self.store.user(&tenant, &id));
+        let (place, user) = tokio::join!(
+            self.reserve(&tenant, &id, policy, now),
+            self.store.user(&tenant, &id)
+        );
         let (place, user) = (place?, user?);
         let right = self.verify_password(password, user.as_ref(), policy).await?;
         // Every way of being wrong is the same one from here on (security 9).
         let known = user.filter(|user| {
-            right & user.username.is_same(&username) & user.fits(collection, &owner) & (user.status == UserStatus::Active)
+            right
+                && user.username.is_same(&username)
+                && user.fits(collection, &owner)
+                && user.status == UserStatus::Active
         });
         let Some(user) = known else {
-            self.count_failure(&tenant, &id, &place, now).await?;
+            self.count_failure(&tenant, &id, &place).await?;
             return Err(Failure::Authentication);
         };
         if user.reset_required {
-            self.give_back(&tenant, &id, &place, now).await?;
+            self.give_back(&tenant, &id, &place).await?;
             return Err(Failure::CredentialsResetRequired);
         }
 
         let session = self.new_session(&user, &context, collection, device, now)?;
         telemetry::session(&context.keys.session_digest(&session.id));
         let grant = self.grant(&context, session, &user, now)?;
-        let (kept, forgiven) =
-            tokio::join!(self.store.insert_session(&grant.session), self.forgive(&tenant, &id, &place, now));
+        let (kept, forgiven) = tokio::join!(
+            self.store.insert_session(&grant.session),
+            self.forgive(&tenant, &id, &place)
+        );
         kept.and(forgiven)?;
         Ok(grant)
     }

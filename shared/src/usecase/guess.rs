@@ -55,10 +55,14 @@ impl Service {
             .with_max_delay(Duration::from_millis(250))
             .with_max_times(25)
             .with_jitter();
-        attempt.retry(backoff).when(|refusal| matches!(refusal, NoPlace::Busy)).await.map_err(|refusal| match refusal {
-            NoPlace::Busy => Failure::RateLimited(Duration::from_secs(1)),
-            NoPlace::Refused(failure) => failure,
-        })
+        attempt
+            .retry(backoff)
+            .when(|refusal| matches!(refusal, NoPlace::Busy))
+            .await
+            .map_err(|refusal| match refusal {
+                NoPlace::Busy => Failure::RateLimited(Duration::from_secs(1)),
+                NoPlace::Refused(failure) => failure,
+            })
     }
 
     /// Whether `password` is `user`'s. Without a user, the same work and `false`.
@@ -68,7 +72,9 @@ impl Service {
         user: Option<&User>,
         policy: &Policy,
     ) -> Result<bool, Failure> {
-        self.passwords.verify(password, user.map(|user| user.password.clone()), policy.hash_cost).await
+        self.passwords
+            .verify(password, user.map(|user| user.password.clone()), policy.hash_cost)
+            .await
     }
 
     /// Counts the attempt as failed.
@@ -77,9 +83,17 @@ impl Service {
         tenant: &TenantId,
         user: &UserId,
         place: &Place,
-        now: Timestamp,
     ) -> Result<(), Failure> {
-        self.store.settle_attempt(&AttemptKey { tenant, user, id: place.id }, &Verdict::Failed, now).await
+        self.store
+            .settle_attempt(
+                &AttemptKey {
+                    tenant,
+                    user,
+                    id: place.id,
+                },
+                &Verdict::Failed,
+            )
+            .await
     }
 
     /// Gives the place back, and with it those of the failures before it: a success.
@@ -88,10 +102,18 @@ impl Service {
         tenant: &TenantId,
         user: &UserId,
         place: &Place,
-        now: Timestamp,
     ) -> Result<(), Failure> {
         let verdict = Verdict::Succeeded(&place.seen);
-        self.store.settle_attempt(&AttemptKey { tenant, user, id: place.id }, &verdict, now).await
+        self.store
+            .settle_attempt(
+                &AttemptKey {
+                    tenant,
+                    user,
+                    id: place.id,
+                },
+                &verdict,
+            )
+            .await
     }
 
     /// Gives the place alone back: the password was right, but nothing was opened.
@@ -100,8 +122,16 @@ impl Service {
         tenant: &TenantId,
         user: &UserId,
         place: &Place,
-        now: Timestamp,
     ) -> Result<(), Failure> {
-        self.store.settle_attempt(&AttemptKey { tenant, user, id: place.id }, &Verdict::Succeeded(&[]), now).await
+        self.store
+            .settle_attempt(
+                &AttemptKey {
+                    tenant,
+                    user,
+                    id: place.id,
+                },
+                &Verdict::Succeeded(&[]),
+            )
+            .await
     }
 }

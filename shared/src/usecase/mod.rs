@@ -39,7 +39,13 @@ impl Service {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        Self { tenants: Tenants::new(Arc::clone(&store), secrets), store, passwords, clock, entropy }
+        Self {
+            tenants: Tenants::new(Arc::clone(&store), secrets),
+            store,
+            passwords,
+            clock,
+            entropy,
+        }
     }
 
     /// The time of a request: asked once.
@@ -52,9 +58,21 @@ impl Service {
     }
 
     /// Tokens for a session as it is now.
-    fn grant(&self, context: &TenantContext, session: Session, user: &User, now: Timestamp) -> Result<Grant, Failure> {
+    fn grant(
+        &self,
+        context: &TenantContext,
+        session: Session,
+        user: &User,
+        now: Timestamp,
+    ) -> Result<Grant, Failure> {
         let policy = &context.tenant.policy;
-        let claims = Claims::new(&session, user, policy, now, &SessionId::from_random(random(&*self.entropy)?));
+        let claims = Claims::new(
+            &session,
+            user,
+            policy,
+            now,
+            &SessionId::from_random(random(&*self.entropy)?),
+        );
         let refresh_token = RefreshToken::current(&session, &context.keys)
             .ok_or_else(|| Failure::Unavailable("the root key of a live session is gone".into()))?;
         Ok(Grant {

@@ -58,9 +58,11 @@ impl Path {
         match self {
             Self::Admin if bearer.collection == Collection::Admin => Ok(()),
             Self::Admin => Err(Failure::Forbidden),
-            Self::Customer { collection, customer, user }
-                if *collection == bearer.collection && *customer == bearer.owner && *user == bearer.user =>
-            {
+            Self::Customer {
+                collection,
+                customer,
+                user,
+            } if *collection == bearer.collection && *customer == bearer.owner && *user == bearer.user => {
                 Ok(())
             }
             Self::Customer { .. } => Err(Failure::InvalidRefreshToken),
@@ -77,7 +79,14 @@ impl Service {
     /// `SessionExpired`, `SessionTerminated`, `SessionNotFound`, `RateLimited`, `TenantSuspended`,
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn refresh_session(&self, command: Command, now: Timestamp) -> Result<Grant, Failure> {
-        let Command { tenant, bearer, refresh_token, path, session: id, ip } = command;
+        let Command {
+            tenant,
+            bearer,
+            refresh_token,
+            path,
+            session: id,
+            ip,
+        } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, ip, now).await?;
         let policy = &context.tenant.policy;
         if bearer.expired && !policy.refresh_after_expiry {
@@ -104,8 +113,10 @@ impl Service {
             idle_expires_at: idle_end(policy, now),
             grace: policy.grace,
         };
-        let (rotated, user) =
-            tokio::join!(self.store.rotate_session(&rotation), self.store.user(&tenant, &bearer.user));
+        let (rotated, user) = tokio::join!(
+            self.store.rotate_session(&rotation),
+            self.store.user(&tenant, &bearer.user)
+        );
         let (rotated, user) = (rotated?, user?);
         match rotated {
             Rotated::Missing => Err(Failure::SessionNotFound),
@@ -143,8 +154,11 @@ impl Service {
         let token = RefreshToken::parse(text).ok_or(Failure::InvalidRefreshToken)?;
         let tenant = &context.tenant.id;
         if !context.keys.has_root(token.key_version()) {
-            context.keys =
-                self.tenants.reload_keys(tenant, now).await?.ok_or(Failure::InvalidRefreshToken)?;
+            context.keys = self
+                .tenants
+                .reload_keys(tenant, now)
+                .await?
+                .ok_or(Failure::InvalidRefreshToken)?;
         }
         if token.is_authentic(&context.tenant.id, &context.keys) {
             Ok((context, token))
@@ -173,7 +187,9 @@ fn owner(
     user: Option<User>,
     now: Timestamp,
 ) -> Result<User, Failure> {
-    let user = user.filter(|user| user.status == UserStatus::Active).ok_or(Failure::SessionTerminated)?;
+    let user = user
+        .filter(|user| user.status == UserStatus::Active)
+        .ok_or(Failure::SessionTerminated)?;
     match session.fault(now, user.session_epoch, context.tenant.session_epoch) {
         None => Ok(user),
         Some(SessionFault::Expired) => Err(Failure::SessionExpired),

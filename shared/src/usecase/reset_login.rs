@@ -38,7 +38,13 @@ impl Service {
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `TenantSuspended`,
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn reset_login(&self, command: Command, now: Timestamp) -> Result<(), Failure> {
-        let Command { tenant, bearer, user, reason, ip } = command;
+        let Command {
+            tenant,
+            bearer,
+            user,
+            reason,
+            ip,
+        } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, ip, now).await?;
         let target = user.as_ref().unwrap_or(&bearer.user);
         telemetry::user(target);
@@ -54,8 +60,12 @@ impl Service {
                 Some(other) if caller.may_administer(other) => other,
                 _ => return Err(Failure::UserNotFound),
             };
-            let change =
-                GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
+            let change = GuardedChange {
+                caller_session: &caller.session,
+                caller: &caller.user,
+                target,
+                now,
+            };
             match self.store.reset_login(&change).await? {
                 Committed::Done => return Ok(()),
                 Committed::CallerGone => return Err(Failure::InvalidToken(TokenFault::SessionGone)),

@@ -61,7 +61,13 @@ impl Service {
     /// `Authentication`, `AccountLocked`, `RateLimited`, `UsernameTaken`, `TenantSuspended`,
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn update_credentials(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
-        let Command { tenant, bearer, user: id, wanted, ip } = command;
+        let Command {
+            tenant,
+            bearer,
+            user: id,
+            wanted,
+            ip,
+        } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, ip, now).await?;
         telemetry::user(&id);
         // The one admin path that a customer's token opens, for its own id (security 21).
@@ -69,12 +75,14 @@ impl Service {
             return Err(Failure::Forbidden);
         }
         let mut proof = None;
-        let done = self.change(&context, &bearer, &id, &wanted, &mut proof, now).await;
+        let done = self
+            .change(&context, &bearer, &id, &wanted, &mut proof, now)
+            .await;
         if let Some(place) = &proof {
             match done {
-                Ok(_) => self.forgive(&tenant, &id, place, now).await?,
+                Ok(_) => self.forgive(&tenant, &id, place).await?,
                 // The password was right, whatever came of it.
-                Err(_) => self.give_back(&tenant, &id, place, now).await?,
+                Err(_) => self.give_back(&tenant, &id, place).await?,
             }
         }
         done
@@ -96,7 +104,11 @@ impl Service {
             let own = target.id == caller.user.id;
             permitted(&caller, own, bearer.collection, wanted)?;
             if wanted.password.is_none() && wanted.username.is_none() && wanted.change_required.is_none() {
-                return Ok(Outcome { user: id.clone(), updated: Vec::new(), sessions_revoked: 0 });
+                return Ok(Outcome {
+                    user: id.clone(),
+                    updated: Vec::new(),
+                    sessions_revoked: 0,
+                });
             }
             judge_password(context, target, wanted)?;
             if own && proof.is_none() && (wanted.password.is_some() || wanted.username.is_some()) {
@@ -105,11 +117,20 @@ impl Service {
             if hash.is_none() {
                 hash = self.hash_new(context, wanted).await?;
             }
-            let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
+            let change = GuardedChange {
+                caller_session: &caller.session,
+                caller: &caller.user,
+                target,
+                now,
+            };
             let (committed, sessions_revoked) = self.commit(context, &change, wanted, hash.as_ref()).await?;
             match committed {
                 Committed::Done => {
-                    return Ok(Outcome { user: id.clone(), updated: updated(wanted), sessions_revoked });
+                    return Ok(Outcome {
+                        user: id.clone(),
+                        updated: updated(wanted),
+                        sessions_revoked,
+                    });
                 }
                 Committed::UsernameTaken => return Err(Failure::UsernameTaken),
                 Committed::CallerGone => return Err(Failure::InvalidToken(TokenFault::SessionGone)),
@@ -128,23 +149,32 @@ impl Service {
         now: Timestamp,
     ) -> Result<Place, Failure> {
         let Some(current) = wanted.current_password.clone() else {
-            return Err(Failure::field("currentPassword", "is required to change your own password or username"));
+            return Err(Failure::field(
+                "currentPassword",
+                "is required to change your own password or username",
+            ));
         };
         let policy = &context.tenant.policy;
         let place = self.reserve(&user.tenant, &user.id, policy, now).await?;
         if self.verify_password(current, Some(user), policy).await? {
             Ok(place)
         } else {
-            self.count_failure(&user.tenant, &user.id, &place, now).await?;
+            self.count_failure(&user.tenant, &user.id, &place).await?;
             Err(Failure::Authentication)
         }
     }
 
-    async fn hash_new(&self, context: &TenantContext, wanted: &Wanted) -> Result<Option<PasswordHash>, Failure> {
+    async fn hash_new(
+        &self,
+        context: &TenantContext,
+        wanted: &Wanted,
+    ) -> Result<Option<PasswordHash>, Failure> {
         match &wanted.password {
-            Some((password, _)) => {
-                self.passwords.hash(password.clone(), context.tenant.policy.hash_cost).await.map(Some)
-            }
+            Some((password, _)) => self
+                .passwords
+                .hash(password.clone(), context.tenant.policy.hash_cost)
+                .await
+                .map(Some),
             None => Ok(None),
         }
     }
@@ -174,7 +204,9 @@ impl Service {
         let ended = match hash {
             Some(_) => {
                 let except = own.then_some(&change.caller_session.id);
-                self.store.live_sessions(change.target, context.tenant.session_epoch, except, change.now).await?
+                self.store
+                    .live_sessions(change.target, context.tenant.session_epoch, except, change.now)
+                    .await?
             }
             None => 0,
         };
@@ -217,7 +249,12 @@ fn judge_password(context: &TenantContext, target: &User, wanted: &Wanted) -> Re
         return Ok(());
     };
     let username = wanted.username.as_ref().unwrap_or(&target.username);
-    match context.tenant.policy.password.broken_rules(password, field, username) {
+    match context
+        .tenant
+        .policy
+        .password
+        .broken_rules(password, field, username)
+    {
         broken if broken.is_empty() => Ok(()),
         broken => Err(Failure::PasswordPolicy(broken)),
     }
