@@ -203,6 +203,22 @@ impl Actor {
     }
 }
 
+/// The user of that name among demo tenants.
+///
+/// # Errors
+/// When there is none.
+pub fn find_actor(tenants: &[local::stack::Tenant], username: &str) -> Result<Actor> {
+    tenants
+        .iter()
+        .flat_map(|tenant| tenant.users.iter().map(move |user| (tenant, user)))
+        .find(|(_, user)| user.username == username)
+        .map(|(tenant, user)| Actor {
+            tenant: tenant.clone(),
+            user: user.clone(),
+        })
+        .with_context(|| format!("no demo user {username}"))
+}
+
 /// A session in somebody's hands.
 #[derive(Debug, Clone)]
 pub struct Login {
@@ -324,15 +340,7 @@ impl World {
     /// # Errors
     /// When there is none.
     pub fn actor(&self, username: &str) -> Result<Actor> {
-        self.tenants
-            .iter()
-            .flat_map(|tenant| tenant.users.iter().map(move |user| (tenant, user)))
-            .find(|(_, user)| user.username == username)
-            .map(|(tenant, user)| Actor {
-                tenant: tenant.clone(),
-                user: user.clone(),
-            })
-            .with_context(|| format!("no demo user {username}"))
+        find_actor(&self.tenants, username)
     }
 
     /// Sends a recorded event to a function.

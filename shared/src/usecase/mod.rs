@@ -78,7 +78,7 @@ impl Service {
         Ok(Grant {
             token: claims.sign(&context.keys, policy)?,
             refresh_token,
-            token_expires_at: later(now, claims.exp - claims.iat).min(session.expires_at),
+            token_expires_at: Timestamp::from_second(claims.exp).unwrap_or(Timestamp::MAX),
             expires_in: claims.exp - claims.iat,
             password_change_required: user.change_required,
             session,
@@ -116,9 +116,4 @@ fn admit(context: &TenantContext, ip: Option<IpAddr>) -> Result<(), Failure> {
 /// When a session that is refreshed at `now` goes idle.
 fn idle_end(policy: &Policy, now: Timestamp) -> Timestamp {
     now.checked_add(policy.idle_life).unwrap_or(Timestamp::MAX)
-}
-
-fn later(now: Timestamp, seconds: i64) -> Timestamp {
-    Timestamp::from_millisecond(now.as_millisecond().saturating_add(seconds.saturating_mul(1_000)))
-        .unwrap_or(Timestamp::MAX)
 }
