@@ -14,17 +14,11 @@ async fn without_storage_every_route_answers_503_and_when_to_try_again() {
     let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     world.stop_dynamodb().await;
     let answers = [
-        world
-            .try_login(&login.actor, &login.actor.user.password)
-            .await
-            .unwrap(),
+        world.try_login(&login.actor, &login.actor.user.password).await.unwrap(),
         world.refresh(&login).await.unwrap(),
         world.logout(&login).await.unwrap(),
         world.reset(&login, &json!({})).await.unwrap(),
-        world
-            .update(&login, &login.actor.user.user_id, &json!({}))
-            .await
-            .unwrap(),
+        world.update(&login, &login.actor.user.user_id, &json!({})).await.unwrap(),
     ];
     for answer in answers {
         assert_eq!(answer.verdict(), (503, "UNAVAILABLE"));
@@ -42,57 +36,59 @@ async fn attempts_that_died_count_as_failed() {
     };
     let world = World::start().await.unwrap();
     let actor = world.actor(MARCUS).unwrap();
-    let (tenant, user) = (
-        TenantId::parse(&actor.tenant.tenant_id).unwrap(),
-        UserId::parse(&actor.user.user_id).unwrap(),
-    );
-    let budget = AttemptBudget {
-        max: 5,
-        lockout_millis: 1_800_000,
-    };
+    let (tenant, user) =
+        (TenantId::parse(&actor.tenant.tenant_id).unwrap(), UserId::parse(&actor.user.user_id).unwrap());
+    let budget = AttemptBudget { max: 5, lockout_millis: 1_800_000 };
     for index in 0..5 {
         let id = AttemptId::new(world.clock.now(), [index; 16]);
-        let key = AttemptKey {
-            tenant: &tenant,
-            user: &user,
-            id,
-        };
+        let key = AttemptKey { tenant: &tenant, user: &user, id };
         let granted = Reservation::Granted(vec![]);
-        assert_eq!(
-            world
-                .store
-                .reserve_attempt(&key, budget, world.clock.now())
-                .await
-                .unwrap(),
-            granted
-        );
+        assert_eq!(world.store.reserve_attempt(&key, budget, world.clock.now()).await.unwrap(), granted);
         // A repeated write finds its own place.
-        assert_eq!(
-            world
-                .store
-                .reserve_attempt(&key, budget, world.clock.now())
-                .await
-                .unwrap(),
-            granted
-        );
+        assert_eq!(world.store.reserve_attempt(&key, budget, world.clock.now()).await.unwrap(), granted);
     }
     // Nobody failed yet: the places are busy, and worth another try in a second.
     let busy = world.try_login(&actor, &actor.user.password).await.unwrap();
-    assert_eq!(
-        (busy.verdict(), busy.header("retry-after")),
-        ((429, "RATE_LIMITED"), "1")
-    );
+    assert_eq!((busy.verdict(), busy.header("retry-after")), ((429, "RATE_LIMITED"), "1"));
     world.clock.advance(std::time::Duration::from_secs(61));
     assert_eq!(
-        world
-            .try_login(&actor, &actor.user.password)
-            .await
-            .unwrap()
-            .verdict(),
+        world.try_login(&actor, &actor.user.password).await.unwrap().verdict(),
         (401, "ACCOUNT_LOCKED")
     );
     world.clock.advance(std::time::Duration::from_secs(1_740));
     assert!(world.login(&actor).await.is_ok());
+}
+
+// A fault of ours is no guess: it locks nobody out, however often the client tries.
+#[tokio::test]
+async fn attempts_that_were_never_judged_are_given_back() {
+    let world = World::start().await.unwrap();
+    let actor = world.actor(ADMIN).unwrap();
+    let login = world.login(&actor).await.unwrap();
+    world.passwords.set_broken(true);
+    for _ in 0..6 {
+        assert_eq!(world.try_login(&actor, &actor.user.password).await.unwrap().verdict(), (500, "INTERNAL"));
+        let body = json!({ "username": "x", "currentPassword": actor.user.password });
+        let refused = world.update(&login, &actor.user.user_id, &body).await.unwrap();
+        assert_eq!(refused.verdict(), (500, "INTERNAL"));
+    }
+    world.passwords.set_broken(false);
+    world.clock.advance(std::time::Duration::from_secs(61));
+    assert!(world.login(&actor).await.is_ok());
+}
+
+// A write of a new session that arrives late must not undo a logout.
+#[tokio::test]
+async fn a_late_repetition_of_a_login_revives_nothing() {
+    use doorward::port::Store;
+    let world = World::start().await.unwrap();
+    let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
+    let written = world.session(&login).await.unwrap();
+    world.logout(&login).await.unwrap();
+    assert!(world.store.insert_session(&written).await.is_ok(), "it recognises itself");
+    assert!(!world.opens(&login).await.unwrap());
+    let other = doorward::domain::Session { nonce: doorward::domain::Nonce([7; 32]), ..written };
+    assert!(world.store.insert_session(&other).await.is_err());
 }
 
 // A rotation that is sent twice, because its answer was lost, is one rotation.
@@ -124,14 +120,8 @@ async fn a_repeated_rotation_recognises_itself_even_without_grace() {
         };
         assert_eq!(moved.generation, 1);
     }
-    let another = Rotation {
-        id: AttemptId::new(now, [2; 16]),
-        ..rotation
-    };
-    assert!(matches!(
-        world.store.rotate_session(&another).await.unwrap(),
-        Rotated::Kept(_)
-    ));
+    let another = Rotation { id: AttemptId::new(now, [2; 16]), ..rotation };
+    assert!(matches!(world.store.rotate_session(&another).await.unwrap(), Rotated::Kept(_)));
 }
 
 // contract, "Every request": no input makes a 5xx.
@@ -139,13 +129,8 @@ async fn a_repeated_rotation_recognises_itself_even_without_grace() {
 async fn whatever_arrives_is_answered_with_a_4xx() {
     let world = World::start().await.unwrap();
     let actor = world.actor(ADMIN).unwrap();
-    let good = event(
-        &Method::POST,
-        &actor.sessions(),
-        "tenant_cloudvault",
-        None,
-        Some(&actor.credentials("x")),
-    );
+    let good =
+        event(&Method::POST, &actor.sessions(), "tenant_cloudvault", None, Some(&actor.credentials("x")));
     let with = |change: &dyn Fn(&mut serde_json::Value)| {
         let mut event = good.clone();
         change(&mut event);
@@ -163,10 +148,8 @@ async fn whatever_arrives_is_answered_with_a_4xx() {
         json!(r#"{"username":{},"password":[],"tenantKey":1,"tenantSecret":true}"#),
         json!(r#"{"username":"a","username":"b"}"#),
     ];
-    let mut events: Vec<String> = bodies
-        .iter()
-        .map(|body| with(&|event| event["body"] = body.clone()))
-        .collect();
+    let mut events: Vec<String> =
+        bodies.iter().map(|body| with(&|event| event["body"] = body.clone())).collect();
     for body in ["!!!", "AAA", "////", "AA=A", ""] {
         events.push(with(&|event| {
             event["body"] = json!(body);
@@ -203,9 +186,7 @@ async fn whatever_arrives_is_answered_with_a_4xx() {
         event["requestContext"]["http"]["method"] = json!("BREW");
     }));
     events.push(with(&|event| {
-        event["rawPath"] = json!(format!(
-            "/api/v2.1/admin/organization/{long}/users/{long}/sessions"
-        ));
+        event["rawPath"] = json!(format!("/api/v2.1/admin/organization/{long}/users/{long}/sessions"));
     }));
     events.push("{}".into());
     events.push("[]".into());
@@ -213,11 +194,7 @@ async fn whatever_arrives_is_answered_with_a_4xx() {
     for event in &events {
         for function in Function::ALL {
             let answer = world.send(function, event).await.unwrap();
-            assert!(
-                (400..500).contains(&answer.status),
-                "{function:?} {} {event:.300}",
-                answer.status
-            );
+            assert!((400..500).contains(&answer.status), "{function:?} {} {event:.300}", answer.status);
             assert_eq!(answer.header("cache-control"), "no-store");
         }
     }
@@ -235,21 +212,7 @@ async fn a_named_stage_is_no_part_of_the_path() {
     let path = format!("/live{}", actor.sessions());
     let body = actor.credentials(&actor.user.password);
     let mut event = event(&Method::POST, &path, &actor.tenant.tenant_id, None, Some(&body));
-    assert_eq!(
-        world
-            .send(Function::CreateSession, &event.to_string())
-            .await
-            .unwrap()
-            .status,
-        404
-    );
+    assert_eq!(world.send(Function::CreateSession, &event.to_string()).await.unwrap().status, 404);
     event["requestContext"]["stage"] = json!("live");
-    assert_eq!(
-        world
-            .send(Function::CreateSession, &event.to_string())
-            .await
-            .unwrap()
-            .status,
-        200
-    );
+    assert_eq!(world.send(Function::CreateSession, &event.to_string()).await.unwrap().status, 200);
 }

@@ -34,19 +34,10 @@ async fn login_use_refresh_grace_reuse_revoked() {
 
         // After the window it is reuse, and ends the session at once, its newest tokens too.
         world.clock.advance(Duration::from_millis(1));
-        assert_eq!(
-            world.refresh(&first).await.unwrap().verdict(),
-            (401, "REFRESH_TOKEN_REUSED")
-        );
+        assert_eq!(world.refresh(&first).await.unwrap().verdict(), (401, "REFRESH_TOKEN_REUSED"));
         assert!(!world.opens(&second).await.unwrap());
-        assert_eq!(
-            world.refresh(&second).await.unwrap().verdict(),
-            (401, "SESSION_TERMINATED")
-        );
-        assert_eq!(
-            world.refresh(&first).await.unwrap().verdict(),
-            (401, "SESSION_TERMINATED")
-        );
+        assert_eq!(world.refresh(&second).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
+        assert_eq!(world.refresh(&first).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
         assert!(world.session(&first).await.unwrap().ended.unwrap().reuse);
     }
 }
@@ -72,10 +63,7 @@ async fn every_retired_token_within_grace_answers_with_the_current_one() {
     for recent in chain.iter().rev().skip(1).take(20) {
         assert_eq!(world.refreshed(recent).await.unwrap().refresh, current);
     }
-    assert_eq!(
-        world.refresh(&chain[0]).await.unwrap().verdict(),
-        (401, "REFRESH_TOKEN_REUSED")
-    );
+    assert_eq!(world.refresh(&chain[0]).await.unwrap().verdict(), (401, "REFRESH_TOKEN_REUSED"));
 }
 
 #[tokio::test]
@@ -101,10 +89,7 @@ async fn logout_and_logout_again() {
     assert_eq!((first.status, first.data("status")), (200, "TERMINATED"));
     assert_eq!(first.data("sessionId"), login.session);
     assert!(!world.opens(&login).await.unwrap());
-    assert_eq!(
-        world.refresh(&login).await.unwrap().verdict(),
-        (401, "SESSION_TERMINATED")
-    );
+    assert_eq!(world.refresh(&login).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
 
     world.clock.advance(Duration::from_secs(60));
     let again = world.logout(&login).await.unwrap();
@@ -112,10 +97,7 @@ async fn logout_and_logout_again() {
 
     // An expired bearer is accepted at refresh alone.
     world.clock.advance(HOUR);
-    assert_eq!(
-        world.logout(&login).await.unwrap().verdict(),
-        (401, "INVALID_TOKEN")
-    );
+    assert_eq!(world.logout(&login).await.unwrap().verdict(), (401, "INVALID_TOKEN"));
 }
 
 #[tokio::test]
@@ -123,23 +105,14 @@ async fn another_session_of_the_user_and_an_administrator_log_a_session_out() {
     let world = World::start().await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
     let tenant = marcus.tenant.tenant_id.clone();
-    let sessions = [
-        world.login(&marcus).await.unwrap(),
-        world.login(&marcus).await.unwrap(),
-    ];
+    let sessions = [world.login(&marcus).await.unwrap(), world.login(&marcus).await.unwrap()];
     let delete = async |path: &str, token: &str| {
-        world
-            .request(&Method::DELETE, path, &tenant, Some(token), None)
-            .await
-            .unwrap()
+        world.request(&Method::DELETE, path, &tenant, Some(token), None).await.unwrap()
     };
     assert_eq!(delete(&sessions[0].path(), &sessions[1].token).await.status, 200);
     // An ended session's token opens its own logout, and no other's.
     assert_eq!(delete(&sessions[0].path(), &sessions[0].token).await.status, 200);
-    assert_eq!(
-        delete(&sessions[1].path(), &sessions[0].token).await.verdict(),
-        (401, "INVALID_TOKEN")
-    );
+    assert_eq!(delete(&sessions[1].path(), &sessions[0].token).await.verdict(), (401, "INVALID_TOKEN"));
 
     let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
     assert_eq!(delete(&sessions[1].path(), &admin.token).await.status, 200);
@@ -151,10 +124,7 @@ async fn another_session_of_the_user_and_an_administrator_log_a_session_out() {
         "/api/v2.1/admin/organization/{}/users/{}/sessions/{}",
         marcus.user.organization_id, marcus.user.user_id, last.session
     );
-    assert_eq!(
-        delete(&admin_path, &last.token).await.verdict(),
-        (403, "FORBIDDEN")
-    );
+    assert_eq!(delete(&admin_path, &last.token).await.verdict(), (403, "FORBIDDEN"));
     assert_eq!(delete(&admin_path, &admin.token).await.status, 200);
 
     // What the caller may not see is what does not exist.
@@ -165,10 +135,7 @@ async fn another_session_of_the_user_and_an_administrator_log_a_session_out() {
     assert_eq!(hidden.text, absent.text);
     // Nor does a path of another customer fit.
     let wrong = last.path().replace("/individual/", "/individual/x");
-    assert_eq!(
-        delete(&wrong, &last.token).await.verdict(),
-        (404, "SESSION_NOT_FOUND")
-    );
+    assert_eq!(delete(&wrong, &last.token).await.verdict(), (404, "SESSION_NOT_FOUND"));
 }
 
 // security 13
@@ -190,10 +157,7 @@ async fn expired_items_that_are_still_in_the_table_are_refused() {
     world.clock.advance(8 * HOUR - Duration::from_millis(1));
     let saved = world.refreshed(&idle).await.unwrap();
     world.clock.advance(8 * HOUR);
-    assert_eq!(
-        world.refresh(&saved).await.unwrap().verdict(),
-        (401, "SESSION_EXPIRED")
-    );
+    assert_eq!(world.refresh(&saved).await.unwrap().verdict(), (401, "SESSION_EXPIRED"));
     assert!(world.session(&idle).await.is_ok(), "the item is still there");
 
     // Absolute: 24 hours after login, however often it was refreshed.
@@ -205,10 +169,7 @@ async fn expired_items_that_are_still_in_the_table_are_refused() {
     world.clock.advance(3 * HOUR - Duration::from_millis(1));
     kept = world.refreshed(&kept).await.unwrap();
     world.clock.advance(Duration::from_millis(1));
-    assert_eq!(
-        world.refresh(&kept).await.unwrap().verdict(),
-        (401, "SESSION_EXPIRED")
-    );
+    assert_eq!(world.refresh(&kept).await.unwrap().verdict(), (401, "SESSION_EXPIRED"));
     assert_eq!(world.logout(&kept).await.unwrap().status, 401);
 }
 
@@ -217,19 +178,13 @@ async fn expired_items_that_are_still_in_the_table_are_refused() {
 async fn reset_bars_the_old_password_until_a_new_one_is_set() {
     let world = World::start().await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
-    let sessions = [
-        world.login(&marcus).await.unwrap(),
-        world.login(&marcus).await.unwrap(),
-    ];
+    let sessions = [world.login(&marcus).await.unwrap(), world.login(&marcus).await.unwrap()];
     for _ in 0..5 {
         world.try_login(&marcus, "wrong").await.unwrap();
     }
     let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
     let done = world
-        .reset(
-            &admin,
-            &json!({ "userId": marcus.user.user_id, "reason": "Password reset request" }),
-        )
+        .reset(&admin, &json!({ "userId": marcus.user.user_id, "reason": "Password reset request" }))
         .await;
     assert_eq!(
         done.unwrap().body,
@@ -237,53 +192,27 @@ async fn reset_bars_the_old_password_until_a_new_one_is_set() {
     );
     for session in &sessions {
         assert!(!world.opens(session).await.unwrap());
-        assert_eq!(
-            world.refresh(session).await.unwrap().verdict(),
-            (401, "SESSION_TERMINATED")
-        );
+        assert_eq!(world.refresh(session).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
     }
     // The lockout is cleared, and the right password tells what is to be done.
     let old = world.try_login(&marcus, &marcus.user.password).await.unwrap();
     assert_eq!(old.verdict(), (401, "CREDENTIALS_RESET_REQUIRED"));
-    assert_eq!(
-        world.try_login(&marcus, "wrong").await.unwrap().verdict(),
-        (401, "AUTHENTICATION")
-    );
+    assert_eq!(world.try_login(&marcus, "wrong").await.unwrap().verdict(), (401, "AUTHENTICATION"));
 
-    let set = world
-        .update(
-            &admin,
-            &marcus.user.user_id,
-            &json!({ "newPassword": NEW_PASSWORD }),
-        )
-        .await
-        .unwrap();
+    let set =
+        world.update(&admin, &marcus.user.user_id, &json!({ "newPassword": NEW_PASSWORD })).await.unwrap();
+    assert_eq!((set.status, &set.body["data"]["updatedFields"]), (200, &json!(["password"])));
     assert_eq!(
-        (set.status, &set.body["data"]["updatedFields"]),
-        (200, &json!(["password"]))
-    );
-    assert_eq!(
-        world
-            .try_login(&marcus, &marcus.user.password)
-            .await
-            .unwrap()
-            .verdict(),
+        world.try_login(&marcus, &marcus.user.password).await.unwrap().verdict(),
         (401, "AUTHENTICATION")
     );
     // What an administrator chose opens its own change, and nothing else.
     let restricted = world.try_login(&marcus, NEW_PASSWORD).await.unwrap();
     assert_eq!(restricted.body["data"]["passwordChangeRequired"], json!(true));
     let restricted = Login::from_answer(&marcus, &restricted).unwrap();
-    let own = async |body| {
-        world
-            .update(&restricted, &marcus.user.user_id, &body)
-            .await
-            .unwrap()
-    };
+    let own = async |body| world.update(&restricted, &marcus.user.user_id, &body).await.unwrap();
     assert_eq!(
-        own(json!({ "username": "m2", "currentPassword": NEW_PASSWORD }))
-            .await
-            .verdict(),
+        own(json!({ "username": "m2", "currentPassword": NEW_PASSWORD })).await.verdict(),
         (403, "FORBIDDEN")
     );
     let chosen = json!({ "password": "one that only I know", "currentPassword": NEW_PASSWORD });
@@ -291,10 +220,7 @@ async fn reset_bars_the_old_password_until_a_new_one_is_set() {
     let free = world.refreshed(&restricted).await.unwrap();
     assert!(world.opens(&free).await.unwrap());
     let again = world.try_login(&marcus, "one that only I know").await.unwrap();
-    assert_eq!(
-        (again.status, again.body["data"].get("passwordChangeRequired")),
-        (200, None)
-    );
+    assert_eq!((again.status, again.body["data"].get("passwordChangeRequired")), (200, None));
 }
 
 #[tokio::test]
@@ -314,16 +240,10 @@ async fn who_may_reset_whose_login() {
     let marcus = world.actor(MARCUS).unwrap();
     let target = json!({ "userId": marcus.user.user_id });
     let customer = world.login(&marcus).await.unwrap();
-    assert_eq!(
-        world.reset(&customer, &json!({})).await.unwrap().verdict(),
-        (403, "FORBIDDEN")
-    );
+    assert_eq!(world.reset(&customer, &json!({})).await.unwrap().verdict(), (403, "FORBIDDEN"));
     let stranger = world.login(&world.actor(OTHER_ADMIN).unwrap()).await.unwrap();
     let hidden = world.reset(&stranger, &target).await.unwrap();
-    let absent = world
-        .reset(&stranger, &json!({ "userId": "nobody" }))
-        .await
-        .unwrap();
+    let absent = world.reset(&stranger, &json!({ "userId": "nobody" })).await.unwrap();
     assert_eq!(hidden.verdict(), (404, "USER_NOT_FOUND"));
     assert_eq!(hidden.text, absent.text);
     assert!(world.opens(&customer).await.unwrap());
@@ -337,56 +257,30 @@ async fn a_password_change_ends_the_users_other_sessions() {
         let actor = world.actor(name).unwrap();
         let id = &actor.user.user_id;
         let own = world.login(&actor).await.unwrap();
-        let others = [
-            world.login(&actor).await.unwrap(),
-            world.login(&actor).await.unwrap(),
-        ];
+        let others = [world.login(&actor).await.unwrap(), world.login(&actor).await.unwrap()];
         world.logout(&others[1]).await.unwrap();
 
-        let missing = world
-            .update(&own, id, &json!({ "password": NEW_PASSWORD }))
-            .await
-            .unwrap();
+        let missing = world.update(&own, id, &json!({ "password": NEW_PASSWORD })).await.unwrap();
         assert_eq!(missing.verdict(), (400, "VALIDATION"));
         assert_eq!(missing.body["data"]["errors"][0]["field"], "currentPassword");
         let wrong = world
-            .update(
-                &own,
-                id,
-                &json!({ "password": NEW_PASSWORD, "currentPassword": "no" }),
-            )
+            .update(&own, id, &json!({ "password": NEW_PASSWORD, "currentPassword": "no" }))
             .await
             .unwrap();
         assert_eq!(wrong.verdict(), (401, "AUTHENTICATION"));
         let short = json!({ "password": "short", "currentPassword": actor.user.password });
-        assert_eq!(
-            world.update(&own, id, &short).await.unwrap().verdict(),
-            (400, "PASSWORD_POLICY")
-        );
+        assert_eq!(world.update(&own, id, &short).await.unwrap().verdict(), (400, "PASSWORD_POLICY"));
         assert!(world.opens(&others[0]).await.unwrap());
 
         let body = json!({ "password": NEW_PASSWORD, "currentPassword": actor.user.password });
         let done = world.update(&own, id, &body).await.unwrap();
         assert_eq!(done.body["data"]["sessionsRevoked"], json!(1));
         assert_eq!(done.data("message"), "Credentials updated successfully");
-        assert!(
-            world.opens(&own).await.unwrap(),
-            "the session that changed it goes on"
-        );
+        assert!(world.opens(&own).await.unwrap(), "the session that changed it goes on");
         assert!(world.refreshed(&own).await.is_ok());
         assert!(!world.opens(&others[0]).await.unwrap());
-        assert_eq!(
-            world.refresh(&others[0]).await.unwrap().verdict(),
-            (401, "SESSION_TERMINATED")
-        );
-        assert_eq!(
-            world
-                .try_login(&actor, &actor.user.password)
-                .await
-                .unwrap()
-                .status,
-            401
-        );
+        assert_eq!(world.refresh(&others[0]).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
+        assert_eq!(world.try_login(&actor, &actor.user.password).await.unwrap().status, 401);
         assert_eq!(world.try_login(&actor, NEW_PASSWORD).await.unwrap().status, 200);
     }
 }
@@ -403,35 +297,15 @@ async fn a_username_moves_with_its_user() {
     let taken = rename("Ingrid.Larsen@Example.com").await;
     assert_eq!(taken.verdict(), (409, "USERNAME_TAKEN"));
     let moved = rename("marcus@example.org").await;
-    assert_eq!(
-        (moved.status, &moved.body["data"]["updatedFields"]),
-        (200, &json!(["username"]))
-    );
+    assert_eq!((moved.status, &moved.body["data"]["updatedFields"]), (200, &json!(["username"])));
     assert_eq!(moved.body["data"]["sessionsRevoked"], json!(0));
     assert!(world.opens(&login).await.unwrap());
-    assert_eq!(
-        world
-            .try_login(&marcus, &marcus.user.password)
-            .await
-            .unwrap()
-            .status,
-        401
-    );
+    assert_eq!(world.try_login(&marcus, &marcus.user.password).await.unwrap().status, 401);
     // The same login in another case is no move, and the old name is free again.
     assert_eq!(rename("Marcus@Example.Org").await.status, 200);
-    let ingrid = world
-        .login(&world.actor("ingrid.larsen@example.com").unwrap())
-        .await
-        .unwrap();
+    let ingrid = world.login(&world.actor("ingrid.larsen@example.com").unwrap()).await.unwrap();
     let body = json!({ "username": MARCUS, "currentPassword": marcus.user.password });
-    assert_eq!(
-        world
-            .update(&ingrid, &ingrid.actor.user.user_id, &body)
-            .await
-            .unwrap()
-            .status,
-        200
-    );
+    assert_eq!(world.update(&ingrid, &ingrid.actor.user.user_id, &body).await.unwrap().status, 200);
     marcus.user.username = "marcus@example.org".into();
     assert!(world.login(&marcus).await.is_ok());
 }
@@ -449,40 +323,16 @@ async fn who_may_change_whose_credentials() {
     assert_eq!(empty.body["data"]["updatedFields"], json!([]));
     assert_eq!(empty.data("message"), "Nothing to update: credentials unchanged");
     assert_eq!(
-        world
-            .update(&customer, "user_12345", &json!({}))
-            .await
-            .unwrap()
-            .verdict(),
+        world.update(&customer, "user_12345", &json!({})).await.unwrap().verdict(),
         (403, "FORBIDDEN")
     );
-    assert_eq!(
-        world
-            .update(&customer, id, &json!({ "changeRequired": true }))
-            .await
-            .unwrap()
-            .status,
-        403
-    );
-    let hidden = world
-        .update(&other, id, &json!({ "password": NEW_PASSWORD }))
-        .await
-        .unwrap();
+    assert_eq!(world.update(&customer, id, &json!({ "changeRequired": true })).await.unwrap().status, 403);
+    let hidden = world.update(&other, id, &json!({ "password": NEW_PASSWORD })).await.unwrap();
     assert_eq!(hidden.verdict(), (404, "USER_NOT_FOUND"));
-    assert_eq!(
-        hidden.text,
-        world.update(&other, "nobody", &json!({})).await.unwrap().text
-    );
+    assert_eq!(hidden.text, world.update(&other, "nobody", &json!({})).await.unwrap().text);
 
     // A flag set by an administrator restricts the sessions that exist, from the next decision on.
-    assert_eq!(
-        world
-            .update(&admin, id, &json!({ "changeRequired": true }))
-            .await
-            .unwrap()
-            .status,
-        200
-    );
+    assert_eq!(world.update(&admin, id, &json!({ "changeRequired": true })).await.unwrap().status, 200);
     let refreshed = world.refresh(&customer).await.unwrap();
     assert_eq!(refreshed.body["data"]["passwordChangeRequired"], json!(true));
 }
@@ -503,23 +353,11 @@ async fn every_wrong_login_looks_the_same() {
     customer_as_admin.user.customer_id = None;
     let wrong = [
         (admin.clone(), "wrong password!"),
-        (
-            with(&|actor| actor.user.user_id = "nobody".into()),
-            right.as_str(),
-        ),
-        (
-            with(&|actor| actor.user.organization_id = "nowhere".into()),
-            &right,
-        ),
-        (
-            with(&|actor| actor.user.username = "someone@else.example".into()),
-            &right,
-        ),
+        (with(&|actor| actor.user.user_id = "nobody".into()), right.as_str()),
+        (with(&|actor| actor.user.organization_id = "nowhere".into()), &right),
+        (with(&|actor| actor.user.username = "someone@else.example".into()), &right),
         (customer_as_admin, &right),
-        (
-            with(&|actor| actor.user.customer_id = Some("nothing".into())),
-            &right,
-        ),
+        (with(&|actor| actor.user.customer_id = Some("nothing".into())), &right),
     ];
     let mut answers = Vec::new();
     for (actor, password) in &wrong {
@@ -541,10 +379,7 @@ async fn a_lockout_ends_after_its_time_and_hits_unknown_users_too() {
     nobody.user.user_id = "nobody".into();
     for actor in [world.actor(ADMIN).unwrap(), nobody] {
         for _ in 0..5 {
-            assert_eq!(
-                world.try_login(&actor, "wrong").await.unwrap().verdict(),
-                (401, "AUTHENTICATION")
-            );
+            assert_eq!(world.try_login(&actor, "wrong").await.unwrap().verdict(), (401, "AUTHENTICATION"));
         }
         world.clock.advance(Duration::from_millis(500));
         let before = world.passwords.verified();
@@ -552,11 +387,7 @@ async fn a_lockout_ends_after_its_time_and_hits_unknown_users_too() {
         assert_eq!(locked.verdict(), (401, "ACCOUNT_LOCKED"));
         assert_eq!(locked.header("retry-after"), "1800");
         assert!(locked.data("lockoutTime").ends_with('Z'));
-        assert_eq!(
-            world.passwords.verified(),
-            before,
-            "nothing is hashed for a locked user"
-        );
+        assert_eq!(world.passwords.verified(), before, "nothing is hashed for a locked user");
         world.clock.advance(Duration::from_secs(1_800));
     }
     assert!(world.login(&world.actor(ADMIN).unwrap()).await.is_ok());
@@ -568,34 +399,20 @@ async fn success_forgives_the_failures_before_it() {
     let actor = world.actor(ADMIN).unwrap();
     for _ in 0..3 {
         for _ in 0..4 {
-            assert_eq!(
-                world.try_login(&actor, "wrong").await.unwrap().verdict(),
-                (401, "AUTHENTICATION")
-            );
+            assert_eq!(world.try_login(&actor, "wrong").await.unwrap().verdict(), (401, "AUTHENTICATION"));
         }
-        assert_eq!(
-            world
-                .try_login(&actor, &actor.user.password)
-                .await
-                .unwrap()
-                .status,
-            200
-        );
+        assert_eq!(world.try_login(&actor, &actor.user.password).await.unwrap().status, 200);
     }
 }
 
 #[tokio::test]
 async fn a_suspended_or_restricted_tenant_says_so_only_to_who_has_its_secret() {
     let world = World::start().await.unwrap();
-    for (name, error) in [
-        ("admin@suspended.example", "TENANT_SUSPENDED"),
-        ("admin@restricted.example", "IP_NOT_ALLOWED"),
-    ] {
+    for (name, error) in
+        [("admin@suspended.example", "TENANT_SUSPENDED"), ("admin@restricted.example", "IP_NOT_ALLOWED")]
+    {
         let mut actor = world.actor(name).unwrap();
-        assert_eq!(
-            world.try_login(&actor, "x").await.unwrap().verdict(),
-            (403, error)
-        );
+        assert_eq!(world.try_login(&actor, "x").await.unwrap().verdict(), (403, error));
         actor.tenant.tenant_secret = "not the secret".into();
         assert_eq!(
             world.try_login(&actor, "x").await.unwrap().verdict(),
@@ -610,35 +427,19 @@ async fn a_suspended_or_restricted_tenant_says_so_only_to_who_has_its_secret() {
 async fn a_refresh_names_one_session_in_path_bearer_and_token() {
     let world = World::start().await.unwrap();
     let actor = world.actor(MARCUS).unwrap();
-    let [one, two] = [
-        world.login(&actor).await.unwrap(),
-        world.login(&actor).await.unwrap(),
-    ];
+    let [one, two] = [world.login(&actor).await.unwrap(), world.login(&actor).await.unwrap()];
     let mixed = |session: &Login, token: &Login, refresh: &Login| Login {
         actor: actor.clone(),
         session: session.session.clone(),
         token: token.token.clone(),
         refresh: refresh.refresh.clone(),
     };
-    for wrong in [
-        mixed(&two, &one, &one),
-        mixed(&one, &two, &one),
-        mixed(&one, &one, &two),
-    ] {
-        assert_eq!(
-            world.refresh(&wrong).await.unwrap().verdict(),
-            (401, "INVALID_REFRESH_TOKEN")
-        );
+    for wrong in [mixed(&two, &one, &one), mixed(&one, &two, &one), mixed(&one, &one, &two)] {
+        assert_eq!(world.refresh(&wrong).await.unwrap().verdict(), (401, "INVALID_REFRESH_TOKEN"));
     }
     for garbage in ["x", "dwr1_AAAA", &one.refresh[..one.refresh.len() - 1]] {
-        let forged = Login {
-            refresh: garbage.to_owned(),
-            ..one.clone()
-        };
-        assert_eq!(
-            world.refresh(&forged).await.unwrap().verdict(),
-            (401, "INVALID_REFRESH_TOKEN")
-        );
+        let forged = Login { refresh: garbage.to_owned(), ..one.clone() };
+        assert_eq!(world.refresh(&forged).await.unwrap().verdict(), (401, "INVALID_REFRESH_TOKEN"));
     }
     // What does not authenticate revokes nothing, and rotated nothing.
     assert!(world.refreshed(&one).await.is_ok() && world.refreshed(&two).await.is_ok());
@@ -647,10 +448,7 @@ async fn a_refresh_names_one_session_in_path_bearer_and_token() {
     let body = json!({ "refreshToken": one.refresh });
     let path = format!("/api/v2.1/admin/sessions/{}/refresh", one.session);
     let tenant = &actor.tenant.tenant_id;
-    let refused = world
-        .request(&Method::POST, &path, tenant, Some(&one.token), Some(&body))
-        .await
-        .unwrap();
+    let refused = world.request(&Method::POST, &path, tenant, Some(&one.token), Some(&body)).await.unwrap();
     assert_eq!(refused.verdict(), (403, "FORBIDDEN"));
 }
 
@@ -667,8 +465,5 @@ async fn a_tenants_epoch_ends_all_its_sessions_within_five_seconds_and_for_good(
     world.store.put_tenant(&tenant).await.unwrap();
     world.clock.advance(Duration::from_secs(5));
     assert!(!world.opens(&login).await.unwrap());
-    assert_eq!(
-        world.refresh(&login).await.unwrap().verdict(),
-        (401, "SESSION_TERMINATED")
-    );
+    assert_eq!(world.refresh(&login).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
 }

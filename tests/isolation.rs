@@ -16,40 +16,22 @@ async fn a_token_of_one_tenant_opens_nothing_in_another() {
     let user = format!("/api/v2.1/admin/users/{}/credentials", login.actor.user.user_id);
     for (method, path, body) in [
         (Method::PUT, user.clone(), Some(json!({}))),
-        (
-            Method::POST,
-            "/api/v2.1/admin/users/login/reset".to_owned(),
-            Some(json!({})),
-        ),
+        (Method::POST, "/api/v2.1/admin/users/login/reset".to_owned(), Some(json!({}))),
         (Method::DELETE, login.path(), None),
-        (
-            Method::POST,
-            login.refresh_route().1,
-            Some(json!({ "refreshToken": login.refresh })),
-        ),
+        (Method::POST, login.refresh_route().1, Some(json!({ "refreshToken": login.refresh }))),
     ] {
         let mut answers = Vec::new();
         for tenant in [OTHER_TENANT, "no_such_tenant", "not a tenant id"] {
-            let answer = world
-                .request(&method, &path, tenant, Some(&login.token), body.as_ref())
-                .await
-                .unwrap();
-            assert_eq!(
-                answer.verdict(),
-                (403, "TENANT_MISMATCH"),
-                "{method} {path} {tenant}"
-            );
+            let answer =
+                world.request(&method, &path, tenant, Some(&login.token), body.as_ref()).await.unwrap();
+            assert_eq!(answer.verdict(), (403, "TENANT_MISMATCH"), "{method} {path} {tenant}");
             answers.push(answer.text);
         }
         assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
     }
     assert!(world.opens(&login).await.unwrap(), "and nothing was lost");
     assert_eq!(
-        world
-            .request(&Method::PUT, &user, home, Some(&login.token), Some(&json!({})))
-            .await
-            .unwrap()
-            .status,
+        world.request(&Method::PUT, &user, home, Some(&login.token), Some(&json!({}))).await.unwrap().status,
         200
     );
 }
@@ -61,13 +43,7 @@ async fn a_refresh_token_of_another_tenant_is_an_unknown_one() {
     let there = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
     let mut answers = Vec::new();
     for refresh in [there.refresh.as_str(), "dwr1_unknown"] {
-        let answer = world
-            .refresh(&Login {
-                refresh: refresh.to_owned(),
-                ..here.clone()
-            })
-            .await
-            .unwrap();
+        let answer = world.refresh(&Login { refresh: refresh.to_owned(), ..here.clone() }).await.unwrap();
         assert_eq!(answer.verdict(), (401, "INVALID_REFRESH_TOKEN"));
         answers.push(answer.text);
     }
@@ -84,34 +60,19 @@ async fn ids_of_another_tenant_are_unknown_ones() {
 
     let reset = async |user: &str| world.reset(&admin, &json!({ "userId": user })).await.unwrap();
     let (known, unknown) = (reset(theirs).await, reset("nobody").await);
-    assert_eq!(
-        (known.verdict(), &known.text),
-        ((404, "USER_NOT_FOUND"), &unknown.text)
-    );
+    assert_eq!((known.verdict(), &known.text), ((404, "USER_NOT_FOUND"), &unknown.text));
 
     let change = json!({ "password": NEW_PASSWORD });
     let update = async |user: &str| world.update(&admin, user, &change).await.unwrap();
     let (known, unknown) = (update(theirs).await, update("nobody").await);
-    assert_eq!(
-        (known.verdict(), &known.text),
-        ((404, "USER_NOT_FOUND"), &unknown.text)
-    );
+    assert_eq!((known.verdict(), &known.text), ((404, "USER_NOT_FOUND"), &unknown.text));
 
     let home = &admin.actor.tenant.tenant_id;
     let delete = async |path: &str| {
-        world
-            .request(&Method::DELETE, path, home, Some(&admin.token), None)
-            .await
-            .unwrap()
+        world.request(&Method::DELETE, path, home, Some(&admin.token), None).await.unwrap()
     };
-    let (known, unknown) = (
-        delete(&marcus.path()).await,
-        delete(&format!("{}x", marcus.path())).await,
-    );
-    assert_eq!(
-        (known.verdict(), &known.text),
-        ((404, "SESSION_NOT_FOUND"), &unknown.text)
-    );
+    let (known, unknown) = (delete(&marcus.path()).await, delete(&format!("{}x", marcus.path())).await);
+    assert_eq!((known.verdict(), &known.text), ((404, "SESSION_NOT_FOUND"), &unknown.text));
     assert!(world.opens(&marcus).await.unwrap());
 }
 
@@ -123,10 +84,7 @@ async fn a_login_with_another_tenants_user_is_a_wrong_login() {
     let known = world.try_login(&marcus, &marcus.user.password).await.unwrap();
     marcus.user.user_id = "nobody".into();
     let unknown = world.try_login(&marcus, &marcus.user.password).await.unwrap();
-    assert_eq!(
-        (known.verdict(), &known.text),
-        ((401, "AUTHENTICATION"), &unknown.text)
-    );
+    assert_eq!((known.verdict(), &known.text), ((401, "AUTHENTICATION"), &unknown.text));
 }
 
 // security 18: unknown tenant, wrong key and wrong secret are one answer.

@@ -63,11 +63,7 @@ async fn no_secret_is_logged_whatever_happens_and_every_decision_is() {
     let login = world.login(&admin).await.unwrap();
     let refreshed = world.refreshed(&login).await.unwrap();
     for tokens in [&login, &refreshed] {
-        planted.extend([
-            tokens.token.clone(),
-            tokens.refresh.clone(),
-            tokens.session.clone(),
-        ]);
+        planted.extend([tokens.token.clone(), tokens.refresh.clone(), tokens.session.clone()]);
         planted.extend(tokens.token.split('.').map(str::to_owned));
     }
     // Marked secrets in every field, right and wrong, and every kind of failure.
@@ -76,18 +72,9 @@ async fn no_secret_is_logged_whatever_happens_and_every_decision_is() {
     wrong.tenant.tenant_key = "PLANTED tenant key".into();
     wrong.tenant.tenant_secret = "PLANTED tenant secret".into();
     world.try_login(&wrong, "PLANTED").await.unwrap();
+    world.refresh(&e2e::Login { refresh: "dwr1_PLANTED".into(), ..refreshed.clone() }).await.unwrap();
     world
-        .refresh(&e2e::Login {
-            refresh: "dwr1_PLANTED".into(),
-            ..refreshed.clone()
-        })
-        .await
-        .unwrap();
-    world
-        .refresh(&e2e::Login {
-            token: "PLANTED.PLANTED.PLANTED".into(),
-            ..refreshed.clone()
-        })
+        .refresh(&e2e::Login { token: "PLANTED.PLANTED.PLANTED".into(), ..refreshed.clone() })
         .await
         .unwrap();
     let id = admin.user.user_id.clone();
@@ -103,10 +90,7 @@ async fn no_secret_is_logged_whatever_happens_and_every_decision_is() {
     let nordic = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
     world
-        .reset(
-            &nordic,
-            &json!({ "userId": marcus.user.user_id, "reason": "asked by phone" }),
-        )
+        .reset(&nordic, &json!({ "userId": marcus.user.user_id, "reason": "asked by phone" }))
         .await
         .unwrap();
     world.stop_dynamodb().await;
@@ -125,27 +109,15 @@ async fn no_secret_is_logged_whatever_happens_and_every_decision_is() {
     for line in &decided {
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
         assert_eq!(line["span"]["request_id"], "e2e-request");
-        assert!(
-            line["span"]["tenant"].is_string() && line["span"]["function"].is_string(),
-            "{line}"
-        );
+        assert!(line["span"]["tenant"].is_string() && line["span"]["function"].is_string(), "{line}");
         assert!(
             line["outcome"].is_string() && line["status"].is_number() && line["milliseconds"].is_number()
         );
     }
     let login = &decided[0];
-    assert_eq!(
-        (&login["outcome"], &login["span"]["user"]),
-        (&json!("SUCCESS"), &json!(id))
-    );
+    assert_eq!((&login["outcome"], &login["span"]["user"]), (&json!("SUCCESS"), &json!(id)));
     assert!(login["span"]["session"].as_str().unwrap().len() >= 16);
-    assert_eq!(
-        login["span"]["session"], decided[1]["span"]["session"],
-        "one session, one digest"
-    );
-    let reset = decided
-        .iter()
-        .find(|line| line["span"]["function"] == "reset-login")
-        .unwrap();
+    assert_eq!(login["span"]["session"], decided[1]["span"]["session"], "one session, one digest");
+    let reset = decided.iter().find(|line| line["span"]["function"] == "reset-login").unwrap();
     assert_eq!(reset["span"]["admin_reason"], "asked by phone");
 }

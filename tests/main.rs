@@ -13,6 +13,7 @@ mod flows;
 mod isolation;
 mod races;
 mod replay;
+mod secrets;
 
 pub(crate) const ADMIN: &str = "admin@cloudvault.example";
 pub(crate) const SECOND_ADMIN: &str = "second.admin@cloudvault.example";

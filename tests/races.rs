@@ -2,6 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use doorward::{
+    domain::{TenantId, UserId},
+    port::Store,
+};
 use e2e::{Answer, Login, World};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -51,20 +55,11 @@ async fn fifty_parallel_wrong_guesses_verify_at_most_five() {
         async move { world.try_login(&actor, "wrong password!").await.unwrap() }
     })
     .await;
-    let refused = |error| {
-        answers
-            .iter()
-            .filter(|answer| answer.verdict().1 == error)
-            .count()
-    };
+    let refused = |error| answers.iter().filter(|answer| answer.verdict().1 == error).count();
     assert_eq!(world.passwords.verified(), 5);
     assert_eq!((refused("AUTHENTICATION"), refused("ACCOUNT_LOCKED")), (5, 45));
     assert_eq!(
-        world
-            .try_login(&actor, &actor.user.password)
-            .await
-            .unwrap()
-            .verdict(),
+        world.try_login(&actor, &actor.user.password).await.unwrap().verdict(),
         (401, "ACCOUNT_LOCKED")
     );
 }
@@ -91,10 +86,7 @@ async fn twenty_parallel_right_logins_all_get_in() {
     assert_eq!(sessions.len(), 20);
     // They left no trace: four more wrong ones do not lock.
     for _ in 0..4 {
-        assert_eq!(
-            world.try_login(&actor, "wrong").await.unwrap().verdict(),
-            (401, "AUTHENTICATION")
-        );
+        assert_eq!(world.try_login(&actor, "wrong").await.unwrap().verdict(), (401, "AUTHENTICATION"));
     }
     assert!(world.login(&actor).await.is_ok());
 }
@@ -115,19 +107,14 @@ async fn a_login_that_overlaps_a_password_change_does_not_survive_it() {
     while world.passwords.verified() == before {
         tokio::task::yield_now().await;
     }
-    let changed = world
-        .update(&admin, &actor.user.user_id, &json!({ "password": NEW_PASSWORD }))
-        .await
-        .unwrap();
+    let changed =
+        world.update(&admin, &actor.user.user_id, &json!({ "password": NEW_PASSWORD })).await.unwrap();
     assert_eq!(changed.status, 200);
     world.passwords.open();
     let answer = overlapping.await.unwrap();
     if let Ok(login) = Login::from_answer(&actor, &answer) {
         assert!(!world.opens(&login).await.unwrap());
-        assert_eq!(
-            world.refresh(&login).await.unwrap().verdict(),
-            (401, "SESSION_TERMINATED")
-        );
+        assert_eq!(world.refresh(&login).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
     }
 }
 
@@ -156,10 +143,7 @@ async fn a_logout_among_refreshes_is_final() {
             );
             if let Ok(granted) = Login::from_answer(&login.actor, answer) {
                 assert!(!world.opens(&granted).await.unwrap());
-                assert_eq!(
-                    world.refresh(&granted).await.unwrap().verdict(),
-                    (401, "SESSION_TERMINATED")
-                );
+                assert_eq!(world.refresh(&granted).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
             }
         }
     }
@@ -168,12 +152,7 @@ async fn a_logout_among_refreshes_is_final() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_many_takes_a_username() {
     let world = Arc::new(World::start().await.unwrap());
-    let names = [
-        MARCUS,
-        "ingrid.larsen@example.com",
-        "oskar.berg@example.com",
-        "freja.holm@example.com",
-    ];
+    let names = [MARCUS, "ingrid.larsen@example.com", "oskar.berg@example.com", "freja.holm@example.com"];
     let mut logins = Vec::new();
     for name in names {
         logins.push(world.login(&world.actor(name).unwrap()).await.unwrap());
@@ -183,24 +162,13 @@ async fn one_of_many_takes_a_username() {
         async move {
             let body =
                 json!({ "username": "wanted@example.com", "currentPassword": login.actor.user.password });
-            world
-                .update(&login, &login.actor.user.user_id, &body)
-                .await
-                .unwrap()
+            world.update(&login, &login.actor.user.user_id, &body).await.unwrap()
         }
     })
     .await;
     let took = answers.iter().filter(|answer| answer.status == 200).count();
-    let refused = answers
-        .iter()
-        .filter(|answer| answer.verdict() == (409, "USERNAME_TAKEN"))
-        .count();
-    assert_eq!(
-        (took, refused),
-        (1, 3),
-        "{:?}",
-        answers.iter().map(Answer::verdict).collect::<Vec<_>>()
-    );
+    let refused = answers.iter().filter(|answer| answer.verdict() == (409, "USERNAME_TAKEN")).count();
+    assert_eq!((took, refused), (1, 3), "{:?}", answers.iter().map(Answer::verdict).collect::<Vec<_>>());
 }
 
 // security 15: of two changes at once, one survives, with one session at the most.
@@ -219,25 +187,13 @@ async fn parallel_changes_of_one_password_leave_one_winner() {
                 "password": format!("passphrase of caller {index}"),
                 "currentPassword": login.actor.user.password,
             });
-            world
-                .update(&login, &login.actor.user.user_id, &body)
-                .await
-                .unwrap()
+            world.update(&login, &login.actor.user.user_id, &body).await.unwrap()
         }
     })
     .await;
     let verdicts: Vec<_> = answers.iter().map(Answer::verdict).collect();
-    assert_eq!(
-        verdicts.iter().filter(|verdict| verdict.0 == 200).count(),
-        1,
-        "{verdicts:?}"
-    );
-    assert!(
-        verdicts
-            .iter()
-            .all(|verdict| verdict.0 == 200 || verdict.0 == 401),
-        "{verdicts:?}"
-    );
+    assert_eq!(verdicts.iter().filter(|verdict| verdict.0 == 200).count(), 1, "{verdicts:?}");
+    assert!(verdicts.iter().all(|verdict| verdict.0 == 200 || verdict.0 == 401), "{verdicts:?}");
     let mut alive = 0;
     for login in &logins {
         alive += usize::from(world.opens(login).await.unwrap());
@@ -245,11 +201,71 @@ async fn parallel_changes_of_one_password_leave_one_winner() {
     assert_eq!(alive, 1);
     let mut opening = 0;
     for index in 0..4 {
-        let answer = world
-            .try_login(&actor, &format!("passphrase of caller {index}"))
-            .await
-            .unwrap();
+        let answer = world.try_login(&actor, &format!("passphrase of caller {index}")).await.unwrap();
         opening += usize::from(answer.status == 200);
     }
     assert_eq!(opening, 1);
+}
+
+// Nobody is logged out for nothing: the session that changes the password goes on, also in the
+// other tabs that refresh it at that moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn refreshes_beside_a_change_of_ones_own_password_all_succeed() {
+    let world = Arc::new(World::start().await.unwrap());
+    let actor = world.actor(MARCUS).unwrap();
+    let mut login = world.login(&actor).await.unwrap();
+    let mut password = actor.user.password.clone();
+    for round in 0..6 {
+        let next = format!("passphrase of round {round}");
+        let change = json!({ "password": next, "currentPassword": password });
+        let answers = all(9, |index| {
+            let (world, login, change) = (Arc::clone(&world), login.clone(), change.clone());
+            async move {
+                if index == 4 {
+                    world.update(&login, &login.actor.user.user_id, &change).await.unwrap()
+                } else {
+                    world.refresh(&login).await.unwrap()
+                }
+            }
+        })
+        .await;
+        let verdicts: Vec<_> = answers.iter().map(Answer::verdict).collect();
+        assert!(verdicts.iter().all(|verdict| verdict.0 == 200), "round {round}: {verdicts:?}");
+        login = answers.iter().find_map(|answer| Login::from_answer(&actor, answer).ok()).unwrap();
+        assert!(world.opens(&login).await.unwrap());
+        password = next;
+    }
+}
+
+// However renames interleave, a user owns exactly the name that it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn parallel_renames_of_one_user_leave_one_name() {
+    let world = Arc::new(World::start().await.unwrap());
+    let actor = world.actor(MARCUS).unwrap();
+    let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let names =
+        ["Marcus.Jensen@Example.com", "a@example.org", "A@example.org", "b@example.org", "c@example.org"];
+    for _ in 0..4 {
+        all(names.len(), |index| {
+            let (world, admin, user) = (Arc::clone(&world), admin.clone(), actor.user.user_id.clone());
+            async move { world.update(&admin, &user, &json!({ "username": names[index] })).await.unwrap() }
+        })
+        .await;
+        let scan = world.dynamodb.scan().table_name(local::TABLE).consistent_read(true).send().await.unwrap();
+        let owned: Vec<_> = scan
+            .items()
+            .iter()
+            .filter(|item| item["sk"].as_s().is_ok_and(|sk| sk == "USERNAME"))
+            .filter(|item| item["user_id"].as_s().is_ok_and(|id| *id == actor.user.user_id))
+            .map(|item| item["pk"].as_s().unwrap().clone())
+            .collect();
+        let (tenant, id) = (&actor.tenant.tenant_id, &actor.user.user_id);
+        let user = world
+            .store
+            .user(&TenantId::parse(tenant).unwrap(), &UserId::parse(id).unwrap())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(owned, [format!("T#{tenant}#N#{}", user.username.folded())]);
+    }
 }

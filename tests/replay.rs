@@ -48,17 +48,12 @@ async fn replay(function: Function, file: &Path) -> Result<()> {
     let mut values = BTreeMap::from([
         ("demo.password".to_owned(), local::demo::PASSWORD.to_owned()),
         ("demo.tenantKey".to_owned(), local::demo::TENANT_KEY.to_owned()),
-        (
-            "demo.tenantSecret".to_owned(),
-            local::demo::TENANT_SECRET.to_owned(),
-        ),
+        ("demo.tenantSecret".to_owned(), local::demo::TENANT_SECRET.to_owned()),
         ("filler.64KiB".to_owned(), "x".repeat(64 * 1024)),
     ]);
     let mut logins = BTreeMap::new();
     for step in case["given"].as_array().into_iter().flatten() {
-        prepare(&world, step, &mut logins, &mut values)
-            .await
-            .with_context(|| format!("given {step}"))?;
+        prepare(&world, step, &mut logins, &mut values).await.with_context(|| format!("given {step}"))?;
     }
     let filled = fill(&text, &values)?;
     let answer = world.send(function, &filled).await?;
@@ -73,12 +68,7 @@ async fn prepare(
     values: &mut BTreeMap<String, String>,
 ) -> Result<()> {
     let text = |name: &str| step[name].as_str();
-    let known = |name: &str| {
-        logins
-            .get(name)
-            .cloned()
-            .with_context(|| format!("nobody logged in as {name}"))
-    };
+    let known = |name: &str| logins.get(name).cloned().with_context(|| format!("nobody logged in as {name}"));
     if let Some(username) = text("login") {
         let mut actor = world.actor(username)?;
         if let Some(password) = text("password") {
@@ -94,28 +84,18 @@ async fn prepare(
     } else if let Some(username) = text("fail") {
         let actor = world.actor(username)?;
         for _ in 0..step["times"].as_u64().unwrap_or(1) {
-            ensure!(
-                world.try_login(&actor, "not the password").await?.status == 401,
-                "was not refused"
-            );
+            ensure!(world.try_login(&actor, "not the password").await?.status == 401, "was not refused");
         }
     } else if let Some(username) = text("reset") {
         let body = json!({ "userId": world.actor(username)?.user.user_id });
         ensure!(
-            world
-                .reset(&known(text("by").unwrap_or("login"))?, &body)
-                .await?
-                .status
-                == 200,
+            world.reset(&known(text("by").unwrap_or("login"))?, &body).await?.status == 200,
             "was refused"
         );
     } else if let Some(username) = text("update") {
         let user = world.actor(username)?.user.user_id;
         let by = known(text("by").unwrap_or("login"))?;
-        ensure!(
-            world.update(&by, &user, &step["with"]).await?.status == 200,
-            "was refused"
-        );
+        ensure!(world.update(&by, &user, &step["with"]).await?.status == 200, "was refused");
     } else if let Some(name) = text("forget") {
         world.forget(&known(name)?).await?;
     } else if let Some(milliseconds) = step["advanceMilliseconds"].as_u64() {
@@ -147,11 +127,7 @@ fn fill(text: &str, values: &BTreeMap<String, String>) -> Result<String> {
     while let Some((before, after)) = rest.split_once("{{") {
         let (name, after) = after.split_once("}}").context("an unclosed {{")?;
         filled.push_str(before);
-        filled.push_str(
-            values
-                .get(name)
-                .with_context(|| format!("no value for {{{{{name}}}}}"))?,
-        );
+        filled.push_str(values.get(name).with_context(|| format!("no value for {{{{{name}}}}}"))?);
         rest = after;
     }
     filled.push_str(rest);
@@ -160,33 +136,18 @@ fn fill(text: &str, values: &BTreeMap<String, String>) -> Result<String> {
 
 fn check(answer: &Answer, expect: &Value, values: &BTreeMap<String, String>) -> Result<()> {
     let expect: Value = serde_json::from_str(&fill(&expect.to_string(), values)?)?;
-    ensure!(
-        json!(answer.status) == expect["status"],
-        "status {}, body {}",
-        answer.status,
-        answer.text
-    );
+    ensure!(json!(answer.status) == expect["status"], "status {}, body {}", answer.status, answer.text);
     let named = expect["headers"].as_object().into_iter().flatten();
     let named = named.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
     for (name, expected) in ALWAYS.into_iter().chain(named) {
         let found = answer.header(name);
-        ensure!(
-            found == expected || (expected == "*" && !found.is_empty()),
-            "header {name}: {found:?}"
-        );
+        ensure!(found == expected || (expected == "*" && !found.is_empty()), "header {name}: {found:?}");
     }
     for name in ["www-authenticate", "retry-after"] {
         let expected = expect["headers"].get(name).is_some();
-        ensure!(
-            answer.headers.contains_key(name) == expected,
-            "header {name}: {:?}",
-            answer.header(name)
-        );
+        ensure!(answer.headers.contains_key(name) == expected, "header {name}: {:?}", answer.header(name));
     }
-    ensure!(
-        answer.header("content-type") == "application/json",
-        "content-type"
-    );
+    ensure!(answer.header("content-type") == "application/json", "content-type");
     same(&answer.body, &expect["body"], "body")
 }
 
@@ -206,25 +167,13 @@ fn same(found: &Value, expected: &Value, at: &str) -> Result<()> {
         }
         (Value::Object(found), Value::Object(expected)) => {
             for (name, expected) in expected {
-                same(
-                    found.get(name).unwrap_or(&Value::Null),
-                    expected,
-                    &format!("{at}.{name}"),
-                )?;
+                same(found.get(name).unwrap_or(&Value::Null), expected, &format!("{at}.{name}"))?;
             }
-            let unexpected: Vec<_> = found
-                .keys()
-                .filter(|name| !expected.contains_key(*name))
-                .collect();
+            let unexpected: Vec<_> = found.keys().filter(|name| !expected.contains_key(*name)).collect();
             ensure!(unexpected.is_empty(), "{at}: unexpected {unexpected:?}");
         }
         (Value::Array(found), Value::Array(expected)) => {
-            ensure!(
-                found.len() == expected.len(),
-                "{at}: {} elements, not {}",
-                found.len(),
-                expected.len()
-            );
+            ensure!(found.len() == expected.len(), "{at}: {} elements, not {}", found.len(), expected.len());
             for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
                 same(found, expected, &format!("{at}[{index}]"))?;
             }

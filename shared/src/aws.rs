@@ -32,12 +32,7 @@ pub async fn sdk_config() -> SdkConfig {
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let http = https_client(env("AWS_CA_BUNDLE").is_some() || env("SSL_CERT_FILE").is_some());
     let in_lambda = env("AWS_LAMBDA_FUNCTION_NAME").is_some();
-    let direct = (
-        in_lambda,
-        env("AWS_REGION"),
-        env("AWS_ACCESS_KEY_ID"),
-        env("AWS_SECRET_ACCESS_KEY"),
-    );
+    let direct = (in_lambda, env("AWS_REGION"), env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY"));
     if let (true, Some(region), Some(key), Some(secret)) = direct {
         let credentials = Credentials::new(key, secret, env("AWS_SESSION_TOKEN"), None, "lambda environment");
         let mut config = SdkConfig::builder()
@@ -66,16 +61,12 @@ struct ServiceEndpoints;
 impl LoadServiceConfig for ServiceEndpoints {
     fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
         let service = key.service_id().to_uppercase().replace(' ', "_");
-        std::env::var(format!("{}_{service}", key.env()))
-            .ok()
-            .filter(|value| !value.is_empty())
+        std::env::var(format!("{}_{service}", key.env())).ok().filter(|value| !value.is_empty())
     }
 }
 
 fn retries() -> RetryConfig {
-    RetryConfig::standard()
-        .with_max_attempts(ATTEMPTS)
-        .with_initial_backoff(Duration::from_millis(25))
+    RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(Duration::from_millis(25))
 }
 
 fn timeouts() -> TimeoutConfig {
@@ -90,14 +81,9 @@ fn timeouts() -> TimeoutConfig {
 /// compiled in, unless the environment names others: reading the system's store costs a
 /// millisecond of every cold start.
 fn https_client(system_roots: bool) -> SharedHttpClient {
-    let builder = Builder::new()
-        .pool_idle_timeout(POOL_IDLE)
-        .tls_provider(Provider::rustls(CryptoMode::AwsLc));
-    let roots = if system_roots {
-        TrustStore::default()
-    } else {
-        web_roots()
-    };
+    let builder =
+        Builder::new().pool_idle_timeout(POOL_IDLE).tls_provider(Provider::rustls(CryptoMode::AwsLc));
+    let roots = if system_roots { TrustStore::default() } else { web_roots() };
     match TlsContext::builder().with_trust_store(roots).build() {
         Ok(context) => builder.tls_context(context).build_https(),
         Err(error) => {
@@ -126,10 +112,7 @@ where
     match error {
         SdkError::ServiceError(context) => {
             let error = context.err();
-            let (code, message) = (
-                error.code().unwrap_or("unknown"),
-                error.message().unwrap_or_default(),
-            );
+            let (code, message) = (error.code().unwrap_or("unknown"), error.message().unwrap_or_default());
             format!("{service} answered {code}: {message}")
         }
         SdkError::TimeoutError(_) => format!("{service} did not answer in time"),
@@ -158,11 +141,6 @@ mod tests {
             .filter(|root| root.as_ref().windows(14).any(|part| part == b"Amazon Root CA"))
             .count();
         assert_eq!(amazon, 4);
-        assert!(
-            TlsContext::builder()
-                .with_trust_store(web_roots())
-                .build()
-                .is_ok()
-        );
+        assert!(TlsContext::builder().with_trust_store(web_roots()).build().is_ok());
     }
 }

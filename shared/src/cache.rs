@@ -26,14 +26,23 @@ pub struct Freshness {
 
 /// At most one reload per key and minute is forced from outside (security 18).
 const FORCED_EVERY: Duration = Duration::from_secs(60);
-/// After a failed reload an old value is served for that long before the source is asked again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// After a failed reload an old value is served for that long before the source is asked again: a
+/// source that hangs must not hold every request up.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// Values by key. One load per key runs at a time; whoever else needs it waits for that one.
 pub struct Cache<K, V> {
     slots: quick_cache::sync::Cache<K, Arc<Slot<V>>>,
     absent: quick_cache::sync::Cache<K, Timestamp>,
     freshness: Freshness,
+}
+
+/// What a forced reload brought.
+pub struct Reloaded<V> {
+    /// The value, new or not.
+    pub value: Option<Arc<V>>,
+    /// Whether the source was asked and answered: otherwise it may know more than this.
+    pub is_news: bool,
 }
 
 struct Slot<V> {
@@ -50,35 +59,23 @@ struct Entry<V> {
 
 impl<V> Clone for Entry<V> {
     fn clone(&self) -> Self {
-        Self {
-            value: Arc::clone(&self.value),
-            ..*self
-        }
+        Self { value: Arc::clone(&self.value), ..*self }
     }
 }
 
 impl<V> Default for Slot<V> {
     fn default() -> Self {
-        Self {
-            entry: RwLock::new(None),
-            loading: Mutex::new(()),
-        }
+        Self { entry: RwLock::new(None), loading: Mutex::new(()) }
     }
 }
 
 impl<V> Slot<V> {
     fn entry(&self) -> Option<Entry<V>> {
-        self.entry
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
+        self.entry.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     fn set(&self, entry: Option<Entry<V>>) {
-        *self
-            .entry
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = entry;
+        *self.entry.write().unwrap_or_else(std::sync::PoisonError::into_inner) = entry;
     }
 }
 
@@ -105,11 +102,7 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
     where
         F: Future<Output = Result<Option<V>, Failure>>,
     {
-        if self
-            .absent
-            .get(key)
-            .is_some_and(|since| now < after(since, self.freshness.absent))
-        {
+        if self.is_absent(key, now) {
             return Ok(None);
         }
         let slot = self.slot(key);
@@ -117,13 +110,16 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
             return Ok(Some(entry.value));
         }
         let _loading = slot.loading.lock().await;
+        if self.is_absent(key, now) {
+            return Ok(None);
+        }
         match slot.entry().filter(|entry| now < entry.ask_again_at) {
             Some(entry) => Ok(Some(entry.value)),
-            None => self.load(key, &slot, now, None, load).await,
+            None => self.load(key, &slot, now, false, load).await,
         }
     }
 
-    /// Loads the key's value again although it is fresh, unless that was done within a minute.
+    /// Loads the key's value again although it is fresh, unless that was tried within a minute.
     ///
     /// # Errors
     /// As [`Self::get`].
@@ -132,21 +128,24 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         key: &K,
         now: Timestamp,
         load: impl FnOnce() -> F,
-    ) -> Result<Option<Arc<V>>, Failure>
+    ) -> Result<Reloaded<V>, Failure>
     where
         F: Future<Output = Result<Option<V>, Failure>>,
     {
         let slot = self.slot(key);
         let _loading = slot.loading.lock().await;
-        let recent = |entry: &Entry<V>| {
-            entry
-                .forced_at
-                .is_some_and(|forced| now < after(forced, FORCED_EVERY))
-        };
-        match slot.entry().filter(recent) {
-            Some(entry) => Ok(Some(entry.value)),
-            None => self.load(key, &slot, now, Some(now), load).await,
+        let recent =
+            |entry: &Entry<V>| entry.forced_at.is_some_and(|forced| now < after(forced, FORCED_EVERY));
+        if let Some(entry) = slot.entry().filter(recent) {
+            return Ok(Reloaded { value: Some(entry.value), is_news: false });
         }
+        let value = self.load(key, &slot, now, true, load).await?;
+        let is_news = slot.entry().is_none_or(|entry| entry.loaded_at == now);
+        Ok(Reloaded { value, is_news })
+    }
+
+    fn is_absent(&self, key: &K, now: Timestamp) -> bool {
+        self.absent.get(key).is_some_and(|since| now < after(since, self.freshness.absent))
     }
 
     fn slot(&self, key: &K) -> Arc<Slot<V>> {
@@ -162,22 +161,19 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         key: &K,
         slot: &Slot<V>,
         now: Timestamp,
-        forced_at: Option<Timestamp>,
+        forced: bool,
         load: impl FnOnce() -> F,
     ) -> Result<Option<Arc<V>>, Failure>
     where
         F: Future<Output = Result<Option<V>, Failure>>,
     {
+        let known = slot.entry();
+        let forced_at = if forced { Some(now) } else { known.as_ref().and_then(|entry| entry.forced_at) };
         match load().await {
             Ok(Some(value)) => {
                 let value = Arc::new(value);
                 let ask_again_at = after(now, self.freshness.fresh);
-                slot.set(Some(Entry {
-                    value: Arc::clone(&value),
-                    loaded_at: now,
-                    forced_at,
-                    ask_again_at,
-                }));
+                slot.set(Some(Entry { value: Arc::clone(&value), loaded_at: now, forced_at, ask_again_at }));
                 Ok(Some(value))
             }
             Ok(None) => {
@@ -186,19 +182,12 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
                 self.absent.insert(key.clone(), now);
                 Ok(None)
             }
-            Err(failure) => match slot
-                .entry()
-                .filter(|entry| now < after(entry.loaded_at, self.freshness.stale))
-            {
+            Err(failure) => match known.filter(|entry| now < after(entry.loaded_at, self.freshness.stale)) {
                 Some(entry) => {
                     tracing::warn!(%failure, "cache.stale_value_served");
                     let value = Arc::clone(&entry.value);
-                    let forced_at = forced_at.or(entry.forced_at);
-                    slot.set(Some(Entry {
-                        ask_again_at: after(now, RETRY_AFTER),
-                        forced_at,
-                        ..entry
-                    }));
+                    let ask_again_at = entry.ask_again_at.max(after(now, RETRY_AFTER));
+                    slot.set(Some(Entry { forced_at, ask_again_at, ..entry }));
                     Ok(Some(value))
                 }
                 None => Err(failure),
@@ -236,23 +225,17 @@ mod tests {
     async fn a_value_is_believed_then_asked_for_then_kept_while_the_source_is_down() {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
         let get = async |now, answer: Result<Option<u32>, Failure>| {
-            cache
-                .get(&"k", at(now), || async { answer })
-                .await
-                .map(|value| value.map(|value| *value))
+            cache.get(&"k", at(now), || async { answer }).await.map(|value| value.map(|value| *value))
         };
         assert_eq!(get(0, Ok(Some(1))).await.unwrap(), Some(1));
         assert_eq!(get(9, Ok(Some(2))).await.unwrap(), Some(1));
         assert_eq!(get(10, Ok(Some(3))).await.unwrap(), Some(3));
         assert_eq!(get(20, Err(down())).await.unwrap(), Some(3));
-        assert_eq!(
-            get(20, Ok(Some(4))).await.unwrap(),
-            Some(3),
-            "the source is left alone for a second"
-        );
+        assert_eq!(get(49, Ok(Some(4))).await.unwrap(), Some(3), "the source is left alone for a while");
+        assert_eq!(get(50, Err(down())).await.unwrap(), Some(3));
         assert_eq!(get(109, Err(down())).await.unwrap(), Some(3));
-        assert!(get(110, Err(down())).await.is_err(), "not beyond the hard limit");
-        assert_eq!(get(110, Ok(Some(5))).await.unwrap(), Some(5));
+        assert!(get(140, Err(down())).await.is_err(), "not beyond the hard limit");
+        assert_eq!(get(140, Ok(Some(5))).await.unwrap(), Some(5));
     }
 
     // security 18
@@ -260,34 +243,51 @@ mod tests {
     async fn absence_is_believed_for_a_while() {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
         assert_eq!(cache.get(&"k", at(0), || async { Ok(None) }).await.unwrap(), None);
-        assert_eq!(
-            cache.get(&"k", at(4), || async { Ok(Some(1)) }).await.unwrap(),
-            None
-        );
-        assert_eq!(
-            *cache
-                .get(&"k", at(5), || async { Ok(Some(1)) })
-                .await
-                .unwrap()
-                .unwrap(),
-            1
-        );
+        assert_eq!(cache.get(&"k", at(4), || async { Ok(Some(1)) }).await.unwrap(), None);
+        assert_eq!(*cache.get(&"k", at(5), || async { Ok(Some(1)) }).await.unwrap().unwrap(), 1);
     }
 
     // security 18
     #[tokio::test]
     async fn one_forced_reload_a_minute() {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
-        let reload = async |now, answer| {
-            *cache
-                .reload(&"k", at(now), || async { Ok(Some(answer)) })
-                .await
-                .unwrap()
-                .unwrap()
+        let reload = async |now, answer: Result<Option<u32>, Failure>| {
+            let reloaded = cache.reload(&"k", at(now), || async { answer }).await.unwrap();
+            (*reloaded.value.unwrap(), reloaded.is_news)
         };
-        assert_eq!(reload(0, 1).await, 1);
-        assert_eq!(reload(59, 2).await, 1);
-        assert_eq!(reload(60, 3).await, 3);
+        assert_eq!(reload(0, Ok(Some(1))).await, (1, true));
+        assert_eq!(reload(59, Ok(Some(2))).await, (1, false));
+        assert_eq!(reload(60, Ok(Some(3))).await, (3, true));
+        // A natural reload in between does not open another forced one.
+        assert_eq!(*cache.get(&"k", at(70), || async { Ok(Some(4)) }).await.unwrap().unwrap(), 4);
+        assert_eq!(reload(80, Ok(Some(5))).await, (4, false));
+        // One that fails costs the minute too, and brings no news.
+        assert_eq!(reload(120, Err(down())).await, (4, false));
+        assert_eq!(reload(121, Ok(Some(6))).await, (4, false));
+    }
+
+    // security 18
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_stampede_for_what_is_not_there() {
+        let cache = Arc::new(Cache::<&str, u32>::new(10, FRESHNESS));
+        let loads = Arc::new(AtomicUsize::new(0));
+        let tasks: Vec<_> = (0..50)
+            .map(|_| {
+                let (cache, loads) = (Arc::clone(&cache), Arc::clone(&loads));
+                tokio::spawn(async move {
+                    let load = || async move {
+                        loads.fetch_add(1, Ordering::SeqCst);
+                        tokio::task::yield_now().await;
+                        Ok(None)
+                    };
+                    cache.get(&"k", at(0), load).await.unwrap()
+                })
+            })
+            .collect();
+        for task in tasks {
+            assert!(task.await.unwrap().is_none());
+        }
+        assert_eq!(loads.load(Ordering::SeqCst), 1);
     }
 
     // security 18

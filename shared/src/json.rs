@@ -15,10 +15,7 @@ const MAX_DEPTH: usize = 16;
 /// The position and kind of the first fault; never a piece of the input.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict {
-        depth_left: MAX_DEPTH,
-    }
-    .deserialize(&mut deserializer)?;
+    let value = Strict { depth_left: MAX_DEPTH }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
@@ -134,9 +131,7 @@ mod tests {
 
     #[test]
     fn errors_do_not_quote_the_input() {
-        let error = parse(br#"{"password":"hunter2","password":"hunter2"}"#)
-            .unwrap_err()
-            .to_string();
+        let error = parse(br#"{"password":"hunter2","password":"hunter2"}"#).unwrap_err().to_string();
         assert!(!error.contains("hunter2"), "{error}");
     }
 

@@ -15,10 +15,6 @@ use crate::{
 /// Bytes of a salt and of a hash.
 const SALT_BYTES: usize = 16;
 const HASH_BYTES: usize = 32;
-/// Costs beyond these are refused: a stored hash must not be able to exhaust a function.
-const MAX_MEMORY_KIB: u32 = 256 * 1024;
-const MAX_PASSES: u32 = 16;
-const MAX_LANES: u32 = 4;
 /// What a function needs besides hashing.
 const RESERVED_MIB: usize = 64;
 
@@ -28,7 +24,11 @@ const RESERVED_MIB: usize = 64;
 #[derive(Clone)]
 pub struct Argon2id {
     entropy: Arc<dyn Entropy>,
-    slots: Arc<Semaphore>,
+    /// One permit a core.
+    cores: Arc<Semaphore>,
+    /// One permit a MiB.
+    memory: Arc<Semaphore>,
+    memory_mib: u32,
     arenas: Arc<Mutex<Vec<Vec<Block>>>>,
 }
 
@@ -36,12 +36,12 @@ impl Argon2id {
     /// A hasher for a function with `memory_mib` and `cores`: no more hashes at once than either has
     /// room for (security 11).
     pub fn new(entropy: Arc<dyn Entropy>, memory_mib: usize, cores: usize) -> Self {
-        let by_memory =
-            memory_mib.saturating_sub(RESERVED_MIB) / (HashCost::default().memory_kib as usize / 1024 + 1);
-        let at_once = by_memory.min(cores).max(1);
+        let memory_mib = u32::try_from(memory_mib.saturating_sub(RESERVED_MIB)).unwrap_or(u32::MAX).max(1);
         Self {
             entropy,
-            slots: Arc::new(Semaphore::new(at_once)),
+            cores: Arc::new(Semaphore::new(cores.max(1))),
+            memory: Arc::new(Semaphore::new(memory_mib as usize)),
+            memory_mib,
             arenas: Arc::default(),
         }
     }
@@ -52,20 +52,16 @@ impl Argon2id {
         blocks: usize,
         work: impl FnOnce(&mut [Block]) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let slots = Arc::clone(&self.slots);
-        let slot = slots
-            .acquire_owned()
-            .await
-            .map_err(|closed| Failure::Internal(Box::new(closed)))?;
+        let closed = |closed| Failure::Internal(Box::new(closed));
+        let core = Arc::clone(&self.cores).acquire_owned().await.map_err(closed)?;
+        // A hash that needs more than there is runs alone.
+        let needed = u32::try_from(blocks.div_ceil(1024)).unwrap_or(u32::MAX).min(self.memory_mib);
+        let memory = Arc::clone(&self.memory).acquire_many_owned(needed).await.map_err(closed)?;
         let arenas = Arc::clone(&self.arenas);
         let task = tokio::task::spawn_blocking(move || {
-            // The slot goes along: a request that gives up does not free memory still in use.
-            let _slot = slot;
-            let mut arena = arenas
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop()
-                .unwrap_or_default();
+            // The permits go along: a request that gives up does not free memory still in use.
+            let _permits = (core, memory);
+            let mut arena = arenas.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
             if arena.len() < blocks {
                 arena.resize(blocks, Block::new());
             }
@@ -73,8 +69,7 @@ impl Argon2id {
             arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
             done
         });
-        task.await
-            .map_err(|panicked| Failure::Internal(Box::new(panicked)))?
+        task.await.map_err(|panicked| Failure::Internal(Box::new(panicked)))?
     }
 }
 
@@ -133,21 +128,17 @@ impl Kept {
         }
         let params = Params::try_from(&parsed).map_err(|_| unusable())?;
         let (salt, hash) = parsed.salt.zip(parsed.hash).ok_or_else(unusable)?;
-        if params.m_cost() > MAX_MEMORY_KIB || params.t_cost() > MAX_PASSES || params.p_cost() > MAX_LANES {
+        // A stored hash must not be able to exhaust a function.
+        let cost = HashCost { memory_kib: params.m_cost(), passes: params.t_cost(), lanes: params.p_cost() };
+        if cost != cost.bounded() {
             return Err(unusable());
         }
-        Ok(Self {
-            params,
-            salt: salt.as_ref().to_vec(),
-            hash: Zeroizing::new(hash.as_bytes().to_vec()),
-        })
+        Ok(Self { params, salt: salt.as_ref().to_vec(), hash: Zeroizing::new(hash.as_bytes().to_vec()) })
     }
 }
 
 fn params(cost: HashCost) -> Result<Params, Failure> {
-    if cost.memory_kib > MAX_MEMORY_KIB || cost.passes > MAX_PASSES || cost.lanes > MAX_LANES {
-        return Err(out_of_bounds());
-    }
+    let cost = cost.bounded();
     Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(HASH_BYTES)).map_err(|_| out_of_bounds())
 }
 
@@ -184,6 +175,7 @@ fn phc_text(params: &Params, salt: &[u8], hash: &[u8]) -> Result<PasswordHash, F
 #[cfg(test)]
 mod tests {
     use argon2::password_hash::PasswordVerifier;
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -196,11 +188,7 @@ mod tests {
         }
     }
 
-    const CHEAP: HashCost = HashCost {
-        memory_kib: 64,
-        passes: 1,
-        lanes: 1,
-    };
+    const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
 
     fn hasher() -> Argon2id {
         Argon2id::new(Arc::new(Counting), 512, 2)
@@ -213,23 +201,9 @@ mod tests {
     #[tokio::test]
     async fn a_hash_verifies_its_password_only() {
         let hash = hasher().hash(password("right"), CHEAP).await.unwrap();
-        assert!(
-            hash.as_phc().starts_with("$argon2id$v=19$m=64,t=1,p=1$"),
-            "{}",
-            hash.as_phc()
-        );
-        assert!(
-            hasher()
-                .verify(password("right"), Some(hash.clone()), CHEAP)
-                .await
-                .unwrap()
-        );
-        assert!(
-            !hasher()
-                .verify(password("wrong"), Some(hash), CHEAP)
-                .await
-                .unwrap()
-        );
+        assert!(hash.as_phc().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{}", hash.as_phc());
+        assert!(hasher().verify(password("right"), Some(hash.clone()), CHEAP).await.unwrap());
+        assert!(!hasher().verify(password("wrong"), Some(hash), CHEAP).await.unwrap());
         assert!(!hasher().verify(password("right"), None, CHEAP).await.unwrap());
     }
 
@@ -237,30 +211,13 @@ mod tests {
     #[tokio::test]
     async fn the_reference_agrees_also_on_used_memory() {
         let hasher = hasher();
-        for cost in [
-            HashCost::default(),
-            CHEAP,
-            HashCost {
-                memory_kib: 128,
-                passes: 3,
-                lanes: 2,
-            },
-        ] {
+        for cost in [HashCost::default(), CHEAP, HashCost { memory_kib: 128, passes: 3, lanes: 2 }] {
             let hash = hasher.hash(password("pässwörd"), cost).await.unwrap();
             let parsed = phc::PasswordHash::new(hash.as_phc()).unwrap();
-            assert!(
-                Argon2::default()
-                    .verify_password("pässwörd".as_bytes(), &parsed)
-                    .is_ok()
-            );
-            assert!(
-                hasher
-                    .verify(password("pässwörd"), Some(hash), CHEAP)
-                    .await
-                    .unwrap()
-            );
+            assert!(Argon2::default().verify_password("pässwörd".as_bytes(), &parsed).is_ok());
+            assert!(hasher.verify(password("pässwörd"), Some(hash), CHEAP).await.unwrap());
         }
-        assert!(hasher.arenas.lock().unwrap().len() <= 2, "one arena per slot");
+        assert!(hasher.arenas.lock().unwrap().len() <= 2, "one arena per core");
     }
 
     #[tokio::test]
@@ -268,10 +225,7 @@ mod tests {
         let hostile = "$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
         for text in [hostile, "", "$2b$10$abc", "plain"] {
             let kept = PasswordHash::from_phc(text.into());
-            assert!(
-                hasher().verify(password("x"), Some(kept), CHEAP).await.is_err(),
-                "{text}"
-            );
+            assert!(hasher().verify(password("x"), Some(kept), CHEAP).await.is_err(), "{text}");
         }
     }
 
@@ -279,12 +233,22 @@ mod tests {
     #[test]
     fn hashes_at_once_are_bounded_by_memory_and_cores() {
         let permits = |memory, cores| {
-            Argon2id::new(Arc::new(Counting), memory, cores)
-                .slots
-                .available_permits()
+            let hasher = Argon2id::new(Arc::new(Counting), memory, cores);
+            (hasher.memory.available_permits(), hasher.cores.available_permits())
         };
-        assert_eq!(permits(128, 4), 3);
-        assert_eq!(permits(1_769, 2), 2);
-        assert_eq!(permits(0, 0), 1);
+        assert_eq!(permits(128, 4), (64, 4));
+        assert_eq!(permits(0, 0), (1, 1));
+    }
+
+    // security 11
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_hash_waits_for_the_memory_of_another() {
+        let hasher = Argon2id::new(Arc::new(Counting), RESERVED_MIB + 1, 4);
+        let cost = HashCost { memory_kib: 4_096, passes: 1, lanes: 1 };
+        let held = Arc::clone(&hasher.memory).acquire_owned().await.unwrap();
+        let mut hashing = Box::pin(hasher.hash(password("right"), cost));
+        assert!(hashing.as_mut().now_or_never().is_none(), "it waits");
+        drop(held);
+        assert!(hashing.await.is_ok(), "and runs alone, larger than the budget as it is");
     }
 }

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use secrecy::SecretString;
 
-use crate::{
-    domain::{
-        AttemptId, Collection, Failure, HashCost, Nonce, Password, PasswordHash, Session, SessionId, Tenant,
-        TenantId, User, UserId, Username,
-    },
-    secrets::SecretDocument,
+use crate::domain::{
+    AttemptId, Collection, Failure, HashCost, Nonce, Password, PasswordHash, Session, SessionId, Tenant,
+    TenantId, User, UserId, Username,
 };
 
 /// The time. Asked once per request and passed down.
@@ -58,9 +56,21 @@ pub trait Passwords: Send + Sync {
 /// Where tenants' secret documents come from.
 #[async_trait]
 pub trait SecretSource: Send + Sync {
-    /// The tenant's current document, then the previous one while it is not retired; `None` when
-    /// the tenant has none.
-    async fn documents(&self, tenant: &TenantId) -> Result<Option<Vec<SecretDocument>>, Failure>;
+    /// The tenant's secret; `None` when it has none.
+    ///
+    /// # Errors
+    /// `Unavailable` when any part of it could not be read: half an answer would look as if the rest
+    /// were retired.
+    async fn secret(&self, tenant: &TenantId) -> Result<Option<TenantSecret>, Failure>;
+}
+
+/// The texts of a tenant's secret documents, unread.
+#[derive(Debug, Clone)]
+pub struct TenantSecret {
+    /// The current one: opens, verifies and signs.
+    pub current: SecretString,
+    /// The previous one, while it is not retired: opens and verifies.
+    pub previous: Option<SecretString>,
 }
 
 /// Sessions, users, attempts and tenants. Each method is one decision of the store: what may

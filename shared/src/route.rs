@@ -92,12 +92,7 @@ pub struct Route {
 }
 
 const fn finhub(method: Method, path: &'static str, endpoint: Endpoint) -> Route {
-    Route {
-        method,
-        path,
-        dialect: Dialect::Finhub,
-        endpoint,
-    }
+    Route { method, path, dialect: Dialect::Finhub, endpoint }
 }
 
 /// Every route (contract, first table).
@@ -117,11 +112,7 @@ pub const ROUTES: [Route; 11] = [
         "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions",
         Endpoint::CreateSession(Collection::Organization),
     ),
-    finhub(
-        Method::POST,
-        "/api/v2.1/admin/sessions/{sessionId}/refresh",
-        Endpoint::RefreshAdminSession,
-    ),
+    finhub(Method::POST, "/api/v2.1/admin/sessions/{sessionId}/refresh", Endpoint::RefreshAdminSession),
     finhub(
         Method::PUT,
         "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions/{sessionId}",
@@ -147,16 +138,8 @@ pub const ROUTES: [Route; 11] = [
         "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions/{sessionId}",
         Endpoint::DeleteSession(Collection::Organization),
     ),
-    finhub(
-        Method::POST,
-        "/api/v2.1/admin/users/login/reset",
-        Endpoint::ResetLogin,
-    ),
-    finhub(
-        Method::PUT,
-        "/api/v2.1/admin/users/{userId}/credentials",
-        Endpoint::UpdateCredentials,
-    ),
+    finhub(Method::POST, "/api/v2.1/admin/users/login/reset", Endpoint::ResetLogin),
+    finhub(Method::PUT, "/api/v2.1/admin/users/{userId}/credentials", Endpoint::UpdateCredentials),
 ];
 
 /// Finds the route of a request among one function's.
@@ -180,10 +163,7 @@ impl Router {
     /// When two of [`ROUTES`] contradict each other.
     pub fn new(function: Function) -> Result<Self, matchit::InsertError> {
         let mut paths: matchit::Router<Vec<Route>> = matchit::Router::new();
-        for route in ROUTES
-            .iter()
-            .filter(|route| route.endpoint.function() == function)
-        {
+        for route in ROUTES.iter().filter(|route| route.endpoint.function() == function) {
             match paths.at_mut(route.path) {
                 Ok(known) => known.value.push(route.clone()),
                 Err(_) => paths.insert(route.path, vec![route.clone()])?,
@@ -197,20 +177,10 @@ impl Router {
     pub fn find(&self, method: &Method, path: &str) -> Option<Matched> {
         let found = self.paths.at(path).ok()?;
         let route = found.value.iter().find(|route| route.method == *method)?;
-        let decoded = |text: &str| {
-            percent_encoding::percent_decode_str(text)
-                .decode_utf8()
-                .map(String::from)
-                .ok()
-        };
-        let parameters = found
-            .params
-            .iter()
-            .map(|(name, value)| Some((name.to_owned(), decoded(value)?)));
-        Some(Matched {
-            route: route.clone(),
-            parameters: parameters.collect::<Option<_>>()?,
-        })
+        let decoded =
+            |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().map(String::from).ok();
+        let parameters = found.params.iter().map(|(name, value)| Some((name.to_owned(), decoded(value)?)));
+        Some(Matched { route: route.clone(), parameters: parameters.collect::<Option<_>>()? })
     }
 }
 
@@ -224,10 +194,7 @@ mod tests {
             for function in Function::ALL {
                 let found = Router::new(function).unwrap().find(&route.method, route.path);
                 let own = route.endpoint.function() == function;
-                assert_eq!(
-                    found.map(|found| found.route.endpoint),
-                    own.then_some(route.endpoint)
-                );
+                assert_eq!(found.map(|found| found.route.endpoint), own.then_some(route.endpoint));
             }
         }
     }
@@ -235,25 +202,11 @@ mod tests {
     #[test]
     fn parameters_are_decoded_once() {
         let router = Router::new(Function::UpdateCredentials).unwrap();
-        let found = router
-            .find(&Method::PUT, "/api/v2.1/admin/users/a%2Fb%23%2541/credentials")
-            .unwrap();
+        let found = router.find(&Method::PUT, "/api/v2.1/admin/users/a%2Fb%23%2541/credentials").unwrap();
         assert_eq!(found.parameters, [("userId".to_owned(), "a/b#%41".to_owned())]);
-        assert!(
-            router
-                .find(&Method::PUT, "/api/v2.1/admin/users/%ff/credentials")
-                .is_none()
-        );
-        assert!(
-            router
-                .find(&Method::GET, "/api/v2.1/admin/users/a/credentials")
-                .is_none()
-        );
-        assert!(
-            router
-                .find(&Method::PUT, "/api/v2.1/admin/users//credentials")
-                .is_none()
-        );
+        assert!(router.find(&Method::PUT, "/api/v2.1/admin/users/%ff/credentials").is_none());
+        assert!(router.find(&Method::GET, "/api/v2.1/admin/users/a/credentials").is_none());
+        assert!(router.find(&Method::PUT, "/api/v2.1/admin/users//credentials").is_none());
     }
 
     /// The routes that `cargo lambda watch` serves are this table's.
@@ -261,11 +214,7 @@ mod tests {
     fn local_routes_are_these() {
         let manifest = include_str!("../../Cargo.toml");
         for route in &ROUTES {
-            assert!(
-                manifest.contains(&format!("\"{}\"", route.path)),
-                "{} is not in Cargo.toml",
-                route.path
-            );
+            assert!(manifest.contains(&format!("\"{}\"", route.path)), "{} is not in Cargo.toml", route.path);
         }
     }
 }

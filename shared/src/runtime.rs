@@ -65,10 +65,7 @@ impl Config {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where the time comes from"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place where the time comes from")]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -79,10 +76,7 @@ impl Clock for SystemClock {
 pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where randomness comes from"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place where randomness comes from")]
     fn fill(&self, bytes: &mut [u8]) -> Result<(), Failure> {
         getrandom::fill(bytes).map_err(|error| Failure::Internal(error.to_string().into()))
     }
@@ -117,11 +111,7 @@ impl App {
     /// # Errors
     /// When the route table contradicts itself.
     pub fn new(function: Function, service: Arc<Service>) -> Result<Self, Error> {
-        Ok(Self {
-            function,
-            router: Arc::new(Router::new(function)?),
-            service,
-        })
+        Ok(Self { function, router: Arc::new(Router::new(function)?), service })
     }
 
     async fn from_env(function: Function) -> Result<Self, Error> {
@@ -172,10 +162,7 @@ impl App {
     }
 
     async fn decide(&self, request: &HttpRequest, now: Timestamp) -> Result<Reply, Failure> {
-        let matched = self
-            .router
-            .find(&request.method, &request.path)
-            .ok_or(Failure::RouteNotFound)?;
+        let matched = self.router.find(&request.method, &request.path).ok_or(Failure::RouteNotFound)?;
         let answer = async {
             match matched.route.dialect {
                 Dialect::Finhub => finhub::answer(&self.service, &matched, request, now).await,
@@ -193,31 +180,26 @@ impl App {
 /// one panics on a body that is not base64 and on a path that is no URI, and no input makes a 5xx
 /// (contract, "Every request").
 fn read(event: &str) -> (Result<HttpRequest, Failure>, String) {
-    let event: ApiGatewayV2httpRequest = match serde_json::from_str(event) {
-        Ok(event) => event,
-        Err(_) => {
-            return (
-                Err(Failure::Malformed("The request is not valid HTTP")),
-                String::new(),
-            );
-        }
+    let Ok(event) = serde_json::from_str::<ApiGatewayV2httpRequest>(event) else {
+        let id = serde_json::from_str(event).ok().and_then(|event: serde_json::Value| {
+            event.pointer("/requestContext/requestId")?.as_str().map(str::to_owned)
+        });
+        return (Err(Failure::Malformed("The request is not valid HTTP")), id.unwrap_or_default());
     };
     let context = event.request_context;
     let request_id = context.request_id.unwrap_or_default();
     let body = match (event.body, event.is_base64_encoded) {
         (None, _) => Ok(Vec::new()),
         (Some(body), false) => Ok(body.into_bytes()),
-        (Some(body), true) => STANDARD
-            .decode(body)
-            .map_err(|_| Failure::Malformed("The body is not valid base64")),
+        (Some(body), true) => {
+            STANDARD.decode(body).map_err(|_| Failure::Malformed("The body is not valid base64"))
+        }
     };
     let path = event.raw_path.unwrap_or_default();
     let stage = context.stage.filter(|stage| stage != "$default");
     let path = stage
         .and_then(|stage| {
-            path.strip_prefix(&format!("/{stage}"))
-                .filter(|rest| rest.starts_with('/'))
-                .map(str::to_owned)
+            path.strip_prefix(&format!("/{stage}")).filter(|rest| rest.starts_with('/')).map(str::to_owned)
         })
         .unwrap_or(path);
     let request = body.map(|body| HttpRequest {
@@ -234,14 +216,8 @@ fn read(event: &str) -> (Result<HttpRequest, Failure>, String) {
 fn respond(reply: Reply, request_id: &str) -> ApiGatewayV2httpResponse {
     let mut headers = HeaderMap::new();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::STRICT_TRANSPORT_SECURITY,
-        HeaderValue::from_static("max-age=31536000"),
-    );
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }

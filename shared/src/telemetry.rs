@@ -13,9 +13,7 @@ use crate::domain::{TenantId, UserId};
 
 /// Starts logging to standard output. `DOORWARD_LOG` sets Doorward's own level (`info`).
 pub fn init() {
-    let level = std::env::var("DOORWARD_LOG")
-        .ok()
-        .and_then(|name| name.parse().ok());
+    let level = std::env::var("DOORWARD_LOG").ok().and_then(|name| name.parse().ok());
     // Logging that was started before stays as it is.
     let _ = tracing::subscriber::set_global_default(lines(std::io::stdout, level.unwrap_or(Level::INFO)));
 }
@@ -26,9 +24,7 @@ pub fn lines<W>(output: W, level: Level) -> impl Subscriber + for<'span> LookupS
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let levels = Targets::new()
-        .with_default(Level::WARN)
-        .with_target("doorward", level);
+    let levels = Targets::new().with_default(Level::WARN).with_target("doorward", level);
     let format = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)

@@ -13,7 +13,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -42,11 +42,7 @@ use local::{
 use serde_json::{Value, json};
 
 /// Hashing in tests costs next to nothing; the default's cost is measured by the benchmarks.
-pub const CHEAP: HashCost = HashCost {
-    memory_kib: 64,
-    passes: 1,
-    lanes: 1,
-};
+pub const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
 
 /// A time that only tests move.
 pub struct TestClock(AtomicI64);
@@ -54,10 +50,7 @@ pub struct TestClock(AtomicI64);
 impl TestClock {
     /// Moves on.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(
-            i64::try_from(by.as_millis()).unwrap_or(i64::MAX),
-            Ordering::SeqCst,
-        );
+        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 }
 
@@ -72,9 +65,15 @@ pub struct CountedPasswords {
     inner: Argon2id,
     verified: AtomicUsize,
     gate: tokio::sync::watch::Sender<bool>,
+    broken: AtomicBool,
 }
 
 impl CountedPasswords {
+    /// Makes every verification fail for no fault of the caller, or no longer.
+    pub fn set_broken(&self, broken: bool) {
+        self.broken.store(broken, Ordering::SeqCst);
+    }
+
     /// How many passwords were verified so far, right or wrong.
     pub fn verified(&self) -> usize {
         self.verified.load(Ordering::SeqCst)
@@ -99,12 +98,13 @@ impl Passwords for CountedPasswords {
         hash: Option<PasswordHash>,
         cost: HashCost,
     ) -> Result<bool, Failure> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(Failure::Internal("told to fail".into()));
+        }
         let answer = self.inner.verify(password, hash, cost).await;
         self.verified.fetch_add(1, Ordering::SeqCst);
         let mut gate = self.gate.subscribe();
-        gate.wait_for(|open| *open)
-            .await
-            .map_err(|closed| Failure::Internal(Box::new(closed)))?;
+        gate.wait_for(|open| *open).await.map_err(|closed| Failure::Internal(Box::new(closed)))?;
         answer
     }
 
@@ -123,6 +123,8 @@ pub struct World {
     pub store: Arc<DynamoStore>,
     /// The table, for looking behind the scenes.
     pub dynamodb: aws_sdk_dynamodb::Client,
+    /// The tenants' secrets.
+    pub secrets: aws_sdk_secretsmanager::Client,
     /// What the demo data is.
     pub tenants: Vec<local::stack::Tenant>,
     apps: HashMap<Function, App>,
@@ -146,10 +148,7 @@ pub struct Answer {
 impl Answer {
     /// Status and `errorType`, for comparing at a glance.
     pub fn verdict(&self) -> (i64, &str) {
-        (
-            self.status,
-            self.body["data"]["errorType"].as_str().unwrap_or_default(),
-        )
+        (self.status, self.body["data"]["errorType"].as_str().unwrap_or_default())
     }
 
     /// A string of `data`.
@@ -159,10 +158,7 @@ impl Answer {
 
     /// A header's text.
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
@@ -180,10 +176,7 @@ impl Actor {
     pub fn sessions(&self) -> String {
         match &self.user.customer_id {
             Some(customer) => {
-                format!(
-                    "/api/v2.1/customer/individual/{customer}/users/{}/sessions",
-                    self.user.user_id
-                )
+                format!("/api/v2.1/customer/individual/{customer}/users/{}/sessions", self.user.user_id)
             }
             None => format!(
                 "/api/v2.1/admin/organization/{}/users/{}/sessions",
@@ -212,10 +205,7 @@ pub fn find_actor(tenants: &[local::stack::Tenant], username: &str) -> Result<Ac
         .iter()
         .flat_map(|tenant| tenant.users.iter().map(move |user| (tenant, user)))
         .find(|(_, user)| user.username == username)
-        .map(|(tenant, user)| Actor {
-            tenant: tenant.clone(),
-            user: user.clone(),
-        })
+        .map(|(tenant, user)| Actor { tenant: tenant.clone(), user: user.clone() })
         .with_context(|| format!("no demo user {username}"))
 }
 
@@ -242,10 +232,7 @@ impl Login {
     pub fn refresh_route(&self) -> (Method, String) {
         match &self.actor.user.customer_id {
             Some(_) => (Method::PUT, self.path()),
-            None => (
-                Method::POST,
-                format!("/api/v2.1/admin/sessions/{}/refresh", self.session),
-            ),
+            None => (Method::POST, format!("/api/v2.1/admin/sessions/{}/refresh", self.session)),
         }
     }
 
@@ -256,9 +243,7 @@ impl Login {
     pub fn from_answer(actor: &Actor, answer: &Answer) -> Result<Self> {
         let text = |name: &str| {
             let value = answer.data(name);
-            (!value.is_empty())
-                .then(|| value.to_owned())
-                .ok_or_else(|| anyhow!("no {name} in {answer:?}"))
+            (!value.is_empty()).then(|| value.to_owned()).ok_or_else(|| anyhow!("no {name} in {answer:?}"))
         };
         Ok(Self {
             actor: actor.clone(),
@@ -295,9 +280,10 @@ impl World {
             inner: Argon2id::new(entropy.clone(), 512, 2),
             verified: AtomicUsize::new(0),
             gate: tokio::sync::watch::Sender::new(true),
+            broken: AtomicBool::new(false),
         });
         let store = Arc::new(DynamoStore::new(dynamodb.clone(), TABLE.to_owned()));
-        let source = SecretsManager::new(secrets_client, SECRET_PREFIX.to_owned());
+        let source = SecretsManager::new(secrets_client.clone(), SECRET_PREFIX.to_owned());
         let service = Arc::new(Service::new(
             store.clone(),
             Arc::new(source),
@@ -312,6 +298,7 @@ impl World {
         }
         let embedded = std::sync::Mutex::new(Some(embedded));
         Ok(Self {
+            secrets: secrets_client,
             clock,
             passwords,
             store,
@@ -325,11 +312,7 @@ impl World {
 
     /// Stops the embedded DynamoDB: from now on nobody answers there.
     pub async fn stop_dynamodb(&self) {
-        let embedded = self
-            .embedded
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take();
+        let embedded = self.embedded.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(embedded) = embedded {
             embedded.stop().await;
         }
@@ -354,17 +337,8 @@ impl World {
             Some(doorward::runtime::Body::Text(text)) => text,
             _ => String::new(),
         };
-        let body = if text.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(&text)?
-        };
-        Ok(Answer {
-            status: response.status_code,
-            headers: response.headers,
-            text,
-            body,
-        })
+        let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? };
+        Ok(Answer { status: response.status_code, headers: response.headers, text, body })
     }
 
     /// Sends a request to whichever function it is for.
@@ -383,8 +357,7 @@ impl World {
             .into_iter()
             .find(|function| Router::new(*function).is_ok_and(|router| router.find(method, path).is_some()))
             .with_context(|| format!("no function answers {method} {path}"))?;
-        self.send(function, &event(method, path, tenant, bearer, body).to_string())
-            .await
+        self.send(function, &event(method, path, tenant, bearer, body).to_string()).await
     }
 
     /// Logs in.
@@ -401,14 +374,7 @@ impl World {
     /// As [`Self::request`].
     pub async fn try_login(&self, actor: &Actor, password: &str) -> Result<Answer> {
         let body = actor.credentials(password);
-        self.request(
-            &Method::POST,
-            &actor.sessions(),
-            &actor.tenant.tenant_id,
-            None,
-            Some(&body),
-        )
-        .await
+        self.request(&Method::POST, &actor.sessions(), &actor.tenant.tenant_id, None, Some(&body)).await
     }
 
     /// Refreshes with the login's own tokens.
@@ -418,14 +384,7 @@ impl World {
     pub async fn refresh(&self, login: &Login) -> Result<Answer> {
         let (method, path) = login.refresh_route();
         let body = json!({ "refreshToken": login.refresh });
-        self.request(
-            &method,
-            &path,
-            &login.actor.tenant.tenant_id,
-            Some(&login.token),
-            Some(&body),
-        )
-        .await
+        self.request(&method, &path, &login.actor.tenant.tenant_id, Some(&login.token), Some(&body)).await
     }
 
     /// Refreshes, and takes what is granted.
@@ -442,8 +401,7 @@ impl World {
     /// As [`Self::request`].
     pub async fn logout(&self, login: &Login) -> Result<Answer> {
         let tenant = &login.actor.tenant.tenant_id;
-        self.request(&Method::DELETE, &login.path(), tenant, Some(&login.token), None)
-            .await
+        self.request(&Method::DELETE, &login.path(), tenant, Some(&login.token), None).await
     }
 
     /// Asks to change credentials of `user` with `by`'s token.
@@ -452,14 +410,7 @@ impl World {
     /// As [`Self::request`].
     pub async fn update(&self, by: &Login, user: &str, body: &Value) -> Result<Answer> {
         let path = format!("/api/v2.1/admin/users/{user}/credentials");
-        self.request(
-            &Method::PUT,
-            &path,
-            &by.actor.tenant.tenant_id,
-            Some(&by.token),
-            Some(body),
-        )
-        .await
+        self.request(&Method::PUT, &path, &by.actor.tenant.tenant_id, Some(&by.token), Some(body)).await
     }
 
     /// Resets a login with `by`'s token.
@@ -468,14 +419,7 @@ impl World {
     /// As [`Self::request`].
     pub async fn reset(&self, by: &Login, body: &Value) -> Result<Answer> {
         let path = "/api/v2.1/admin/users/login/reset";
-        self.request(
-            &Method::POST,
-            path,
-            &by.actor.tenant.tenant_id,
-            Some(&by.token),
-            Some(body),
-        )
-        .await
+        self.request(&Method::POST, path, &by.actor.tenant.tenant_id, Some(&by.token), Some(body)).await
     }
 
     /// Whether the login's token still opens something: an empty change of its own credentials.
@@ -483,11 +427,7 @@ impl World {
     /// # Errors
     /// As [`Self::request`].
     pub async fn opens(&self, login: &Login) -> Result<bool> {
-        Ok(self
-            .update(login, &login.actor.user.user_id, &json!({}))
-            .await?
-            .status
-            == 200)
+        Ok(self.update(login, &login.actor.user.user_id, &json!({})).await?.status == 200)
     }
 
     /// Deletes a session's item, as TTL does after its life.
@@ -500,10 +440,7 @@ impl World {
         self.dynamodb
             .delete_item()
             .table_name(TABLE)
-            .key(
-                "pk",
-                AttributeValue::S(format!("T#{}#U#{}", tenant.tenant_id, user.user_id)),
-            )
+            .key("pk", AttributeValue::S(format!("T#{}#U#{}", tenant.tenant_id, user.user_id)))
             .key("sk", AttributeValue::S(format!("S#{}", login.session)))
             .condition_expression("attribute_exists(pk)")
             .send()
@@ -518,15 +455,8 @@ impl World {
     pub async fn session(&self, login: &Login) -> Result<doorward::domain::Session> {
         use doorward::port::Store;
         let tenant = TenantId::parse(&login.actor.tenant.tenant_id)?;
-        let (user, session) = (
-            UserId::parse(&login.actor.user.user_id)?,
-            SessionId::parse(&login.session)?,
-        );
-        self.store
-            .caller(&tenant, (&user, &session), None)
-            .await?
-            .session
-            .context("no such session")
+        let (user, session) = (UserId::parse(&login.actor.user.user_id)?, SessionId::parse(&login.session)?);
+        self.store.caller(&tenant, (&user, &session), None).await?.session.context("no such session")
     }
 }
 

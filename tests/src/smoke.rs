@@ -4,11 +4,7 @@
 //! prebuilt binaries that serve several requests at once; and twice over one data folder, across a
 //! restart. A command of its own, because the first run may fetch cargo-lambda.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test, and its output"
-)]
+#![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "a test, and its output")]
 
 use std::{collections::HashSet, process::Stdio, time::Duration};
 
@@ -54,10 +50,7 @@ async fn main() -> Result<()> {
 
     println!("a restart over the same data");
     let folder = tempfile::tempdir()?;
-    let folder = folder
-        .path()
-        .to_str()
-        .context("the temporary folder's name is not UTF-8")?;
+    let folder = folder.path().to_str().context("the temporary folder's name is not UTF-8")?;
     passed += a_restart_keeps_sessions(folder).await?;
     println!("{passed} passed, 0 failed");
     Ok(())
@@ -93,15 +86,11 @@ impl Dev {
             }
             bail!("cargo dev ended before it was ready")
         };
-        let stack: Stack = tokio::time::timeout(STARTS_WITHIN, ready)
-            .await
-            .context("not ready in time")??;
+        let stack: Stack =
+            tokio::time::timeout(STARTS_WITHIN, ready).await.context("not ready in time")??;
         // Whatever it still says must not fill the pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let server = Server {
-            stack,
-            http: Client::builder(TokioExecutor::new()).build_http(),
-        };
+        let server = Server { stack, http: Client::builder(TokioExecutor::new()).build_http() };
         Ok(Self { child, server })
     }
 
@@ -109,22 +98,13 @@ impl Dev {
     async fn stop(mut self) -> Result<()> {
         let id = self.child.id().context("it has ended already")?;
         kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM)?;
-        let status = tokio::time::timeout(STOPS_WITHIN, self.child.wait())
-            .await
-            .context("did not stop in time")??;
+        let status =
+            tokio::time::timeout(STOPS_WITHIN, self.child.wait()).await.context("did not stop in time")??;
         ensure!(status.success(), "ended with {status}");
-        let Stack {
-            base_url,
-            dynamodb_url,
-            secrets_manager_url,
-            ..
-        } = &self.server.stack;
+        let Stack { base_url, dynamodb_url, secrets_manager_url, .. } = &self.server.stack;
         for url in [base_url, dynamodb_url, secrets_manager_url] {
             let address = url.strip_prefix("http://").context("no address")?;
-            ensure!(
-                tokio::net::TcpStream::connect(address).await.is_err(),
-                "{url} still answers"
-            );
+            ensure!(tokio::net::TcpStream::connect(address).await.is_err(), "{url} still answers");
         }
         Ok(())
     }
@@ -166,14 +146,7 @@ impl Server {
 
     async fn try_login(&self, actor: &Actor, password: &str) -> Result<Answer> {
         let tenant = &actor.tenant.tenant_id;
-        self.send(
-            Method::POST,
-            &actor.sessions(),
-            tenant,
-            None,
-            Some(&actor.credentials(password)),
-        )
-        .await
+        self.send(Method::POST, &actor.sessions(), tenant, None, Some(&actor.credentials(password))).await
     }
 
     async fn login(&self, actor: &Actor) -> Result<Login> {
@@ -183,22 +156,13 @@ impl Server {
     async fn refresh(&self, login: &Login) -> Result<Answer> {
         let (method, path) = login.refresh_route();
         let body = json!({ "refreshToken": login.refresh });
-        self.send(
-            method,
-            &path,
-            &login.actor.tenant.tenant_id,
-            Some(&login.token),
-            Some(&body),
-        )
-        .await
+        self.send(method, &path, &login.actor.tenant.tenant_id, Some(&login.token), Some(&body)).await
     }
 }
 
 fn dev(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .args(["run", "--quiet", "--package", "local", "--"])
-        .args(arguments);
+    command.args(["run", "--quiet", "--package", "local", "--"]).args(arguments);
     command.stdout(Stdio::piped()).kill_on_drop(true);
     command
 }
@@ -211,10 +175,7 @@ fn expect(what: &str, answer: &Answer, status: i64, error_type: &str) -> Result<
         answer.status,
         answer.text
     );
-    ensure!(
-        !answer.header("x-request-id").is_empty(),
-        "{what}: no X-Request-Id"
-    );
+    ensure!(!answer.header("x-request-id").is_empty(), "{what}: no X-Request-Id");
     println!("  {what}: {status} {error_type}");
     Ok(1)
 }
@@ -233,23 +194,11 @@ async fn walk_through(dev: &Server) -> Result<u32> {
         passed += expect("the same refresh again", &replay, 200, "NONE")?;
         ensure!(replay.data("refreshToken") == second.refresh, "two successors");
         for _ in 0..2 {
-            let answer = dev
-                .send(Method::DELETE, &first.path(), tenant, Some(&second.token), None)
-                .await?;
+            let answer = dev.send(Method::DELETE, &first.path(), tenant, Some(&second.token), None).await?;
             passed += expect("logout", &answer, 200, "")?;
         }
-        passed += expect(
-            "refresh after logout",
-            &dev.refresh(&second).await?,
-            401,
-            "SESSION_TERMINATED",
-        )?;
-        passed += expect(
-            "a wrong password",
-            &dev.try_login(&actor, "wrong").await?,
-            401,
-            "AUTHENTICATION",
-        )?;
+        passed += expect("refresh after logout", &dev.refresh(&second).await?, 401, "SESSION_TERMINATED")?;
+        passed += expect("a wrong password", &dev.try_login(&actor, "wrong").await?, 401, "AUTHENTICATION")?;
     }
 
     let admin = dev.login(&dev.actor("admin@nordic.example")?).await?;
@@ -257,33 +206,22 @@ async fn walk_through(dev: &Server) -> Result<u32> {
     let tenant = marcus.tenant.tenant_id.as_str();
     let reset = json!({ "userId": marcus.user.user_id, "reason": "smoke test" });
     let path = "/api/v2.1/admin/users/login/reset";
-    let answer = dev
-        .send(Method::POST, path, tenant, Some(&admin.token), Some(&reset))
-        .await?;
+    let answer = dev.send(Method::POST, path, tenant, Some(&admin.token), Some(&reset)).await?;
     passed += expect("login reset", &answer, 200, "")?;
     let barred = dev.try_login(&marcus, &marcus.user.password).await?;
     passed += expect("the old password", &barred, 401, "CREDENTIALS_RESET_REQUIRED")?;
     let path = format!("/api/v2.1/admin/users/{}/credentials", marcus.user.user_id);
     let change = json!({ "password": "a brand new passphrase", "changeRequired": false });
-    let answer = dev
-        .send(Method::PUT, &path, tenant, Some(&admin.token), Some(&change))
-        .await?;
+    let answer = dev.send(Method::PUT, &path, tenant, Some(&admin.token), Some(&change)).await?;
     passed += expect("update credentials", &answer, 200, "")?;
-    passed += expect(
-        "the new password",
-        &dev.try_login(&marcus, "a brand new passphrase").await?,
-        200,
-        "NONE",
-    )?;
+    passed +=
+        expect("the new password", &dev.try_login(&marcus, "a brand new passphrase").await?, 200, "NONE")?;
     Ok(passed)
 }
 
 async fn used_port_is_named(dev: &Server) -> Result<u32> {
     let port = dev.stack.base_url.rsplit(':').next().context("no port")?;
-    let second = self::dev(&["--memory", "--port", port])
-        .stderr(Stdio::piped())
-        .output()
-        .await?;
+    let second = self::dev(&["--memory", "--port", port]).stderr(Stdio::piped()).output().await?;
     let said = String::from_utf8_lossy(&second.stderr);
     ensure!(second.status.code() == Some(2), "ended with {}", second.status);
     ensure!(said.contains(port) && said.contains("--port"), "said {said}");
@@ -300,15 +238,9 @@ async fn many_at_once(dev: &Server) -> Result<u32> {
         async move { dev.refresh(&login).await }
     })
     .await?;
-    let successors: HashSet<_> = answers
-        .iter()
-        .map(|answer| answer.data("refreshToken").to_owned())
-        .collect();
-    ensure!(
-        successors.len() == 1 && !successors.contains(""),
-        "{} successors",
-        successors.len()
-    );
+    let successors: HashSet<_> =
+        answers.iter().map(|answer| answer.data("refreshToken").to_owned()).collect();
+    ensure!(successors.len() == 1 && !successors.contains(""), "{} successors", successors.len());
     println!("  20 refreshes at once: one successor");
 
     let answers = at_once(dev, 10, |dev| {
@@ -316,10 +248,7 @@ async fn many_at_once(dev: &Server) -> Result<u32> {
         async move { dev.try_login(&actor, &actor.user.password).await }
     })
     .await?;
-    ensure!(
-        answers.iter().all(|answer| answer.status == 200),
-        "a right login was refused"
-    );
+    ensure!(answers.iter().all(|answer| answer.status == 200), "a right login was refused");
     println!("  10 right logins at once: all in");
 
     let answers = at_once(dev, 30, |dev| {
@@ -327,10 +256,7 @@ async fn many_at_once(dev: &Server) -> Result<u32> {
         async move { dev.try_login(&actor, "wrong").await }
     })
     .await?;
-    let wrong = answers
-        .iter()
-        .filter(|answer| answer.verdict() == (401, "AUTHENTICATION"))
-        .count();
+    let wrong = answers.iter().filter(|answer| answer.verdict() == (401, "AUTHENTICATION")).count();
     ensure!(wrong == 5, "{wrong} guesses were verified");
     println!("  30 wrong logins at once: 5 verified");
     Ok(3)
@@ -350,18 +276,10 @@ where
 async fn a_restart_keeps_sessions(folder: &str) -> Result<u32> {
     let arguments = ["--no-watch", "--data-dir", folder];
     let dev = Dev::start(&arguments).await?;
-    let login = dev
-        .server
-        .login(&dev.server.actor("admin@cloudvault.example")?)
-        .await?;
+    let login = dev.server.login(&dev.server.actor("admin@cloudvault.example")?).await?;
     dev.stop().await?;
     let dev = Dev::start(&arguments).await?;
-    let passed = expect(
-        "refresh after a restart",
-        &dev.server.refresh(&login).await?,
-        200,
-        "NONE",
-    )?;
+    let passed = expect("refresh after a restart", &dev.server.refresh(&login).await?, 200, "NONE")?;
     dev.stop().await?;
     Ok(passed)
 }

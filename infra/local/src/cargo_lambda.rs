@@ -51,10 +51,7 @@ pub async fn ensure(project: &Project, ui: &Ui) -> Result<PathBuf> {
 }
 
 fn installed_path(tools: &Path) -> PathBuf {
-    tools
-        .join(format!("{PROGRAM}-{VERSION}"))
-        .join("bin")
-        .join(PROGRAM)
+    tools.join(format!("{PROGRAM}-{VERSION}")).join("bin").join(PROGRAM)
 }
 
 /// On the path, and where `cargo install` puts it, which cargo itself searches too.
@@ -142,13 +139,9 @@ fn clear_unfinished(tools: &Path) -> Result<()> {
 }
 
 async fn from_wheel(tools: &Path, ui: &Ui) -> Result<()> {
-    let python = find_python()
-        .await
-        .context("there is no Python with pip on this machine")?;
-    let step = ui.loud_step(
-        "install-cargo-lambda",
-        &format!("Getting cargo-lambda {VERSION} from PyPI, once"),
-    );
+    let python = find_python().await.context("there is no Python with pip on this machine")?;
+    let step =
+        ui.loud_step("install-cargo-lambda", &format!("Getting cargo-lambda {VERSION} from PyPI, once"));
     let staging = staging(tools)?;
     let requirements = staging.path().join("requirements.txt");
     std::fs::write(&requirements, requirement())?;
@@ -184,9 +177,7 @@ async fn find_python() -> Option<OsString> {
     for name in ["python3", "python"] {
         let mut pip = command(name);
         pip.args(["-m", "pip", "--version"]);
-        let works = process::output(&mut pip)
-            .await
-            .is_ok_and(|output| output.status.success());
+        let works = process::output(&mut pip).await.is_ok_and(|output| output.status.success());
         if works {
             return Some(name.into());
         }
@@ -195,10 +186,7 @@ async fn find_python() -> Option<OsString> {
 }
 
 async fn from_source(project: &Project, tools: &Path, ui: &Ui) -> Result<()> {
-    let step = ui.loud_step(
-        "install-cargo-lambda",
-        &format!("Building cargo-lambda {VERSION}, once"),
-    );
+    let step = ui.loud_step("install-cargo-lambda", &format!("Building cargo-lambda {VERSION}, once"));
     let staging = staging(tools)?;
     // Kept when it is interrupted, so that the next attempt goes on from there.
     let build = tools.join(format!("{PROGRAM}-{VERSION}-build"));
@@ -300,10 +288,8 @@ mod tests {
         let _forgotten = staging(tools.path()).unwrap().keep();
         std::fs::create_dir(tools.path().join("other")).unwrap();
         clear_unfinished(tools.path()).unwrap();
-        let left: Vec<_> = std::fs::read_dir(tools.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let left: Vec<_> =
+            std::fs::read_dir(tools.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["other"]);
     }
 

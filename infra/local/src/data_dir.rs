@@ -28,11 +28,7 @@ impl DataDir {
     pub fn open(path: &Path) -> Result<Self> {
         let attempt = || {
             make_private_dir(path)?;
-            let file = File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(path.join("lock"))?;
+            let file = File::options().create(true).truncate(false).write(true).open(path.join("lock"))?;
             match file.try_lock() {
                 // Without symbolic links and `..`: others compare it with the workspace's path.
                 Ok(()) => Ok(Some((path.canonicalize()?, file))),
@@ -72,10 +68,7 @@ impl Drop for DataDir {
 
 fn taken(path: &Path) -> Problem {
     Problem::new(
-        format!(
-            "The data folder {} is in use by another running stack.",
-            path.display()
-        ),
+        format!("The data folder {} is in use by another running stack.", path.display()),
         "Stop the other one, or give this one its own data: cargo dev --memory, \
          or cargo dev --data-dir DIR",
     )

@@ -73,16 +73,8 @@ const TENANTS: &[DemoTenant] = &[
         status: TenantStatus::Active,
         policy: |policy| policy,
         users: &[
-            admin(
-                "e2f3a4b5-c6d7-48e9-0f1a-2b3c4d5e6f7a",
-                "admin@cloudvault.example",
-                CLOUDVAULT,
-            ),
-            admin(
-                "d1e2f3a4-b5c6-47d8-9e0f-1a2b3c4d5e6f",
-                "second.admin@cloudvault.example",
-                CLOUDVAULT,
-            ),
+            admin("e2f3a4b5-c6d7-48e9-0f1a-2b3c4d5e6f7a", "admin@cloudvault.example", CLOUDVAULT),
+            admin("d1e2f3a4-b5c6-47d8-9e0f-1a2b3c4d5e6f", "second.admin@cloudvault.example", CLOUDVAULT),
             customer(
                 "6r1k1hw6npq",
                 "erika.mustermann@example.com",
@@ -97,16 +89,8 @@ const TENANTS: &[DemoTenant] = &[
         status: TenantStatus::Active,
         policy: |policy| policy,
         users: &[
-            admin(
-                "3f0c9a52-7e41-4b86-a1d3-5c9e2f7b8a10",
-                "admin@nordic.example",
-                NORDIC,
-            ),
-            admin(
-                "8b1d4e63-2f95-4c07-b6a8-0e3d7c5f9b21",
-                "second.admin@nordic.example",
-                NORDIC,
-            ),
+            admin("3f0c9a52-7e41-4b86-a1d3-5c9e2f7b8a10", "admin@nordic.example", NORDIC),
+            admin("8b1d4e63-2f95-4c07-b6a8-0e3d7c5f9b21", "second.admin@nordic.example", NORDIC),
             customer(
                 "56305c2b-f13a-48e4-b462-ba55460b2ad9",
                 "marcus.jensen@example.com",
@@ -119,23 +103,14 @@ const TENANTS: &[DemoTenant] = &[
                 NORDIC,
                 "1c6f0b7e-93d4-4a28-8e5b-7d2a9c4f6031",
             ),
-            customer(
-                "user_12345",
-                "oskar.berg@example.com",
-                NORDIC,
-                "2d7a1c8f-a4e5-4b39-9f6c-8e3b0d5a7142",
-            ),
+            customer("user_12345", "oskar.berg@example.com", NORDIC, "2d7a1c8f-a4e5-4b39-9f6c-8e3b0d5a7142"),
             customer(
                 "5a62be07de34500146d9c544",
                 "freja.holm@example.com",
                 NORDIC,
                 "3e8b2d90-b5f6-4c4a-a07d-9f4c1e6b8253",
             ),
-            admin(
-                "a92c5f74-3b06-4d18-87c9-1f4e8d6a0c32",
-                "admin@other.example",
-                OTHER,
-            ),
+            admin("a92c5f74-3b06-4d18-87c9-1f4e8d6a0c32", "admin@other.example", OTHER),
         ],
     },
     DemoTenant {
@@ -149,10 +124,7 @@ const TENANTS: &[DemoTenant] = &[
         id: "tenant_restricted",
         algorithm: SigningAlgorithm::Es256,
         status: TenantStatus::Active,
-        policy: |policy| Policy {
-            ip_allow: "192.0.2.0/24".parse().into_iter().collect(),
-            ..policy
-        },
+        policy: |policy| Policy { ip_allow: "192.0.2.0/24".parse().into_iter().collect(), ..policy },
         users: &[admin("admin", "admin@restricted.example", "org_restricted")],
     },
     DemoTenant {
@@ -172,13 +144,7 @@ const TENANTS: &[DemoTenant] = &[
 ];
 
 const fn admin(id: &'static str, username: &'static str, organization: &'static str) -> DemoUser {
-    DemoUser {
-        id,
-        username,
-        role: Role::Admin,
-        organization,
-        customer: None,
-    }
+    DemoUser { id, username, role: Role::Admin, organization, customer: None }
 }
 
 const fn customer(
@@ -187,13 +153,7 @@ const fn customer(
     organization: &'static str,
     customer: &'static str,
 ) -> DemoUser {
-    DemoUser {
-        id,
-        username,
-        role: Role::User,
-        organization,
-        customer: Some(customer),
-    }
+    DemoUser { id, username, role: Role::User, organization, customer: Some(customer) }
 }
 
 /// Writes the demo tenants and users, and says what they are. What exists already is kept: secrets,
@@ -207,11 +167,7 @@ pub async fn seed(context: &SeedContext) -> Result<Vec<stack::Tenant>> {
     let mut tenants = Vec::new();
     for demo in TENANTS {
         let id = TenantId::parse(demo.id)?;
-        let policy = Policy {
-            algorithm: demo.algorithm,
-            hash_cost: context.hash_cost,
-            ..Policy::default()
-        };
+        let policy = Policy { algorithm: demo.algorithm, hash_cost: context.hash_cost, ..Policy::default() };
         let tenant = Tenant {
             session_epoch: store.tenant(&id).await?.map_or(0, |known| known.session_epoch),
             status: demo.status,
@@ -220,6 +176,9 @@ pub async fn seed(context: &SeedContext) -> Result<Vec<stack::Tenant>> {
         };
         store.put_tenant(&tenant).await?;
         seed_secret(context, &tenant).await?;
+        if !context.keep_credentials {
+            free_usernames(&store, &tenant, demo.users).await?;
+        }
         for user in demo.users {
             seed_user(context, &store, &hasher, &tenant, user).await?;
         }
@@ -254,9 +213,8 @@ async fn seed_secret(context: &SeedContext, tenant: &Tenant) -> Result<()> {
     match known {
         Ok(_) => return Ok(()),
         Err(error)
-            if error
-                .as_service_error()
-                .is_some_and(DescribeSecretError::is_resource_not_found_exception) => {}
+            if error.as_service_error().is_some_and(DescribeSecretError::is_resource_not_found_exception) => {
+        }
         Err(error) => return Err(error).context("cannot look the demo secrets up"),
     }
     let root: [u8; 32] = random(&SystemEntropy)?;
@@ -271,10 +229,7 @@ async fn seed_secret(context: &SeedContext, tenant: &Tenant) -> Result<()> {
     let document = SecretDocument {
         tenant_key: SecretString::from(TENANT_KEY),
         tenant_secret: SecretString::from(TENANT_SECRET),
-        root_keys: vec![RootKey {
-            version: 1,
-            key: SecretString::from(URL_SAFE_NO_PAD.encode(root)),
-        }],
+        root_keys: vec![RootKey { version: 1, key: SecretString::from(URL_SAFE_NO_PAD.encode(root)) }],
         signing_keys: signing,
     };
     context
@@ -285,6 +240,22 @@ async fn seed_secret(context: &SeedContext, tenant: &Tenant) -> Result<()> {
         .send()
         .await
         .context("cannot create a demo secret")?;
+    Ok(())
+}
+
+/// Moves demo users that were renamed to names of nobody: one may have taken another's.
+async fn free_usernames(store: &DynamoStore, tenant: &Tenant, users: &[DemoUser]) -> Result<()> {
+    for demo in users {
+        let original = Username::parse(demo.username)?;
+        let Some(known) = store.user(&tenant.id, &UserId::parse(demo.id)?).await? else {
+            continue;
+        };
+        if !known.username.is_same(&original) {
+            let nobodys = Username::parse(&format!("restoring {}", demo.id))?;
+            let moved = User { username: nobodys, sequence: known.sequence + 1, ..known.clone() };
+            store.replace_user(&known, &moved).await.context("cannot restore a demo user's name")?;
+        }
+    }
     Ok(())
 }
 
@@ -326,15 +297,13 @@ async fn seed_user(
             store.create_user(&fresh(hash, None)?).await?;
         }
         Some(known) if !context.keep_credentials => {
-            let unchanged = hasher
-                .verify(password.clone(), Some(known.password.clone()), cost)
-                .await?;
-            let hash = if unchanged {
-                known.password.clone()
-            } else {
-                hasher.hash(password, cost).await?
-            };
-            store.replace_user(&known, &fresh(hash, Some(&known))?).await?;
+            let mut restored = fresh(known.password.clone(), Some(&known))?;
+            if !hasher.verify(password.clone(), Some(known.password.clone()), cost).await? {
+                // Another password: sessions end with the old one, as with any change.
+                restored.password = hasher.hash(password, cost).await?;
+                restored.session_epoch += 1;
+            }
+            store.replace_user(&known, &restored).await?;
         }
         Some(_) => {}
     }

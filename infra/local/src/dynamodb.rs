@@ -58,9 +58,7 @@ fn open(storage: &Storage) -> Result<Database> {
     match storage {
         Storage::Memory => Database::memory().context("cannot make an in-memory database"),
         Storage::File(path) => {
-            let name = path
-                .to_str()
-                .with_context(|| format!("the path {} is not UTF-8", path.display()))?;
+            let name = path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))?;
             make_private_file(path)?;
             Database::new(name).with_context(|| format!("cannot open the database {name}"))
         }

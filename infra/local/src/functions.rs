@@ -96,9 +96,7 @@ pub async fn serve(
     port: u16,
     ui: &Ui,
 ) -> Result<Infallible> {
-    let served = binaries
-        .iter()
-        .map(|(name, program)| keep_running(project, name, program, env, port, ui));
+    let served = binaries.iter().map(|(name, program)| keep_running(project, name, program, env, port, ui));
     let never = try_join_all(served).await?;
     match never.into_iter().next() {
         Some(never) => match never {},
@@ -152,10 +150,7 @@ fn pause(deaths: u32) -> Duration {
 /// What the Lambda service sets for a function.
 fn lambda_environment(name: &str, port: u16) -> [(&'static str, String); 8] {
     [
-        (
-            "AWS_LAMBDA_RUNTIME_API",
-            format!("http://127.0.0.1:{port}/.rt/{name}"),
-        ),
+        ("AWS_LAMBDA_RUNTIME_API", format!("http://127.0.0.1:{port}/.rt/{name}")),
         ("AWS_LAMBDA_FUNCTION_NAME", name.to_owned()),
         ("AWS_LAMBDA_FUNCTION_VERSION", "1".to_owned()),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", MEMORY_MB.to_owned()),

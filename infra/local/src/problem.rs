@@ -15,11 +15,7 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: hint.into(),
-            exit_code: 1,
-        }
+        Self { message: message.into(), hint: hint.into(), exit_code: 1 }
     }
 
     #[must_use]

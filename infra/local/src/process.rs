@@ -148,16 +148,10 @@ pub async fn end_all(ending: Ending) -> Result<Vec<Pid>> {
 /// changed its group since.
 fn signal(pids: &[Pid], signal: Signal) {
     let ours = getpgrp();
-    let groups: HashSet<Pid> = pids
-        .iter()
-        .filter_map(|pid| getpgid(Some(*pid)).ok())
-        .filter(|group| *group != ours)
-        .collect();
-    let reached: HashSet<Pid> = groups
-        .iter()
-        .copied()
-        .filter(|group| killpg(*group, signal).is_ok())
-        .collect();
+    let groups: HashSet<Pid> =
+        pids.iter().filter_map(|pid| getpgid(Some(*pid)).ok()).filter(|group| *group != ours).collect();
+    let reached: HashSet<Pid> =
+        groups.iter().copied().filter(|group| killpg(*group, signal).is_ok()).collect();
     for pid in pids {
         let group = getpgid(Some(*pid)).ok();
         if group.is_none_or(|group| !reached.contains(&group)) {

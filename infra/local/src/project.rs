@@ -105,9 +105,7 @@ impl Project {
     /// A command that runs in the workspace and builds into its target folder.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> tokio::process::Command {
         let mut command = process::command(program);
-        command
-            .current_dir(&self.root)
-            .env("CARGO_TARGET_DIR", &self.target_dir);
+        command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target_dir);
         command
     }
 
@@ -165,10 +163,7 @@ struct MethodRoute {
 
 impl Metadata {
     fn functions(&self) -> Option<Vec<String>> {
-        let package = self
-            .packages
-            .iter()
-            .find(|package| package.name == FUNCTIONS_PACKAGE)?;
+        let package = self.packages.iter().find(|package| package.name == FUNCTIONS_PACKAGE)?;
         let mut names: Vec<String> = package
             .targets
             .iter()
@@ -180,10 +175,7 @@ impl Metadata {
     }
 
     fn routes(&self) -> Vec<Route> {
-        let watch = self
-            .custom
-            .as_ref()
-            .and_then(|custom| custom.lambda.as_ref()?.watch.as_ref());
+        let watch = self.custom.as_ref().and_then(|custom| custom.lambda.as_ref()?.watch.as_ref());
         let Some(watch) = watch else {
             return Vec::new();
         };
@@ -220,32 +212,12 @@ mod tests {
             "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions/{sessionId}",
             "delete-session",
         ),
-        (
-            "POST",
-            "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
-            "create-session",
-        ),
-        (
-            "POST",
-            "/api/v2.1/admin/sessions/{sessionId}/refresh",
-            "refresh-session",
-        ),
+        ("POST", "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions", "create-session"),
+        ("POST", "/api/v2.1/admin/sessions/{sessionId}/refresh", "refresh-session"),
         ("POST", "/api/v2.1/admin/users/login/reset", "reset-login"),
-        (
-            "POST",
-            "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions",
-            "create-session",
-        ),
-        (
-            "POST",
-            "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions",
-            "create-session",
-        ),
-        (
-            "PUT",
-            "/api/v2.1/admin/users/{userId}/credentials",
-            "update-credentials",
-        ),
+        ("POST", "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions", "create-session"),
+        ("POST", "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions", "create-session"),
+        ("PUT", "/api/v2.1/admin/users/{userId}/credentials", "update-credentials"),
         (
             "PUT",
             "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions/{sessionId}",
@@ -267,11 +239,8 @@ mod tests {
             .map(|it| (it.method.as_str(), it.path.as_str(), it.function.as_str()))
             .collect();
         assert_eq!(routes, BTreeSet::from(EXPECTED));
-        let warmed: Vec<_> = project
-            .one_route_each()
-            .into_iter()
-            .map(|route| route.function.clone())
-            .collect();
+        let warmed: Vec<_> =
+            project.one_route_each().into_iter().map(|route| route.function.clone()).collect();
         assert_eq!(warmed, project.functions);
     }
 

@@ -104,13 +104,11 @@ pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Inf
     let port = port::check(options.port)?;
     forget_dead_stack(&project);
     let data_dir = open_data_dir(options, &project)?;
-    let unwatched: Vec<PathBuf> = [
-        Some(project.target_dir.clone()),
-        data_dir.as_ref().map(|it| it.path().to_owned()),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let unwatched: Vec<PathBuf> =
+        [Some(project.target_dir.clone()), data_dir.as_ref().map(|it| it.path().to_owned())]
+            .into_iter()
+            .flatten()
+            .collect();
 
     let program = cargo_lambda::ensure(&project, ui).await?;
     let step = ui.loud_step("build", "Building the functions");
@@ -228,9 +226,7 @@ async fn start_services(
         None => (Storage::Memory, None),
     };
     let dynamodb = running.dynamodb.insert(EmbeddedDynamo::start(storage).await?);
-    let secrets = running
-        .secrets
-        .insert(EmbeddedSecrets::start(snapshot, REGION).await?);
+    let secrets = running.secrets.insert(EmbeddedSecrets::start(snapshot, REGION).await?);
     let (dynamodb_url, secrets_manager_url) = (dynamodb.url().to_owned(), secrets.url().to_owned());
     step.done("");
 
@@ -249,15 +245,9 @@ async fn start_services(
     step.done(detail);
 
     let step = ui.step("seed", "Seeding the demo tenants");
-    let tenants = demo::seed(&context)
-        .await
-        .context("cannot seed the demo tenants")?;
+    let tenants = demo::seed(&context).await.context("cannot seed the demo tenants")?;
     step.done("");
-    Ok(Services {
-        dynamodb_url,
-        secrets_manager_url,
-        tenants,
-    })
+    Ok(Services { dynamodb_url, secrets_manager_url, tenants })
 }
 
 /// What a person may want to know besides the logins.

@@ -57,9 +57,7 @@ impl EmbeddedSecrets {
         let vault = Arc::new(Vault::open(snapshot, region).await?);
         let router = Router::new().fallback(answer).with_state(Arc::clone(&vault));
         let server = Server::start(|listener, stopped| async move {
-            let served = axum::serve(listener, router)
-                .with_graceful_shutdown(stopped.wait())
-                .await;
+            let served = axum::serve(listener, router).with_graceful_shutdown(stopped.wait()).await;
             if let Err(error) = served {
                 crate::ui::to_stderr(&format!("the embedded Secrets Manager failed: {error}"));
             }
@@ -190,20 +188,8 @@ mod tests {
 
         let first = EmbeddedSecrets::start(Some(path.clone()), REGION).await.unwrap();
         let client = clients::secrets_manager(first.url());
-        client
-            .create_secret()
-            .name("doorward/tenants/a")
-            .secret_string("one")
-            .send()
-            .await
-            .unwrap();
-        client
-            .put_secret_value()
-            .secret_id("doorward/tenants/a")
-            .secret_string("two")
-            .send()
-            .await
-            .unwrap();
+        client.create_secret().name("doorward/tenants/a").secret_string("one").send().await.unwrap();
+        client.put_secret_value().secret_id("doorward/tenants/a").secret_string("two").send().await.unwrap();
         // Dropped and not stopped: what was answered is on disk already.
         drop(first);
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
@@ -223,10 +209,8 @@ mod tests {
             assert!(got.arn().unwrap().contains(REGION));
         }
         second.stop().await.unwrap();
-        let left: Vec<_> = std::fs::read_dir(folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let left: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["secrets.json"]);
     }
 
@@ -236,13 +220,7 @@ mod tests {
         let path = folder.path().join("secrets.json");
         let server = EmbeddedSecrets::start(Some(path.clone()), REGION).await.unwrap();
         let client = clients::secrets_manager(server.url());
-        let calls = (0..20).map(|n| {
-            client
-                .create_secret()
-                .name(format!("s{n}"))
-                .secret_string("v")
-                .send()
-        });
+        let calls = (0..20).map(|n| client.create_secret().name(format!("s{n}")).secret_string("v").send());
         for created in futures_util::future::join_all(calls).await {
             created.unwrap();
         }

@@ -25,17 +25,12 @@ impl Server {
         S: FnOnce(TcpListener, Stopped) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .context("no free port on 127.0.0.1")?;
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port on 127.0.0.1")?;
         let address = listener.local_addr()?;
         let (shutdown, stopped) = oneshot::channel();
         let task = tokio::spawn(serve(listener, Stopped(stopped)));
-        Ok(Self {
-            url: format!("http://{address}"),
-            shutdown: Some(shutdown),
-            task,
-        })
+        Ok(Self { url: format!("http://{address}"), shutdown: Some(shutdown), task })
     }
 
     pub(crate) fn url(&self) -> &str {

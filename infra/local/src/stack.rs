@@ -61,12 +61,8 @@ impl Stack {
     /// # Errors
     /// When the file is missing or is not a stack's.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).with_context(|| {
-            format!(
-                "cannot read {}; is `cargo dev` running and ready?",
-                path.display()
-            )
-        })?;
+        let text = std::fs::read(path)
+            .with_context(|| format!("cannot read {}; is `cargo dev` running and ready?", path.display()))?;
         serde_json::from_slice(&text).with_context(|| format!("{} is not a stack", path.display()))
     }
 }
@@ -85,10 +81,7 @@ impl StackFile {
         let mut text = serde_json::to_vec_pretty(stack)?;
         text.push(b'\n');
         write_private(path, &text)?;
-        Ok(Self {
-            path: path.to_owned(),
-            text,
-        })
+        Ok(Self { path: path.to_owned(), text })
     }
 }
 

@@ -69,10 +69,7 @@ impl TableSpec {
     }
 
     fn keys(&self) -> [(&KeyAttribute, KeyType); 2] {
-        [
-            (&self.key_schema.partition_key, KeyType::Hash),
-            (&self.key_schema.sort_key, KeyType::Range),
-        ]
+        [(&self.key_schema.partition_key, KeyType::Hash), (&self.key_schema.sort_key, KeyType::Range)]
     }
 
     fn schema(&self) -> Result<Vec<KeySchemaElement>> {
@@ -99,9 +96,8 @@ impl TableSpec {
 /// When the service refuses, or a table of that name with other keys exists.
 pub async fn create_if_missing(client: &Client, table: &str) -> Result<Created> {
     let spec = TableSpec::load()?;
-    let created = create(client, table, &spec)
-        .await
-        .with_context(|| format!("cannot create the table {table}"))?;
+    let created =
+        create(client, table, &spec).await.with_context(|| format!("cannot create the table {table}"))?;
     enable_ttl(client, table, &spec.ttl_attribute)
         .await
         .with_context(|| format!("cannot set the time to live of the table {table}"))?;
@@ -148,9 +144,7 @@ async fn describe(client: &Client, table: &str) -> Result<Option<TableDescriptio
 
 async fn until_active(client: &Client, table: &str) -> Result<()> {
     loop {
-        let status = describe(client, table)
-            .await?
-            .and_then(|description| description.table_status);
+        let status = describe(client, table).await?.and_then(|description| description.table_status);
         if status == Some(TableStatus::Active) {
             return Ok(());
         }
@@ -167,22 +161,11 @@ async fn enable_ttl(client: &Client, table: &str, attribute: &str) -> Result<()>
         .await?
         .time_to_live_description
         .and_then(|description| description.time_to_live_status);
-    if matches!(
-        current,
-        Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)
-    ) {
+    if matches!(current, Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)) {
         return Ok(());
     }
-    let specification = TimeToLiveSpecification::builder()
-        .attribute_name(attribute)
-        .enabled(true)
-        .build()?;
-    client
-        .update_time_to_live()
-        .table_name(table)
-        .time_to_live_specification(specification)
-        .send()
-        .await?;
+    let specification = TimeToLiveSpecification::builder().attribute_name(attribute).enabled(true).build()?;
+    client.update_time_to_live().table_name(table).time_to_live_specification(specification).send().await?;
     Ok(())
 }
 
@@ -198,36 +181,19 @@ mod tests {
     async fn the_table_is_what_its_description_says() {
         let server = EmbeddedDynamo::start(Storage::Memory).await.unwrap();
         let client = clients::dynamodb(server.url());
-        assert_eq!(
-            create_if_missing(&client, "doorward").await.unwrap(),
-            Created::Now
-        );
-        assert_eq!(
-            create_if_missing(&client, "doorward").await.unwrap(),
-            Created::Before
-        );
+        assert_eq!(create_if_missing(&client, "doorward").await.unwrap(), Created::Now);
+        assert_eq!(create_if_missing(&client, "doorward").await.unwrap(), Created::Before);
 
         let table = describe(&client, "doorward").await.unwrap().unwrap();
-        let keys: Vec<_> = table
-            .key_schema()
-            .iter()
-            .map(|key| (key.attribute_name(), key.key_type().as_str()))
-            .collect();
+        let keys: Vec<_> =
+            table.key_schema().iter().map(|key| (key.attribute_name(), key.key_type().as_str())).collect();
         assert_eq!(keys, [("pk", "HASH"), ("sk", "RANGE")]);
-        assert_eq!(
-            table.billing_mode_summary().unwrap().billing_mode(),
-            Some(&BillingMode::PayPerRequest)
-        );
+        assert_eq!(table.billing_mode_summary().unwrap().billing_mode(), Some(&BillingMode::PayPerRequest));
         let stream = table.stream_specification().unwrap();
         assert_eq!(stream.stream_view_type(), Some(&StreamViewType::KeysOnly));
         assert_eq!(table.deletion_protection_enabled(), Some(true));
         assert!(table.global_secondary_indexes().is_empty());
-        let ttl = client
-            .describe_time_to_live()
-            .table_name("doorward")
-            .send()
-            .await
-            .unwrap();
+        let ttl = client.describe_time_to_live().table_name("doorward").send().await.unwrap();
         let ttl = ttl.time_to_live_description().unwrap();
         assert_eq!(ttl.attribute_name(), Some("expires_at"));
         assert_eq!(ttl.time_to_live_status(), Some(&TimeToLiveStatus::Enabled));
@@ -248,11 +214,7 @@ mod tests {
                     .unwrap(),
             )
             .key_schema(
-                KeySchemaElement::builder()
-                    .attribute_name("id")
-                    .key_type(KeyType::Hash)
-                    .build()
-                    .unwrap(),
+                KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash).build().unwrap(),
             )
             .billing_mode(BillingMode::PayPerRequest)
             .send()

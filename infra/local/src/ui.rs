@@ -57,13 +57,7 @@ impl Ui {
         if bar.is_none() {
             self.say(&format!("{} {text} …", style("•").for_stderr().cyan()));
         }
-        Step {
-            ui: self,
-            name,
-            text: text.to_owned(),
-            begun: Instant::now(),
-            bar,
-        }
+        Step { ui: self, name, text: text.to_owned(), begun: Instant::now(), bar }
     }
 
     /// Something that a person should know and that does not stop us.
@@ -208,11 +202,8 @@ fn logins(stack: &Stack) -> String {
     }
     let mut table = String::new();
     for row in &rows {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         let _ = writeln!(table, "  {}", cells.join("  ").trim_end());
     }
     table
@@ -286,15 +277,9 @@ mod tests {
     fn the_curl_line_survives_the_shell() {
         let line = example(&stack()).unwrap();
         let script = format!("curl() {{ for a in \"$@\"; do printf '%s\\n' \"$a\"; done; }}; {line}");
-        let output = std::process::Command::new("sh")
-            .args(["-c", &script])
-            .output()
-            .unwrap();
+        let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
         let words: Vec<_> = std::str::from_utf8(&output.stdout).unwrap().lines().collect();
-        assert_eq!(
-            words[3],
-            "http://127.0.0.1:9000/api/v2.1/admin/organization/org/users/id-ADMIN/sessions"
-        );
+        assert_eq!(words[3], "http://127.0.0.1:9000/api/v2.1/admin/organization/org/users/id-ADMIN/sessions");
         assert_eq!(words[5], "X-Tenant-ID: t");
         let body: Value = serde_json::from_str(words[9]).unwrap();
         assert_eq!(body["password"], "it's");
@@ -305,10 +290,7 @@ mod tests {
     fn the_table_has_a_line_for_each_user() {
         let table = logins(&stack());
         assert_eq!(table.lines().count(), 3);
-        let columns: Vec<_> = table
-            .lines()
-            .map(|line| line.find("it's").or(line.find("PASSWORD")))
-            .collect();
+        let columns: Vec<_> = table.lines().map(|line| line.find("it's").or(line.find("PASSWORD"))).collect();
         assert!(columns.windows(2).all(|pair| pair[0] == pair[1]));
     }
 }

@@ -11,11 +11,6 @@ use crate::{
     project::Project,
 };
 
-/// Seconds that a request may take when nothing is ever compiled: API Gateway's own limit.
-const TIMEOUT_PREBUILT: &str = "30";
-/// Seconds that a request may take while the function is compiled anew.
-const TIMEOUT_WATCHING: &str = "300";
-
 /// What `cargo lambda watch` is to do.
 #[derive(Debug)]
 pub struct Watch<'a> {
@@ -37,10 +32,7 @@ impl Watch<'_> {
         let ignore = project.local_dir().join("unwatched");
         write_ignore_file(&ignore, &project.root, self.unwatched)?;
         let mut command = project.command(self.program);
-        command
-            .args(self.arguments())
-            .envs(self.env)
-            .env("CARGO_LAMBDA_IGNORE_FILE", ignore);
+        command.args(self.arguments()).envs(self.env).env("CARGO_LAMBDA_IGNORE_FILE", ignore);
         if std::env::var_os("RUST_LOG").is_none() {
             // Its own account of each function's start is noise here; the functions, which
             // inherit this, are told otherwise.
@@ -53,19 +45,15 @@ impl Watch<'_> {
 
     fn arguments(&self) -> Vec<OsString> {
         let port = self.port.to_string();
-        let color = if console::colors_enabled_stderr() {
-            "auto"
-        } else {
-            "never"
-        };
+        let color = if console::colors_enabled_stderr() { "auto" } else { "never" };
         // Its default is to listen on all interfaces. CORS is the functions' own business.
         let mut arguments = vec!["lambda", "--color", color, "watch"];
         arguments.extend(["--invoke-address", "127.0.0.1", "--invoke-port", &port]);
         arguments.push("--disable-cors");
+        // No --timeout: it also ends the functions' own waiting for their next event (408), and
+        // with it every function that had nothing to do for so long.
         if self.only_apis {
-            arguments.extend(["--only-lambda-apis", "--timeout", TIMEOUT_PREBUILT]);
-        } else {
-            arguments.extend(["--timeout", TIMEOUT_WATCHING]);
+            arguments.push("--only-lambda-apis");
         }
         if self.release {
             arguments.push("--release");
@@ -123,6 +111,13 @@ mod tests {
         for arguments in [arguments(false, false), arguments(true, true)] {
             let at = arguments.iter().position(|it| it == "--invoke-address").unwrap();
             assert_eq!(arguments[at + 1], "127.0.0.1");
+        }
+    }
+
+    #[test]
+    fn idle_functions_are_left_alone() {
+        for arguments in [arguments(false, false), arguments(true, false)] {
+            assert!(!arguments.contains(&"--timeout".into()));
         }
     }
 

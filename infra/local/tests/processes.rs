@@ -19,21 +19,14 @@ async fn start_an_orphan() -> i32 {
     let mut child = process::spawn(&mut command, Output::StdoutToUs).unwrap();
     let output = child.stdout.take().unwrap().into_owned_fd().unwrap();
     let mut line = String::new();
-    BufReader::new(std::fs::File::from(output))
-        .read_line(&mut line)
-        .unwrap();
+    BufReader::new(std::fs::File::from(output)).read_line(&mut line).unwrap();
     // The parent goes first: what it started is nobody's now, or rather ours.
     child.kill().await.unwrap();
     line.trim().parse().unwrap()
 }
 
 fn runs(pid: i32) -> bool {
-    Command::new("sh")
-        .args(["-c", &format!("kill -0 {pid}")])
-        .output()
-        .unwrap()
-        .status
-        .success()
+    Command::new("sh").args(["-c", &format!("kill -0 {pid}")]).output().unwrap().status.success()
 }
 
 #[tokio::test]

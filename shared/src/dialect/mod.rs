@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
-/// A request as it came, body decoded.
-#[derive(Debug)]
+/// A request as it came, body decoded. No `Debug`: headers and body hold secrets (security 25).
 pub struct HttpRequest {
     /// Method.
     pub method: Method,
@@ -22,8 +21,8 @@ pub struct HttpRequest {
     pub ip: Option<IpAddr>,
 }
 
-/// An answer in some dialect; what every answer carries is added by the runtime.
-#[derive(Debug)]
+/// An answer in some dialect; what every answer carries is added by the runtime. No `Debug`: the
+/// body may hold tokens (security 25).
 pub struct Reply {
     /// Status.
     pub status: StatusCode,

@@ -102,23 +102,13 @@ text_id! {
 
 fn tenant_form(text: &str) -> Result<(), Invalid> {
     let valid = (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-    if valid {
-        Ok(())
-    } else {
-        Err(Invalid("must be 1 to 64 letters, digits, '_' or '-'"))
-    }
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    if valid { Ok(()) } else { Err(Invalid("must be 1 to 64 letters, digits, '_' or '-'")) }
 }
 
 fn session_form(text: &str) -> Result<(), Invalid> {
     let valid = (1..=100).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    if valid {
-        Ok(())
-    } else {
-        Err(Invalid("must be 1 to 100 printable ASCII characters"))
-    }
+    if valid { Ok(()) } else { Err(Invalid("must be 1 to 100 printable ASCII characters")) }
 }
 
 fn free_form(text: &str) -> Result<(), Invalid> {
@@ -134,19 +124,12 @@ fn free_form(text: &str) -> Result<(), Invalid> {
 impl SessionId {
     /// A random (version 4) UUID from 128 bits of entropy.
     pub fn from_random(bytes: [u8; 16]) -> Self {
-        Self(
-            uuid::Builder::from_random_bytes(bytes)
-                .into_uuid()
-                .hyphenated()
-                .to_string(),
-        )
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid().hyphenated().to_string())
     }
 
     /// The UUID's bytes, where the text is the form that [`Self::from_random`] writes.
     pub fn to_uuid(&self) -> Option<Uuid> {
-        Uuid::try_parse(&self.0)
-            .ok()
-            .filter(|uuid| uuid.hyphenated().to_string() == self.0)
+        Uuid::try_parse(&self.0).ok().filter(|uuid| uuid.hyphenated().to_string() == self.0)
     }
 }
 
@@ -171,9 +154,7 @@ impl AttemptId {
     /// # Errors
     /// [`Invalid`] when the text is no ULID.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        Ulid::from_string(text)
-            .map(Self)
-            .map_err(|_| Invalid("must be a ULID"))
+        Ulid::from_string(text).map(Self).map_err(|_| Invalid("must be a ULID"))
     }
 
     /// When the attempt was made.
@@ -197,12 +178,7 @@ mod tests {
 
     #[test]
     fn tenant_ids_are_narrow() {
-        for good in [
-            "tenant_cloudvault",
-            "97e7ff29-15f3-49ef-9681-3bbfcce4f6cd",
-            "A",
-            &"x".repeat(64),
-        ] {
+        for good in ["tenant_cloudvault", "97e7ff29-15f3-49ef-9681-3bbfcce4f6cd", "A", &"x".repeat(64)] {
             assert!(TenantId::parse(good).is_ok(), "{good}");
         }
         for bad in ["", "a.b", "a/b", "a#b", "tenant\0", "ténant", &"x".repeat(65)] {
@@ -234,11 +210,6 @@ mod tests {
         assert_eq!(id.to_uuid().unwrap().get_version_num(), 4);
         assert_eq!(SessionId::from(id.to_uuid().unwrap()), id);
         assert!(SessionId::parse("sess_abc123").unwrap().to_uuid().is_none());
-        assert!(
-            SessionId::parse(&id.as_str().to_uppercase())
-                .unwrap()
-                .to_uuid()
-                .is_none()
-        );
+        assert!(SessionId::parse(&id.as_str().to_uppercase()).unwrap().to_uuid().is_none());
     }
 }

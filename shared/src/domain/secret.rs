@@ -20,12 +20,7 @@ mod tests {
     fn equality_is_exact() {
         let secret = SecretString::from("your_tenant_secret");
         assert!(matches(&secret, &SecretString::from("your_tenant_secret")));
-        for other in [
-            "",
-            "your_tenant_secre",
-            "your_tenant_secret ",
-            "Your_tenant_secret",
-        ] {
+        for other in ["", "your_tenant_secre", "your_tenant_secret ", "Your_tenant_secret"] {
             assert!(!matches(&SecretString::from(other), &secret), "{other}");
         }
     }

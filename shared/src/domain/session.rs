@@ -85,9 +85,7 @@ impl Collection {
 
     /// The collection of that `userType`.
     pub fn from_user_type(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|collection| collection.user_type() == name)
+        Self::ALL.into_iter().find(|collection| collection.user_type() == name)
     }
 }
 
@@ -131,27 +129,16 @@ impl Session {
         now >= self.expires_at || now >= self.idle_expires_at
     }
 
-    /// What keeps it from opening anything at `now`, given the epochs its user and tenant have now.
+    /// What keeps it from opening anything at `now`, given the epochs of its user and tenant.
+    ///
+    /// Epochs only grow: one that is behind the session's was read before it, and ends nothing.
     pub fn fault(&self, now: Timestamp, user_epoch: u64, tenant_epoch: u64) -> Option<SessionFault> {
-        if self.ended.is_some() || self.user_epoch != user_epoch || self.tenant_epoch != tenant_epoch {
+        if self.ended.is_some() || self.user_epoch < user_epoch || self.tenant_epoch < tenant_epoch {
             Some(SessionFault::Terminated)
         } else if self.is_expired(now) {
             Some(SessionFault::Expired)
         } else {
             None
-        }
-    }
-
-    /// Whether a path that names `owner` in `collection` fits this session's user.
-    pub fn fits(&self, collection: Collection, owner: &str) -> bool {
-        match collection {
-            Collection::Admin => self.organization.as_str() == owner,
-            Collection::Individual | Collection::Organization => {
-                self.customer
-                    .as_ref()
-                    .is_some_and(|customer| customer.as_str() == owner)
-                    && (self.collection == Collection::Admin || self.collection == collection)
-            }
         }
     }
 }
@@ -183,11 +170,7 @@ pub fn judge(session: &Session, generation: u64, grace: Duration, now: Timestamp
     let in_grace = session.retired.get(&generation).is_some_and(|retired| {
         now.as_millisecond() <= retired.as_millisecond().saturating_add(millis(grace))
     });
-    if in_grace {
-        Judgement::InGrace
-    } else {
-        Judgement::Reused
-    }
+    if in_grace { Judgement::InGrace } else { Judgement::Reused }
 }
 
 fn millis(duration: Duration) -> i64 {
@@ -236,18 +219,10 @@ pub(crate) mod tests {
         assert_eq!(session.fault(at(100), 3, 1), Some(SessionFault::Expired));
         assert_eq!(session.fault(at(0), 4, 1), Some(SessionFault::Terminated));
         assert_eq!(session.fault(at(0), 3, 2), Some(SessionFault::Terminated));
-        let ended = Session {
-            ended: Some(Ended {
-                at: at(1),
-                reuse: false,
-            }),
-            ..session.clone()
-        };
+        assert_eq!(session.fault(at(0), 2, 0), None, "an older reading of the epochs");
+        let ended = Session { ended: Some(Ended { at: at(1), reuse: false }), ..session.clone() };
         assert_eq!(ended.fault(at(2), 3, 1), Some(SessionFault::Terminated));
-        let refreshed = Session {
-            idle_expires_at: at(1_000),
-            ..session
-        };
+        let refreshed = Session { idle_expires_at: at(1_000), ..session };
         assert_eq!(refreshed.fault(at(199), 3, 1), None);
         assert_eq!(refreshed.fault(at(200), 3, 1), Some(SessionFault::Expired));
     }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::{PasswordPolicy, TenantId};
 
@@ -74,6 +74,8 @@ impl Policy {
         self.grace = self.grace.min(MAX_GRACE);
         self.max_attempts = self.max_attempts.clamp(1, 100);
         self.lockout = self.lockout.max(Duration::from_secs(1));
+        self.hash_cost = self.hash_cost.bounded();
+        self.ip_allow = self.ip_allow.into_iter().map(canonical).collect();
         self
     }
 
@@ -153,14 +155,44 @@ pub struct HashCost {
     pub lanes: u32,
 }
 
+impl HashCost {
+    /// Most memory of one hash: a record must not be able to exhaust a function.
+    pub const MAX_MEMORY_KIB: u32 = 128 * 1024;
+    /// Most passes.
+    pub const MAX_PASSES: u32 = 16;
+    /// Most lanes.
+    pub const MAX_LANES: u32 = 4;
+
+    /// The nearest cost that is hashed with.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        let lanes = self.lanes.clamp(1, Self::MAX_LANES);
+        Self {
+            // argon2's own minimum (RFC 9106, section 3.1).
+            memory_kib: self.memory_kib.clamp(8 * lanes, Self::MAX_MEMORY_KIB),
+            passes: self.passes.clamp(1, Self::MAX_PASSES),
+            lanes,
+        }
+    }
+}
+
 impl Default for HashCost {
     /// OWASP Password Storage Cheat Sheet, argon2id (security 4).
     fn default() -> Self {
-        Self {
-            memory_kib: 19_456,
-            passes: 2,
-            lanes: 1,
-        }
+        Self { memory_kib: 19_456, passes: 2, lanes: 1 }
+    }
+}
+
+/// A network of IPv4-mapped IPv6 addresses as the IPv4 network it is (security 22).
+fn canonical(net: IpNet) -> IpNet {
+    match net {
+        IpNet::V6(v6) => v6
+            .addr()
+            .to_ipv4_mapped()
+            .zip(v6.prefix_len().checked_sub(96))
+            .and_then(|(addr, prefix)| Ipv4Net::new(addr, prefix).ok())
+            .map_or(net, IpNet::V4),
+        IpNet::V4(_) => net,
     }
 }
 
@@ -171,15 +203,14 @@ mod tests {
     // security 22
     #[test]
     fn allow_lists_see_through_mapped_addresses() {
-        let policy = Policy {
-            ip_allow: vec!["192.0.2.0/24".parse().unwrap()],
-            ..Policy::default()
-        };
+        let policy = Policy { ip_allow: vec!["192.0.2.0/24".parse().unwrap()], ..Policy::default() };
         assert!(policy.admits(Some("192.0.2.7".parse().unwrap())));
         assert!(policy.admits(Some("::ffff:192.0.2.7".parse().unwrap())));
         assert!(!policy.admits(Some("198.51.100.7".parse().unwrap())));
         assert!(!policy.admits(None));
         assert!(Policy::default().admits(None));
+        let mapped = Policy { ip_allow: vec!["::ffff:192.0.2.0/120".parse().unwrap()], ..Policy::default() };
+        assert!(mapped.bounded().admits(Some("192.0.2.7".parse().unwrap())));
     }
 
     #[test]
@@ -194,6 +225,8 @@ mod tests {
         assert_eq!(policy.grace, MAX_GRACE);
         assert_eq!(policy.idle_life, policy.token_life);
         assert_eq!(policy.max_attempts, 1);
+        let absurd = HashCost { memory_kib: u32::MAX, passes: 0, lanes: 1_000 }.bounded();
+        assert_eq!(absurd, HashCost { memory_kib: HashCost::MAX_MEMORY_KIB, passes: 1, lanes: 4 });
         assert_eq!(Policy::default().bounded(), Policy::default());
     }
 }

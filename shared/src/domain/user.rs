@@ -48,9 +48,7 @@ impl User {
         match collection {
             Collection::Admin => self.organization.as_str() == owner && self.is_administrator(),
             Collection::Individual | Collection::Organization => {
-                self.customer
-                    .as_ref()
-                    .is_some_and(|customer| customer.as_str() == owner)
+                self.customer.as_ref().is_some_and(|customer| customer.as_str() == owner)
                     && self.customer_kind.is_none_or(|kind| kind == collection)
             }
         }
@@ -58,17 +56,18 @@ impl User {
 
     /// Whether it has any administrator's role.
     pub fn is_administrator(&self) -> bool {
-        self.roles
-            .iter()
-            .any(|role| matches!(role, Role::Admin | Role::TenantAdmin))
+        self.roles.iter().any(|role| matches!(role, Role::Admin | Role::TenantAdmin))
     }
 
-    /// Whether it is an administrator with authority over `other` (contract, "Who may").
+    /// Whether it is an administrator with authority over `other` (contract, "Who may"). Nobody but a
+    /// `TENANT_ADMIN` has any over another: setting its password would be taking its place.
     pub fn administers(&self, other: &Self) -> bool {
         self.tenant == other.tenant
             && self.roles.iter().any(|role| match role {
                 Role::TenantAdmin => true,
-                Role::Admin => self.organization == other.organization,
+                Role::Admin => {
+                    self.organization == other.organization && !other.roles.contains(&Role::TenantAdmin)
+                }
                 Role::User => false,
             })
     }
@@ -111,4 +110,26 @@ pub enum UserStatus {
     Active,
     /// It may not; told apart from a wrong password by nobody outside (security 9).
     Disabled,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::tests::user;
+
+    fn with(role: Role, organization: &str) -> User {
+        User { roles: vec![role], organization: OrganizationId::parse(organization).unwrap(), ..user() }
+    }
+
+    #[test]
+    fn authority_ends_at_the_organization_and_never_reaches_up() {
+        let (user, admin, tenant_admin) =
+            (with(Role::User, "o"), with(Role::Admin, "o"), with(Role::TenantAdmin, "o"));
+        assert!(admin.administers(&user) && admin.administers(&with(Role::Admin, "o")));
+        assert!(!admin.administers(&with(Role::User, "p")) && !admin.administers(&tenant_admin));
+        assert!(tenant_admin.administers(&with(Role::Admin, "p")) && tenant_admin.administers(&tenant_admin));
+        assert!(!user.administers(&user));
+        let elsewhere = User { tenant: TenantId::parse("other").unwrap(), ..with(Role::User, "o") };
+        assert!(!admin.administers(&elsewhere) && !tenant_admin.administers(&elsewhere));
+    }
 }

@@ -106,10 +106,7 @@ mod tests {
         let document = SecretDocument {
             tenant_key: SecretString::from("key"),
             tenant_secret: SecretString::from("secret"),
-            root_keys: vec![RootKey {
-                version: 3,
-                key: SecretString::from("AAAA"),
-            }],
+            root_keys: vec![RootKey { version: 3, key: SecretString::from("AAAA") }],
             signing_keys: vec![SigningKey {
                 id: "es1".into(),
                 algorithm: "ES256".into(),
@@ -117,10 +114,7 @@ mod tests {
             }],
         };
         let again = SecretDocument::parse(&document.to_text()).unwrap();
-        assert_eq!(
-            again.to_text().expose_secret(),
-            document.to_text().expose_secret()
-        );
+        assert_eq!(again.to_text().expose_secret(), document.to_text().expose_secret());
     }
 
     // security 25
@@ -129,10 +123,9 @@ mod tests {
         let text = r#"{"tenantKey":"hunter2","tenantSecret":"hunter2","rootKeys":[{"version":1,"key":"hunter2"}],"signingKeys":[{"id":"a","algorithm":"b","privateKey":"hunter2"}]}"#;
         let document = SecretDocument::parse(&SecretString::from(text)).unwrap();
         assert!(!format!("{document:?}").contains("hunter2"));
-        let error = SecretDocument::parse(&SecretString::from(
-            r#"{"tenantKey":"hunter2","rootKeys":"hunter2"}"#,
-        ))
-        .unwrap_err();
+        let error =
+            SecretDocument::parse(&SecretString::from(r#"{"tenantKey":"hunter2","rootKeys":"hunter2"}"#))
+                .unwrap_err();
         assert!(!format!("{error:?} {error}").contains("hunter2"));
     }
 }

@@ -4,11 +4,10 @@ use async_trait::async_trait;
 use aws_sdk_secretsmanager::{Client, operation::get_secret_value::GetSecretValueError};
 use secrecy::SecretString;
 
-use super::SecretDocument;
 use crate::{
     aws::describe,
     domain::{Failure, TenantId},
-    port::SecretSource,
+    port::{SecretSource, TenantSecret},
 };
 
 /// Where tenants' secrets are unless configured otherwise.
@@ -27,9 +26,9 @@ impl SecretsManager {
         Self { client, prefix }
     }
 
-    /// A stage's document. `AWSPENDING` is never asked for: nothing signs or opens with a secret
-    /// that its rotation has not finished (security 18).
-    async fn stage(&self, tenant: &TenantId, stage: Stage) -> Result<Option<SecretDocument>, Failure> {
+    /// A stage's text. `AWSPENDING` is never asked for: nothing signs or opens with a secret that its
+    /// rotation has not finished (security 18).
+    async fn stage(&self, tenant: &TenantId, stage: Stage) -> Result<Option<SecretString>, Failure> {
         let answer = self
             .client
             .get_secret_value()
@@ -38,12 +37,7 @@ impl SecretsManager {
             .send()
             .await;
         match answer {
-            Ok(found) => {
-                let text = found.secret_string.map(SecretString::from).unwrap_or_default();
-                SecretDocument::parse(&text)
-                    .map(Some)
-                    .map_err(|error| Failure::Unavailable(Box::new(error)))
-            }
+            Ok(found) => Ok(Some(found.secret_string.map(SecretString::from).unwrap_or_default())),
             Err(error)
                 if error
                     .as_service_error()
@@ -73,19 +67,9 @@ impl Stage {
 
 #[async_trait]
 impl SecretSource for SecretsManager {
-    async fn documents(&self, tenant: &TenantId) -> Result<Option<Vec<SecretDocument>>, Failure> {
-        let (current, previous) = tokio::join!(
-            self.stage(tenant, Stage::Current),
-            self.stage(tenant, Stage::Previous)
-        );
-        let Some(current) = current? else {
-            return Ok(None);
-        };
-        // The current document is enough to work with: an unreadable previous one opens nothing.
-        let previous = previous.unwrap_or_else(|failure| {
-            tracing::warn!(%tenant, %failure, "secret.previous_unreadable");
-            None
-        });
-        Ok(Some(std::iter::once(current).chain(previous).collect()))
+    async fn secret(&self, tenant: &TenantId) -> Result<Option<TenantSecret>, Failure> {
+        let (current, previous) =
+            tokio::try_join!(self.stage(tenant, Stage::Current), self.stage(tenant, Stage::Previous))?;
+        Ok(current.map(|current| TenantSecret { current, previous }))
     }
 }

@@ -1,4 +1,4 @@
-//! What a request needs of its tenant: record and keys, loaded in parallel and cached.
+//! What a request needs of its tenant: record and keys, cached.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,8 @@ use secrecy::SecretString;
 use crate::{
     cache::{Cache, Freshness},
     domain::{Failure, Tenant, TenantId},
-    port::{SecretSource, Store},
+    port::{SecretSource, Store, TenantSecret},
+    secrets::SecretDocument,
     token::TenantKeys,
 };
 
@@ -43,34 +44,39 @@ pub struct Tenants {
     store: Arc<dyn Store>,
     source: Arc<dyn SecretSource>,
     records: Cache<TenantId, Tenant>,
-    keys: Cache<TenantId, TenantKeys>,
+    keys: Cache<TenantId, LoadedKeys>,
 }
 
 impl Tenants {
     /// Tenants of this store and this source of secrets.
     pub fn new(store: Arc<dyn Store>, source: Arc<dyn SecretSource>) -> Self {
-        Self {
-            store,
-            source,
-            records: Cache::new(CAPACITY, RECORD),
-            keys: Cache::new(CAPACITY, SECRET),
-        }
+        Self { store, source, records: Cache::new(CAPACITY, RECORD), keys: Cache::new(CAPACITY, SECRET) }
     }
 
-    /// The tenant, or `None` when there is none of that id.
+    /// The tenant, or `None` when there is none of that id. The record comes first: an unknown tenant
+    /// costs Secrets Manager nothing.
     ///
     /// # Errors
-    /// `Unavailable` when its record or secret cannot be had or used.
+    /// `Unavailable` when its record or secret cannot be had or used, or holds no key for its
+    /// algorithm: before anything is counted or rotated.
     pub async fn find(&self, id: &TenantId, now: Timestamp) -> Result<Option<TenantContext>, Failure> {
-        let record = self.records.get(id, now, || self.store.tenant(id));
-        let keys = self.keys.get(id, now, || self.load_keys(id));
-        let (record, keys) = tokio::join!(record, keys);
-        match (record?, keys) {
-            // A secret without a record, or none at all: the same unknown tenant.
-            (None, _) => Ok(None),
-            (Some(tenant), Ok(Some(keys))) => Ok(Some(TenantContext { tenant, keys })),
-            (Some(_), Ok(None)) => Err(Failure::Unavailable(format!("tenant {id} has no secret").into())),
-            (Some(_), Err(failure)) => Err(failure),
+        let Some(tenant) = self.records.get(id, now, || self.store.tenant(id)).await? else {
+            return Ok(None);
+        };
+        let known = self.keys.get(id, now, || self.load_keys(id)).await?;
+        let algorithm = tenant.policy.algorithm;
+        if let Some(Ok(keys)) = known.as_deref()
+            && keys.can_sign(algorithm)
+        {
+            return Ok(Some(TenantContext { tenant, keys: Arc::clone(keys) }));
+        }
+        // Perhaps it was put right since.
+        let (keys, _) = self.reload_keys(id, now).await?;
+        if keys.can_sign(algorithm) {
+            Ok(Some(TenantContext { tenant, keys }))
+        } else {
+            let problem = format!("the secret of tenant {id} has no signing key for {}", algorithm.name());
+            Err(Failure::Unavailable(problem.into()))
         }
     }
 
@@ -86,42 +92,75 @@ impl Tenants {
         secret: &SecretString,
         now: Timestamp,
     ) -> Result<TenantContext, Failure> {
-        let mut found = self
-            .find(id, now)
-            .await?
-            .ok_or(Failure::InvalidTenantCredentials)?;
+        let mut found = self.find(id, now).await?.ok_or(Failure::InvalidTenantCredentials)?;
         if !found.keys.open_with(key, secret) {
             // Perhaps it was rotated since: a caller with the new one is not turned away.
-            found.keys = self
-                .reload_keys(id, now)
-                .await?
-                .ok_or(Failure::InvalidTenantCredentials)?;
+            found.keys = self.reload_keys(id, now).await?.0;
         }
-        if found.keys.open_with(key, secret) {
-            Ok(found)
-        } else {
-            Err(Failure::InvalidTenantCredentials)
-        }
+        if found.keys.open_with(key, secret) { Ok(found) } else { Err(Failure::InvalidTenantCredentials) }
     }
 
-    /// The tenant's keys, asked for again because a token names one that is not among them.
+    /// The tenant's keys, asked for again because a token names one that is not among them; and
+    /// whether they are news. If not, that key may yet exist.
     ///
     /// # Errors
-    /// As [`Self::find`].
+    /// `Unavailable` when the secret cannot be had or used.
     pub async fn reload_keys(
         &self,
         id: &TenantId,
         now: Timestamp,
-    ) -> Result<Option<Arc<TenantKeys>>, Failure> {
-        self.keys.reload(id, now, || self.load_keys(id)).await
+    ) -> Result<(Arc<TenantKeys>, bool), Failure> {
+        let reloaded = self.keys.reload(id, now, || self.load_keys(id)).await?;
+        match reloaded.value.as_deref() {
+            Some(Ok(keys)) => Ok((Arc::clone(keys), reloaded.is_news)),
+            Some(Err(unusable)) => Err(Failure::Unavailable(unusable.clone().into())),
+            None => Err(Failure::Unavailable(format!("tenant {id} has no secret").into())),
+        }
     }
 
-    async fn load_keys(&self, id: &TenantId) -> Result<Option<TenantKeys>, Failure> {
-        let Some(documents) = self.source.documents(id).await? else {
+    /// The context with keys among which `wanted` holds, asked for again if it does not.
+    ///
+    /// # Errors
+    /// `Unavailable` while the key may exist but could not be asked for: a client with a good token
+    /// tries again instead of logging in again. `unknown` once it is certain that there is none.
+    pub async fn with_key(
+        &self,
+        mut context: TenantContext,
+        now: Timestamp,
+        wanted: impl Fn(&TenantKeys) -> bool,
+        unknown: Failure,
+    ) -> Result<TenantContext, Failure> {
+        if wanted(&context.keys) {
+            return Ok(context);
+        }
+        let (keys, is_news) = self.reload_keys(&context.tenant.id, now).await?;
+        context.keys = keys;
+        match (wanted(&context.keys), is_news) {
+            (true, _) => Ok(context),
+            (false, true) => Err(unknown),
+            (false, false) => Err(Failure::Unavailable("a token names a key that is not known yet".into())),
+        }
+    }
+
+    /// A secret that is there and cannot be used is an answer, not an outage: it replaces what was
+    /// known, and closes this tenant until it is put right (security 17).
+    async fn load_keys(&self, id: &TenantId) -> Result<Option<LoadedKeys>, Failure> {
+        let Some(secret) = self.source.secret(id).await? else {
             return Ok(None);
         };
-        TenantKeys::from_documents(id, &documents)
-            .map(Some)
-            .map_err(|error| Failure::Unavailable(Box::new(error)))
+        Ok(Some(read_keys(id, &secret)))
     }
+}
+
+type LoadedKeys = Result<Arc<TenantKeys>, String>;
+
+fn read_keys(id: &TenantId, secret: &TenantSecret) -> LoadedKeys {
+    let current = SecretDocument::parse(&secret.current).map_err(|error| format!("tenant {id}: {error}"))?;
+    let previous = secret.previous.as_ref().map(SecretDocument::parse).transpose();
+    let previous = previous.unwrap_or_else(|error| {
+        tracing::warn!(tenant = %id, %error, "secret.previous_unusable");
+        None
+    });
+    let documents: Vec<_> = std::iter::once(current).chain(previous).collect();
+    TenantKeys::from_documents(id, &documents).map(Arc::new).map_err(|error| error.to_string())
 }

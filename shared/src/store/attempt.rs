@@ -43,31 +43,22 @@ impl Attempts {
     fn read(item: &Attributes) -> Result<Self, Failure> {
         let set = |name: &str| match item.get(name) {
             None => Ok(BTreeSet::new()),
-            Some(AttributeValue::Ss(ids)) => ids
-                .iter()
-                .map(|id| AttemptId::parse(id).map_err(|_| corrupt("attempt id")))
-                .collect(),
+            Some(AttributeValue::Ss(ids)) => {
+                ids.iter().map(|id| AttemptId::parse(id).map_err(|_| corrupt("attempt id"))).collect()
+            }
             Some(_) => Err(corrupt("attempt set")),
         };
         let quiet_at = match item.get("quiet_at") {
             Some(AttributeValue::N(millis)) => to_instant(millis.parse().map_err(|_| corrupt("instant"))?)?,
             _ => return Err(corrupt("attempts item")),
         };
-        Ok(Self {
-            places: set("attempts")?,
-            failed: set("failed")?,
-            quiet_at,
-        })
+        Ok(Self { places: set("attempts")?, failed: set("failed")?, quiet_at })
     }
 
     /// Those that were wrong, or died.
     fn lost(&self, now: Timestamp) -> Vec<AttemptId> {
         let dead = |id: &AttemptId| id.made_at().checked_add(LEASE).is_ok_and(|end| end < now);
-        self.places
-            .iter()
-            .copied()
-            .filter(|id| self.failed.contains(id) || dead(id))
-            .collect()
+        self.places.iter().copied().filter(|id| self.failed.contains(id) || dead(id)).collect()
     }
 }
 
@@ -84,11 +75,7 @@ impl DynamoStore {
         for _ in 0..RESET_TRIES {
             let kept = match self.take_place(attempt, budget, now, quiet_at).await? {
                 Ok(after) => {
-                    let seen = after
-                        .lost(now)
-                        .into_iter()
-                        .filter(|id| *id != attempt.id)
-                        .collect();
+                    let seen = after.lost(now).into_iter().filter(|id| *id != attempt.id).collect();
                     return Ok(Reservation::Granted(seen));
                 }
                 Err(kept) => kept,
@@ -99,11 +86,7 @@ impl DynamoStore {
             }
             if kept.quiet_at > now {
                 let locked = kept.lost(now).len() >= budget.max;
-                return Ok(if locked {
-                    Reservation::Locked(kept.quiet_at)
-                } else {
-                    Reservation::Busy
-                });
+                return Ok(if locked { Reservation::Locked(kept.quiet_at) } else { Reservation::Busy });
             }
             if self.start_over(attempt, kept.quiet_at, quiet_at).await? {
                 return Ok(Reservation::Granted(Vec::new()));

@@ -61,15 +61,9 @@ impl DynamoStore {
         let mut user = Draft::default();
         user.set("reset_required = :reset", ":reset", AttributeValue::Bool(true));
         end_sessions(&mut user);
-        let mut writes = vec![(
-            Guard::Caller,
-            self.check_session(change.caller_session, change.now)?,
-        )];
+        let mut writes = vec![(Guard::Caller, self.check_session(change.caller_session, change.now)?)];
         writes.extend(self.change_user(change, user)?);
-        writes.push((
-            Guard::None,
-            self.forget_attempts(&change.target.tenant, &change.target.id)?,
-        ));
+        writes.push((Guard::None, self.forget_attempts(&change.target.tenant, &change.target.id)?));
         self.commit(writes).await
     }
 
@@ -78,11 +72,7 @@ impl DynamoStore {
         change: &GuardedChange<'_>,
         credentials: &CredentialChange,
     ) -> Result<Committed, Failure> {
-        let CredentialChange {
-            password,
-            username,
-            change_required,
-        } = credentials;
+        let CredentialChange { password, username, change_required } = credentials;
         let mut user = Draft::default();
         let mut writes = Vec::new();
         if let Some(username) = username {
@@ -90,11 +80,7 @@ impl DynamoStore {
             writes.extend(self.move_username(change.target, username)?);
         }
         if let Some(required) = change_required {
-            user.set(
-                "change_required = :required",
-                ":required",
-                AttributeValue::Bool(*required),
-            );
+            user.set("change_required = :required", ":required", AttributeValue::Bool(*required));
         }
         if let Some(password) = password {
             user.set("password = :password", ":password", string(password.as_phc()));
@@ -107,10 +93,7 @@ impl DynamoStore {
         };
         writes.push((Guard::Caller, session));
         if password.is_some() && !change.is_own() {
-            writes.push((
-                Guard::None,
-                self.forget_attempts(&change.target.tenant, &change.target.id)?,
-            ));
+            writes.push((Guard::None, self.forget_attempts(&change.target.tenant, &change.target.id)?));
         }
         writes.extend(self.change_user(change, user)?);
         self.commit(writes).await
@@ -119,12 +102,7 @@ impl DynamoStore {
     /// Writes everything, or nothing.
     pub(super) async fn commit(&self, writes: Vec<Guarded>) -> Result<Committed, Failure> {
         let (guards, items): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
-        let request = || {
-            self.client
-                .transact_write_items()
-                .set_transact_items(Some(items.clone()))
-                .send()
-        };
+        let request = || self.client.transact_write_items().set_transact_items(Some(items.clone())).send();
         match retried(request).await {
             Ok(_) => Ok(Committed::Done),
             Err(error) => match error.as_service_error() {
@@ -153,12 +131,8 @@ impl DynamoStore {
             ":organization",
             string(change.target.organization.as_str()),
         );
-        // Own epoch: the caller's standing. Another's: two changes at once must not both win.
-        user.require(
-            "session_epoch = :epoch",
-            ":epoch",
-            number(change.target.session_epoch),
-        );
+        // Every change counts: of two at once, the second sees what the first left behind.
+        user.require("change_sequence = :sequence", ":sequence", number(change.target.sequence));
         let key = Key::user(&change.target.tenant, &change.target.id);
         let update = Update::builder()
             .table_name(&self.table)
@@ -166,17 +140,10 @@ impl DynamoStore {
             .update_expression(format!("SET {}", user.sets.join(", ")))
             .condition_expression(user.conditions.join(" AND "))
             .set_expression_attribute_values(Some(
-                user.values
-                    .into_iter()
-                    .map(|(name, value)| (name.to_owned(), value))
-                    .collect(),
+                user.values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             ))
             .build();
-        let guard = if change.is_own() {
-            Guard::Caller
-        } else {
-            Guard::Target
-        };
+        let guard = if change.is_own() { Guard::Caller } else { Guard::Target };
         let mut writes = vec![(guard, TransactWriteItem::builder().update(built(update)?).build())];
         if !change.is_own() {
             writes.push((Guard::Caller, self.check_user(change.caller)?));
@@ -191,24 +158,18 @@ impl DynamoStore {
             .condition_expression("session_epoch = :epoch")
             .expression_attribute_values(":epoch", number(caller.session_epoch))
             .build();
-        Ok(TransactWriteItem::builder()
-            .condition_check(built(check)?)
-            .build())
+        Ok(TransactWriteItem::builder().condition_check(built(check)?).build())
     }
 
     fn check_session(&self, session: &Session, now: Timestamp) -> Result<TransactWriteItem, Failure> {
         let check = ConditionCheck::builder()
             .table_name(&self.table)
-            .set_key(Some(
-                Key::session(&session.tenant, &session.user, &session.id).attributes(),
-            ))
+            .set_key(Some(Key::session(&session.tenant, &session.user, &session.id).attributes()))
             .condition_expression(format!("{LIVE} AND user_epoch = :epoch"))
             .expression_attribute_values(":now", instant(now))
             .expression_attribute_values(":epoch", number(session.user_epoch))
             .build();
-        Ok(TransactWriteItem::builder()
-            .condition_check(built(check)?)
-            .build())
+        Ok(TransactWriteItem::builder().condition_check(built(check)?).build())
     }
 
     /// The one session that outlives its user's epoch: the caller's own, on a change of its own
@@ -216,9 +177,7 @@ impl DynamoStore {
     fn carry_session_over(&self, session: &Session, now: Timestamp) -> Result<TransactWriteItem, Failure> {
         let update = Update::builder()
             .table_name(&self.table)
-            .set_key(Some(
-                Key::session(&session.tenant, &session.user, &session.id).attributes(),
-            ))
+            .set_key(Some(Key::session(&session.tenant, &session.user, &session.id).attributes()))
             .update_expression("SET user_epoch = :next")
             .condition_expression(format!("{LIVE} AND user_epoch = :epoch"))
             .expression_attribute_values(":next", number(session.user_epoch + 1))

@@ -8,7 +8,8 @@ use aws_sdk_dynamodb::{
 };
 use backon::{ExponentialBuilder, Retryable};
 
-/// Whether an error says that nothing happened because another write was under way.
+/// Whether an error says that nothing happened because another write was under way. (A transaction
+/// still in progress is tried again by the SDK itself, with the same request token.)
 pub(super) trait Conflict {
     fn is_conflict(&self) -> bool;
 }
@@ -22,12 +23,8 @@ impl<R> Conflict for SdkError<UpdateItemError, R> {
 impl<R> Conflict for SdkError<TransactWriteItemsError, R> {
     fn is_conflict(&self) -> bool {
         match self.as_service_error() {
-            Some(TransactWriteItemsError::TransactionInProgressException(_)) => true,
             Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-                let mut codes = cancelled
-                    .cancellation_reasons()
-                    .iter()
-                    .filter_map(|reason| reason.code());
+                let mut codes = cancelled.cancellation_reasons().iter().filter_map(|reason| reason.code());
                 let passing = |code: &str| {
                     matches!(
                         code,

@@ -16,42 +16,26 @@ pub(super) struct Key {
 }
 
 /// What stays as it is in a key: whatever else a text has, `#` and `%` above all, is encoded.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'@');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'@');
 
 /// What the sort keys of sessions begin with.
 pub(super) const SESSION_PREFIX: &str = "S#";
 
 impl Key {
     pub(super) fn tenant(tenant: &TenantId) -> Self {
-        Self {
-            pk: format!("T#{}", encode(tenant.as_str())),
-            sk: "TENANT".to_owned(),
-        }
+        Self { pk: format!("T#{}", encode(tenant.as_str())), sk: "TENANT".to_owned() }
     }
 
     pub(super) fn user(tenant: &TenantId, user: &UserId) -> Self {
-        Self {
-            pk: user_partition(tenant, user),
-            sk: "USER".to_owned(),
-        }
+        Self { pk: user_partition(tenant, user), sk: "USER".to_owned() }
     }
 
     pub(super) fn attempts(tenant: &TenantId, user: &UserId) -> Self {
-        Self {
-            pk: user_partition(tenant, user),
-            sk: "ATTEMPTS".to_owned(),
-        }
+        Self { pk: user_partition(tenant, user), sk: "ATTEMPTS".to_owned() }
     }
 
     pub(super) fn session(tenant: &TenantId, user: &UserId, session: &SessionId) -> Self {
-        Self {
-            pk: user_partition(tenant, user),
-            sk: format!("{SESSION_PREFIX}{}", encode(session.as_str())),
-        }
+        Self { pk: user_partition(tenant, user), sk: format!("{SESSION_PREFIX}{}", encode(session.as_str())) }
     }
 
     pub(super) fn username(tenant: &TenantId, username: &Username) -> Self {
@@ -101,20 +85,8 @@ mod tests {
     #[test]
     fn keys_read_as_documented() {
         let [tenant, user, attempts, session, name] = all("t_1", "a#b/c", "s/1", "Ü@x").unwrap();
-        assert_eq!(
-            tenant,
-            Key {
-                pk: "T#t_1".into(),
-                sk: "TENANT".into()
-            }
-        );
-        assert_eq!(
-            user,
-            Key {
-                pk: "T#t_1#U#a%23b%2Fc".into(),
-                sk: "USER".into()
-            }
-        );
+        assert_eq!(tenant, Key { pk: "T#t_1".into(), sk: "TENANT".into() });
+        assert_eq!(user, Key { pk: "T#t_1#U#a%23b%2Fc".into(), sk: "USER".into() });
         assert_eq!(attempts.sk, "ATTEMPTS");
         assert_eq!(session.sk, "S#s%2F1");
         assert_eq!(name.pk, "T#t_1#N#%C3%BC@x");

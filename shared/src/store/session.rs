@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::{
-    operation::update_item::UpdateItemError,
+    operation::{put_item::PutItemError, update_item::UpdateItemError},
     types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure, Select},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -89,14 +89,7 @@ impl From<&Session> for SessionItem {
             refreshed_at,
             idle_expires_at,
             expires_at,
-            device:
-                Device {
-                    platform,
-                    device_id,
-                    forwarded_from,
-                    user_agent,
-                    ip,
-                },
+            device: Device { platform, device_id, forwarded_from, user_agent, ip },
         } = session;
         Self {
             tenant_id: tenant.clone(),
@@ -110,10 +103,7 @@ impl From<&Session> for SessionItem {
             generation: *generation,
             nonce: nonce_text(*nonce),
             key_version: *key_version,
-            retired: retired
-                .iter()
-                .map(|(number, at)| (number.to_string(), at.as_millisecond()))
-                .collect(),
+            retired: retired.iter().map(|(number, at)| (number.to_string(), at.as_millisecond())).collect(),
             rotation_id: rotation.map(|id| id.to_string()),
             ended_at: ended.map(|ended| ended.at.as_millisecond()),
             ended_by_reuse: ended.map(|ended| ended.reuse),
@@ -135,23 +125,14 @@ impl TryFrom<SessionItem> for Session {
     type Error = Failure;
 
     fn try_from(item: SessionItem) -> Result<Self, Failure> {
-        let nonce = URL_SAFE_NO_PAD
-            .decode(&item.nonce)
-            .ok()
-            .and_then(|bytes| bytes.try_into().ok());
-        let retired = item.retired.iter().map(|(number, at)| {
-            Ok((
-                number.parse().map_err(|_| corrupt("generation"))?,
-                to_instant(*at)?,
-            ))
-        });
-        let rotation = item
-            .rotation_id
-            .map(|id| AttemptId::parse(&id).map_err(|_| corrupt("rotation id")));
+        let nonce = URL_SAFE_NO_PAD.decode(&item.nonce).ok().and_then(|bytes| bytes.try_into().ok());
+        let retired = item
+            .retired
+            .iter()
+            .map(|(number, at)| Ok((number.parse().map_err(|_| corrupt("generation"))?, to_instant(*at)?)));
+        let rotation = item.rotation_id.map(|id| AttemptId::parse(&id).map_err(|_| corrupt("rotation id")));
         let reuse = item.ended_by_reuse.unwrap_or_default();
-        let ended = item
-            .ended_at
-            .map(|at| to_instant(at).map(|at| Ended { at, reuse }));
+        let ended = item.ended_at.map(|at| to_instant(at).map(|at| Ended { at, reuse }));
         Ok(Self {
             collection: Collection::from_user_type(&item.user_type).ok_or_else(|| corrupt("collection"))?,
             nonce: Nonce(nonce.ok_or_else(|| corrupt("nonce"))?),
@@ -197,15 +178,29 @@ pub(super) const LIVE: &str =
 impl DynamoStore {
     pub(super) async fn put_session(&self, session: &Session) -> Result<(), Failure> {
         let key = Key::session(&session.tenant, &session.user, &session.id);
-        // Repeated after a lost answer it writes the same item again.
-        self.client
+        let answer = self
+            .client
             .put_item()
             .table_name(&self.table)
             .set_item(Some(encode(&key, &SessionItem::from(session))?))
+            // A write that was given up on may still arrive, after a logout even: it must not undo it.
+            .condition_expression("attribute_not_exists(pk)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
-            .await
-            .map(|_| ())
-            .map_err(|error| Failure::Unavailable(describe("DynamoDB", &error).into()))
+            .await;
+        let Err(error) = answer else {
+            return Ok(());
+        };
+        match error.as_service_error() {
+            // The SDK repeated a write whose answer was lost: this is our own session.
+            Some(PutItemError::ConditionalCheckFailedException(refused))
+                if refused.item.as_ref().and_then(|item| item.get("nonce"))
+                    == Some(&string(nonce_text(session.nonce))) =>
+            {
+                Ok(())
+            }
+            _ => Err(Failure::Unavailable(describe("DynamoDB", &error).into())),
+        }
     }
 
     pub(super) async fn rotate(&self, rotation: &Rotation<'_>) -> Result<Rotated, Failure> {
@@ -219,11 +214,7 @@ impl DynamoStore {
             .copied()
             .filter(|generation| judge(&full, *generation, rotation.grace, rotation.now) == Judgement::Reused)
             .collect();
-        if over.is_empty() {
-            Ok(Rotated::TooOften)
-        } else {
-            self.try_rotation(rotation, &over).await
-        }
+        if over.is_empty() { Ok(Rotated::TooOften) } else { self.try_rotation(rotation, &over).await }
     }
 
     /// One conditional write. `over`: generations whose grace has passed, to make room.
@@ -237,14 +228,10 @@ impl DynamoStore {
         if over.is_empty() {
             condition.push_str(" AND size(retired) < :full");
         } else {
-            let paths: Vec<_> = (0..over.len())
-                .map(|index| format!("retired.#over{index}"))
-                .collect();
+            let paths: Vec<_> = (0..over.len()).map(|index| format!("retired.#over{index}")).collect();
             update = format!("{update} REMOVE {}", paths.join(", "));
             names.extend(
-                over.iter()
-                    .enumerate()
-                    .map(|(index, over)| (format!("#over{index}"), over.to_string())),
+                over.iter().enumerate().map(|(index, over)| (format!("#over{index}"), over.to_string())),
             );
         }
         let request = || {
@@ -252,9 +239,7 @@ impl DynamoStore {
                 .client
                 .update_item()
                 .table_name(&self.table)
-                .set_key(Some(
-                    Key::session(rotation.tenant, rotation.user, rotation.session).attributes(),
-                ))
+                .set_key(Some(Key::session(rotation.tenant, rotation.user, rotation.session).attributes()))
                 .update_expression(&update)
                 .condition_expression(&condition)
                 .set_expression_attribute_names(Some(names.iter().cloned().collect()))
@@ -281,11 +266,7 @@ impl DynamoStore {
                         let session = to_session(kept.clone())?;
                         // The SDK repeated a write whose answer was lost: this is our own success.
                         let own = session.rotation == Some(rotation.id);
-                        Ok(if own {
-                            Rotated::Moved(session)
-                        } else {
-                            Rotated::Kept(session)
-                        })
+                        Ok(if own { Rotated::Moved(session) } else { Rotated::Kept(session) })
                     }
                 },
                 _ => Err(Failure::Unavailable(describe("DynamoDB", &error).into())),
@@ -295,11 +276,8 @@ impl DynamoStore {
 
     pub(super) async fn end(&self, end: &EndSession<'_>) -> Result<Option<Timestamp>, Failure> {
         let mut condition = "absolute_expires_at > :now".to_owned();
-        let mut values = vec![
-            (":now", instant(end.now)),
-            (":reuse", AttributeValue::Bool(end.reuse)),
-        ];
-        // `Session::fits`, as a condition.
+        let mut values = vec![(":now", instant(end.now)), (":reuse", AttributeValue::Bool(end.reuse))];
+        // The path must fit the session's user.
         match end.path {
             None => {}
             Some((Collection::Admin, organization)) => {
@@ -324,10 +302,7 @@ impl DynamoStore {
                 )
                 .condition_expression(&condition)
                 .set_expression_attribute_values(Some(
-                    values
-                        .iter()
-                        .map(|(name, value)| ((*name).to_owned(), value.clone()))
-                        .collect(),
+                    values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
                 ))
                 .return_values(ReturnValue::AllNew)
                 .send()
@@ -335,9 +310,7 @@ impl DynamoStore {
         match retried(request).await {
             Ok(done) => {
                 let ended = to_session(done.attributes.unwrap_or_default())?.ended;
-                ended
-                    .map(|ended| Some(ended.at))
-                    .ok_or_else(|| corrupt("ended session"))
+                ended.map(|ended| Some(ended.at)).ok_or_else(|| corrupt("ended session"))
             }
             Err(error)
                 if error

@@ -84,12 +84,7 @@ impl From<&Policy> for PolicyItem {
             lockout,
             ip_allow,
             password,
-            hash_cost:
-                HashCost {
-                    memory_kib,
-                    passes,
-                    lanes,
-                },
+            hash_cost: HashCost { memory_kib, passes, lanes },
             admin_set_password_expires,
         } = policy;
         Self {
@@ -135,9 +130,7 @@ impl TryFrom<PolicyItem> for Policy {
             max_attempts: item.max_attempts.unwrap_or(usual.max_attempts),
             lockout: seconds(item.lockout_seconds, usual.lockout),
             ip_allow: item.ip_allow.unwrap_or_default(),
-            password: item
-                .password_min_length
-                .map_or(usual.password, PasswordPolicy::new),
+            password: item.password_min_length.map_or(usual.password, PasswordPolicy::new),
             hash_cost: HashCost {
                 memory_kib: item.hash_memory_kib.unwrap_or(usual.hash_cost.memory_kib),
                 passes: item.hash_passes.unwrap_or(usual.hash_cost.passes),
@@ -216,9 +209,6 @@ mod tests {
             ..Policy::default()
         };
         assert_eq!(Policy::try_from(PolicyItem::from(&policy)).unwrap(), policy);
-        assert_eq!(
-            Policy::try_from(PolicyItem::default()).unwrap(),
-            Policy::default()
-        );
+        assert_eq!(Policy::try_from(PolicyItem::default()).unwrap(), Policy::default());
     }
 }

@@ -92,10 +92,7 @@ impl TryFrom<UserItem> for User {
     type Error = Failure;
 
     fn try_from(item: UserItem) -> Result<Self, Failure> {
-        let roles = item
-            .user_roles
-            .iter()
-            .map(|name| Role::from_name(name).ok_or_else(|| corrupt("role")));
+        let roles = item.user_roles.iter().map(|name| Role::from_name(name).ok_or_else(|| corrupt("role")));
         let customer_kind = item
             .customer_type
             .map(|name| Collection::from_user_type(&name).ok_or_else(|| corrupt("customer type")))
@@ -103,11 +100,7 @@ impl TryFrom<UserItem> for User {
         Ok(Self {
             username: Username::parse(&item.username).map_err(|_| corrupt("username"))?,
             roles: roles.collect::<Result<_, _>>()?,
-            status: if item.disabled {
-                UserStatus::Disabled
-            } else {
-                UserStatus::Active
-            },
+            status: if item.disabled { UserStatus::Disabled } else { UserStatus::Active },
             created_at: to_instant(item.created_at)?,
             changed_at: to_instant(item.changed_at)?,
             tenant: item.tenant_id,
@@ -134,10 +127,7 @@ struct UsernameItem {
 impl DynamoStore {
     pub(super) async fn read_user(&self, tenant: &TenantId, user: &UserId) -> Result<Option<User>, Failure> {
         let mut found = self.read_all(&[Key::user(tenant, user)]).await?;
-        found
-            .pop()
-            .map(|item| decode::<UserItem>(item)?.try_into())
-            .transpose()
+        found.pop().map(|item| decode::<UserItem>(item)?.try_into()).transpose()
     }
 
     pub(super) async fn read_caller(
@@ -148,22 +138,12 @@ impl DynamoStore {
     ) -> Result<CallerItems, Failure> {
         let session_key = Key::session(tenant, user, session);
         let user_key = Key::user(tenant, user);
-        let other_key = other
-            .filter(|other| *other != user)
-            .map(|other| Key::user(tenant, other));
+        let other_key = other.filter(|other| *other != user).map(|other| Key::user(tenant, other));
         let mut keys = vec![session_key.clone(), user_key.clone()];
         keys.extend(other_key.clone());
-        let mut items = CallerItems {
-            session: None,
-            user: None,
-            other: None,
-        };
+        let mut items = CallerItems { session: None, user: None, other: None };
         for item in self.read_all(&keys).await? {
-            let is = |key: &Key| {
-                key.attributes()
-                    .iter()
-                    .all(|(name, value)| item.get(name) == Some(value))
-            };
+            let is = |key: &Key| key.attributes().iter().all(|(name, value)| item.get(name) == Some(value));
             if is(&session_key) {
                 items.session = Some(decode::<SessionItem>(item)?.try_into()?);
             } else if is(&user_key) {
@@ -193,15 +173,10 @@ impl DynamoStore {
             if answer.unprocessed_keys.is_some_and(|left| !left.is_empty()) {
                 return Err(BatchFault::Incomplete);
             }
-            Ok(answer
-                .responses
-                .and_then(|mut tables| tables.remove(&self.table))
-                .unwrap_or_default())
+            Ok(answer.responses.and_then(|mut tables| tables.remove(&self.table)).unwrap_or_default())
         };
-        let backoff = ExponentialBuilder::default()
-            .with_jitter()
-            .with_max_times(2)
-            .with_min_delay(READ_AGAIN_AFTER);
+        let backoff =
+            ExponentialBuilder::default().with_jitter().with_max_times(2).with_min_delay(READ_AGAIN_AFTER);
         read.retry(backoff)
             .when(|fault| matches!(fault, BatchFault::Incomplete))
             .await
@@ -214,10 +189,7 @@ impl DynamoStore {
     /// `UsernameTaken` when the tenant has that user id or name already.
     pub async fn create_user(&self, user: &User) -> Result<(), Failure> {
         let writes = vec![
-            (
-                Guard::Username,
-                self.put_new(&Key::user(&user.tenant, &user.id), &UserItem::from(user))?,
-            ),
+            (Guard::Username, self.put_new(&Key::user(&user.tenant, &user.id), &UserItem::from(user))?),
             (Guard::Username, self.take_username(user, &user.username)?),
         ];
         match self.commit(writes).await? {
@@ -240,19 +212,16 @@ impl DynamoStore {
             .expression_attribute_values(":sequence", super::item::number(old.sequence))
             .build();
         let mut writes = vec![
-            (
-                Guard::Target,
-                TransactWriteItem::builder().put(built(put)?).build(),
-            ),
+            (Guard::Target, TransactWriteItem::builder().put(built(put)?).build()),
             (Guard::None, self.forget_attempts(&new.tenant, &new.id)?),
         ];
         writes.extend(self.move_username(old, &new.username)?);
         match self.commit(writes).await? {
             Committed::Done => Ok(()),
             Committed::UsernameTaken => Err(Failure::UsernameTaken),
-            Committed::CallerGone | Committed::TargetChanged => Err(Failure::Unavailable(
-                format!("user {} was changed meanwhile", new.id).into(),
-            )),
+            Committed::CallerGone | Committed::TargetChanged => {
+                Err(Failure::Unavailable(format!("user {} was changed meanwhile", new.id).into()))
+            }
         }
     }
 
@@ -268,10 +237,7 @@ impl DynamoStore {
             .expression_attribute_values(":user", super::item::string(user.id.as_str()))
             .build();
         Ok(vec![
-            (
-                Guard::Target,
-                TransactWriteItem::builder().delete(built(give_up)?).build(),
-            ),
+            (Guard::Target, TransactWriteItem::builder().delete(built(give_up)?).build()),
             (Guard::Username, self.take_username(user, new)?),
         ])
     }
@@ -289,12 +255,7 @@ impl DynamoStore {
     }
 
     fn take_username(&self, user: &User, name: &Username) -> Result<TransactWriteItem, Failure> {
-        self.put_new(
-            &Key::username(&user.tenant, name),
-            &UsernameItem {
-                user_id: user.id.clone(),
-            },
-        )
+        self.put_new(&Key::username(&user.tenant, name), &UsernameItem { user_id: user.id.clone() })
     }
 
     fn put_new(&self, key: &Key, item: &impl Serialize) -> Result<TransactWriteItem, Failure> {

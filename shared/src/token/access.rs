@@ -88,12 +88,7 @@ impl Claims {
             user_type: session.collection.user_type().to_owned(),
             roles: user.roles.iter().map(|role| role.name().to_owned()).collect(),
             sid: session.id.clone(),
-            scope: if user.change_required {
-                SCOPE_PASSWORD_CHANGE
-            } else {
-                SCOPE_FULL
-            }
-            .to_owned(),
+            scope: if user.change_required { SCOPE_PASSWORD_CHANGE } else { SCOPE_FULL }.to_owned(),
             org_id,
             customer_id,
         }
@@ -264,10 +259,7 @@ mod tests {
     }
 
     fn policy(algorithm: crate::domain::SigningAlgorithm) -> Policy {
-        Policy {
-            algorithm,
-            ..Policy::default()
-        }
+        Policy { algorithm, ..Policy::default() }
     }
 
     fn verify(token: &str, now: i64) -> Result<Bearer, Failure> {
@@ -291,10 +283,7 @@ mod tests {
             let read = Unverified::parse(&token).unwrap();
             assert_eq!(read.algorithm, algorithm.name());
             let bearer = read.verify(&keys, &Policy::default(), at(1_001)).unwrap();
-            assert_eq!(
-                (bearer.user.as_str(), bearer.owner.as_str(), bearer.expired),
-                ("u", "o", false)
-            );
+            assert_eq!((bearer.user.as_str(), bearer.owner.as_str(), bearer.expired), ("u", "o", false));
         }
     }
 
@@ -306,23 +295,14 @@ mod tests {
         assert!(!verify(token, 1_000 + 3_599).unwrap().expired);
         assert!(verify(token, 1_000 + 3_600).unwrap().expired);
         assert!(verify(token, 995).is_ok());
-        assert!(matches!(
-            verify(token, 994),
-            Err(Failure::InvalidToken(TokenFault::Expired))
-        ));
+        assert!(matches!(verify(token, 994), Err(Failure::InvalidToken(TokenFault::Expired))));
     }
 
     #[test]
     fn a_token_ends_with_its_session() {
-        let session = Session {
-            expires_at: at(1_500),
-            ..fixture::session()
-        };
+        let session = Session { expires_at: at(1_500), ..fixture::session() };
         let jti = SessionId::from_random([5; 16]);
-        assert_eq!(
-            Claims::new(&session, &fixture::user(), &Policy::default(), at(1_000), &jti).exp,
-            1_500
-        );
+        assert_eq!(Claims::new(&session, &fixture::user(), &Policy::default(), at(1_000), &jti).exp, 1_500);
     }
 
     // security 16
@@ -407,10 +387,7 @@ mod tests {
         let theirs = fixture::keys_of(&TenantId::parse("t").unwrap(), 99);
         let other = theirs.signer(crate::domain::SigningAlgorithm::Es256).unwrap();
         let forged = jsonwebtoken::encode(&header, &claims(), &other.key).unwrap();
-        assert!(matches!(
-            verify(&forged, 1_001),
-            Err(Failure::InvalidToken(TokenFault::Forged))
-        ));
+        assert!(matches!(verify(&forged, 1_001), Err(Failure::InvalidToken(TokenFault::Forged))));
     }
 
     // security 16

@@ -88,9 +88,8 @@ impl TenantKeys {
             signers: HashMap::new(),
             verifiers: HashMap::new(),
         };
-        let (current, earlier) = documents
-            .split_first()
-            .ok_or_else(|| keys.invalid("the document", "is missing"))?;
+        let (current, earlier) =
+            documents.split_first().ok_or_else(|| keys.invalid("the document", "is missing"))?;
         keys.add(current, true)?;
         for document in earlier {
             if let Err(error) = keys.add(document, false) {
@@ -103,11 +102,9 @@ impl TenantKeys {
     /// Whether a caller is the tenant (security 18).
     pub fn open_with(&self, key: &SecretString, secret: &SecretString) -> bool {
         // No short circuit: which of the pairs, and which half, is nobody's business.
-        self.credentials
-            .iter()
-            .fold(false, |open, (own_key, own_secret)| {
-                open | (matches(key, own_key) & matches(secret, own_secret))
-            })
+        self.credentials.iter().fold(false, |open, (own_key, own_secret)| {
+            open | (matches(key, own_key) & matches(secret, own_secret))
+        })
     }
 
     /// Version of the root key that new refresh tokens are made with.
@@ -122,16 +119,19 @@ impl TenantKeys {
 
     /// A session's id for the log: tells sessions apart and opens none (security 24).
     pub fn session_digest(&self, session: &SessionId) -> String {
-        self.roots
-            .get(&self.current_root)
-            .map_or_else(String::new, |root| {
-                let tag = hmac::sign(&root.audit, session.as_str().as_bytes());
-                URL_SAFE_NO_PAD.encode(tag.as_ref().get(..12).unwrap_or_default())
-            })
+        self.roots.get(&self.current_root).map_or_else(String::new, |root| {
+            let tag = hmac::sign(&root.audit, session.as_str().as_bytes());
+            URL_SAFE_NO_PAD.encode(tag.as_ref().get(..12).unwrap_or_default())
+        })
     }
 
     pub(super) fn refresh_key(&self, version: u32) -> Option<&hmac::Key> {
         self.roots.get(&version).map(|root| &root.refresh)
+    }
+
+    /// Whether access tokens of that algorithm can be signed.
+    pub fn can_sign(&self, algorithm: SigningAlgorithm) -> bool {
+        self.signers.contains_key(&algorithm)
     }
 
     pub(super) fn signer(&self, algorithm: SigningAlgorithm) -> Result<&Signer, Failure> {
@@ -147,18 +147,12 @@ impl TenantKeys {
     }
 
     fn invalid(&self, field: &'static str, problem: &'static str) -> InvalidSecret {
-        InvalidSecret {
-            tenant: self.tenant.clone(),
-            field,
-            problem,
-        }
+        InvalidSecret { tenant: self.tenant.clone(), field, problem }
     }
 
     fn add(&mut self, document: &SecretDocument, current: bool) -> Result<(), InvalidSecret> {
-        for (field, value) in [
-            ("tenantKey", &document.tenant_key),
-            ("tenantSecret", &document.tenant_secret),
-        ] {
+        for (field, value) in [("tenantKey", &document.tenant_key), ("tenantSecret", &document.tenant_secret)]
+        {
             if value.expose_secret().len() < MIN_CREDENTIAL_BYTES {
                 return Err(self.invalid(field, "is missing or shorter than 16 bytes"));
             }
@@ -180,10 +174,7 @@ impl TenantKeys {
             let algorithm = SigningAlgorithm::from_name(&key.algorithm)
                 .filter(|algorithm| *algorithm != SigningAlgorithm::Hs256)
                 .ok_or_else(|| {
-                    self.invalid(
-                        "signingKeys",
-                        "has an algorithm that is none of ES256, EdDSA, RS256",
-                    )
+                    self.invalid("signingKeys", "has an algorithm that is none of ES256, EdDSA, RS256")
                 })?;
             let der = decode(&key.private_key)
                 .ok_or_else(|| self.invalid("signingKeys", "has a private key that is not base64url"))?;
@@ -198,11 +189,7 @@ impl TenantKeys {
                 self.add_root(*version, bytes);
             }
         }
-        if let Some((version, bytes)) = roots
-            .iter()
-            .max_by_key(|(version, _)| *version)
-            .filter(|_| current)
-        {
+        if let Some((version, bytes)) = roots.iter().max_by_key(|(version, _)| *version).filter(|_| current) {
             let signer = Signer {
                 kid: self.hs256_kid(*version),
                 algorithm: Algorithm::HS256,
@@ -214,22 +201,14 @@ impl TenantKeys {
         for (id, algorithm, encoding, decoding) in signing {
             let kid = format!("{}.{id}", self.tenant);
             if current && !self.signers.contains_key(&algorithm) {
-                let signer = Signer {
-                    kid: kid.clone(),
-                    algorithm: jwt_algorithm(algorithm),
-                    key: encoding,
-                };
+                let signer = Signer { kid: kid.clone(), algorithm: jwt_algorithm(algorithm), key: encoding };
                 self.signers.insert(algorithm, signer);
             }
-            let verifier = Verifier {
-                algorithm: jwt_algorithm(algorithm),
-                name: algorithm.name(),
-                key: decoding,
-            };
+            let verifier =
+                Verifier { algorithm: jwt_algorithm(algorithm), name: algorithm.name(), key: decoding };
             self.verifiers.entry(kid).or_insert(verifier);
         }
-        self.credentials
-            .push((document.tenant_key.clone(), document.tenant_secret.clone()));
+        self.credentials.push((document.tenant_key.clone(), document.tenant_secret.clone()));
         Ok(())
     }
 
@@ -261,10 +240,9 @@ pub fn new_signing_key(algorithm: SigningAlgorithm) -> Result<SecretString, Fail
     let rng = SystemRandom::new();
     let pkcs8 = |made: Result<Document, Unspecified>| made.map(|key| Zeroizing::new(key.as_ref().to_vec()));
     let made = match algorithm {
-        SigningAlgorithm::Es256 => pkcs8(EcdsaKeyPair::generate_pkcs8(
-            &ECDSA_P256_SHA256_FIXED_SIGNING,
-            &rng,
-        )),
+        SigningAlgorithm::Es256 => {
+            pkcs8(EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng))
+        }
         SigningAlgorithm::EdDsa => pkcs8(Ed25519KeyPair::generate_pkcs8v1(&rng)),
         SigningAlgorithm::Rs256 => new_rsa_key(),
         SigningAlgorithm::Hs256 => Err(Unspecified),
@@ -299,35 +277,22 @@ fn derive(root: &[u8], purpose: &str) -> Zeroizing<[u8; 32]> {
 /// base64url without padding, as everything of ours, or standard base64, as most tools write keys.
 fn decode(text: &SecretString) -> Option<Zeroizing<Vec<u8>>> {
     let text = text.expose_secret();
-    URL_SAFE_NO_PAD
-        .decode(text)
-        .or_else(|_| STANDARD.decode(text))
-        .ok()
-        .map(Zeroizing::new)
+    URL_SAFE_NO_PAD.decode(text).or_else(|_| STANDARD.decode(text)).ok().map(Zeroizing::new)
 }
 
 fn key_pair(algorithm: SigningAlgorithm, der: &[u8]) -> Option<(EncodingKey, DecodingKey)> {
     match algorithm {
         SigningAlgorithm::Es256 => {
             let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).ok()?;
-            Some((
-                EncodingKey::from_ec_der(der),
-                DecodingKey::from_ec_der(pair.public_key().as_ref()),
-            ))
+            Some((EncodingKey::from_ec_der(der), DecodingKey::from_ec_der(pair.public_key().as_ref())))
         }
         SigningAlgorithm::EdDsa => {
             let pair = Ed25519KeyPair::from_pkcs8(der).ok()?;
-            Some((
-                EncodingKey::from_ed_der(der),
-                DecodingKey::from_ed_der(pair.public_key().as_ref()),
-            ))
+            Some((EncodingKey::from_ed_der(der), DecodingKey::from_ed_der(pair.public_key().as_ref())))
         }
         SigningAlgorithm::Rs256 => {
             let pair = RsaKeyPair::from_der(der).ok()?;
-            Some((
-                EncodingKey::from_rsa_der(der),
-                DecodingKey::from_rsa_der(pair.public_key().as_ref()),
-            ))
+            Some((EncodingKey::from_rsa_der(der), DecodingKey::from_rsa_der(pair.public_key().as_ref())))
         }
         SigningAlgorithm::Hs256 => None,
     }

@@ -30,10 +30,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn session() -> Session {
-        Session {
-            expires_at: at(100_000),
-            ..crate::domain::tests::session()
-        }
+        Session { expires_at: at(100_000), ..crate::domain::tests::session() }
     }
 
     pub(crate) fn user() -> User {
@@ -141,26 +138,14 @@ pub(crate) mod tests {
         };
         assert!(build(good).is_some());
         for (from, to) in [
-            (
-                r#""0123456789abcdef","tenantSecret""#,
-                r#""short","tenantSecret""#,
-            ),
+            (r#""0123456789abcdef","tenantSecret""#, r#""short","tenantSecret""#),
             (r#""tenantSecret":"0123456789abcdef""#, r#""tenantSecret":"""#),
             (r#""tenantSecret":"0123456789abcdef","#, ""),
             ("AAAA\"", "\""),
-            (
-                r#"{"version":1,"key":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#,
-                "",
-            ),
+            (r#"{"version":1,"key":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#, ""),
             ("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "%%%"),
-            (
-                "}]}",
-                r#"}],"signingKeys":[{"id":"x","algorithm":"none","privateKey":"AAAA"}]}"#,
-            ),
-            (
-                "}]}",
-                r#"}],"signingKeys":[{"id":"x","algorithm":"ES256","privateKey":"AAAA"}]}"#,
-            ),
+            ("}]}", r#"}],"signingKeys":[{"id":"x","algorithm":"none","privateKey":"AAAA"}]}"#),
+            ("}]}", r#"}],"signingKeys":[{"id":"x","algorithm":"ES256","privateKey":"AAAA"}]}"#),
             ("}]}", ""),
         ] {
             let bad = good.replace(from, to);
@@ -186,10 +171,7 @@ pub(crate) mod tests {
         assert!(text.expose_secret().starts_with("dwr1_"));
         let token = RefreshToken::parse(&text).unwrap();
         assert!(token.is_authentic(&tenant, &keys));
-        assert_eq!(
-            (token.generation, &token.session, token.user.as_str()),
-            (0, &session().id, "u")
-        );
+        assert_eq!((token.generation, &token.session, token.user.as_str()), (0, &session().id, "u"));
         assert_eq!(
             RefreshToken::current(&session(), &keys).unwrap().expose_secret(),
             text.expose_secret(),

@@ -27,7 +27,7 @@ const MAX_CHARS: usize = PREFIX.len() + (FIXED_BYTES + 512).div_ceil(3) * 4;
 
 /// What a refresh token names. Only [`RefreshToken::parse`] and [`RefreshToken::is_authentic`] stand
 /// between a client's text and a decision.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RefreshToken {
     /// User it was given to.
     pub user: UserId,
@@ -39,6 +39,12 @@ pub struct RefreshToken {
     pub generation: u64,
     key_version: u32,
     mac: [u8; MAC_BYTES],
+}
+
+impl std::fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RefreshToken([redacted])")
+    }
 }
 
 impl RefreshToken {
@@ -79,22 +85,11 @@ impl RefreshToken {
     /// The session's current refresh token: always the same text for the same generation. `None`
     /// when the root key of its version is gone.
     pub fn current(session: &Session, keys: &TenantKeys) -> Option<SecretString> {
-        let Session {
-            tenant,
-            user,
-            id,
-            generation,
-            nonce,
-            key_version,
-            ..
-        } = session;
+        let Session { tenant, user, id, generation, nonce, key_version, .. } = session;
         let head = head(id, *generation, *key_version, *nonce)?;
         let tag = hmac::sign(keys.refresh_key(*key_version)?, &message(tenant, user, &head));
         let bytes = [head.as_slice(), tag.as_ref(), user.as_str().as_bytes()].concat();
-        Some(SecretString::from(format!(
-            "{PREFIX}{}",
-            URL_SAFE_NO_PAD.encode(bytes)
-        )))
+        Some(SecretString::from(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
     }
 
     /// Version of the root key that it says it was made with.

@@ -45,10 +45,8 @@ impl Service {
             return Err(Failure::TenantMismatch);
         }
         let unknown = || Failure::InvalidToken(TokenFault::UnknownKey);
-        let mut context = self.tenants.find(tenant, now).await?.ok_or_else(unknown)?;
-        if !token.key_is_known(&context.keys) {
-            context.keys = self.tenants.reload_keys(tenant, now).await?.ok_or_else(unknown)?;
-        }
+        let context = self.tenants.find(tenant, now).await?.ok_or_else(unknown)?;
+        let context = self.tenants.with_key(context, now, |keys| token.key_is_known(keys), unknown()).await?;
         let bearer = token.verify(&context.keys, &context.tenant.policy, now)?;
         telemetry::caller(&bearer.user, &context.keys.session_digest(&bearer.session));
         admit(&context, ip)?;
@@ -66,10 +64,10 @@ impl Service {
         if bearer.expired {
             return Err(Failure::InvalidToken(TokenFault::Expired));
         }
-        let items = self
-            .store
-            .caller(&bearer.tenant, (&bearer.user, &bearer.session), other)
-            .await?;
+        let mut items = self.store.caller(&bearer.tenant, (&bearer.user, &bearer.session), other).await?;
+        if is_torn(items.session.as_ref(), items.user.as_ref()) {
+            items = self.store.caller(&bearer.tenant, (&bearer.user, &bearer.session), other).await?;
+        }
         let gone = Failure::InvalidToken(TokenFault::SessionGone);
         let (Some(session), Some(user)) = (items.session, items.user) else {
             return Err(gone);
@@ -78,11 +76,14 @@ impl Service {
         if fault.is_some() || user.status == UserStatus::Disabled {
             return Err(gone);
         }
-        Ok(Caller {
-            session,
-            user,
-            other: items.other,
-            collection: bearer.collection,
-        })
+        Ok(Caller { session, user, other: items.other, collection: bearer.collection })
     }
+}
+
+/// Whether a session may have been read just before, and its user just after, one transaction that
+/// moved the epochs of both: a second reading tells.
+pub(super) fn is_torn(session: Option<&Session>, user: Option<&User>) -> bool {
+    session
+        .zip(user)
+        .is_some_and(|(session, user)| session.ended.is_none() && session.user_epoch < user.session_epoch)
 }

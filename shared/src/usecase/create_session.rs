@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{Grant, Service, admit, idle_end};
+use super::{Grant, Service, admit, guess::Guess, idle_end};
 use crate::{
     domain::{
         Collection, Device, Failure, Nonce, Password, Session, SessionId, TenantId, User, UserId, UserStatus,
@@ -58,19 +58,26 @@ impl Service {
             device,
         } = command;
         telemetry::user(&id);
-        let context = self
-            .tenants
-            .open(&tenant, &tenant_key, &tenant_secret, now)
-            .await?;
+        let context = self.tenants.open(&tenant, &tenant_key, &tenant_secret, now).await?;
         admit(&context, device.ip)?;
         let policy = &context.tenant.policy;
 
-        let (place, user) = tokio::join!(
-            self.reserve(&tenant, &id, policy, now),
-            self.store.user(&tenant, &id)
-        );
-        let (place, user) = (place?, user?);
-        let right = self.verify_password(password, user.as_ref(), policy).await?;
+        let (place, user) =
+            tokio::join!(self.reserve(&tenant, &id, policy, now), self.store.user(&tenant, &id));
+        let place = place?;
+        let guess = async {
+            let user = user?;
+            let right = self.verify_password(password, user.as_ref(), policy).await?;
+            Ok((right, user))
+        };
+        // A place whose password was never judged is given back: faults of ours lock nobody out.
+        let (right, user) = match guess.await {
+            Ok(guess) => guess,
+            Err(failure) => {
+                self.settle_quietly(&tenant, &id, &place, Guess::Unused).await;
+                return Err(failure);
+            }
+        };
         // Every way of being wrong is the same one from here on (security 9).
         let known = user.filter(|user| {
             right
@@ -79,20 +86,26 @@ impl Service {
                 && user.status == UserStatus::Active
         });
         let Some(user) = known else {
-            self.count_failure(&tenant, &id, &place).await?;
+            self.settle(&tenant, &id, &place, Guess::Wrong).await?;
             return Err(Failure::Authentication);
         };
         if user.reset_required {
-            self.give_back(&tenant, &id, &place).await?;
+            self.settle(&tenant, &id, &place, Guess::Unused).await?;
             return Err(Failure::CredentialsResetRequired);
         }
 
-        let session = self.new_session(&user, &context, collection, device, now)?;
-        telemetry::session(&context.keys.session_digest(&session.id));
-        let grant = self.grant(&context, session, &user, now)?;
+        let made = self.new_session(&user, &context, collection, device, now);
+        let grant = match made.and_then(|session| self.grant(&context, session, &user, now)) {
+            Ok(grant) => grant,
+            Err(failure) => {
+                self.settle_quietly(&tenant, &id, &place, Guess::Unused).await;
+                return Err(failure);
+            }
+        };
+        telemetry::session(&context.keys.session_digest(&grant.session.id));
         let (kept, forgiven) = tokio::join!(
             self.store.insert_session(&grant.session),
-            self.forgive(&tenant, &id, &place)
+            self.settle(&tenant, &id, &place, Guess::Right)
         );
         kept.and(forgiven)?;
         Ok(grant)

@@ -47,15 +47,7 @@ impl Service {
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `SessionNotFound`, `TenantSuspended`,
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn delete_session(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
-        let Command {
-            tenant,
-            bearer,
-            collection,
-            owner,
-            user,
-            session,
-            ip,
-        } = command;
+        let Command { tenant, bearer, collection, owner, user, session, ip } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, ip, now).await?;
         telemetry::user(&user);
         telemetry::session(&context.keys.session_digest(&session));
@@ -85,14 +77,7 @@ impl Service {
             reuse: false,
             now,
         };
-        let terminated_at = self
-            .store
-            .end_session(&end)
-            .await?
-            .ok_or(Failure::SessionNotFound)?;
-        Ok(Outcome {
-            session,
-            terminated_at,
-        })
+        let terminated_at = self.store.end_session(&end).await?.ok_or(Failure::SessionNotFound)?;
+        Ok(Outcome { session, terminated_at })
     }
 }

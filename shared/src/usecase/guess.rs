@@ -17,6 +17,17 @@ pub(super) struct Place {
     seen: Vec<AttemptId>,
 }
 
+/// How a guess ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Guess {
+    /// The password was wrong.
+    Wrong,
+    /// It was right and opened what it was for: the failures before it are forgiven.
+    Right,
+    /// It was right but opened nothing, or was never verified: the place alone is given back.
+    Unused,
+}
+
 /// Why there is no place yet.
 enum NoPlace {
     Busy,
@@ -55,14 +66,12 @@ impl Service {
             .with_max_delay(Duration::from_millis(250))
             .with_max_times(25)
             .with_jitter();
-        attempt
-            .retry(backoff)
-            .when(|refusal| matches!(refusal, NoPlace::Busy))
-            .await
-            .map_err(|refusal| match refusal {
+        attempt.retry(backoff).when(|refusal| matches!(refusal, NoPlace::Busy)).await.map_err(|refusal| {
+            match refusal {
                 NoPlace::Busy => Failure::RateLimited(Duration::from_secs(1)),
                 NoPlace::Refused(failure) => failure,
-            })
+            }
+        })
     }
 
     /// Whether `password` is `user`'s. Without a user, the same work and `false`.
@@ -72,66 +81,32 @@ impl Service {
         user: Option<&User>,
         policy: &Policy,
     ) -> Result<bool, Failure> {
-        self.passwords
-            .verify(password, user.map(|user| user.password.clone()), policy.hash_cost)
-            .await
+        self.passwords.verify(password, user.map(|user| user.password.clone()), policy.hash_cost).await
     }
 
-    /// Counts the attempt as failed.
-    pub(super) async fn count_failure(
+    /// Says how the guess ended.
+    ///
+    /// # Errors
+    /// `Unavailable`: the place stays taken, and counts as failed in the end.
+    pub(super) async fn settle(
         &self,
         tenant: &TenantId,
         user: &UserId,
         place: &Place,
+        guess: Guess,
     ) -> Result<(), Failure> {
-        self.store
-            .settle_attempt(
-                &AttemptKey {
-                    tenant,
-                    user,
-                    id: place.id,
-                },
-                &Verdict::Failed,
-            )
-            .await
+        let verdict = match guess {
+            Guess::Wrong => Verdict::Failed,
+            Guess::Right => Verdict::Succeeded(&place.seen),
+            Guess::Unused => Verdict::Succeeded(&[]),
+        };
+        self.store.settle_attempt(&AttemptKey { tenant, user, id: place.id }, &verdict).await
     }
 
-    /// Gives the place back, and with it those of the failures before it: a success.
-    pub(super) async fn forgive(
-        &self,
-        tenant: &TenantId,
-        user: &UserId,
-        place: &Place,
-    ) -> Result<(), Failure> {
-        let verdict = Verdict::Succeeded(&place.seen);
-        self.store
-            .settle_attempt(
-                &AttemptKey {
-                    tenant,
-                    user,
-                    id: place.id,
-                },
-                &verdict,
-            )
-            .await
-    }
-
-    /// Gives the place alone back: the password was right, but nothing was opened.
-    pub(super) async fn give_back(
-        &self,
-        tenant: &TenantId,
-        user: &UserId,
-        place: &Place,
-    ) -> Result<(), Failure> {
-        self.store
-            .settle_attempt(
-                &AttemptKey {
-                    tenant,
-                    user,
-                    id: place.id,
-                },
-                &Verdict::Succeeded(&[]),
-            )
-            .await
+    /// [`Self::settle`] where something else is answered already: what cannot be settled is logged.
+    pub(super) async fn settle_quietly(&self, tenant: &TenantId, user: &UserId, place: &Place, guess: Guess) {
+        if let Err(failure) = self.settle(tenant, user, place, guess).await {
+            tracing::warn!(%failure, "attempt.not_settled");
+        }
     }
 }

@@ -39,13 +39,7 @@ impl Service {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        Self {
-            tenants: Tenants::new(Arc::clone(&store), secrets),
-            store,
-            passwords,
-            clock,
-            entropy,
-        }
+        Self { tenants: Tenants::new(Arc::clone(&store), secrets), store, passwords, clock, entropy }
     }
 
     /// The time of a request: asked once.
@@ -66,13 +60,8 @@ impl Service {
         now: Timestamp,
     ) -> Result<Grant, Failure> {
         let policy = &context.tenant.policy;
-        let claims = Claims::new(
-            &session,
-            user,
-            policy,
-            now,
-            &SessionId::from_random(random(&*self.entropy)?),
-        );
+        let claims =
+            Claims::new(&session, user, policy, now, &SessionId::from_random(random(&*self.entropy)?));
         let refresh_token = RefreshToken::current(&session, &context.keys)
             .ok_or_else(|| Failure::Unavailable("the root key of a live session is gone".into()))?;
         Ok(Grant {

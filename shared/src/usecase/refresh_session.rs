@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{Grant, Service, idle_end};
+use super::{Grant, Service, authenticate::is_torn, idle_end};
 use crate::{
     domain::{
         Collection, Failure, Judgement, Session, SessionFault, SessionId, TenantId, TokenFault, User, UserId,
@@ -14,7 +14,7 @@ use crate::{
     port::{EndSession, Rotated, Rotation},
     secrets::TenantContext,
     telemetry,
-    token::{Bearer, RefreshToken, Unverified},
+    token::{Bearer, RefreshToken, TenantKeys, Unverified},
 };
 
 /// A refresh.
@@ -58,11 +58,9 @@ impl Path {
         match self {
             Self::Admin if bearer.collection == Collection::Admin => Ok(()),
             Self::Admin => Err(Failure::Forbidden),
-            Self::Customer {
-                collection,
-                customer,
-                user,
-            } if *collection == bearer.collection && *customer == bearer.owner && *user == bearer.user => {
+            Self::Customer { collection, customer, user }
+                if *collection == bearer.collection && *customer == bearer.owner && *user == bearer.user =>
+            {
                 Ok(())
             }
             Self::Customer { .. } => Err(Failure::InvalidRefreshToken),
@@ -79,14 +77,7 @@ impl Service {
     /// `SessionExpired`, `SessionTerminated`, `SessionNotFound`, `RateLimited`, `TenantSuspended`,
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn refresh_session(&self, command: Command, now: Timestamp) -> Result<Grant, Failure> {
-        let Command {
-            tenant,
-            bearer,
-            refresh_token,
-            path,
-            session: id,
-            ip,
-        } = command;
+        let Command { tenant, bearer, refresh_token, path, session: id, ip } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, ip, now).await?;
         let policy = &context.tenant.policy;
         if bearer.expired && !policy.refresh_after_expiry {
@@ -95,7 +86,12 @@ impl Service {
         path.admits(&bearer)?;
         telemetry::user(&bearer.user);
         telemetry::session(&context.keys.session_digest(&bearer.session));
-        let (context, token) = self.authentic(context, &refresh_token, now).await?;
+        let token = RefreshToken::parse(&refresh_token).ok_or(Failure::InvalidRefreshToken)?;
+        let made_with = |keys: &TenantKeys| keys.has_root(token.key_version());
+        let context = self.tenants.with_key(context, now, made_with, Failure::InvalidRefreshToken).await?;
+        if !token.is_authentic(&tenant, &context.keys) {
+            return Err(Failure::InvalidRefreshToken);
+        }
         if token.session != bearer.session || token.user != bearer.user || id != bearer.session {
             return Err(Failure::InvalidRefreshToken);
         }
@@ -113,24 +109,27 @@ impl Service {
             idle_expires_at: idle_end(policy, now),
             grace: policy.grace,
         };
-        let (rotated, user) = tokio::join!(
-            self.store.rotate_session(&rotation),
-            self.store.user(&tenant, &bearer.user)
-        );
-        let (rotated, user) = (rotated?, user?);
-        match rotated {
-            Rotated::Missing => Err(Failure::SessionNotFound),
-            Rotated::TooOften => Err(Failure::RateLimited(policy.grace)),
-            Rotated::Moved(session) => {
-                let user = owner(&context, &session, user, now)?;
+        let (rotated, user) =
+            tokio::join!(self.store.rotate_session(&rotation), self.store.user(&tenant, &bearer.user));
+        match (rotated?, user?) {
+            (Rotated::Missing, _) => Err(Failure::SessionNotFound),
+            (Rotated::TooOften, _) => Err(Failure::RateLimited(policy.grace)),
+            (Rotated::Moved(session), user) => {
+                let (session, user) = self.live(&context, session, user, now).await?;
                 self.grant(&context, session, &user, now)
             }
-            Rotated::Kept(session) if session.nonce != token.nonce => Err(Failure::InvalidRefreshToken),
-            Rotated::Kept(session) => {
-                let user = owner(&context, &session, user, now)?;
+            (Rotated::Kept(session), _) if session.nonce != token.nonce => Err(Failure::InvalidRefreshToken),
+            (Rotated::Kept(session), user) => {
+                let (session, user) = self.live(&context, session, user, now).await?;
                 match judge(&session, token.generation, policy.grace, now) {
                     // Two tabs, or a retry after a lost answer: the identical successor.
-                    Judgement::InGrace => self.grant(&context, session, &user, now),
+                    Judgement::InGrace => {
+                        // It may have been made with a root key newer than the ones known here.
+                        let made_with = |keys: &TenantKeys| keys.has_root(session.key_version);
+                        let gone = Failure::Unavailable("the root key of a live session is gone".into());
+                        let context = self.tenants.with_key(context.clone(), now, made_with, gone).await?;
+                        self.grant(&context, session, &user, now)
+                    }
                     Judgement::Reused => {
                         self.end_for_reuse(&session, now).await?;
                         Err(Failure::RefreshTokenReused)
@@ -143,27 +142,24 @@ impl Service {
         }
     }
 
-    /// The refresh token if this tenant made it; asks for the tenant's keys again when it was made
-    /// with a root key that is not among them.
-    async fn authentic(
+    /// The session and its user, while the session lives.
+    async fn live(
         &self,
-        mut context: TenantContext,
-        text: &SecretString,
+        context: &TenantContext,
+        mut session: Session,
+        mut user: Option<User>,
         now: Timestamp,
-    ) -> Result<(TenantContext, RefreshToken), Failure> {
-        let token = RefreshToken::parse(text).ok_or(Failure::InvalidRefreshToken)?;
-        let tenant = &context.tenant.id;
-        if !context.keys.has_root(token.key_version()) {
-            context.keys = self
-                .tenants
-                .reload_keys(tenant, now)
-                .await?
-                .ok_or(Failure::InvalidRefreshToken)?;
+    ) -> Result<(Session, User), Failure> {
+        if is_torn(Some(&session), user.as_ref()) {
+            let items = self.store.caller(&session.tenant, (&session.user, &session.id), None).await?;
+            session = items.session.ok_or(Failure::SessionTerminated)?;
+            user = items.user;
         }
-        if token.is_authentic(&context.tenant.id, &context.keys) {
-            Ok((context, token))
-        } else {
-            Err(Failure::InvalidRefreshToken)
+        let user = user.filter(|user| user.status == UserStatus::Active).ok_or(Failure::SessionTerminated)?;
+        match session.fault(now, user.session_epoch, context.tenant.session_epoch) {
+            None => Ok((session, user)),
+            Some(SessionFault::Expired) => Err(Failure::SessionExpired),
+            Some(SessionFault::Terminated) => Err(Failure::SessionTerminated),
         }
     }
 
@@ -177,22 +173,5 @@ impl Service {
             now,
         };
         self.store.end_session(&end).await.map(|_| ())
-    }
-}
-
-/// The session's user, while the session lives.
-fn owner(
-    context: &TenantContext,
-    session: &Session,
-    user: Option<User>,
-    now: Timestamp,
-) -> Result<User, Failure> {
-    let user = user
-        .filter(|user| user.status == UserStatus::Active)
-        .ok_or(Failure::SessionTerminated)?;
-    match session.fault(now, user.session_epoch, context.tenant.session_epoch) {
-        None => Ok(user),
-        Some(SessionFault::Expired) => Err(Failure::SessionExpired),
-        Some(SessionFault::Terminated) => Err(Failure::SessionTerminated),
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Service;
 use crate::{
-    domain::{Collection, Failure, TenantId, TokenFault, UserId},
+    domain::{Collection, Failure, TenantId, UserId},
     port::{Committed, GuardedChange},
     telemetry,
     token::Unverified,
@@ -27,7 +27,7 @@ pub struct Command {
     pub ip: Option<IpAddr>,
 }
 
-/// How often a change is tried again because its target changed at the same moment.
+/// How often a change is tried because caller or target changed at the same moment.
 pub(super) const TRIES: usize = 3;
 
 impl Service {
@@ -38,13 +38,7 @@ impl Service {
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `TenantSuspended`,
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn reset_login(&self, command: Command, now: Timestamp) -> Result<(), Failure> {
-        let Command {
-            tenant,
-            bearer,
-            user,
-            reason,
-            ip,
-        } = command;
+        let Command { tenant, bearer, user, reason, ip } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, ip, now).await?;
         let target = user.as_ref().unwrap_or(&bearer.user);
         telemetry::user(target);
@@ -60,16 +54,11 @@ impl Service {
                 Some(other) if caller.may_administer(other) => other,
                 _ => return Err(Failure::UserNotFound),
             };
-            let change = GuardedChange {
-                caller_session: &caller.session,
-                caller: &caller.user,
-                target,
-                now,
-            };
+            let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
             match self.store.reset_login(&change).await? {
                 Committed::Done => return Ok(()),
-                Committed::CallerGone => return Err(Failure::InvalidToken(TokenFault::SessionGone)),
-                Committed::TargetChanged | Committed::UsernameTaken => {}
+                // Read again: who asks, and whether it still may, shows at the head of the loop.
+                Committed::CallerGone | Committed::TargetChanged | Committed::UsernameTaken => {}
             }
         }
         Err(Failure::Unavailable("the user kept changing".into()))

@@ -4,9 +4,16 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::{Service, authenticate::Caller, guess::Place, reset_login::TRIES};
+use super::{
+    Service,
+    authenticate::Caller,
+    guess::{Guess, Place},
+    reset_login::TRIES,
+};
 use crate::{
-    domain::{Collection, Failure, Password, PasswordHash, TenantId, TokenFault, User, UserId, Username},
+    domain::{
+        Collection, Failure, FieldError, Password, PasswordHash, Tenant, TenantId, User, UserId, Username,
+    },
     port::{Committed, CredentialChange, GuardedChange},
     secrets::TenantContext,
     telemetry,
@@ -52,38 +59,37 @@ pub struct Outcome {
     pub sessions_revoked: u64,
 }
 
+/// What a change needs beside the caller, kept from one try to the next.
+#[derive(Default)]
+struct Prepared {
+    /// The present password was right, under this epoch of its user.
+    proof: Option<(Place, u64)>,
+    hash: Option<PasswordHash>,
+    sessions_revoked: u64,
+}
+
 impl Service {
-    /// One read, one transaction; with `currentPassword` an attempt's reservation before it and its
-    /// success after it.
+    /// One read, one transaction. A new password adds its hashing, with the count of the sessions it
+    /// ends beside it; `currentPassword` an attempt's reservation before and its success after.
     ///
     /// # Errors
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `Validation`, `PasswordPolicy`,
     /// `Authentication`, `AccountLocked`, `RateLimited`, `UsernameTaken`, `TenantSuspended`,
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn update_credentials(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
-        let Command {
-            tenant,
-            bearer,
-            user: id,
-            wanted,
-            ip,
-        } = command;
+        let Command { tenant, bearer, user: id, wanted, ip } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, ip, now).await?;
         telemetry::user(&id);
         // The one admin path that a customer's token opens, for its own id (security 21).
         if bearer.collection != Collection::Admin && bearer.user != id {
             return Err(Failure::Forbidden);
         }
-        let mut proof = None;
-        let done = self
-            .change(&context, &bearer, &id, &wanted, &mut proof, now)
-            .await;
-        if let Some(place) = &proof {
-            match done {
-                Ok(_) => self.forgive(&tenant, &id, place).await?,
-                // The password was right, whatever came of it.
-                Err(_) => self.give_back(&tenant, &id, place).await?,
-            }
+        let mut prepared = Prepared::default();
+        let done = self.change(&context, &bearer, &id, &wanted, &mut prepared, now).await;
+        if let Some((place, _)) = &prepared.proof {
+            // The password was right, whatever came of it; and what was done is done.
+            let guess = if done.is_ok() { Guess::Right } else { Guess::Unused };
+            self.settle_quietly(&tenant, &id, place, guess).await;
         }
         done
     }
@@ -94,123 +100,108 @@ impl Service {
         bearer: &Bearer,
         id: &UserId,
         wanted: &Wanted,
-        proof: &mut Option<Place>,
+        prepared: &mut Prepared,
         now: Timestamp,
     ) -> Result<Outcome, Failure> {
-        let mut hash = None;
         for _ in 0..TRIES {
             let caller = self.authenticate(context, bearer, Some(id), now).await?;
             let target = target(&caller, id)?;
             let own = target.id == caller.user.id;
-            permitted(&caller, own, bearer.collection, wanted)?;
+            permitted(&caller, bearer.collection, wanted)?;
             if wanted.password.is_none() && wanted.username.is_none() && wanted.change_required.is_none() {
-                return Ok(Outcome {
-                    user: id.clone(),
-                    updated: Vec::new(),
-                    sessions_revoked: 0,
-                });
+                return Ok(Outcome { user: id.clone(), updated: Vec::new(), sessions_revoked: 0 });
             }
             judge_password(context, target, wanted)?;
-            if own && proof.is_none() && (wanted.password.is_some() || wanted.username.is_some()) {
-                *proof = Some(self.prove(context, &caller.user, wanted, now).await?);
+            let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
+            if own && (wanted.password.is_some() || wanted.username.is_some()) {
+                self.prove(context, &caller.user, wanted, prepared, now).await?;
             }
-            if hash.is_none() {
-                hash = self.hash_new(context, wanted).await?;
-            }
-            let change = GuardedChange {
-                caller_session: &caller.session,
-                caller: &caller.user,
-                target,
-                now,
+            self.prepare(context, &change, wanted, prepared).await?;
+            let credentials = CredentialChange {
+                password: prepared.hash.clone(),
+                username: wanted.username.clone(),
+                change_required: match (wanted.change_required, &wanted.password) {
+                    (Some(required), _) => Some(required),
+                    // A password of one's own choice is what the flag asks for; one that an
+                    // administrator chose is known to two people.
+                    (None, Some(_)) => Some(!own && context.tenant.policy.admin_set_password_expires),
+                    (None, None) => None,
+                },
             };
-            let (committed, sessions_revoked) = self.commit(context, &change, wanted, hash.as_ref()).await?;
-            match committed {
+            match self.store.update_credentials(&change, &credentials).await? {
                 Committed::Done => {
-                    return Ok(Outcome {
-                        user: id.clone(),
-                        updated: updated(wanted),
-                        sessions_revoked,
-                    });
+                    let sessions_revoked = prepared.sessions_revoked;
+                    return Ok(Outcome { user: id.clone(), updated: updated(wanted), sessions_revoked });
                 }
                 Committed::UsernameTaken => return Err(Failure::UsernameTaken),
-                Committed::CallerGone => return Err(Failure::InvalidToken(TokenFault::SessionGone)),
-                Committed::TargetChanged => {}
+                // Read again: who asks, and whether it still may, shows at the head of the loop.
+                Committed::CallerGone | Committed::TargetChanged => {}
             }
         }
         Err(Failure::Unavailable("the user kept changing".into()))
     }
 
-    /// The present password, against the user's attempt budget.
+    /// The present password, against the user's attempt budget; once, unless it changed since.
     async fn prove(
         &self,
         context: &TenantContext,
         user: &User,
         wanted: &Wanted,
+        prepared: &mut Prepared,
         now: Timestamp,
-    ) -> Result<Place, Failure> {
+    ) -> Result<(), Failure> {
         let Some(current) = wanted.current_password.clone() else {
             return Err(Failure::field(
                 "currentPassword",
                 "is required to change your own password or username",
             ));
         };
+        match prepared.proof.take() {
+            Some((place, epoch)) if epoch == user.session_epoch => {
+                prepared.proof = Some((place, epoch));
+                return Ok(());
+            }
+            Some((place, _)) => self.settle_quietly(&user.tenant, &user.id, &place, Guess::Unused).await,
+            None => {}
+        }
         let policy = &context.tenant.policy;
         let place = self.reserve(&user.tenant, &user.id, policy, now).await?;
-        if self.verify_password(current, Some(user), policy).await? {
-            Ok(place)
-        } else {
-            self.count_failure(&user.tenant, &user.id, &place).await?;
-            Err(Failure::Authentication)
+        match self.verify_password(current, Some(user), policy).await {
+            Ok(true) => {
+                prepared.proof = Some((place, user.session_epoch));
+                Ok(())
+            }
+            Ok(false) => {
+                self.settle(&user.tenant, &user.id, &place, Guess::Wrong).await?;
+                Err(Failure::Authentication)
+            }
+            Err(failure) => {
+                self.settle_quietly(&user.tenant, &user.id, &place, Guess::Unused).await;
+                Err(failure)
+            }
         }
     }
 
-    async fn hash_new(
-        &self,
-        context: &TenantContext,
-        wanted: &Wanted,
-    ) -> Result<Option<PasswordHash>, Failure> {
-        match &wanted.password {
-            Some((password, _)) => self
-                .passwords
-                .hash(password.clone(), context.tenant.policy.hash_cost)
-                .await
-                .map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// The transaction, and how many sessions end with it.
-    async fn commit(
+    /// Hashes the new password and counts the sessions that end with the old one, once.
+    async fn prepare(
         &self,
         context: &TenantContext,
         change: &GuardedChange<'_>,
         wanted: &Wanted,
-        hash: Option<&PasswordHash>,
-    ) -> Result<(Committed, u64), Failure> {
-        let own = change.is_own();
-        let change_required = match (wanted.change_required, &wanted.password) {
-            (Some(required), _) => Some(required),
-            // A password of one's own choice is what the flag asks for; one that an administrator
-            // chose is known to two people.
-            (None, Some(_)) => Some(!own && context.tenant.policy.admin_set_password_expires),
-            (None, None) => None,
+        prepared: &mut Prepared,
+    ) -> Result<(), Failure> {
+        let Some((password, _)) = wanted.password.as_ref().filter(|_| prepared.hash.is_none()) else {
+            return Ok(());
         };
-        let credentials = CredentialChange {
-            password: hash.cloned(),
-            username: wanted.username.clone(),
-            change_required,
-        };
-        // Counted before the change ends them.
-        let ended = match hash {
-            Some(_) => {
-                let except = own.then_some(&change.caller_session.id);
-                self.store
-                    .live_sessions(change.target, context.tenant.session_epoch, except, change.now)
-                    .await?
-            }
-            None => 0,
-        };
-        Ok((self.store.update_credentials(change, &credentials).await?, ended))
+        let Tenant { policy, session_epoch, .. } = &*context.tenant;
+        let except = change.is_own().then_some(&change.caller_session.id);
+        let (hash, ended) = tokio::try_join!(
+            self.passwords.hash(password.clone(), policy.hash_cost),
+            self.store.live_sessions(change.target, *session_epoch, except, change.now)
+        )?;
+        prepared.hash = Some(hash);
+        prepared.sessions_revoked = ended;
+        Ok(())
     }
 }
 
@@ -226,17 +217,14 @@ fn target<'a>(caller: &'a Caller, id: &UserId) -> Result<&'a User, Failure> {
 
 /// # Errors
 /// `Forbidden` for what this caller may never change.
-fn permitted(caller: &Caller, own: bool, collection: Collection, wanted: &Wanted) -> Result<(), Failure> {
+fn permitted(caller: &Caller, collection: Collection, wanted: &Wanted) -> Result<(), Failure> {
     let administrator = collection == Collection::Admin && caller.user.is_administrator();
-    if !own && !administrator {
-        return Err(Failure::Forbidden);
-    }
     // A restricted scope opens a change of its own password and nothing else.
     let restricted = caller.user.change_required;
     if wanted.change_required.is_some() && (!administrator || restricted) {
         return Err(Failure::Forbidden);
     }
-    if restricted && (wanted.username.is_some() || !own) {
+    if restricted && wanted.username.is_some() {
         return Err(Failure::Forbidden);
     }
     Ok(())
@@ -249,15 +237,13 @@ fn judge_password(context: &TenantContext, target: &User, wanted: &Wanted) -> Re
         return Ok(());
     };
     let username = wanted.username.as_ref().unwrap_or(&target.username);
-    match context
-        .tenant
-        .policy
-        .password
-        .broken_rules(password, field, username)
-    {
-        broken if broken.is_empty() => Ok(()),
-        broken => Err(Failure::PasswordPolicy(broken)),
+    let mut broken = context.tenant.policy.password.broken_rules(password, field, username);
+    let same =
+        wanted.current_password.as_ref().is_some_and(|current| current.as_bytes() == password.as_bytes());
+    if target.change_required && same {
+        broken.push(FieldError::new(*field, "must not be the password that has to be changed"));
     }
+    if broken.is_empty() { Ok(()) } else { Err(Failure::PasswordPolicy(broken)) }
 }
 
 fn updated(wanted: &Wanted) -> Vec<&'static str> {

@@ -27,45 +27,27 @@ pub async fn answer(
     match matched.route.endpoint {
         Endpoint::CreateSession(collection) => {
             let command = parse::create_session(request, matched, collection)?;
-            service
-                .create_session(command, now)
-                .await
-                .map(|grant| render::created(&grant))
+            service.create_session(command, now).await.map(|grant| render::created(&grant))
         }
         Endpoint::RefreshAdminSession => {
             let command = parse::refresh_session(request, matched, None)?;
-            service
-                .refresh_session(command, now)
-                .await
-                .map(|grant| render::refreshed(&grant))
+            service.refresh_session(command, now).await.map(|grant| render::refreshed(&grant))
         }
         Endpoint::RefreshCustomerSession(collection) => {
             let command = parse::refresh_session(request, matched, Some(collection))?;
-            service
-                .refresh_session(command, now)
-                .await
-                .map(|grant| render::refreshed(&grant))
+            service.refresh_session(command, now).await.map(|grant| render::refreshed(&grant))
         }
         Endpoint::DeleteSession(collection) => {
             let command = parse::delete_session(request, matched, collection)?;
-            service
-                .delete_session(command, now)
-                .await
-                .map(|outcome| render::terminated(&outcome))
+            service.delete_session(command, now).await.map(|outcome| render::terminated(&outcome))
         }
         Endpoint::ResetLogin => {
             let command = parse::reset_login(request)?;
-            service
-                .reset_login(command, now)
-                .await
-                .map(|()| render::login_reset())
+            service.reset_login(command, now).await.map(|()| render::login_reset())
         }
         Endpoint::UpdateCredentials => {
             let command = parse::update_credentials(request, matched)?;
-            service
-                .update_credentials(command, now)
-                .await
-                .map(|outcome| render::credentials(&outcome))
+            service.update_credentials(command, now).await.map(|outcome| render::credentials(&outcome))
         }
     }
 }

@@ -71,13 +71,11 @@ pub(super) fn refresh_session(
         Some(collection) => {
             let customer = form.path_owner(matched, collection);
             let user = form.path(matched, "userId", UserId::parse);
-            customer
-                .zip(user)
-                .map(|(customer, user)| refresh_session::Path::Customer {
-                    collection,
-                    customer,
-                    user,
-                })
+            customer.zip(user).map(|(customer, user)| refresh_session::Path::Customer {
+                collection,
+                customer,
+                user,
+            })
         }
     };
     let refresh_token = form.required("refreshToken", |text| Ok(SecretString::from(text)));
@@ -149,9 +147,7 @@ pub(super) fn update_credentials(
     {
         form.fault("newPassword", "must not differ from password: send one of them");
     }
-    let password = password
-        .map(|it| (it, "password"))
-        .or(new_password.map(|it| (it, "newPassword")));
+    let password = password.map(|it| (it, "password")).or(new_password.map(|it| (it, "newPassword")));
     let current_password = form.optional("currentPassword", Password::parse);
     let username = form.optional("username", Username::parse);
     let change_required = form.optional_flag("changeRequired");
@@ -161,12 +157,7 @@ pub(super) fn update_credentials(
         bearer: bearer(&request.headers)?,
         tenant: tenant.ok_or(Failure::TenantMismatch)?,
         user: user.ok_or_else(incomplete)?,
-        wanted: update_credentials::Wanted {
-            password,
-            current_password,
-            username,
-            change_required,
-        },
+        wanted: update_credentials::Wanted { password, current_password, username, change_required },
         ip: request.ip,
     })
 }
@@ -190,11 +181,7 @@ impl<'a> Form<'a> {
         if request.body.len() > MAX_BODY_BYTES {
             return Err(Failure::PayloadTooLarge);
         }
-        let mut form = Self {
-            headers: &request.headers,
-            members: Map::new(),
-            errors: Vec::new(),
-        };
+        let mut form = Self { headers: &request.headers, members: Map::new(), errors: Vec::new() };
         let mut needed = vec!["X-Tenant-ID", "User-Agent"];
         if body == BodyIs::Required {
             needed.push("Content-Type");
@@ -272,11 +259,8 @@ impl<'a> Form<'a> {
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Invalid>,
     ) -> Option<T> {
-        let value = matched
-            .parameters
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str());
+        let value =
+            matched.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         match parse(value.unwrap_or_default()) {
             Ok(parsed) => Some(parsed),
             Err(why) => {
@@ -303,11 +287,7 @@ impl<'a> Form<'a> {
     }
 
     fn finish(self) -> Result<(), Failure> {
-        if self.errors.is_empty() {
-            Ok(())
-        } else {
-            Err(Failure::Validation(self.errors))
-        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Failure::Validation(self.errors)) }
     }
 }
 
@@ -357,12 +337,7 @@ fn reason(text: &str) -> Result<String, Invalid> {
 }
 
 fn device(request: &HttpRequest) -> Device {
-    let first = |names: &[&str]| {
-        names
-            .iter()
-            .find_map(|name| header(&request.headers, name))
-            .map(capped)
-    };
+    let first = |names: &[&str]| names.iter().find_map(|name| header(&request.headers, name)).map(capped);
     Device {
         platform: first(&["platform", "sec-ch-ua-platform"]).map(|text| text.trim_matches('"').to_owned()),
         device_id: first(&["deviceId", "X-Device-Id", "device-id"]),
@@ -392,36 +367,22 @@ mod tests {
     fn request(headers: &[(&str, &str)], body: &[u8]) -> HttpRequest {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.insert(
-                HeaderName::try_from(*name).unwrap(),
-                HeaderValue::from_str(value).unwrap(),
-            );
+            map.insert(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
         }
         let path = "/api/v2.1/admin/organization/o/users/u/sessions".to_owned();
         let ip = Some(IpAddr::from([192, 0, 2, 1]));
-        HttpRequest {
-            method: Method::POST,
-            path,
-            headers: map,
-            body: body.to_vec(),
-            ip,
-        }
+        HttpRequest { method: Method::POST, path, headers: map, body: body.to_vec(), ip }
     }
 
     fn parse(headers: &[(&str, &str)], body: &[u8]) -> Result<create_session::Command, Failure> {
         let request = request(headers, body);
-        let matched = Router::new(Function::CreateSession)
-            .unwrap()
-            .find(&request.method, &request.path)
-            .unwrap();
+        let matched =
+            Router::new(Function::CreateSession).unwrap().find(&request.method, &request.path).unwrap();
         create_session(&request, &matched, Collection::Admin)
     }
 
-    const HEADERS: [(&str, &str); 3] = [
-        ("x-tenant-id", "t"),
-        ("user-agent", "test"),
-        ("content-type", "Application/JSON; charset=utf-8"),
-    ];
+    const HEADERS: [(&str, &str); 3] =
+        [("x-tenant-id", "t"), ("user-agent", "test"), ("content-type", "Application/JSON; charset=utf-8")];
     const BODY: &[u8] = br#"{"username":"n","password":"p","tenantKey":"k","tenantSecret":"s","later":[1]}"#;
 
     fn fields(result: Result<create_session::Command, Failure>) -> Vec<String> {
@@ -436,27 +397,14 @@ mod tests {
     #[test]
     fn a_good_request_is_a_command() {
         let command = parse(&HEADERS, BODY).unwrap();
-        assert_eq!(
-            (
-                command.tenant.as_str(),
-                command.owner.as_str(),
-                command.user.as_str()
-            ),
-            ("t", "o", "u")
-        );
+        assert_eq!((command.tenant.as_str(), command.owner.as_str(), command.user.as_str()), ("t", "o", "u"));
     }
 
     #[test]
     fn everything_wrong_is_said_at_once() {
+        assert_eq!(fields(parse(&[], BODY)), ["X-Tenant-ID", "User-Agent", "Content-Type"]);
         assert_eq!(
-            fields(parse(&[], BODY)),
-            ["X-Tenant-ID", "User-Agent", "Content-Type"]
-        );
-        assert_eq!(
-            fields(parse(
-                &HEADERS,
-                br#"{"username":1,"password":"","tenantKey":null}"#
-            )),
+            fields(parse(&HEADERS, br#"{"username":1,"password":"","tenantKey":null}"#)),
             ["username", "password", "tenantKey", "tenantSecret"]
         );
         assert_eq!(fields(parse(&HEADERS, b"[]")), ["body"]);
@@ -467,10 +415,7 @@ mod tests {
     fn types_and_sizes_are_checked_first() {
         let mut headers = HEADERS;
         headers[2].1 = "text/plain";
-        assert!(matches!(
-            parse(&headers, BODY),
-            Err(Failure::UnsupportedMediaType)
-        ));
+        assert!(matches!(parse(&headers, BODY), Err(Failure::UnsupportedMediaType)));
         let large = vec![b' '; MAX_BODY_BYTES + 1];
         assert!(matches!(parse(&headers, &large), Err(Failure::PayloadTooLarge)));
     }
@@ -478,11 +423,8 @@ mod tests {
     #[test]
     fn metadata_has_three_names_and_an_end() {
         let long = "x".repeat(300);
-        let headers = [
-            ("sec-ch-ua-platform", "\"Windows\""),
-            ("device-id", "7"),
-            ("x-forwarded-from", &long),
-        ];
+        let headers =
+            [("sec-ch-ua-platform", "\"Windows\""), ("device-id", "7"), ("x-forwarded-from", &long)];
         let device = device(&request(&headers, b""));
         assert_eq!(device.platform.unwrap(), "Windows");
         assert_eq!(device.device_id.unwrap(), "7");

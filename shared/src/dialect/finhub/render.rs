@@ -102,32 +102,23 @@ pub fn failure(failure: &Failure, now: Timestamp) -> Reply {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one exhaustive table")]
 fn words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
     match failure {
         Failure::Malformed(why) => (StatusCode::BAD_REQUEST, "VALIDATION", why),
         Failure::Validation(_) => (StatusCode::BAD_REQUEST, "VALIDATION", "The request is not valid"),
-        Failure::PasswordPolicy(_) => (
-            StatusCode::BAD_REQUEST,
-            "PASSWORD_POLICY",
-            "The new password breaks the tenant's policy",
-        ),
-        Failure::PayloadTooLarge => (
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "PAYLOAD_TOO_LARGE",
-            "The body is larger than 64 KiB",
-        ),
+        Failure::PasswordPolicy(_) => {
+            (StatusCode::BAD_REQUEST, "PASSWORD_POLICY", "The new password breaks the tenant's policy")
+        }
+        Failure::PayloadTooLarge => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "The body is larger than 64 KiB")
+        }
         Failure::UnsupportedMediaType => (
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "UNSUPPORTED_MEDIA_TYPE",
             "Send the body as application/json",
         ),
         Failure::RouteNotFound => (StatusCode::NOT_FOUND, "NOT_FOUND", "There is no such route"),
-        Failure::Authentication => (
-            StatusCode::UNAUTHORIZED,
-            "AUTHENTICATION",
-            "Authentication failed",
-        ),
+        Failure::Authentication => (StatusCode::UNAUTHORIZED, "AUTHENTICATION", "Authentication failed"),
         Failure::AccountLocked(_) => (
             StatusCode::UNAUTHORIZED,
             "ACCOUNT_LOCKED",
@@ -138,11 +129,9 @@ fn words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
             "CREDENTIALS_RESET_REQUIRED",
             "The login was reset: set a new password first",
         ),
-        Failure::InvalidToken(_) => (
-            StatusCode::UNAUTHORIZED,
-            "INVALID_TOKEN",
-            "The access token is missing, expired or not valid",
-        ),
+        Failure::InvalidToken(_) => {
+            (StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "The access token is missing, expired or not valid")
+        }
         Failure::InvalidRefreshToken => (
             StatusCode::UNAUTHORIZED,
             "INVALID_REFRESH_TOKEN",
@@ -153,54 +142,34 @@ fn words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
             "REFRESH_TOKEN_REUSED",
             "The refresh token was used before: the session is ended, log in again",
         ),
-        Failure::SessionExpired => (
-            StatusCode::UNAUTHORIZED,
-            "SESSION_EXPIRED",
-            "The session has expired: log in again",
-        ),
-        Failure::SessionTerminated => (
-            StatusCode::UNAUTHORIZED,
-            "SESSION_TERMINATED",
-            "The session was ended: log in again",
-        ),
+        Failure::SessionExpired => {
+            (StatusCode::UNAUTHORIZED, "SESSION_EXPIRED", "The session has expired: log in again")
+        }
+        Failure::SessionTerminated => {
+            (StatusCode::UNAUTHORIZED, "SESSION_TERMINATED", "The session was ended: log in again")
+        }
         Failure::InvalidTenantCredentials => (
             StatusCode::FORBIDDEN,
             "INVALID_TENANT_CREDENTIALS",
             "The tenant, its key or its secret is not valid",
         ),
-        Failure::TenantSuspended => (
-            StatusCode::FORBIDDEN,
-            "TENANT_SUSPENDED",
-            "The tenant is suspended",
-        ),
-        Failure::IpNotAllowed => (
-            StatusCode::FORBIDDEN,
-            "IP_NOT_ALLOWED",
-            "The tenant does not accept requests from this address",
-        ),
+        Failure::TenantSuspended => (StatusCode::FORBIDDEN, "TENANT_SUSPENDED", "The tenant is suspended"),
+        Failure::IpNotAllowed => {
+            (StatusCode::FORBIDDEN, "IP_NOT_ALLOWED", "The tenant does not accept requests from this address")
+        }
         Failure::Forbidden => (StatusCode::FORBIDDEN, "FORBIDDEN", "The caller may not do this"),
-        Failure::TenantMismatch => (
-            StatusCode::FORBIDDEN,
-            "TENANT_MISMATCH",
-            "X-Tenant-ID is not the token's tenant",
-        ),
+        Failure::TenantMismatch => {
+            (StatusCode::FORBIDDEN, "TENANT_MISMATCH", "X-Tenant-ID is not the token's tenant")
+        }
         Failure::UserNotFound => (StatusCode::NOT_FOUND, "USER_NOT_FOUND", "There is no such user"),
-        Failure::SessionNotFound => (
-            StatusCode::NOT_FOUND,
-            "SESSION_NOT_FOUND",
-            "There is no such session",
-        ),
+        Failure::SessionNotFound => (StatusCode::NOT_FOUND, "SESSION_NOT_FOUND", "There is no such session"),
         Failure::UsernameTaken => (StatusCode::CONFLICT, "USERNAME_TAKEN", "The username is taken"),
-        Failure::RateLimited(_) => (
-            StatusCode::TOO_MANY_REQUESTS,
-            "RATE_LIMITED",
-            "Too many requests: try again later",
-        ),
-        Failure::Unavailable(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "UNAVAILABLE",
-            "The service is unavailable: try again shortly",
-        ),
+        Failure::RateLimited(_) => {
+            (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "Too many requests: try again later")
+        }
+        Failure::Unavailable(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "The service is unavailable: try again shortly")
+        }
         Failure::Internal(_) => (
             StatusCode::INTERNAL_SERVER_ERROR,
             "INTERNAL",
@@ -221,19 +190,11 @@ fn challenge(failure: &Failure) -> HeaderValue {
 }
 
 fn list(errors: &[FieldError]) -> Value {
-    errors
-        .iter()
-        .map(|error| json!({ "field": error.field, "message": error.message }))
-        .collect()
+    errors.iter().map(|error| json!({ "field": error.field, "message": error.message })).collect()
 }
 
 fn ok(body: Value) -> Reply {
-    Reply {
-        status: StatusCode::OK,
-        challenge: None,
-        retry_after: None,
-        body: Some(body),
-    }
+    Reply { status: StatusCode::OK, challenge: None, retry_after: None, body: Some(body) }
 }
 
 /// RFC 3339 in UTC with milliseconds and `Z`: what every language's parser takes.
@@ -255,10 +216,7 @@ mod tests {
     fn times_are_rfc_3339_with_milliseconds() {
         let at = Timestamp::from_millisecond(1_768_342_908_974).unwrap();
         assert_eq!(time(at), "2026-01-13T22:21:48.974Z");
-        assert_eq!(
-            time(Timestamp::from_second(1_768_342_908).unwrap()),
-            "2026-01-13T22:21:48.000Z"
-        );
+        assert_eq!(time(Timestamp::from_second(1_768_342_908).unwrap()), "2026-01-13T22:21:48.000Z");
     }
 
     #[test]
@@ -272,10 +230,8 @@ mod tests {
     // A cause goes to the log, never to the client.
     #[test]
     fn causes_stay_inside() {
-        for failure in [
-            Failure::Unavailable("secret cause".into()),
-            Failure::Internal("secret cause".into()),
-        ] {
+        for failure in [Failure::Unavailable("secret cause".into()), Failure::Internal("secret cause".into())]
+        {
             let reply = super::failure(&failure, Timestamp::UNIX_EPOCH);
             assert!(!reply.body.unwrap().to_string().contains("secret cause"));
         }
