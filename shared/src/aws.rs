@@ -13,6 +13,8 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
+use crate::domain::Failure;
+
 /// A dead connection must not eat the time of a request.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// One try; DynamoDB answers within some ms.
@@ -103,8 +105,17 @@ fn web_roots() -> TrustStore {
     TrustStore::empty().with_pem_certificate(pem)
 }
 
+/// The failure that an SDK error is: nothing of it but [`describe`]'s text goes on.
+pub(crate) fn unavailable<E, R>(service: &str, error: &SdkError<E, R>) -> Failure
+where
+    E: ProvideErrorMetadata + Error + 'static,
+    R: std::fmt::Debug,
+{
+    Failure::Unavailable(describe(service, error).into())
+}
+
 /// What a log may say of an SDK error: never the item or secret that some of them carry.
-pub fn describe<E, R>(service: &str, error: &SdkError<E, R>) -> String
+fn describe<E, R>(service: &str, error: &SdkError<E, R>) -> String
 where
     E: ProvideErrorMetadata + Error + 'static,
     R: std::fmt::Debug,

@@ -48,6 +48,11 @@ pub const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
 pub struct TestClock(AtomicI64);
 
 impl TestClock {
+    /// Sets it.
+    pub fn set(&self, now: Timestamp) {
+        self.0.store(now.as_millisecond(), Ordering::SeqCst);
+    }
+
     /// Moves on.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
@@ -123,6 +128,10 @@ pub struct World {
     pub store: Arc<DynamoStore>,
     /// The table, for looking behind the scenes.
     pub dynamodb: aws_sdk_dynamodb::Client,
+    /// Where the table is.
+    pub dynamodb_url: String,
+    /// Where the tenants' secrets are.
+    pub secrets_url: String,
     /// The tenants' secrets.
     pub secrets: aws_sdk_secretsmanager::Client,
     /// What the demo data is.
@@ -260,9 +269,18 @@ impl World {
     /// # Errors
     /// When something does not start.
     pub async fn start() -> Result<Self> {
+        Self::start_with(CHEAP).await
+    }
+
+    /// Starts everything, hashing at that cost.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn start_with(hash_cost: HashCost) -> Result<Self> {
         let embedded = EmbeddedDynamo::start(Storage::Memory).await?;
         let secrets = EmbeddedSecrets::start(None, REGION).await?;
-        let dynamodb = clients::dynamodb(embedded.url());
+        let dynamodb_url = embedded.url().to_owned();
+        let dynamodb = clients::dynamodb(&dynamodb_url);
         let secrets_client = clients::secrets_manager(secrets.url());
         table::create_if_missing(&dynamodb, TABLE).await?;
         let context = SeedContext {
@@ -270,9 +288,14 @@ impl World {
             secrets: secrets_client.clone(),
             table: TABLE.to_owned(),
             keep_credentials: false,
-            hash_cost: CHEAP,
+            hash_cost,
         };
-        let tenants = demo::seed(&context).await?;
+        let seeded = demo::seed(&context).await?;
+        let tenants = seeded
+            .tenants
+            .into_iter()
+            .chain(seeded.showcases.into_iter().map(|(tenant, _)| tenant))
+            .collect();
         // Far enough ahead that no TTL lies in the machine's past.
         let clock = Arc::new(TestClock(AtomicI64::new(1_900_000_000_974)));
         let entropy = Arc::new(SystemEntropy);
@@ -298,6 +321,8 @@ impl World {
         }
         let embedded = std::sync::Mutex::new(Some(embedded));
         Ok(Self {
+            dynamodb_url,
+            secrets_url: secrets.url().to_owned(),
             secrets: secrets_client,
             clock,
             passwords,

@@ -48,6 +48,8 @@ pub struct SeedContext {
 
 struct DemoTenant {
     id: &'static str,
+    /// What it is there for, if not for logging in.
+    shows: Option<&'static str>,
     algorithm: SigningAlgorithm,
     status: TenantStatus,
     policy: fn(Policy) -> Policy,
@@ -69,6 +71,7 @@ const OTHER: &str = "c5d4e5f8-a9b0-4234-85d6-e7f8a9b0123c";
 const TENANTS: &[DemoTenant] = &[
     DemoTenant {
         id: "tenant_cloudvault",
+        shows: None,
         algorithm: SigningAlgorithm::Hs256,
         status: TenantStatus::Active,
         policy: |policy| policy,
@@ -85,6 +88,7 @@ const TENANTS: &[DemoTenant] = &[
     },
     DemoTenant {
         id: "97e7ff29-15f3-49ef-9681-3bbfcce4f6cd",
+        shows: None,
         algorithm: SigningAlgorithm::Es256,
         status: TenantStatus::Active,
         policy: |policy| policy,
@@ -115,6 +119,7 @@ const TENANTS: &[DemoTenant] = &[
     },
     DemoTenant {
         id: "tenant_suspended",
+        shows: Some("answers TENANT_SUSPENDED"),
         algorithm: SigningAlgorithm::Es256,
         status: TenantStatus::Suspended,
         policy: |policy| policy,
@@ -122,6 +127,7 @@ const TENANTS: &[DemoTenant] = &[
     },
     DemoTenant {
         id: "tenant_restricted",
+        shows: Some("answers IP_NOT_ALLOWED"),
         algorithm: SigningAlgorithm::Es256,
         status: TenantStatus::Active,
         policy: |policy| Policy { ip_allow: "192.0.2.0/24".parse().into_iter().collect(), ..policy },
@@ -129,6 +135,7 @@ const TENANTS: &[DemoTenant] = &[
     },
     DemoTenant {
         id: "tenant_shortlived",
+        shows: Some("has tokens that live 5 s, sessions that live 30 s and lockouts of 15 s"),
         algorithm: SigningAlgorithm::EdDsa,
         status: TenantStatus::Active,
         policy: |policy| Policy {
@@ -156,15 +163,24 @@ const fn customer(
     DemoUser { id, username, role: Role::User, organization, customer: Some(customer) }
 }
 
+/// The demo data.
+#[derive(Debug, Clone)]
+pub struct Seeded {
+    /// The tenants to log in to.
+    pub tenants: Vec<stack::Tenant>,
+    /// More of them, each to see one kind of error with, and what that is.
+    pub showcases: Vec<(stack::Tenant, &'static str)>,
+}
+
 /// Writes the demo tenants and users, and says what they are. What exists already is kept: secrets,
 /// and so root keys, always; sessions too; credentials are restored unless they are to be kept.
 ///
 /// # Errors
 /// When one of the services refuses.
-pub async fn seed(context: &SeedContext) -> Result<Vec<stack::Tenant>> {
+pub async fn seed(context: &SeedContext) -> Result<Seeded> {
     let store = DynamoStore::new(context.dynamodb.clone(), context.table.clone());
     let hasher = Argon2id::new(Arc::new(SystemEntropy), 512, 2);
-    let mut tenants = Vec::new();
+    let mut seeded = Seeded { tenants: Vec::new(), showcases: Vec::new() };
     for demo in TENANTS {
         let id = TenantId::parse(demo.id)?;
         let policy = Policy { algorithm: demo.algorithm, hash_cost: context.hash_cost, ..Policy::default() };
@@ -182,15 +198,19 @@ pub async fn seed(context: &SeedContext) -> Result<Vec<stack::Tenant>> {
         for user in demo.users {
             seed_user(context, &store, &hasher, &tenant, user).await?;
         }
-        tenants.push(stack::Tenant {
+        let published = stack::Tenant {
             tenant_id: demo.id.to_owned(),
             tenant_key: TENANT_KEY.to_owned(),
             tenant_secret: TENANT_SECRET.to_owned(),
             alg: demo.algorithm.name().to_owned(),
             users: demo.users.iter().map(DemoUser::published).collect(),
-        });
+        };
+        match demo.shows {
+            None => seeded.tenants.push(published),
+            Some(what) => seeded.showcases.push((published, what)),
+        }
     }
-    Ok(tenants)
+    Ok(seeded)
 }
 
 impl DemoUser {

@@ -9,7 +9,7 @@ use tokio::process::Child;
 use crate::{
     REGION, TABLE, cargo_lambda, clients,
     data_dir::DataDir,
-    demo::{self, SeedContext},
+    demo::{self, SeedContext, Seeded},
     dynamodb::{EmbeddedDynamo, Storage},
     env, functions, port,
     problem::Problem,
@@ -17,7 +17,7 @@ use crate::{
     project::Project,
     ready,
     secrets::EmbeddedSecrets,
-    stack::{Stack, StackFile, Tenant},
+    stack::{Stack, StackFile},
     table,
     ui::Ui,
     watch::Watch,
@@ -144,9 +144,10 @@ pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Inf
         ready::until_listening(port).await?;
         ready::until_answering(&base_url, &routes).await?;
         step.done(&format!("{} answer", routes.len()));
+        let notes = notes(options, running, &project, &services.seeded);
         let stack = services.into_stack(base_url.clone());
         running.stack_file = Some(StackFile::write(&project.stack_file(), &stack)?);
-        ui.ready(&stack, &notes(options, running, &project));
+        ui.ready(&stack, &notes);
         std::future::pending().await
     };
     tokio::select! {
@@ -197,7 +198,7 @@ fn open_data_dir(options: &Options, project: &Project) -> Result<Option<DataDir>
 struct Services {
     dynamodb_url: String,
     secrets_manager_url: String,
-    tenants: Vec<Tenant>,
+    seeded: Seeded,
 }
 
 impl Services {
@@ -208,7 +209,7 @@ impl Services {
             secrets_manager_url: self.secrets_manager_url,
             region: REGION.to_owned(),
             table: TABLE.to_owned(),
-            tenants: self.tenants,
+            tenants: self.seeded.tenants,
         }
     }
 }
@@ -245,13 +246,13 @@ async fn start_services(
     step.done(detail);
 
     let step = ui.step("seed", "Seeding the demo tenants");
-    let tenants = demo::seed(&context).await.context("cannot seed the demo tenants")?;
+    let seeded = demo::seed(&context).await.context("cannot seed the demo tenants")?;
     step.done("");
-    Ok(Services { dynamodb_url, secrets_manager_url, tenants })
+    Ok(Services { dynamodb_url, secrets_manager_url, seeded })
 }
 
 /// What a person may want to know besides the logins.
-fn notes(options: &Options, running: &Running, project: &Project) -> Vec<String> {
+fn notes(options: &Options, running: &Running, project: &Project, seeded: &Seeded) -> Vec<String> {
     let data = running.data_dir.as_ref().map_or_else(
         || "Data is in memory and ends with this run.".to_owned(),
         |dir| format!("Data is kept in {}.", dir.path().display()),
@@ -261,7 +262,9 @@ fn notes(options: &Options, running: &Running, project: &Project) -> Vec<String>
     } else {
         "Functions run as built: start again after a change."
     };
+    let showcases = seeded.showcases.iter().map(|(tenant, what)| format!("{} {what}", tenant.tenant_id));
     vec![
+        format!("To see errors: {}.", showcases.collect::<Vec<_>>().join("; ")),
         format!("{data} {code}"),
         format!("Other tools read {}.", project.stack_file().display()),
         "Press Ctrl-C to stop.".to_owned(),

@@ -5,7 +5,7 @@ use aws_sdk_secretsmanager::{Client, operation::get_secret_value::GetSecretValue
 use secrecy::SecretString;
 
 use crate::{
-    aws::describe,
+    aws::unavailable,
     domain::{Failure, TenantId},
     port::{SecretSource, TenantSecret},
 };
@@ -45,7 +45,7 @@ impl SecretsManager {
             {
                 Ok(None)
             }
-            Err(error) => Err(Failure::Unavailable(describe("Secrets Manager", &error).into())),
+            Err(error) => Err(unavailable("Secrets Manager", &error)),
         }
     }
 }

@@ -18,11 +18,10 @@ use jiff::Timestamp;
 use super::{
     DynamoStore,
     conflict::retried,
-    item::{Attributes, corrupt, instant, number, to_instant, ttl_seconds},
+    item::{Attributes, corrupt, instant, number, to_instant, ttl_seconds, unavailable},
     keys::Key,
 };
 use crate::{
-    aws::describe,
     domain::{AttemptId, Failure},
     port::{AttemptBudget, AttemptKey, Reservation, Verdict},
 };
@@ -129,7 +128,7 @@ impl DynamoStore {
                     let kept = refused.item.as_ref().ok_or_else(|| corrupt("attempts item"))?;
                     Ok(Err(Attempts::read(kept)?))
                 }
-                _ => Err(Failure::Unavailable(describe("DynamoDB", &error).into())),
+                _ => Err(unavailable(&error)),
             },
         }
     }
@@ -199,7 +198,7 @@ fn only_refused<R: std::fmt::Debug>(
 ) -> Result<(), Failure> {
     match error.as_service_error() {
         Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
-        _ => Err(Failure::Unavailable(describe("DynamoDB", error).into())),
+        _ => Err(unavailable(error)),
     }
 }
 

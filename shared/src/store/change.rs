@@ -9,13 +9,12 @@ use jiff::Timestamp;
 use super::{
     DynamoStore,
     conflict::retried,
-    item::{instant, number, string},
+    item::{instant, number, string, unavailable},
     keys::Key,
     session::LIVE,
     user::built,
 };
 use crate::{
-    aws::describe,
     domain::{Failure, Session, User},
     port::{Committed, CredentialChange, GuardedChange},
 };
@@ -116,8 +115,8 @@ impl DynamoStore {
                         Guard::Username => Some(Committed::UsernameTaken),
                         Guard::None => None,
                     })
-                    .ok_or_else(|| Failure::Unavailable(describe("DynamoDB", &error).into())),
-                _ => Err(Failure::Unavailable(describe("DynamoDB", &error).into())),
+                    .ok_or_else(|| unavailable(&error)),
+                _ => Err(unavailable(&error)),
             },
         }
     }

@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::{
+    error::{ProvideErrorMetadata, SdkError},
+    types::AttributeValue,
+};
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::keys::Key;
-use crate::domain::Failure;
+use crate::{aws, domain::Failure};
 
 /// An item's attributes.
 pub(super) type Attributes = HashMap<String, AttributeValue>;
@@ -54,4 +57,13 @@ pub(super) fn ttl_seconds(at: Timestamp) -> i64 {
 /// An instant as an item keeps it.
 pub(super) fn to_instant(millis: i64) -> Result<Timestamp, Failure> {
     Timestamp::from_millisecond(millis).map_err(|_| corrupt("instant"))
+}
+
+/// The failure that an error of DynamoDB is.
+pub(super) fn unavailable<E, R>(error: &SdkError<E, R>) -> Failure
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    aws::unavailable("DynamoDB", error)
 }

@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     DynamoStore,
     conflict::retried,
-    item::{Attributes, corrupt, decode, encode, instant, number, string, to_instant, ttl_seconds},
+    item::{
+        Attributes, corrupt, decode, encode, instant, number, string, to_instant, ttl_seconds, unavailable,
+    },
     keys::{Key, SESSION_PREFIX},
 };
 use crate::{
-    aws::describe,
     domain::{
         AttemptId, Collection, CustomerId, Device, Ended, Failure, Judgement, Nonce, OrganizationId, Session,
         SessionId, TenantId, User, UserId, judge,
@@ -199,7 +200,7 @@ impl DynamoStore {
             {
                 Ok(())
             }
-            _ => Err(Failure::Unavailable(describe("DynamoDB", &error).into())),
+            _ => Err(unavailable(&error)),
         }
     }
 
@@ -269,7 +270,7 @@ impl DynamoStore {
                         Ok(if own { Rotated::Moved(session) } else { Rotated::Kept(session) })
                     }
                 },
-                _ => Err(Failure::Unavailable(describe("DynamoDB", &error).into())),
+                _ => Err(unavailable(&error)),
             },
         }
     }
@@ -319,7 +320,7 @@ impl DynamoStore {
             {
                 Ok(None)
             }
-            Err(error) => Err(Failure::Unavailable(describe("DynamoDB", &error).into())),
+            Err(error) => Err(unavailable(&error)),
         }
     }
 
@@ -350,7 +351,7 @@ impl DynamoStore {
             .send();
         let mut live = 0;
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| Failure::Unavailable(describe("DynamoDB", &error).into()))?;
+            let page = page.map_err(|error| unavailable(&error))?;
             live += u64::try_from(page.count).unwrap_or_default();
         }
         Ok(live)

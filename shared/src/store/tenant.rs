@@ -7,12 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DynamoStore,
-    item::{corrupt, decode, encode},
+    item::{corrupt, decode, encode, unavailable},
     keys::Key,
 };
-use crate::{
-    aws::describe,
-    domain::{Failure, HashCost, PasswordPolicy, Policy, SigningAlgorithm, Tenant, TenantId, TenantStatus},
+use crate::domain::{
+    Failure, HashCost, PasswordPolicy, Policy, SigningAlgorithm, Tenant, TenantId, TenantStatus,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -154,7 +153,7 @@ impl DynamoStore {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| Failure::Unavailable(describe("DynamoDB", &error).into()))?;
+            .map_err(|error| unavailable(&error))?;
         let Some(attributes) = answer.item else {
             return Ok(None);
         };
@@ -191,7 +190,7 @@ impl DynamoStore {
             .send()
             .await
             .map(|_| ())
-            .map_err(|error| Failure::Unavailable(describe("DynamoDB", &error).into()))
+            .map_err(|error| unavailable(&error))
     }
 }
 

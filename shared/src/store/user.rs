@@ -11,12 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     DynamoStore,
     change::{Guard, Guarded},
-    item::{Attributes, corrupt, decode, encode, to_instant},
+    item::{Attributes, corrupt, decode, encode, to_instant, unavailable},
     keys::Key,
     session::SessionItem,
 };
 use crate::{
-    aws::describe,
     domain::{
         Collection, CustomerId, Failure, OrganizationId, PasswordHash, Role, SessionId, TenantId, User,
         UserId, UserStatus, Username,
@@ -169,7 +168,7 @@ impl DynamoStore {
                 .request_items(&self.table, wanted.clone())
                 .send()
                 .await
-                .map_err(|error| BatchFault::Failed(describe("DynamoDB", &error)))?;
+                .map_err(|error| BatchFault::Failed(unavailable(&error)))?;
             if answer.unprocessed_keys.is_some_and(|left| !left.is_empty()) {
                 return Err(BatchFault::Incomplete);
             }
@@ -177,10 +176,12 @@ impl DynamoStore {
         };
         let backoff =
             ExponentialBuilder::default().with_jitter().with_max_times(2).with_min_delay(READ_AGAIN_AFTER);
-        read.retry(backoff)
-            .when(|fault| matches!(fault, BatchFault::Incomplete))
-            .await
-            .map_err(|fault| Failure::Unavailable(Box::new(fault)))
+        read.retry(backoff).when(|fault| matches!(fault, BatchFault::Incomplete)).await.map_err(|fault| {
+            match fault {
+                BatchFault::Failed(failure) => failure,
+                BatchFault::Incomplete => Failure::Unavailable("DynamoDB left out some of a batch".into()),
+            }
+        })
     }
 
     /// Creates a user and takes its name. For operators' tools.
@@ -270,12 +271,9 @@ impl DynamoStore {
 }
 
 /// Why a batch was not read.
-#[derive(Debug, thiserror::Error)]
 enum BatchFault {
-    #[error("DynamoDB left out some of a batch")]
     Incomplete,
-    #[error("{0}")]
-    Failed(String),
+    Failed(Failure),
 }
 
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(20);
