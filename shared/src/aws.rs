@@ -79,13 +79,13 @@ fn timeouts() -> TimeoutConfig {
         .build()
 }
 
-/// TLS by aws-lc, as the tokens' signatures: one crypto library. The web's root certificates are
-/// compiled in, unless the environment names others: reading the system's store costs a
-/// millisecond of every cold start.
+/// TLS by aws-lc, as the tokens' signatures: one crypto library. Unless the environment names other
+/// roots, those that AWS's own endpoints chain to are compiled in: reading the system's store, or all
+/// of the web's roots, would be most of a cold start (docs/performance.md).
 fn https_client(system_roots: bool) -> SharedHttpClient {
     let builder =
         Builder::new().pool_idle_timeout(POOL_IDLE).tls_provider(Provider::rustls(CryptoMode::AwsLc));
-    let roots = if system_roots { TrustStore::default() } else { web_roots() };
+    let roots = if system_roots { TrustStore::default() } else { amazon_roots() };
     match TlsContext::builder().with_trust_store(roots).build() {
         Ok(context) => builder.tls_context(context).build_https(),
         Err(error) => {
@@ -95,14 +95,25 @@ fn https_client(system_roots: bool) -> SharedHttpClient {
     }
 }
 
-fn web_roots() -> TrustStore {
+/// Subjects of the roots of Amazon Trust Services, in every partition of AWS
+/// (<https://www.amazontrust.com/repository/>).
+const AMAZON_ROOTS: [&[u8]; 2] = [b"Amazon Root CA", b"Starfield Services Root"];
+
+fn amazon_roots() -> TrustStore {
     let mut pem = String::new();
-    for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+    for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter(|root| is_amazons(root)) {
         pem.push_str("-----BEGIN CERTIFICATE-----\n");
         STANDARD.encode_string(root.as_ref(), &mut pem);
         pem.push_str("\n-----END CERTIFICATE-----\n");
     }
     TrustStore::empty().with_pem_certificate(pem)
+}
+
+fn is_amazons(root: &[u8]) -> bool {
+    /// Issuer and subject, the same in a root, come first and are short.
+    const NAMES_WITHIN: usize = 400;
+    let head = root.get(..NAMES_WITHIN).unwrap_or(root);
+    AMAZON_ROOTS.iter().any(|name| head.windows(name.len()).any(|part| part == *name))
 }
 
 /// The failure that an SDK error is: nothing of it but [`describe`]'s text goes on.
@@ -146,12 +157,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_compiled_roots_hold_amazons() {
-        let amazon = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-            .iter()
-            .filter(|root| root.as_ref().windows(14).any(|part| part == b"Amazon Root CA"))
-            .count();
-        assert_eq!(amazon, 4);
-        assert!(TlsContext::builder().with_trust_store(web_roots()).build().is_ok());
+    fn amazons_roots_are_compiled_in() {
+        let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+        assert_eq!(roots.iter().filter(|root| is_amazons(root)).count(), 5);
+        assert!(TlsContext::builder().with_trust_store(amazon_roots()).build().is_ok());
     }
 }
