@@ -6,15 +6,10 @@ use tokio::process::Command;
 
 use crate::{REGION, SECRET_PREFIX, TABLE, clients::DUMMY_CREDENTIAL};
 
-/// What the functions log when the person has not said, as on Lambda.
-pub(crate) const LOG_LEVEL: &str = "info";
-
 /// How the functions find the local services. Their credentials are dummies on purpose.
 #[must_use]
 pub fn for_functions(dynamodb_url: &str, secrets_manager_url: &str) -> BTreeMap<&'static str, String> {
-    let log = std::env::var("RUST_LOG").unwrap_or_else(|_| LOG_LEVEL.to_owned());
     [
-        ("RUST_LOG", log.as_str()),
         ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb_url),
         ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_manager_url),
         ("AWS_REGION", REGION),
@@ -81,6 +76,7 @@ mod tests {
             "CARGO_HOME",
             "CARGO_TARGET_DIR",
             "RUSTUP_TOOLCHAIN",
+            "DOORWARD_LOG",
             "RUST_LOG",
             "AWS_LC_SYS_NO_JITTER_ENTROPY",
             "AWS_LAMBDA_LOG_LEVEL",

@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use tokio::process::Child;
 
 use crate::{
-    env::LOG_LEVEL,
     process::{self, Output},
     project::Project,
 };
@@ -34,11 +33,9 @@ impl Watch<'_> {
         let mut command = project.command(self.program);
         command.args(self.arguments()).envs(self.env).env("CARGO_LAMBDA_IGNORE_FILE", ignore);
         if std::env::var_os("RUST_LOG").is_none() {
-            // Its own account of each function's start is noise here; the functions, which
-            // inherit this, are told otherwise.
-            command
-                .env("RUST_LOG", "cargo_lambda=warn")
-                .args(["--env-var", &format!("RUST_LOG={LOG_LEVEL}")]);
+            // Its own account of each function's start is noise here; the functions have
+            // DOORWARD_LOG.
+            command.env("RUST_LOG", "cargo_lambda=warn");
         }
         process::spawn(&mut command, Output::ToStderr)
     }
