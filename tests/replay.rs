@@ -71,13 +71,16 @@ async fn prepare(
     let known = |name: &str| logins.get(name).cloned().with_context(|| format!("nobody logged in as {name}"));
     if let Some(username) = text("login") {
         let mut actor = world.actor(username)?;
-        if let Some(password) = text("password") {
-            actor.user.password = password.to_owned();
+        if let Some(collection) = text("collection") {
+            actor.collection = collection.to_owned();
         }
         let login = world.login(&actor).await?;
         remember(text("as").unwrap_or("login"), login, logins, values);
     } else if let Some(name) = text("refresh") {
-        let login = world.refreshed(&known(name)?).await?;
+        let mut login = known(name)?;
+        for _ in 0..step["times"].as_u64().unwrap_or(1) {
+            login = world.refreshed(&login).await?;
+        }
         remember(text("as").unwrap_or(name), login, logins, values);
     } else if let Some(name) = text("logout") {
         ensure!(world.logout(&known(name)?).await?.status == 200, "was refused");
@@ -102,6 +105,8 @@ async fn prepare(
         world.clock.advance(Duration::from_millis(milliseconds));
     } else if text("down") == Some("dynamodb") {
         world.stop_dynamodb().await;
+    } else if text("down") == Some("hashing") {
+        world.passwords.set_broken(true);
     } else {
         bail!("is no step that replay knows");
     }

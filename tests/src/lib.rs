@@ -178,6 +178,8 @@ pub struct Actor {
     pub tenant: local::stack::Tenant,
     /// It.
     pub user: local::stack::User,
+    /// The customer collection that it logs in through, if it is a customer's.
+    pub collection: String,
 }
 
 impl Actor {
@@ -185,7 +187,10 @@ impl Actor {
     pub fn sessions(&self) -> String {
         match &self.user.customer_id {
             Some(customer) => {
-                format!("/api/v2.1/customer/individual/{customer}/users/{}/sessions", self.user.user_id)
+                format!(
+                    "/api/v2.1/customer/{}/{customer}/users/{}/sessions",
+                    self.collection, self.user.user_id
+                )
             }
             None => format!(
                 "/api/v2.1/admin/organization/{}/users/{}/sessions",
@@ -214,7 +219,11 @@ pub fn find_actor(tenants: &[local::stack::Tenant], username: &str) -> Result<Ac
         .iter()
         .flat_map(|tenant| tenant.users.iter().map(move |user| (tenant, user)))
         .find(|(_, user)| user.username == username)
-        .map(|(tenant, user)| Actor { tenant: tenant.clone(), user: user.clone() })
+        .map(|(tenant, user)| Actor {
+            tenant: tenant.clone(),
+            user: user.clone(),
+            collection: "individual".to_owned(),
+        })
         .with_context(|| format!("no demo user {username}"))
 }
 
@@ -461,7 +470,7 @@ impl World {
     /// When the table does not answer.
     pub async fn forget(&self, login: &Login) -> Result<()> {
         use aws_sdk_dynamodb::types::AttributeValue;
-        let Actor { tenant, user } = &login.actor;
+        let Actor { tenant, user, .. } = &login.actor;
         self.dynamodb
             .delete_item()
             .table_name(TABLE)
