@@ -103,6 +103,8 @@ async fn prepare(
         world.forget(&known(name)?).await?;
     } else if let Some(milliseconds) = step["advanceMilliseconds"].as_u64() {
         world.clock.advance(Duration::from_millis(milliseconds));
+    } else if let Some(tenant) = text("tenant") {
+        world.change_tenant(tenant, step["status"] == "SUSPENDED", text("admits")).await?;
     } else if text("down") == Some("dynamodb") {
         world.stop_dynamodb().await;
     } else if text("down") == Some("hashing") {

@@ -134,6 +134,9 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
     {
         let slot = self.slot(key);
         let _loading = slot.loading.lock().await;
+        if self.is_absent(key, now) {
+            return Ok(Reloaded { value: None, is_news: false });
+        }
         let recent =
             |entry: &Entry<V>| entry.forced_at.is_some_and(|forced| now < after(forced, FORCED_EVERY));
         if let Some(entry) = slot.entry().filter(recent) {
@@ -187,6 +190,7 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
                     tracing::warn!(%failure, "cache.stale_value_served");
                     let value = Arc::clone(&entry.value);
                     let ask_again_at = entry.ask_again_at.max(after(now, RETRY_AFTER));
+                    let ask_again_at = ask_again_at.min(after(entry.loaded_at, self.freshness.stale));
                     slot.set(Some(Entry { forced_at, ask_again_at, ..entry }));
                     Ok(Some(value))
                 }
@@ -234,8 +238,8 @@ mod tests {
         assert_eq!(get(49, Ok(Some(4))).await.unwrap(), Some(3), "the source is left alone for a while");
         assert_eq!(get(50, Err(down())).await.unwrap(), Some(3));
         assert_eq!(get(109, Err(down())).await.unwrap(), Some(3));
-        assert!(get(140, Err(down())).await.is_err(), "not beyond the hard limit");
-        assert_eq!(get(140, Ok(Some(5))).await.unwrap(), Some(5));
+        assert!(get(110, Err(down())).await.is_err(), "not beyond the hard limit");
+        assert_eq!(get(110, Ok(Some(5))).await.unwrap(), Some(5));
     }
 
     // security 18
@@ -244,6 +248,8 @@ mod tests {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
         assert_eq!(cache.get(&"k", at(0), || async { Ok(None) }).await.unwrap(), None);
         assert_eq!(cache.get(&"k", at(4), || async { Ok(Some(1)) }).await.unwrap(), None);
+        let reloaded = cache.reload(&"k", at(4), || async { Ok(Some(1)) }).await.unwrap();
+        assert!(reloaded.value.is_none() && !reloaded.is_news, "by whoever asks");
         assert_eq!(*cache.get(&"k", at(5), || async { Ok(Some(1)) }).await.unwrap().unwrap(), 1);
     }
 

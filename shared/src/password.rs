@@ -15,6 +15,8 @@ use crate::{
 /// Bytes of a salt and of a hash.
 const SALT_BYTES: usize = 16;
 const HASH_BYTES: usize = 32;
+/// Memory that is kept, in blocks of 1 KiB: a hash of the usual cost.
+const KEPT_BLOCKS: usize = 19_456;
 /// What a function needs besides hashing.
 const RESERVED_MIB: usize = 64;
 
@@ -54,8 +56,12 @@ impl Argon2id {
     ) -> Result<T, Failure> {
         let closed = |closed| Failure::Internal(Box::new(closed));
         let core = Arc::clone(&self.cores).acquire_owned().await.map_err(closed)?;
-        // A hash that needs more than there is runs alone.
-        let needed = u32::try_from(blocks.div_ceil(1024)).unwrap_or(u32::MAX).min(self.memory_mib);
+        let needed = u32::try_from(blocks.div_ceil(1024)).unwrap_or(u32::MAX);
+        if needed > self.memory_mib {
+            let problem =
+                format!("a hash of {needed} MiB does not fit the function's {} MiB", self.memory_mib);
+            return Err(Failure::Unavailable(problem.into()));
+        }
         let memory = Arc::clone(&self.memory).acquire_many_owned(needed).await.map_err(closed)?;
         let arenas = Arc::clone(&self.arenas);
         let task = tokio::task::spawn_blocking(move || {
@@ -66,7 +72,10 @@ impl Argon2id {
                 arena.resize(blocks, Block::new());
             }
             let done = arena.get_mut(..blocks).map_or_else(|| Err(out_of_bounds()), work);
-            arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
+            // What is kept for the next hash stays within what the permits of a usual one cover.
+            if arena.len() <= KEPT_BLOCKS {
+                arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
+            }
             done
         });
         task.await.map_err(|panicked| Failure::Internal(Box::new(panicked)))?
@@ -243,12 +252,19 @@ mod tests {
     // security 11
     #[tokio::test(flavor = "multi_thread")]
     async fn one_hash_waits_for_the_memory_of_another() {
-        let hasher = Argon2id::new(Arc::new(Counting), RESERVED_MIB + 1, 4);
+        let hasher = Argon2id::new(Arc::new(Counting), RESERVED_MIB + 4, 4);
         let cost = HashCost { memory_kib: 4_096, passes: 1, lanes: 1 };
         let held = Arc::clone(&hasher.memory).acquire_owned().await.unwrap();
         let mut hashing = Box::pin(hasher.hash(password("right"), cost));
         assert!(hashing.as_mut().now_or_never().is_none(), "it waits");
         drop(held);
-        assert!(hashing.await.is_ok(), "and runs alone, larger than the budget as it is");
+        assert!(hashing.await.is_ok());
+        let larger = HashCost { memory_kib: 5_000, ..cost };
+        let refused = hasher.hash(password("right"), larger).await;
+        assert!(matches!(refused, Err(Failure::Unavailable(_))), "what does not fit is not begun");
+        let large = HashCost { memory_kib: 32 * 1024, passes: 1, lanes: 1 };
+        let roomy = Argon2id::new(Arc::new(Counting), 512, 2);
+        assert!(roomy.hash(password("right"), large).await.is_ok());
+        assert!(roomy.arenas.lock().unwrap().is_empty(), "and what is larger than usual is not kept");
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     domain::Failure,
     password::Argon2id,
     port::{Clock, Entropy},
-    route::{Dialect, Function, Router},
+    route::{Dialect, Function, Matched, Router},
     secrets::{DEFAULT_PREFIX, SecretsManager},
     store::DynamoStore,
     telemetry,
@@ -139,13 +139,25 @@ impl App {
         let (request, request_id) = read(event);
         let span = telemetry::request(self.function.name(), &request_id);
         async {
-            let decided = match request {
-                Ok(request) => self.decide(&request, now).await,
-                Err(failure) => Err(failure),
+            let matched = match &request {
+                Ok(request) => self.router.find(&request.method, &request.path),
+                Err(_) => None,
+            };
+            // What fits no route is answered in the first dialect.
+            let dialect = matched.as_ref().map_or(Dialect::Finhub, |matched| matched.route.dialect);
+            let decided = match (request, matched) {
+                (Ok(request), Some(matched)) => self.decide(&request, &matched, now).await,
+                (Ok(_), None) => Err(Failure::RouteNotFound),
+                (Err(failure), _) => Err(failure),
             };
             let (reply, outcome, cause) = match decided {
                 Ok(reply) => (reply, "SUCCESS", None),
-                Err(failure) => (finhub::failure(&failure, now), failure.name(), Some(failure)),
+                Err(failure) => {
+                    let reply = match dialect {
+                        Dialect::Finhub => finhub::failure(&failure, now),
+                    };
+                    (reply, failure.name(), Some(failure))
+                }
             };
             let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             let status = reply.status.as_u16();
@@ -161,11 +173,15 @@ impl App {
         .await
     }
 
-    async fn decide(&self, request: &HttpRequest, now: Timestamp) -> Result<Reply, Failure> {
-        let matched = self.router.find(&request.method, &request.path).ok_or(Failure::RouteNotFound)?;
+    async fn decide(
+        &self,
+        request: &HttpRequest,
+        matched: &Matched,
+        now: Timestamp,
+    ) -> Result<Reply, Failure> {
         let answer = async {
             match matched.route.dialect {
-                Dialect::Finhub => finhub::answer(&self.service, &matched, request, now).await,
+                Dialect::Finhub => finhub::answer(&self.service, matched, request, now).await,
             }
         };
         // A defect in one request must not take the process, and with it the others, along.

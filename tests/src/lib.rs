@@ -464,6 +464,20 @@ impl World {
         Ok(self.update(login, &login.actor.user.user_id, &json!({})).await?.status == 200)
     }
 
+    /// Suspends a tenant or opens it, for one network or all, and waits until that holds.
+    ///
+    /// # Errors
+    /// When there is no such tenant, or `admits` is no network.
+    pub async fn change_tenant(&self, tenant: &str, suspended: bool, admits: Option<&str>) -> Result<()> {
+        use doorward::{domain::TenantStatus, port::Store};
+        let mut record = self.store.tenant(&TenantId::parse(tenant)?).await?.context("no such tenant")?;
+        record.status = if suspended { TenantStatus::Suspended } else { TenantStatus::Active };
+        record.policy.ip_allow = admits.map(str::parse).transpose()?.into_iter().collect();
+        self.store.put_tenant(&record).await?;
+        self.clock.advance(Duration::from_secs(5));
+        Ok(())
+    }
+
     /// Deletes a session's item, as TTL does after its life.
     ///
     /// # Errors

@@ -114,6 +114,7 @@ const TENANTS: &[DemoTenant] = &[
                 NORDIC,
                 "3e8b2d90-b5f6-4c4a-a07d-9f4c1e6b8253",
             ),
+            customer("user_67890", "astrid.lund@example.com", NORDIC, "cust_12345"),
             admin("a92c5f74-3b06-4d18-87c9-1f4e8d6a0c32", "admin@other.example", OTHER),
         ],
     },

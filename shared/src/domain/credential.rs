@@ -126,9 +126,12 @@ impl PasswordPolicy {
     /// No tenant goes below this (security 1).
     pub const FLOOR: usize = 8;
 
-    /// A policy of at least `min_length` code points, raised to [`Self::FLOOR`].
+    /// No tenant asks for more: 64 characters of 4 bytes are what [`Password::MAX_BYTES`] holds.
+    pub const CEILING: usize = 64;
+
+    /// A policy of at least `min_length` code points, between [`Self::FLOOR`] and [`Self::CEILING`].
     pub fn new(min_length: usize) -> Self {
-        Self { min_length: min_length.max(Self::FLOOR) }
+        Self { min_length: min_length.clamp(Self::FLOOR, Self::CEILING) }
     }
 
     /// The shortest password in code points.

@@ -167,9 +167,12 @@ impl TenantKeys {
             if bytes.len() < MIN_ROOT_KEY_BYTES {
                 return Err(self.invalid("rootKeys", "has a key shorter than 32 bytes"));
             }
+            if roots.iter().any(|(version, _)| *version == root.version) {
+                return Err(self.invalid("rootKeys", "has two keys of one version"));
+            }
             roots.push((root.version, bytes));
         }
-        let mut signing = Vec::new();
+        let mut signing: Vec<(String, _, _, _)> = Vec::new();
         for key in &document.signing_keys {
             let algorithm = SigningAlgorithm::from_name(&key.algorithm)
                 .filter(|algorithm| *algorithm != SigningAlgorithm::Hs256)
@@ -181,6 +184,9 @@ impl TenantKeys {
             let (encoding, decoding) = key_pair(algorithm, &der).ok_or_else(|| {
                 self.invalid("signingKeys", "has a private key that is not of its algorithm")
             })?;
+            if key.id.starts_with("root-") || signing.iter().any(|(id, ..)| *id == key.id) {
+                return Err(self.invalid("signingKeys", "has an id twice, or one that begins with root-"));
+            }
             signing.push((key.id.clone(), algorithm, encoding, decoding));
         }
 

@@ -147,6 +147,7 @@ pub(crate) mod tests {
             ("}]}", r#"}],"signingKeys":[{"id":"x","algorithm":"none","privateKey":"AAAA"}]}"#),
             ("}]}", r#"}],"signingKeys":[{"id":"x","algorithm":"ES256","privateKey":"AAAA"}]}"#),
             ("}]}", ""),
+            ("}]}", r#"},{"version":1,"key":"BAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}"#),
         ] {
             let bad = good.replace(from, to);
             assert!(bad != good && build(&bad).is_none(), "{bad}");

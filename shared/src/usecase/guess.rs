@@ -11,6 +11,9 @@ use crate::{
     port::{AttemptBudget, AttemptKey, Reservation, Verdict},
 };
 
+/// How long a login waits for a place in all: well within a function's own time.
+const WAITS_FOR: Duration = Duration::from_secs(4);
+
 /// A place among the user's attempts.
 pub(super) struct Place {
     id: AttemptId,
@@ -65,6 +68,7 @@ impl Service {
             .with_min_delay(Duration::from_millis(10))
             .with_max_delay(Duration::from_millis(250))
             .with_max_times(25)
+            .with_total_delay(Some(WAITS_FOR))
             .with_jitter();
         attempt.retry(backoff).when(|refusal| matches!(refusal, NoPlace::Busy)).await.map_err(|refusal| {
             match refusal {
