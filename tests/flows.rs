@@ -408,6 +408,8 @@ async fn success_forgives_the_failures_before_it() {
 #[tokio::test]
 async fn a_suspended_or_restricted_tenant_says_so_only_to_who_has_its_secret() {
     let world = World::start().await.unwrap();
+    let broken = world.actor("admin@unusable.example").unwrap();
+    assert_eq!(world.try_login(&broken, "x").await.unwrap().verdict(), (503, "UNAVAILABLE"));
     for (name, error) in
         [("admin@suspended.example", "TENANT_SUSPENDED"), ("admin@restricted.example", "IP_NOT_ALLOWED")]
     {

@@ -1,8 +1,8 @@
 //! The demo tenants and users. They exist in the local stack only.
 //!
-//! What the seeds' curl commands name is here with those names; three more tenants make the error
+//! What the seeds' curl commands name is here with those names; four more tenants make the error
 //! rows reachable by hand: one suspended, one that admits no address of this machine, one whose
-//! tokens and sessions last seconds.
+//! secret cannot be used, one whose tokens and sessions last seconds.
 
 use std::{sync::Arc, time::Duration};
 
@@ -67,6 +67,9 @@ struct DemoUser {
 const CLOUDVAULT: &str = "f3a4b5c6-d7e8-49f0-1a2b-3c4d5e6f7a8b";
 const NORDIC: &str = "b4c3d4e7-f8a9-0123-b4c5-d6e7f8a9012b";
 const OTHER: &str = "c5d4e5f8-a9b0-4234-85d6-e7f8a9b0123c";
+
+/// The tenant whose secret holds no key.
+const UNUSABLE: &str = "tenant_unusable";
 
 const TENANTS: &[DemoTenant] = &[
     DemoTenant {
@@ -133,6 +136,14 @@ const TENANTS: &[DemoTenant] = &[
         status: TenantStatus::Active,
         policy: |policy| Policy { ip_allow: "192.0.2.0/24".parse().into_iter().collect(), ..policy },
         users: &[admin("admin", "admin@restricted.example", "org_restricted")],
+    },
+    DemoTenant {
+        id: UNUSABLE,
+        shows: Some("has a secret that cannot be used and answers UNAVAILABLE"),
+        algorithm: SigningAlgorithm::Es256,
+        status: TenantStatus::Active,
+        policy: |policy| policy,
+        users: &[admin("admin", "admin@unusable.example", "org_unusable")],
     },
     DemoTenant {
         id: "tenant_shortlived",
@@ -240,6 +251,7 @@ async fn seed_secret(context: &SeedContext, tenant: &Tenant) -> Result<()> {
     }
     let root: [u8; 32] = random(&SystemEntropy)?;
     let signing = match tenant.policy.algorithm {
+        _ if tenant.id.as_str() == UNUSABLE => Vec::new(),
         SigningAlgorithm::Hs256 => Vec::new(),
         algorithm => vec![SigningKey {
             id: format!("{}-1", algorithm.name().to_lowercase()),
