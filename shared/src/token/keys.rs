@@ -43,6 +43,8 @@ const MIN_CREDENTIAL_BYTES: usize = 16;
 /// Shortest root key (security 17).
 const MIN_ROOT_KEY_BYTES: usize = 32;
 
+const UNDERIVABLE: &str = "has a key that nothing can be derived from";
+
 /// What a tenant's keys sign and check.
 pub struct TenantKeys {
     tenant: TenantId,
@@ -192,14 +194,15 @@ impl TenantKeys {
 
         for (version, bytes) in &roots {
             if !self.roots.contains_key(version) {
-                self.add_root(*version, bytes);
+                self.add_root(*version, bytes).map_err(|_| self.invalid("rootKeys", UNDERIVABLE))?;
             }
         }
         if let Some((version, bytes)) = roots.iter().max_by_key(|(version, _)| *version).filter(|_| current) {
+            let key = derive(bytes, "hs256").map_err(|_| self.invalid("rootKeys", UNDERIVABLE))?;
             let signer = Signer {
                 kid: self.hs256_kid(*version),
                 algorithm: Algorithm::HS256,
-                key: EncodingKey::from_secret(&*derive(bytes, "hs256")),
+                key: EncodingKey::from_secret(&*key),
             };
             self.signers.insert(SigningAlgorithm::Hs256, signer);
             self.current_root = *version;
@@ -218,18 +221,19 @@ impl TenantKeys {
         Ok(())
     }
 
-    fn add_root(&mut self, version: u32, bytes: &[u8]) {
+    fn add_root(&mut self, version: u32, bytes: &[u8]) -> Result<(), Unspecified> {
         let root = RootKeys {
-            refresh: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "refresh")),
-            audit: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "audit")),
+            refresh: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "refresh")?),
+            audit: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "audit")?),
         };
         let verifier = Verifier {
             algorithm: Algorithm::HS256,
             name: SigningAlgorithm::Hs256.name(),
-            key: DecodingKey::from_secret(&*derive(bytes, "hs256")),
+            key: DecodingKey::from_secret(&*derive(bytes, "hs256")?),
         };
         self.verifiers.insert(self.hs256_kid(version), verifier);
         self.roots.insert(version, root);
+        Ok(())
     }
 
     fn hs256_kid(&self, version: u32) -> String {
@@ -268,16 +272,15 @@ fn new_rsa_key() -> Result<Zeroizing<Vec<u8>>, Unspecified> {
     Ok(Zeroizing::new(pkcs1.to_vec()))
 }
 
-/// HKDF-SHA256 with the purpose as `info`.
-fn derive(root: &[u8], purpose: &str) -> Zeroizing<[u8; 32]> {
+/// HKDF-SHA256 with the purpose as `info`; a key, or an error, never a key of zeros.
+fn derive(root: &[u8], purpose: &str) -> Result<Zeroizing<[u8; 32]>, Unspecified> {
     let mut key = Zeroizing::new([0; 32]);
     let info = [b"doorward/v1/".as_slice(), purpose.as_bytes()];
-    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(root);
-    // 32 bytes are one block of SHA-256: expand and fill cannot refuse that length.
-    if let Ok(okm) = prk.expand(&info, hkdf::HKDF_SHA256) {
-        let _ = okm.fill(&mut *key);
-    }
-    key
+    hkdf::Salt::new(hkdf::HKDF_SHA256, &[])
+        .extract(root)
+        .expand(&info, hkdf::HKDF_SHA256)?
+        .fill(&mut *key)?;
+    Ok(key)
 }
 
 /// base64url without padding, as everything of ours, or standard base64, as most tools write keys.
