@@ -17,16 +17,22 @@ pub enum Function {
     ResetLogin,
     /// Changes credentials.
     UpdateCredentials,
+    /// Shows the hosted page where a person sets a new password.
+    PasswordPage,
+    /// Sends what waits in the outbox; fed by the table's stream, not by requests.
+    DeliverNotification,
 }
 
 impl Function {
     /// Every function.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::CreateSession,
         Self::RefreshSession,
         Self::DeleteSession,
         Self::ResetLogin,
         Self::UpdateCredentials,
+        Self::PasswordPage,
+        Self::DeliverNotification,
     ];
 
     /// Its name: the binary's, and the folder's of its recorded events.
@@ -37,6 +43,8 @@ impl Function {
             Self::DeleteSession => "delete-session",
             Self::ResetLogin => "reset-login",
             Self::UpdateCredentials => "update-credentials",
+            Self::PasswordPage => "password-page",
+            Self::DeliverNotification => "deliver-notification",
         }
     }
 }
@@ -46,6 +54,21 @@ impl Function {
 pub enum Dialect {
     /// FinHub v2.1.
     Finhub,
+    /// ZITADEL v2, JSON and RPC.
+    Zitadel,
+    /// OCARIoT v1.
+    Ocariot,
+    /// HTML, for people.
+    Page,
+}
+
+/// How a ZITADEL call is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// JSON over HTTP, ids in the path.
+    Json,
+    /// gRPC-Web or Connect, by content type.
+    Rpc,
 }
 
 /// What a route does, with what its path says of it.
@@ -63,6 +86,16 @@ pub enum Endpoint {
     ResetLogin,
     /// Change credentials.
     UpdateCredentials,
+    /// Ask for a reset code.
+    PasswordReset(Framing),
+    /// Set a password: with a code, the present password or an administrator's authority.
+    SetPassword(Framing),
+    /// Set another user's password, as its administrator.
+    ResetPassword,
+    /// The page where a person sets a new password.
+    ShowPasswordPage,
+    /// What that page sends.
+    SubmitPasswordPage,
 }
 
 impl Endpoint {
@@ -72,8 +105,11 @@ impl Endpoint {
             Self::CreateSession(_) => Function::CreateSession,
             Self::RefreshAdminSession | Self::RefreshCustomerSession(_) => Function::RefreshSession,
             Self::DeleteSession(_) => Function::DeleteSession,
-            Self::ResetLogin => Function::ResetLogin,
-            Self::UpdateCredentials => Function::UpdateCredentials,
+            Self::ResetLogin | Self::PasswordReset(_) => Function::ResetLogin,
+            Self::UpdateCredentials | Self::SetPassword(_) | Self::ResetPassword => {
+                Function::UpdateCredentials
+            }
+            Self::ShowPasswordPage | Self::SubmitPasswordPage => Function::PasswordPage,
         }
     }
 }
@@ -95,8 +131,16 @@ const fn finhub(method: Method, path: &'static str, endpoint: Endpoint) -> Route
     Route { method, path, dialect: Dialect::Finhub, endpoint }
 }
 
+const fn zitadel(path: &'static str, endpoint: Endpoint) -> Route {
+    Route { method: Method::POST, path, dialect: Dialect::Zitadel, endpoint }
+}
+
+const fn page(method: Method, endpoint: Endpoint) -> Route {
+    Route { method, path: "/tenants/{tenantId}/password/change", dialect: Dialect::Page, endpoint }
+}
+
 /// Every route (contract, first table).
-pub const ROUTES: [Route; 11] = [
+pub const ROUTES: [Route; 18] = [
     finhub(
         Method::POST,
         "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
@@ -140,6 +184,18 @@ pub const ROUTES: [Route; 11] = [
     ),
     finhub(Method::POST, "/api/v2.1/admin/users/login/reset", Endpoint::ResetLogin),
     finhub(Method::PUT, "/api/v2.1/admin/users/{userId}/credentials", Endpoint::UpdateCredentials),
+    zitadel("/v2/users/{userId}/password_reset", Endpoint::PasswordReset(Framing::Json)),
+    zitadel("/zitadel.user.v2.UserService/PasswordReset", Endpoint::PasswordReset(Framing::Rpc)),
+    zitadel("/v2/users/{userId}/password", Endpoint::SetPassword(Framing::Json)),
+    zitadel("/zitadel.user.v2.UserService/SetPassword", Endpoint::SetPassword(Framing::Rpc)),
+    Route {
+        method: Method::POST,
+        path: "/v1/users/{user_id}/reset-password",
+        dialect: Dialect::Ocariot,
+        endpoint: Endpoint::ResetPassword,
+    },
+    page(Method::GET, Endpoint::ShowPasswordPage),
+    page(Method::POST, Endpoint::SubmitPasswordPage),
 ];
 
 /// Finds the route of a request among one function's.

@@ -4,7 +4,7 @@ use std::{env, net::IpAddr, num::NonZero, panic::AssertUnwindSafe, sync::Arc, ti
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use lambda_http::{
     aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse},
@@ -15,7 +15,7 @@ use tracing::Instrument;
 
 use crate::{
     aws,
-    dialect::{HttpRequest, Reply, finhub},
+    dialect::{HttpRequest, Reply, ReplyBody, finhub, ocariot, page, zitadel},
     domain::Failure,
     password::Argon2id,
     port::{Clock, Entropy},
@@ -143,20 +143,23 @@ impl App {
                 Ok(request) => self.router.find(&request.method, &request.path),
                 Err(_) => None,
             };
-            // What fits no route is answered in the first dialect.
-            let dialect = matched.as_ref().map_or(Dialect::Finhub, |matched| matched.route.dialect);
-            let decided = match (request, matched) {
-                (Ok(request), Some(matched)) => self.decide(&request, &matched, now).await,
-                (Ok(_), None) => Err(Failure::RouteNotFound),
-                (Err(failure), _) => Err(failure),
-            };
-            let (reply, outcome, cause) = match decided {
-                Ok(reply) => (reply, "SUCCESS", None),
-                Err(failure) => {
-                    let reply = match dialect {
-                        Dialect::Finhub => finhub::failure(&failure, now),
-                    };
-                    (reply, failure.name(), Some(failure))
+            let (reply, outcome, cause) = match (request, matched) {
+                (Ok(request), Some(matched)) => match self.decide(&request, &matched, now).await {
+                    Ok(reply) => (reply, "SUCCESS", None),
+                    Err(failure) => {
+                        let reply = match matched.route.dialect {
+                            Dialect::Finhub => finhub::failure(&failure, now),
+                            Dialect::Zitadel => zitadel::failure(&failure, &request, now),
+                            Dialect::Ocariot => ocariot::failure(&failure, &request, now),
+                            Dialect::Page => page::failure(&failure, &request, now),
+                        };
+                        (reply, failure.name(), Some(failure))
+                    }
+                },
+                // What fits no route is answered in the first dialect.
+                (request, _) => {
+                    let failure = request.err().unwrap_or(Failure::RouteNotFound);
+                    (finhub::failure(&failure, now), failure.name(), Some(failure))
                 }
             };
             let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -182,6 +185,9 @@ impl App {
         let answer = async {
             match matched.route.dialect {
                 Dialect::Finhub => finhub::answer(&self.service, matched, request, now).await,
+                Dialect::Zitadel => zitadel::answer(&self.service, matched, request, now).await,
+                Dialect::Ocariot => ocariot::answer(&self.service, matched, request, now).await,
+                Dialect::Page => page::answer(&self.service, matched, request, now).await,
             }
         };
         // A defect in one request must not take the process, and with it the others, along.
@@ -221,7 +227,9 @@ fn read(event: &str) -> (Result<HttpRequest, Failure>, String) {
     let request = body.map(|body| HttpRequest {
         method: context.http.method,
         path,
+        query: event.raw_query_string.unwrap_or_default(),
         headers: event.headers,
+        cookies: event.cookies.unwrap_or_default(),
         body,
         ip: context.http.source_ip.and_then(|ip| ip.parse::<IpAddr>().ok()),
     });
@@ -230,25 +238,29 @@ fn read(event: &str) -> (Result<HttpRequest, Failure>, String) {
 
 /// The answer with what every answer carries (contract, "Every request").
 fn respond(reply: Reply, request_id: &str) -> ApiGatewayV2httpResponse {
-    let mut headers = HeaderMap::new();
+    let Reply { status, mut headers, cookies, body } = reply;
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
-    if reply.body.is_some() {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    }
-    if let Some(challenge) = reply.challenge {
-        headers.insert(header::WWW_AUTHENTICATE, challenge);
-    }
-    if let Some(seconds) = reply.retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    let (content_type, body) = match body {
+        ReplyBody::Empty => (None, None),
+        ReplyBody::Json(json) => {
+            (Some(HeaderValue::from_static("application/json")), Some(Body::Text(json.to_string())))
+        }
+        ReplyBody::Text(kind, text) => (Some(HeaderValue::from_static(kind)), Some(Body::Text(text))),
+        ReplyBody::Bytes(kind, bytes) => (Some(kind), Some(Body::Binary(bytes))),
+    };
+    if let Some(content_type) = content_type {
+        headers.insert(header::CONTENT_TYPE, content_type);
     }
     let mut response = ApiGatewayV2httpResponse::default();
-    response.status_code = i64::from(reply.status.as_u16());
+    response.status_code = i64::from(status.as_u16());
     response.headers = headers;
-    response.body = reply.body.map(|body| Body::Text(body.to_string()));
+    response.cookies = cookies;
+    response.is_base64_encoded = matches!(body, Some(Body::Binary(_)));
+    response.body = body;
     response
 }

@@ -48,6 +48,7 @@ pub struct SeedContext {
 
 struct DemoTenant {
     id: &'static str,
+    name: &'static str,
     /// What it is there for, if not for logging in.
     shows: Option<&'static str>,
     algorithm: SigningAlgorithm,
@@ -62,6 +63,7 @@ struct DemoUser {
     role: Role,
     organization: &'static str,
     customer: Option<&'static str>,
+    phone: Option<&'static str>,
 }
 
 const CLOUDVAULT: &str = "f3a4b5c6-d7e8-49f0-1a2b-3c4d5e6f7a8b";
@@ -74,6 +76,7 @@ const UNUSABLE: &str = "tenant_unusable";
 const TENANTS: &[DemoTenant] = &[
     DemoTenant {
         id: "tenant_cloudvault",
+        name: "CloudVault",
         shows: None,
         algorithm: SigningAlgorithm::Hs256,
         status: TenantStatus::Active,
@@ -91,6 +94,7 @@ const TENANTS: &[DemoTenant] = &[
     },
     DemoTenant {
         id: "97e7ff29-15f3-49ef-9681-3bbfcce4f6cd",
+        name: "Nordic Bank",
         shows: None,
         algorithm: SigningAlgorithm::Es256,
         status: TenantStatus::Active,
@@ -123,6 +127,7 @@ const TENANTS: &[DemoTenant] = &[
     },
     DemoTenant {
         id: "tenant_suspended",
+        name: "Suspended",
         shows: Some("answers TENANT_SUSPENDED"),
         algorithm: SigningAlgorithm::Es256,
         status: TenantStatus::Suspended,
@@ -131,6 +136,7 @@ const TENANTS: &[DemoTenant] = &[
     },
     DemoTenant {
         id: "tenant_restricted",
+        name: "Restricted",
         shows: Some("answers IP_NOT_ALLOWED"),
         algorithm: SigningAlgorithm::Es256,
         status: TenantStatus::Active,
@@ -139,6 +145,7 @@ const TENANTS: &[DemoTenant] = &[
     },
     DemoTenant {
         id: UNUSABLE,
+        name: "Unusable",
         shows: Some("has a secret that cannot be used and answers UNAVAILABLE"),
         algorithm: SigningAlgorithm::Es256,
         status: TenantStatus::Active,
@@ -147,6 +154,7 @@ const TENANTS: &[DemoTenant] = &[
     },
     DemoTenant {
         id: "tenant_shortlived",
+        name: "Short-lived",
         shows: Some("has tokens that live 5 s, sessions that live 30 s and lockouts of 15 s"),
         algorithm: SigningAlgorithm::EdDsa,
         status: TenantStatus::Active,
@@ -163,7 +171,7 @@ const TENANTS: &[DemoTenant] = &[
 ];
 
 const fn admin(id: &'static str, username: &'static str, organization: &'static str) -> DemoUser {
-    DemoUser { id, username, role: Role::Admin, organization, customer: None }
+    DemoUser { id, username, role: Role::Admin, organization, customer: None, phone: None }
 }
 
 const fn customer(
@@ -172,7 +180,14 @@ const fn customer(
     organization: &'static str,
     customer: &'static str,
 ) -> DemoUser {
-    DemoUser { id, username, role: Role::User, organization, customer: Some(customer) }
+    DemoUser {
+        id,
+        username,
+        role: Role::User,
+        organization,
+        customer: Some(customer),
+        phone: Some("+4512345678"),
+    }
 }
 
 /// The demo data.
@@ -198,6 +213,7 @@ pub async fn seed(context: &SeedContext) -> Result<Seeded> {
         let policy = Policy { algorithm: demo.algorithm, hash_cost: context.hash_cost, ..Policy::default() };
         let tenant = Tenant {
             session_epoch: store.tenant(&id).await?.map_or(0, |known| known.session_epoch),
+            name: demo.name.to_owned(),
             status: demo.status,
             policy: (demo.policy)(policy).bounded(),
             id,
@@ -314,7 +330,10 @@ async fn seed_user(
             customer: demo.customer.map(CustomerId::parse).transpose()?,
             customer_kind: None::<Collection>,
             roles: vec![demo.role],
+            password_history: Vec::new(),
             email: Some(demo.username.to_owned()),
+            phone: demo.phone.map(str::to_owned),
+            locale: None,
             status: UserStatus::Active,
             session_epoch: known.map_or(0, |known| known.session_epoch),
             reset_required: false,

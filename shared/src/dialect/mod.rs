@@ -1,11 +1,28 @@
-//! Wire formats: each parses requests into commands and renders outcomes and failures.
+//! Wire formats: each parses requests into commands and renders outcomes and failures. What all of
+//! them read and write alike is here.
 
 pub mod finhub;
+pub mod ocariot;
+pub mod page;
+pub mod zitadel;
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use jiff::Timestamp;
+use secrecy::SecretString;
 use serde_json::Value;
+
+use crate::{
+    domain::{Failure, TenantId, TokenFault},
+    telemetry,
+    token::Unverified,
+};
+
+/// Largest body that is read (contract, "Every request").
+const MAX_BODY_BYTES: usize = 64 * 1024;
+/// How long a client waits before it tries a dependency again.
+const UNAVAILABLE_FOR_SECONDS: u64 = 2;
 
 /// A request as it came, body decoded. No `Debug`: headers and body hold secrets (security 25).
 pub struct HttpRequest {
@@ -13,12 +30,62 @@ pub struct HttpRequest {
     pub method: Method,
     /// Path, without the stage.
     pub path: String,
+    /// What follows the `?`, as sent.
+    pub query: String,
     /// Headers; those sent twice arrive joined by commas.
     pub headers: HeaderMap,
+    /// Cookies, `name=value` each.
+    pub cookies: Vec<String>,
     /// Body.
     pub body: Vec<u8>,
     /// The client's address as API Gateway saw it.
     pub ip: Option<IpAddr>,
+}
+
+impl HttpRequest {
+    /// A header's text, trimmed; none when it is absent or empty.
+    fn header(&self, name: &str) -> Option<String> {
+        let value = self.headers.get(name)?;
+        let text = String::from_utf8_lossy(value.as_bytes());
+        let text = text.trim();
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    /// What the body is said to be, without parameters, in lower case.
+    fn content_type(&self) -> Option<String> {
+        let value = self.header("Content-Type")?;
+        Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+    }
+
+    /// # Errors
+    /// `PayloadTooLarge` for a body that is not read.
+    fn checked_size(&self) -> Result<(), Failure> {
+        if self.body.len() > MAX_BODY_BYTES { Err(Failure::PayloadTooLarge) } else { Ok(()) }
+    }
+
+    /// `X-Tenant-ID`, or `None` for an id that no tenant can have: the same as one that none has.
+    fn tenant(&self) -> Option<TenantId> {
+        let tenant = TenantId::parse(&self.header("X-Tenant-ID")?).ok()?;
+        telemetry::tenant(&tenant);
+        Some(tenant)
+    }
+
+    /// `Authorization: Bearer …` (RFC 6750, section 2.1).
+    ///
+    /// # Errors
+    /// `InvalidToken` when it is missing or not a token of ours by its form.
+    fn bearer(&self) -> Result<Unverified, Failure> {
+        let missing = Failure::InvalidToken(TokenFault::Missing);
+        let Some(value) = self.header("Authorization") else {
+            return Err(missing);
+        };
+        match value.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => {
+                Unverified::parse(&SecretString::from(token.trim_start()))
+            }
+            _ => Err(missing),
+        }
+    }
 }
 
 /// An answer in some dialect; what every answer carries is added by the runtime. No `Debug`: the
@@ -26,10 +93,130 @@ pub struct HttpRequest {
 pub struct Reply {
     /// Status.
     pub status: StatusCode,
-    /// `WWW-Authenticate`, on 401.
-    pub challenge: Option<HeaderValue>,
-    /// `Retry-After`, in seconds.
-    pub retry_after: Option<u64>,
-    /// JSON; none on 204.
-    pub body: Option<Value>,
+    /// Headers beside those that every answer carries.
+    pub headers: HeaderMap,
+    /// `Set-Cookie` values.
+    pub cookies: Vec<String>,
+    /// Body.
+    pub body: ReplyBody,
+}
+
+/// What an answer says.
+pub enum ReplyBody {
+    /// Nothing.
+    Empty,
+    /// `application/json`
+    Json(Value),
+    /// Text of that type.
+    Text(&'static str, String),
+    /// Bytes of that type.
+    Bytes(HeaderValue, Vec<u8>),
+}
+
+impl Reply {
+    fn new(status: StatusCode, body: ReplyBody) -> Self {
+        Self { status, headers: HeaderMap::new(), cookies: Vec::new(), body }
+    }
+
+    fn json(status: StatusCode, body: Value) -> Self {
+        Self::new(status, ReplyBody::Json(body))
+    }
+
+    /// The headers that a failure has in every dialect: a challenge on 401 (RFC 6750, section 3), and
+    /// when to try again.
+    fn with_failure_headers(mut self, failure: &Failure, now: Timestamp) -> Self {
+        if self.status == StatusCode::UNAUTHORIZED {
+            self.headers.insert(header::WWW_AUTHENTICATE, challenge(failure));
+        }
+        if let Some(seconds) = retry_after(failure, now) {
+            self.headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        self
+    }
+}
+
+/// Seconds until another try is worth it.
+fn retry_after(failure: &Failure, now: Timestamp) -> Option<u64> {
+    match failure {
+        Failure::AccountLocked(until) => Some(seconds_until(*until, now)),
+        Failure::RateLimited(wait) => {
+            Some(wait.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX).max(1))
+        }
+        Failure::Unavailable(_) => Some(UNAVAILABLE_FOR_SECONDS),
+        _ => None,
+    }
+}
+
+/// An error code only where a token was presented.
+fn challenge(failure: &Failure) -> HeaderValue {
+    match failure {
+        Failure::InvalidToken(TokenFault::Missing) => HeaderValue::from_static("Bearer realm=\"doorward\""),
+        Failure::InvalidToken(_) => {
+            HeaderValue::from_static("Bearer realm=\"doorward\", error=\"invalid_token\"")
+        }
+        _ => HeaderValue::from_static("Bearer realm=\"doorward\""),
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds and `Z`: what every language's parser takes.
+fn time(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+/// Whole seconds, rounded up, so that trying again then is not too early.
+fn seconds_until(at: Timestamp, now: Timestamp) -> u64 {
+    let millis = at.as_millisecond().saturating_sub(now.as_millisecond());
+    u64::try_from(millis).unwrap_or_default().div_ceil(1_000).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::{HeaderName, Method};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(super) fn request(headers: &[(&str, &str)], body: &[u8]) -> HttpRequest {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        HttpRequest {
+            method: Method::POST,
+            path: "/api/v2.1/admin/organization/o/users/u/sessions".to_owned(),
+            query: String::new(),
+            headers: map,
+            cookies: Vec::new(),
+            body: body.to_vec(),
+            ip: Some(IpAddr::from([192, 0, 2, 1])),
+        }
+    }
+
+    #[test]
+    fn times_are_rfc_3339_with_milliseconds() {
+        let at = Timestamp::from_millisecond(1_768_342_908_974).unwrap();
+        assert_eq!(time(at), "2026-01-13T22:21:48.974Z");
+        assert_eq!(time(Timestamp::from_second(1_768_342_908).unwrap()), "2026-01-13T22:21:48.000Z");
+    }
+
+    #[test]
+    fn waits_are_rounded_up() {
+        let at = |millis| Timestamp::from_millisecond(millis).unwrap();
+        assert_eq!(seconds_until(at(1_001), at(0)), 2);
+        assert_eq!(seconds_until(at(1_000), at(0)), 1);
+        assert_eq!(seconds_until(at(0), at(5_000)), 1);
+        assert_eq!(retry_after(&Failure::RateLimited(Duration::from_millis(1_001)), at(0)), Some(2));
+    }
+
+    proptest! {
+        #[test]
+        fn no_authorization_is_our_fault(value in "[ -~]{0,200}") {
+            match request(&[("authorization", &value)], b"").bearer() {
+                Ok(_) | Err(Failure::InvalidToken(_)) => {}
+                Err(other) => prop_assert!(false, "{other}"),
+            }
+        }
+    }
 }

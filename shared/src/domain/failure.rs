@@ -59,6 +59,9 @@ pub enum Failure {
     AccountLocked(Timestamp),
     /// The password is right, but the login was reset and not completed.
     CredentialsResetRequired,
+    /// The code is wrong, spent or expired, or its user or tenant is unknown: one answer for all
+    /// (contract, "ZITADEL v2").
+    InvalidCode,
     /// The bearer token was not accepted.
     InvalidToken(TokenFault),
     /// The refresh token is not one of this session.
@@ -114,6 +117,7 @@ impl Failure {
             Self::Authentication => "AUTHENTICATION",
             Self::AccountLocked(_) => "ACCOUNT_LOCKED",
             Self::CredentialsResetRequired => "CREDENTIALS_RESET_REQUIRED",
+            Self::InvalidCode => "INVALID_CODE",
             Self::InvalidToken(_) => "INVALID_TOKEN",
             Self::InvalidRefreshToken => "INVALID_REFRESH_TOKEN",
             Self::RefreshTokenReused => "REFRESH_TOKEN_REUSED",

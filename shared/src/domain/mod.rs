@@ -1,19 +1,25 @@
 //! What a session, a user, a tenant and a failure are. Pure: no I/O, no clock, no AWS type.
 
+mod code;
 mod credential;
 mod failure;
 mod id;
+mod link;
+mod notification;
 mod secret;
 mod session;
 mod tenant;
 mod user;
 
+pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, recent};
 pub use credential::{Password, PasswordHash, PasswordPolicy, Username};
 pub use failure::{Cause, Failure, FieldError, TokenFault};
 pub use id::{AttemptId, CustomerId, Invalid, OrganizationId, SessionId, TenantId, UserId};
+pub use link::{LinkHost, LinkTemplate};
+pub use notification::{CodeMessage, Medium, Notification};
 pub use secret::matches;
 pub use session::{Collection, Device, Ended, Judgement, Nonce, Session, SessionFault, judge};
-pub use tenant::{HashCost, Policy, SigningAlgorithm, Tenant, TenantStatus};
+pub use tenant::{Delivery, HashCost, Policy, SigningAlgorithm, Tenant, TenantStatus};
 pub use user::{Role, User, UserStatus};
 
 #[cfg(test)]

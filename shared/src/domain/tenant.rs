@@ -4,13 +4,15 @@ use std::{net::IpAddr, time::Duration};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{PasswordPolicy, TenantId};
+use super::{LinkHost, LinkTemplate, PasswordPolicy, TenantId};
 
 /// A tenant's record.
 #[derive(Debug, Clone)]
 pub struct Tenant {
     /// Its id.
     pub id: TenantId,
+    /// What people know it as: in mails and on the hosted page.
+    pub name: String,
     /// Whether it is open for business.
     pub status: TenantStatus,
     /// Counts the times that all its sessions were ended at once (storage, "Epoch, not time").
@@ -59,8 +61,40 @@ pub struct Policy {
     pub hash_cost: HashCost,
     /// Whether a password that an administrator chose must be changed at the next login; default yes.
     pub admin_set_password_expires: bool,
+    /// How many of the last passwords, the present one among them, may not be used again; default 0:
+    /// no rule, at most 24 (security 6).
+    pub password_history: usize,
+    /// Life of a reset code; default 1 h, at most 24 h (contract, "ZITADEL v2").
+    pub code_life: Duration,
+    /// Codes that are sent to one user within an hour; default 5.
+    pub codes_per_hour: usize,
+    /// Wrong codes from one address within an hour; default 100.
+    pub wrong_codes_per_ip: u32,
+    /// Hosts that a reset link may lead to: none but the hosted page's unless named here.
+    pub link_hosts: Vec<LinkHost>,
+    /// Where a reset link leads to; unset: the hosted page.
+    pub link_template: Option<LinkTemplate>,
+    /// How messages reach users.
+    pub delivery: Delivery,
+    /// Sender of mails; unset: the deployment's.
+    pub mail_from: Option<String>,
+    /// Language of those users who have none of their own (BCP 47); default `en`.
+    pub locale: String,
 }
 
+/// How messages reach a tenant's users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// Doorward sends them: mail by SES, text messages by SNS.
+    Direct,
+    /// The tenant does: it gets an event on that EventBridge bus.
+    EventBus(String),
+}
+
+/// Longest look back at old passwords (security 6).
+const MAX_HISTORY: usize = 24;
+/// Longest life of a reset code (contract, "ZITADEL v2").
+const MAX_CODE_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest grace window (contract, "Refresh").
 const MAX_GRACE: Duration = Duration::from_secs(300);
 
@@ -75,6 +109,10 @@ impl Policy {
         self.max_attempts = self.max_attempts.clamp(1, 100);
         self.lockout = self.lockout.max(Duration::from_secs(1));
         self.hash_cost = self.hash_cost.bounded();
+        self.password_history = self.password_history.min(MAX_HISTORY);
+        self.code_life = self.code_life.clamp(Duration::from_secs(1), MAX_CODE_LIFE);
+        self.codes_per_hour = self.codes_per_hour.clamp(1, 60);
+        self.wrong_codes_per_ip = self.wrong_codes_per_ip.max(1);
         self.ip_allow = self.ip_allow.into_iter().map(canonical).collect();
         self
     }
@@ -107,6 +145,15 @@ impl Default for Policy {
             password: PasswordPolicy::default(),
             hash_cost: HashCost::default(),
             admin_set_password_expires: true,
+            password_history: 0,
+            code_life: Duration::from_secs(60 * 60),
+            codes_per_hour: 5,
+            wrong_codes_per_ip: 100,
+            link_hosts: Vec::new(),
+            link_template: None,
+            delivery: Delivery::Direct,
+            mail_from: None,
+            locale: "en".to_owned(),
         }
     }
 }

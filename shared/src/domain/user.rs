@@ -23,8 +23,14 @@ pub struct User {
     pub customer_kind: Option<Collection>,
     /// What it may do.
     pub roles: Vec<Role>,
+    /// Its password's predecessors, newest first, as many as the tenant's policy looks back.
+    pub password_history: Vec<PasswordHash>,
     /// Verified mail address: the only place mail about it goes to.
     pub email: Option<String>,
+    /// Verified telephone number (E.164): the only place text messages about it go to.
+    pub phone: Option<String>,
+    /// The language it reads (BCP 47); unset: its tenant's.
+    pub locale: Option<String>,
     /// Whether it may log in.
     pub status: UserStatus,
     /// Counts the times that all its sessions were ended at once (storage, "Epoch, not time").

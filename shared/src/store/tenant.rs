@@ -11,12 +11,15 @@ use super::{
     keys::Key,
 };
 use crate::domain::{
-    Failure, HashCost, PasswordPolicy, Policy, SigningAlgorithm, Tenant, TenantId, TenantStatus,
+    Delivery, Failure, HashCost, LinkHost, LinkTemplate, PasswordPolicy, Policy, SigningAlgorithm, Tenant,
+    TenantId, TenantStatus,
 };
 
 #[derive(Serialize, Deserialize)]
 struct TenantItem {
     tenant_id: TenantId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tenant_name: Option<String>,
     tenant_status: StatusName,
     session_epoch: u64,
     #[serde(default)]
@@ -66,6 +69,24 @@ struct PolicyItem {
     hash_lanes: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     admin_set_password_expires: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_history: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code_life_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    codes_per_hour: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wrong_codes_per_ip: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link_hosts: Option<Vec<LinkHost>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link_template: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_bus: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mail_from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locale: Option<String>,
 }
 
 impl From<&Policy> for PolicyItem {
@@ -85,6 +106,15 @@ impl From<&Policy> for PolicyItem {
             password,
             hash_cost: HashCost { memory_kib, passes, lanes },
             admin_set_password_expires,
+            password_history,
+            code_life,
+            codes_per_hour,
+            wrong_codes_per_ip,
+            link_hosts,
+            link_template,
+            delivery,
+            mail_from,
+            locale,
         } = policy;
         Self {
             algorithm: Some(algorithm.name().to_owned()),
@@ -103,6 +133,18 @@ impl From<&Policy> for PolicyItem {
             hash_passes: Some(*passes),
             hash_lanes: Some(*lanes),
             admin_set_password_expires: Some(*admin_set_password_expires),
+            password_history: Some(*password_history),
+            code_life_seconds: Some(code_life.as_secs()),
+            codes_per_hour: Some(*codes_per_hour),
+            wrong_codes_per_ip: Some(*wrong_codes_per_ip),
+            link_hosts: Some(link_hosts.clone()),
+            link_template: link_template.as_ref().map(|template| template.as_str().to_owned()),
+            event_bus: match delivery {
+                Delivery::Direct => None,
+                Delivery::EventBus(bus) => Some(bus.clone()),
+            },
+            mail_from: mail_from.clone(),
+            locale: Some(locale.clone()),
         }
     }
 }
@@ -117,6 +159,11 @@ impl TryFrom<PolicyItem> for Policy {
             Some(name) => SigningAlgorithm::from_name(name).ok_or_else(|| corrupt("signing algorithm"))?,
             None => usual.algorithm,
         };
+        let link_hosts = item.link_hosts.unwrap_or_default();
+        let link_template = item
+            .link_template
+            .map(|text| LinkTemplate::parse(&text, &link_hosts).map_err(|_| corrupt("link template")))
+            .transpose()?;
         let policy = Self {
             algorithm,
             issuer: item.issuer.unwrap_or(usual.issuer),
@@ -138,6 +185,15 @@ impl TryFrom<PolicyItem> for Policy {
             admin_set_password_expires: item
                 .admin_set_password_expires
                 .unwrap_or(usual.admin_set_password_expires),
+            password_history: item.password_history.unwrap_or(usual.password_history),
+            code_life: seconds(item.code_life_seconds, usual.code_life),
+            codes_per_hour: item.codes_per_hour.unwrap_or(usual.codes_per_hour),
+            wrong_codes_per_ip: item.wrong_codes_per_ip.unwrap_or(usual.wrong_codes_per_ip),
+            link_hosts,
+            link_template,
+            delivery: item.event_bus.map_or(usual.delivery, Delivery::EventBus),
+            mail_from: item.mail_from,
+            locale: item.locale.unwrap_or(usual.locale),
         };
         Ok(policy.bounded())
     }
@@ -159,6 +215,7 @@ impl DynamoStore {
         };
         let item: TenantItem = decode(attributes)?;
         Ok(Some(Tenant {
+            name: item.tenant_name.unwrap_or_else(|| item.tenant_id.as_str().to_owned()),
             id: item.tenant_id,
             status: match item.tenant_status {
                 StatusName::Active => TenantStatus::Active,
@@ -176,6 +233,7 @@ impl DynamoStore {
     pub async fn put_tenant(&self, tenant: &Tenant) -> Result<(), Failure> {
         let item = TenantItem {
             tenant_id: tenant.id.clone(),
+            tenant_name: Some(tenant.name.clone()),
             tenant_status: match tenant.status {
                 TenantStatus::Active => StatusName::Active,
                 TenantStatus::Suspended => StatusName::Suspended,
@@ -205,6 +263,17 @@ mod tests {
             ip_allow: vec!["2001:db8::/32".parse().unwrap()],
             refresh_after_expiry: false,
             max_attempts: 3,
+            link_hosts: vec![LinkHost::parse("app.example.com:8443").unwrap()],
+            link_template: Some(
+                LinkTemplate::parse(
+                    "https://app.example.com:8443/{{.UserID}}?code={{.Code}}",
+                    &[LinkHost::parse("app.example.com:8443").unwrap()],
+                )
+                .unwrap(),
+            ),
+            delivery: Delivery::EventBus("bus".into()),
+            mail_from: Some("no-reply@example.com".into()),
+            password_history: 24,
             ..Policy::default()
         };
         assert_eq!(Policy::try_from(PolicyItem::from(&policy)).unwrap(), policy);

@@ -35,8 +35,14 @@ pub(super) struct UserItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     customer_type: Option<String>,
     user_roles: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    password_history: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     email: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    phone: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    locale: Option<String>,
     disabled: bool,
     session_epoch: u64,
     reset_required: bool,
@@ -57,7 +63,10 @@ impl From<&User> for UserItem {
             customer,
             customer_kind,
             roles,
+            password_history,
             email,
+            phone,
+            locale,
             status,
             session_epoch,
             reset_required,
@@ -75,7 +84,10 @@ impl From<&User> for UserItem {
             customer_id: customer.clone(),
             customer_type: customer_kind.map(|kind| kind.user_type().to_owned()),
             user_roles: roles.iter().map(|role| role.name().to_owned()).collect(),
+            password_history: password_history.iter().map(|hash| hash.as_phc().to_owned()).collect(),
             email: email.clone(),
+            phone: phone.clone(),
+            locale: locale.clone(),
             disabled: *status == UserStatus::Disabled,
             session_epoch: *session_epoch,
             reset_required: *reset_required,
@@ -108,7 +120,10 @@ impl TryFrom<UserItem> for User {
             organization: item.organization_id,
             customer: item.customer_id,
             customer_kind,
+            password_history: item.password_history.into_iter().map(PasswordHash::from_phc).collect(),
             email: item.email,
+            phone: item.phone,
+            locale: item.locale,
             session_epoch: item.session_epoch,
             reset_required: item.reset_required,
             change_required: item.change_required,

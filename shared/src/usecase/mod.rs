@@ -5,8 +5,10 @@ mod authenticate;
 pub mod create_session;
 pub mod delete_session;
 mod guess;
+pub mod password_reset;
 pub mod refresh_session;
 pub mod reset_login;
+pub mod set_password;
 pub mod update_credentials;
 
 use std::{net::IpAddr, sync::Arc};
@@ -15,7 +17,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::{
-    domain::{AttemptId, Failure, Policy, Session, SessionId, TenantStatus, User},
+    domain::{AttemptId, Failure, OrganizationId, Policy, Session, SessionId, TenantStatus, User},
     port::{Clock, Entropy, Passwords, SecretSource, Store, random},
     secrets::{TenantContext, Tenants},
     token::{Claims, RefreshToken},
@@ -90,6 +92,35 @@ pub struct Grant {
     pub expires_in: i64,
     /// Whether it opens nothing but a change of the user's own password.
     pub password_change_required: bool,
+}
+
+/// What an answer says of a user's record (contract, "ZITADEL v2").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserDetails {
+    /// Counts its changes.
+    pub sequence: u64,
+    /// The last of them.
+    pub changed_at: Timestamp,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Its owning organization.
+    pub organization: OrganizationId,
+}
+
+impl UserDetails {
+    fn of(user: &User) -> Self {
+        Self {
+            sequence: user.sequence,
+            changed_at: user.changed_at,
+            created_at: user.created_at,
+            organization: user.organization.clone(),
+        }
+    }
+
+    /// The details of `user` once the change that was decided on it as read is done.
+    fn after_change(user: &User, now: Timestamp) -> Self {
+        Self { sequence: user.sequence + 1, changed_at: now, ..Self::of(user) }
+    }
 }
 
 /// Whether the tenant takes requests, and from there; asked once tenant credentials or a bearer were

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use super::{
-    Service,
+    Service, UserDetails,
     authenticate::Caller,
     guess::{Guess, Place},
     reset_login::TRIES,
@@ -31,6 +31,9 @@ pub struct Command {
     pub user: UserId,
     /// What to change.
     pub wanted: Wanted,
+    /// Whether the caller must be an administrator of somebody else: its own credentials are not what
+    /// the route is for (contract, "OCARIoT v1").
+    pub others_only: bool,
     /// The client's address.
     pub ip: Option<IpAddr>,
 }
@@ -57,6 +60,8 @@ pub struct Outcome {
     pub updated: Vec<&'static str>,
     /// How many live sessions the change ended.
     pub sessions_revoked: u64,
+    /// Its record after that.
+    pub details: UserDetails,
 }
 
 /// What a change needs beside the caller, kept from one try to the next.
@@ -77,11 +82,14 @@ impl Service {
     /// `Authentication`, `AccountLocked`, `RateLimited`, `UsernameTaken`, `TenantSuspended`,
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn update_credentials(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
-        let Command { tenant, bearer, user: id, wanted, ip } = command;
+        let Command { tenant, bearer, user: id, wanted, others_only, ip } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, ip, now).await?;
         telemetry::user(&id);
         // The one admin path that a customer's token opens, for its own id (security 21).
         if bearer.collection != Collection::Admin && bearer.user != id {
+            return Err(Failure::Forbidden);
+        }
+        if others_only && (bearer.collection != Collection::Admin || bearer.user == id) {
             return Err(Failure::Forbidden);
         }
         let mut prepared = Prepared::default();
@@ -109,7 +117,8 @@ impl Service {
             let own = target.id == caller.user.id;
             permitted(&caller, bearer.collection, wanted)?;
             if wanted.password.is_none() && wanted.username.is_none() && wanted.change_required.is_none() {
-                return Ok(Outcome { user: id.clone(), updated: Vec::new(), sessions_revoked: 0 });
+                let details = UserDetails::of(target);
+                return Ok(Outcome { user: id.clone(), updated: Vec::new(), sessions_revoked: 0, details });
             }
             judge_password(context, target, wanted)?;
             let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
@@ -131,7 +140,13 @@ impl Service {
             match self.store.update_credentials(&change, &credentials).await? {
                 Committed::Done => {
                     let sessions_revoked = prepared.sessions_revoked;
-                    return Ok(Outcome { user: id.clone(), updated: updated(wanted), sessions_revoked });
+                    let details = UserDetails::after_change(target, now);
+                    return Ok(Outcome {
+                        user: id.clone(),
+                        updated: updated(wanted),
+                        sessions_revoked,
+                        details,
+                    });
                 }
                 Committed::UsernameTaken => return Err(Failure::UsernameTaken),
                 // Read again: who asks, and whether it still may, shows at the head of the loop.

@@ -49,5 +49,10 @@ pub async fn answer(
             let command = parse::update_credentials(request, matched)?;
             service.update_credentials(command, now).await.map(|outcome| render::credentials(&outcome))
         }
+        Endpoint::PasswordReset(_)
+        | Endpoint::SetPassword(_)
+        | Endpoint::ResetPassword
+        | Endpoint::ShowPasswordPage
+        | Endpoint::SubmitPasswordPage => Err(Failure::RouteNotFound),
     }
 }

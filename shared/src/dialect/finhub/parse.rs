@@ -1,25 +1,19 @@
 //! Requests in FinHub's shapes into commands. Everything wrong with a request is found before it is
 //! refused, so that a client fixes it in one go.
 
-use http::HeaderMap;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use super::HttpRequest;
 use crate::{
     domain::{
-        Collection, Device, Failure, FieldError, Invalid, Password, SessionId, TenantId, TokenFault, UserId,
-        Username,
+        Collection, Device, Failure, FieldError, Invalid, Password, SessionId, TenantId, UserId, Username,
     },
     json,
     route::Matched,
-    telemetry,
-    token::Unverified,
     usecase::{create_session, delete_session, refresh_session, reset_login, update_credentials},
 };
 
-/// Largest body that is read (contract, "Every request").
-const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Characters kept of what a client says of itself.
 const MAX_METADATA_CHARS: usize = 256;
 /// Characters of a reset's reason (contract, "Login reset").
@@ -83,7 +77,7 @@ pub(super) fn refresh_session(
     form.finish()?;
     match (session, path, refresh_token) {
         (Some(session), Some(path), Some(refresh_token)) => Ok(refresh_session::Command {
-            bearer: bearer(&request.headers)?,
+            bearer: request.bearer()?,
             tenant: tenant.ok_or(Failure::TenantMismatch)?,
             refresh_token,
             path,
@@ -107,7 +101,7 @@ pub(super) fn delete_session(
     form.finish()?;
     match (owner, user, session) {
         (Some(owner), Some(user), Some(session)) => Ok(delete_session::Command {
-            bearer: bearer(&request.headers)?,
+            bearer: request.bearer()?,
             tenant: tenant.ok_or(Failure::TenantMismatch)?,
             collection,
             owner,
@@ -126,7 +120,7 @@ pub(super) fn reset_login(request: &HttpRequest) -> Result<reset_login::Command,
     let tenant = form.tenant();
     form.finish()?;
     Ok(reset_login::Command {
-        bearer: bearer(&request.headers)?,
+        bearer: request.bearer()?,
         tenant: tenant.ok_or(Failure::TenantMismatch)?,
         user,
         reason,
@@ -154,10 +148,11 @@ pub(super) fn update_credentials(
     let tenant = form.tenant();
     form.finish()?;
     Ok(update_credentials::Command {
-        bearer: bearer(&request.headers)?,
+        bearer: request.bearer()?,
         tenant: tenant.ok_or(Failure::TenantMismatch)?,
         user: user.ok_or_else(incomplete)?,
         wanted: update_credentials::Wanted { password, current_password, username, change_required },
+        others_only: false,
         ip: request.ip,
     })
 }
@@ -171,28 +166,26 @@ enum BodyIs {
 
 /// A request being read: its JSON members, and what was found wrong so far.
 struct Form<'a> {
-    headers: &'a HeaderMap,
+    request: &'a HttpRequest,
     members: Map<String, Value>,
     errors: Vec<FieldError>,
 }
 
 impl<'a> Form<'a> {
     fn read(request: &'a HttpRequest, body: BodyIs) -> Result<Self, Failure> {
-        if request.body.len() > MAX_BODY_BYTES {
-            return Err(Failure::PayloadTooLarge);
-        }
-        let mut form = Self { headers: &request.headers, members: Map::new(), errors: Vec::new() };
+        request.checked_size()?;
+        let mut form = Self { request, members: Map::new(), errors: Vec::new() };
         let mut needed = vec!["X-Tenant-ID", "User-Agent"];
         if body == BodyIs::Required {
             needed.push("Content-Type");
         }
         for name in needed {
-            if header(form.headers, name).is_none() {
+            if request.header(name).is_none() {
                 form.fault(name, "this header is required");
             }
         }
         if body == BodyIs::Required {
-            if header(form.headers, "Content-Type").is_some_and(|value| !is_json(&value)) {
+            if request.content_type().is_some_and(|kind| kind != "application/json") {
                 return Err(Failure::UnsupportedMediaType);
             }
             match json::parse(&request.body) {
@@ -279,11 +272,8 @@ impl<'a> Form<'a> {
         self.path(matched, name, UserId::parse).map(String::from)
     }
 
-    /// The tenant, or `None` for an id that no tenant can have: the same as one that none has.
     fn tenant(&self) -> Option<TenantId> {
-        let tenant = TenantId::parse(&header(self.headers, "X-Tenant-ID")?).ok()?;
-        telemetry::tenant(&tenant);
-        Some(tenant)
+        self.request.tenant()
     }
 
     fn finish(self) -> Result<(), Failure> {
@@ -294,32 +284,6 @@ impl<'a> Form<'a> {
 /// Unreachable while `finish` reports what is missing; kept an error, not a panic.
 fn incomplete() -> Failure {
     Failure::field("body", "is incomplete")
-}
-
-fn header(headers: &HeaderMap, name: &str) -> Option<String> {
-    let value = headers.get(name)?;
-    let text = String::from_utf8_lossy(value.as_bytes());
-    let text = text.trim();
-    (!text.is_empty()).then(|| text.to_owned())
-}
-
-fn is_json(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/json")
-}
-
-/// `Authorization: Bearer …` (RFC 6750, section 2.1).
-fn bearer(headers: &HeaderMap) -> Result<Unverified, Failure> {
-    let missing = Failure::InvalidToken(TokenFault::Missing);
-    let Some(value) = header(headers, "Authorization") else {
-        return Err(missing);
-    };
-    match value.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => {
-            Unverified::parse(&SecretString::from(token.trim_start()))
-        }
-        _ => Err(missing),
-    }
 }
 
 fn tenant_credential(text: &str) -> Result<SecretString, Invalid> {
@@ -337,7 +301,7 @@ fn reason(text: &str) -> Result<String, Invalid> {
 }
 
 fn device(request: &HttpRequest) -> Device {
-    let first = |names: &[&str]| names.iter().find_map(|name| header(&request.headers, name)).map(capped);
+    let first = |names: &[&str]| names.iter().find_map(|name| request.header(name)).map(capped);
     Device {
         platform: first(&["platform", "sec-ch-ua-platform"]).map(|text| text.trim_matches('"').to_owned()),
         device_id: first(&["deviceId", "X-Device-Id", "device-id"]),
@@ -356,23 +320,13 @@ fn capped(text: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
-    use http::{HeaderName, HeaderValue, Method};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::route::{Function, Router};
-
-    fn request(headers: &[(&str, &str)], body: &[u8]) -> HttpRequest {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.insert(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
-        }
-        let path = "/api/v2.1/admin/organization/o/users/u/sessions".to_owned();
-        let ip = Some(IpAddr::from([192, 0, 2, 1]));
-        HttpRequest { method: Method::POST, path, headers: map, body: body.to_vec(), ip }
-    }
+    use crate::{
+        dialect::{MAX_BODY_BYTES, tests::request},
+        route::{Function, Router},
+    };
 
     fn parse(headers: &[(&str, &str)], body: &[u8]) -> Result<create_session::Command, Failure> {
         let request = request(headers, body);
@@ -437,14 +391,6 @@ mod tests {
         fn no_body_is_our_fault(body in prop::collection::vec(any::<u8>(), 0..300)) {
             match parse(&HEADERS, &body) {
                 Ok(_) | Err(Failure::Validation(_)) => {}
-                Err(other) => prop_assert!(false, "{other}"),
-            }
-        }
-
-        #[test]
-        fn no_authorization_is_our_fault(value in "[ -~]{0,200}") {
-            match bearer(&request(&[("authorization", &value)], b"").headers) {
-                Ok(_) | Err(Failure::InvalidToken(_)) => {}
                 Err(other) => prop_assert!(false, "{other}"),
             }
         }

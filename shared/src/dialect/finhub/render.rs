@@ -1,18 +1,15 @@
 //! Outcomes and failures in FinHub's shapes.
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::Reply;
 use crate::{
-    domain::{Failure, FieldError, TokenFault},
+    dialect::{Reply, time},
+    domain::{Failure, FieldError},
     usecase::{Grant, delete_session, update_credentials},
 };
-
-/// How long a client waits before it tries a dependency again.
-const UNAVAILABLE_FOR_SECONDS: u64 = 2;
 
 pub(super) fn created(grant: &Grant) -> Reply {
     granted(grant, "Session created successfully")
@@ -78,7 +75,6 @@ pub(super) fn credentials(outcome: &update_credentials::Outcome) -> Reply {
 pub fn failure(failure: &Failure, now: Timestamp) -> Reply {
     let (status, error_type, message) = words(failure);
     let mut data = json!({ "success": false, "errorType": error_type, "message": message });
-    let mut retry_after = None;
     let mut extra = |name: &str, value: Value| {
         if let Some(members) = data.as_object_mut() {
             members.insert(name.to_owned(), value);
@@ -86,20 +82,11 @@ pub fn failure(failure: &Failure, now: Timestamp) -> Reply {
     };
     match failure {
         Failure::Validation(errors) | Failure::PasswordPolicy(errors) => extra("errors", list(errors)),
-        Failure::AccountLocked(until) => {
-            extra("lockoutTime", Value::String(time(*until)));
-            retry_after = Some(seconds_until(*until, now));
-        }
-        Failure::RateLimited(wait) => retry_after = Some(wait.as_secs().max(1)),
-        Failure::Unavailable(_) => retry_after = Some(UNAVAILABLE_FOR_SECONDS),
+        Failure::AccountLocked(until) => extra("lockoutTime", Value::String(time(*until))),
         _ => {}
     }
-    Reply {
-        status,
-        challenge: (status == StatusCode::UNAUTHORIZED).then(|| challenge(failure)),
-        retry_after,
-        body: Some(json!({ "code": status.as_u16(), "message": message, "data": data })),
-    }
+    Reply::json(status, json!({ "code": status.as_u16(), "message": message, "data": data }))
+        .with_failure_headers(failure, now)
 }
 
 fn words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
@@ -128,6 +115,11 @@ fn words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
             StatusCode::UNAUTHORIZED,
             "CREDENTIALS_RESET_REQUIRED",
             "The login was reset: set a new password first",
+        ),
+        Failure::InvalidCode => (
+            StatusCode::BAD_REQUEST,
+            "INVALID_CODE",
+            "The code is wrong or no longer valid: ask for a new one",
         ),
         Failure::InvalidToken(_) => {
             (StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "The access token is missing, expired or not valid")
@@ -178,54 +170,18 @@ fn words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
     }
 }
 
-/// RFC 6750, section 3: an error code only where a token was presented.
-fn challenge(failure: &Failure) -> HeaderValue {
-    match failure {
-        Failure::InvalidToken(TokenFault::Missing) => HeaderValue::from_static("Bearer realm=\"doorward\""),
-        Failure::InvalidToken(_) => {
-            HeaderValue::from_static("Bearer realm=\"doorward\", error=\"invalid_token\"")
-        }
-        _ => HeaderValue::from_static("Bearer realm=\"doorward\""),
-    }
-}
-
 fn list(errors: &[FieldError]) -> Value {
     errors.iter().map(|error| json!({ "field": error.field, "message": error.message })).collect()
 }
 
 fn ok(body: Value) -> Reply {
-    Reply { status: StatusCode::OK, challenge: None, retry_after: None, body: Some(body) }
-}
-
-/// RFC 3339 in UTC with milliseconds and `Z`: what every language's parser takes.
-fn time(at: Timestamp) -> String {
-    format!("{at:.3}")
-}
-
-/// Whole seconds, rounded up, so that trying again then is not too early.
-fn seconds_until(at: Timestamp, now: Timestamp) -> u64 {
-    let millis = at.as_millisecond().saturating_sub(now.as_millisecond());
-    u64::try_from(millis).unwrap_or_default().div_ceil(1_000).max(1)
+    Reply::json(StatusCode::OK, body)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_rfc_3339_with_milliseconds() {
-        let at = Timestamp::from_millisecond(1_768_342_908_974).unwrap();
-        assert_eq!(time(at), "2026-01-13T22:21:48.974Z");
-        assert_eq!(time(Timestamp::from_second(1_768_342_908).unwrap()), "2026-01-13T22:21:48.000Z");
-    }
-
-    #[test]
-    fn waits_are_rounded_up() {
-        let at = |millis| Timestamp::from_millisecond(millis).unwrap();
-        assert_eq!(seconds_until(at(1_001), at(0)), 2);
-        assert_eq!(seconds_until(at(1_000), at(0)), 1);
-        assert_eq!(seconds_until(at(0), at(5_000)), 1);
-    }
+    use crate::dialect::ReplyBody;
 
     // A cause goes to the log, never to the client.
     #[test]
@@ -233,7 +189,8 @@ mod tests {
         for failure in [Failure::Unavailable("secret cause".into()), Failure::Internal("secret cause".into())]
         {
             let reply = super::failure(&failure, Timestamp::UNIX_EPOCH);
-            assert!(!reply.body.unwrap().to_string().contains("secret cause"));
+            let ReplyBody::Json(body) = reply.body else { panic!("no JSON") };
+            assert!(!body.to_string().contains("secret cause"));
         }
     }
 }

@@ -1,0 +1,301 @@
+//! Where a reset link leads: templates with placeholders, held to a tenant's allow-list of hosts
+//! (contract, "ZITADEL v2"; security 19). Nothing is ever built from a request's `Host`.
+
+use std::fmt;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{Code, Invalid, OrganizationId, TenantId, UserId};
+
+/// A host, with its port unless that is https's own, that links may lead to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LinkHost(String);
+
+impl LinkHost {
+    /// # Errors
+    /// [`Invalid`] for anything but `host` or `host:port`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let invalid = Invalid::new("must be a host, or host:port");
+        let url = Url::parse(&format!("https://{text}/")).map_err(|_| invalid)?;
+        let host = Self::of(&url).ok_or(invalid)?;
+        // Nothing but a host: no path, no user, no second spelling of it.
+        if host.0 == text || format!("{}:443", host.0) == text { Ok(host) } else { Err(invalid) }
+    }
+
+    fn of(url: &Url) -> Option<Self> {
+        let host = url.host_str()?;
+        Some(Self(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))))
+    }
+}
+
+impl TryFrom<String> for LinkHost {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(&text)
+    }
+}
+
+impl From<LinkHost> for String {
+    fn from(host: LinkHost) -> Self {
+        host.0
+    }
+}
+
+/// A link with the placeholders `{{.UserID}}`, `{{.OrgID}}` and `{{.Code}}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkTemplate {
+    text: String,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    UserId,
+    OrgId,
+    Code,
+}
+
+/// Stands for a value while a template is judged: no character of it means anything in a URL.
+const STAND_IN: &str = "doorwardvalue";
+
+impl LinkTemplate {
+    /// Most characters (contract, "ZITADEL v2").
+    pub const MAX_CHARS: usize = 200;
+
+    /// A template that leads to one of `hosts` over https, whatever is filled in.
+    ///
+    /// # Errors
+    /// [`Invalid`], saying which rule it breaks.
+    pub fn parse(text: &str, hosts: &[LinkHost]) -> Result<Self, Invalid> {
+        if text.is_empty() || text.chars().count() > Self::MAX_CHARS {
+            return Err(Invalid::new("must be 1 to 200 characters"));
+        }
+        // What browsers and parsers read differently is not read at all.
+        if !text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+            || text.contains(['\\', '<', '>', '"', '`', '^', '|'])
+        {
+            return Err(Invalid::new("must be a URL of plain ASCII characters"));
+        }
+        let template = Self { text: text.to_owned(), pieces: pieces(text)? };
+        let url = Url::parse(&template.filled_with(|_| STAND_IN.to_owned()))
+            .map_err(|_| Invalid::new("must be an absolute URL"))?;
+        judge(&url, hosts)?;
+        let places = template.pieces.iter().filter(|piece| !matches!(piece, Piece::Text(_))).count();
+        let in_path = url.path().matches(STAND_IN).count();
+        let in_values: usize = url.query_pairs().map(|(_, value)| value.matches(STAND_IN).count()).sum();
+        if in_path + in_values != places {
+            return Err(Invalid::new("may have placeholders in path segments and query values only"));
+        }
+        Ok(template)
+    }
+
+    /// The hosted page of a tenant, under the deployment's own address.
+    pub fn hosted(public_url: &str, tenant: &TenantId) -> Self {
+        let page = format!("{}/tenants/{tenant}/password/change", public_url.trim_end_matches('/'));
+        let pieces = vec![
+            Piece::Text(format!("{page}?userId=")),
+            Piece::UserId,
+            Piece::Text("&code=".to_owned()),
+            Piece::Code,
+        ];
+        Self { text: format!("{page}?userId={{{{.UserID}}}}&code={{{{.Code}}}}"), pieces }
+    }
+
+    /// The template as written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The link, every value percent-encoded. `None` when it would leave `hosts` after all, or those
+    /// were narrowed since; `hosts` is `None` for the hosted page, which is the deployment's own.
+    pub fn fill(
+        &self,
+        user: &UserId,
+        organization: &OrganizationId,
+        code: &Code,
+        hosts: Option<&[LinkHost]>,
+    ) -> Option<String> {
+        let link = self.filled_with(|piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::UserId => encode(user.as_str()),
+            Piece::OrgId => encode(organization.as_str()),
+            Piece::Code => encode(code.expose()),
+        });
+        match hosts {
+            None => Some(link),
+            Some(hosts) => Url::parse(&link).ok().filter(|url| judge(url, hosts).is_ok()).map(|_| link),
+        }
+    }
+
+    fn filled_with(&self, value: impl Fn(&Piece) -> String) -> String {
+        let filled = self.pieces.iter().map(|piece| match piece {
+            Piece::Text(text) => text.clone(),
+            place => value(place),
+        });
+        filled.collect()
+    }
+}
+
+impl fmt::Display for LinkTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn judge(url: &Url, hosts: &[LinkHost]) -> Result<(), Invalid> {
+    if url.scheme() != "https" {
+        return Err(Invalid::new("must be an https URL"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Invalid::new("must not name a user"));
+    }
+    match LinkHost::of(url) {
+        Some(host) if hosts.contains(&host) => Ok(()),
+        _ => Err(Invalid::new("must lead to a host that the tenant allows")),
+    }
+}
+
+fn pieces(text: &str) -> Result<Vec<Piece>, Invalid> {
+    let unknown = Invalid::new("may have no placeholder but {{.UserID}}, {{.OrgID}} and {{.Code}}");
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    loop {
+        let (before, after) = rest.split_once("{{").map_or((rest, None), |(one, two)| (one, Some(two)));
+        if before.contains(['{', '}', ' ']) {
+            return Err(unknown);
+        }
+        pieces.push(Piece::Text(before.to_owned()));
+        let Some(after) = after else {
+            return Ok(pieces);
+        };
+        let (name, after) = after.split_once("}}").ok_or(unknown)?;
+        pieces.push(match name.trim() {
+            ".UserID" => Piece::UserId,
+            ".OrgID" => Piece::OrgId,
+            ".Code" => Piece::Code,
+            _ => return Err(unknown),
+        });
+        rest = after;
+    }
+}
+
+fn encode(value: &str) -> String {
+    utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::CodeKind;
+
+    fn hosts() -> Vec<LinkHost> {
+        ["app.example.com", "app.example.com:8443"].map(|host| LinkHost::parse(host).unwrap()).into()
+    }
+
+    fn fill(template: &LinkTemplate, user: &str) -> Option<String> {
+        let code = Code::from_random(CodeKind::Typed, &[0; 20]);
+        let organization = OrganizationId::parse("o&o").unwrap();
+        template.fill(&UserId::parse(user).unwrap(), &organization, &code, Some(&hosts()))
+    }
+
+    // contract, "ZITADEL v2"; security 19
+    #[test]
+    fn templates_stay_on_their_hosts() {
+        for good in [
+            "https://app.example.com/reset?user={{.UserID}}&code={{.Code}}&org={{.OrgID}}",
+            "https://app.example.com:8443/{{ .UserID }}/{{.Code}}#form",
+            "https://APP.example.com:443/x?c={{.Code}}",
+            "https://app.example.com",
+        ] {
+            assert!(LinkTemplate::parse(good, &hosts()).is_ok(), "{good}");
+        }
+        let long = format!("https://app.example.com/{}", "x".repeat(200));
+        for bad in [
+            "",
+            &long,
+            "http://app.example.com/{{.Code}}",
+            "javascript:alert(1)",
+            "//app.example.com/{{.Code}}",
+            "/reset?code={{.Code}}",
+            "https://app.example.com:8444/{{.Code}}",
+            "https://example.com/{{.Code}}",
+            "https://app.example.com.evil.example/{{.Code}}",
+            "https://app.example.com@evil.example/{{.Code}}",
+            "https://user@app.example.com/{{.Code}}",
+            "https://:pw@app.example.com/{{.Code}}",
+            "https://{{.UserID}}@app.example.com/",
+            "https://{{.UserID}}.example.com/",
+            "https://app.example.com:{{.Code}}/",
+            "https://evil.example\\@app.example.com/{{.Code}}",
+            "https://app.example.com/\t{{.Code}}",
+            "https://app.example.com/#{{.Code}}",
+            "https://app.example.com/?{{.Code}}=x",
+            "https://app.example.com/?{{.Code}}",
+            "https://app.example.com/{{.Code}}/../x",
+            "https://app.example.com/{{.code}}",
+            "https://app.example.com/{{.Password}}",
+            "https://app.example.com/{{if .Code}}",
+            "https://app.example.com/{{.Code",
+            "https://app.example.com/.Code}}",
+            "https://app.example.com/{Code}",
+            "https://app.example.com/{{{{.Code}}}}",
+            "https://app.exämple.com/{{.Code}}",
+        ] {
+            assert!(LinkTemplate::parse(bad, &hosts()).is_err(), "{bad}");
+        }
+        assert!(LinkTemplate::parse("https://app.example.com/{{.Code}}", &[]).is_err());
+    }
+
+    #[test]
+    fn values_are_encoded() {
+        let template = "https://app.example.com/{{.UserID}}?o={{.OrgID}}&c={{.Code}}";
+        let template = LinkTemplate::parse(template, &hosts()).unwrap();
+        assert_eq!(
+            fill(&template, "a/b?c#d&e=f é").unwrap(),
+            "https://app.example.com/a%2Fb%3Fc%23d%26e%3Df%20%C3%A9?o=o%26o&c=AAAAAAAA"
+        );
+        let code = Code::from_random(CodeKind::Link, &[0; 20]);
+        let (user, organization) = (UserId::parse("u").unwrap(), OrganizationId::parse("o").unwrap());
+        assert_eq!(template.fill(&user, &organization, &code, Some(&[])), None, "the host was taken away");
+        let hosted = LinkTemplate::hosted("http://127.0.0.1:9000/", &TenantId::parse("t").unwrap());
+        assert_eq!(
+            hosted.fill(&user, &organization, &code, None).unwrap(),
+            "http://127.0.0.1:9000/tenants/t/password/change?userId=u&code=AAAAAAAAAAAAAAAAAAAA"
+        );
+    }
+
+    #[test]
+    fn hosts_are_hosts() {
+        assert_eq!(LinkHost::parse("a.example:443").unwrap(), LinkHost::parse("a.example").unwrap());
+        for bad in
+            ["", "a.example/x", "u@a.example", "A.example", "a.example:99999", "a b", "https://a.example"]
+        {
+            assert!(LinkHost::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        // security 19: whatever the template and whoever the user, a link leads to an allowed host.
+        #[test]
+        fn no_value_moves_the_host(
+            before in "[a-z@:/?#.\\\\{}%]{0,12}",
+            after in "[a-z@:/?#.\\\\{}%=&]{0,12}",
+            user in "[^\\p{Cc}]{1,12}",
+        ) {
+            let text = format!("https://{before}app.example.com{after}{{{{.UserID}}}}");
+            let Ok(template) = LinkTemplate::parse(&text, &hosts()) else { return Ok(()) };
+            if let Some(link) = fill(&template, &user) {
+                let url = Url::parse(&link).unwrap();
+                prop_assert_eq!(url.host_str(), Some("app.example.com"));
+                prop_assert!(url.username().is_empty());
+            }
+        }
+    }
+}
