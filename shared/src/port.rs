@@ -1,15 +1,15 @@
 //! What use cases need from outside: time, randomness, storage, secrets, hashing. `store`,
 //! `secrets` and `password` implement these; tests put their own in.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::domain::{
-    AttemptId, Collection, Failure, HashCost, Nonce, Password, PasswordHash, Session, SessionId, Tenant,
-    TenantId, User, UserId, Username,
+    AttemptId, Collection, Failure, HashCost, Nonce, Password, PasswordHash, ResetCode, Session, SessionId,
+    Tenant, TenantId, User, UserId, Username,
 };
 
 /// The time. Asked once per request and passed down.
@@ -83,12 +83,14 @@ pub trait Store: Send + Sync {
     /// A user, read consistently.
     async fn user(&self, tenant: &TenantId, user: &UserId) -> Result<Option<User>, Failure>;
 
-    /// A caller's session and user, and another user, in one consistent read.
+    /// A caller's session and user, and another user, in one consistent read; with that other user's
+    /// (or the caller's own) newest code where it is `wanted`.
     async fn caller(
         &self,
         tenant: &TenantId,
         session: (&UserId, &SessionId),
         other: Option<&UserId>,
+        code: CodeIs,
     ) -> Result<CallerItems, Failure>;
 
     /// Takes one of the user's places to guess a password (storage, "Attempts").
@@ -121,8 +123,9 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<u64, Failure>;
 
-    /// Ends the user's sessions, bars its password and clears its lockout, all or nothing.
-    async fn reset_login(&self, change: &GuardedChange<'_>) -> Result<Committed, Failure>;
+    /// Ends the user's sessions, bars its password, clears its lockout and issues a code, all or
+    /// nothing.
+    async fn reset_login(&self, change: &GuardedChange<'_>, code: &NewCode) -> Result<Committed, Failure>;
 
     /// Changes a user's password, name or flags, all or nothing.
     async fn update_credentials(
@@ -130,10 +133,166 @@ pub trait Store: Send + Sync {
         change: &GuardedChange<'_>,
         credentials: &CredentialChange,
     ) -> Result<Committed, Failure>;
+
+    /// A user and its newest code, read consistently.
+    async fn recovery(&self, tenant: &TenantId, user: &UserId) -> Result<RecoveryItems, Failure>;
+
+    /// Keeps a new code in the place of the one before, and queues its message, all or nothing;
+    /// while the caller, if it is not the tenant itself, may still ask.
+    async fn issue_code(
+        &self,
+        asked_by: Option<&GuardedChange<'_>>,
+        code: &NewCode,
+    ) -> Result<Committed, Failure>;
+
+    /// Takes one of a typed code's tries: the code as it is then, or `None` when there is none that
+    /// lives.
+    async fn reserve_code_try(&self, attempt: &CodeTry<'_>) -> Result<Option<ResetCode>, Failure>;
+
+    /// Gives a try back: the code was right.
+    async fn release_code_try(&self, attempt: &CodeTry<'_>) -> Result<(), Failure>;
+
+    /// Counts a code that comes from an address; `false` when too many wrong ones came before it.
+    async fn count_code(&self, budget: &AddressBudget<'_>) -> Result<bool, Failure>;
+
+    /// Takes one off that count: the code was right.
+    async fn uncount_code(&self, budget: &AddressBudget<'_>) -> Result<(), Failure>;
+
+    /// Sets a password by a code and uses that up, all or nothing: sessions end, the lockout and a
+    /// login reset with them.
+    async fn recover(&self, recovery: &Recovery<'_>) -> Result<Committed, Failure>;
+
+    /// A message, whom it is for and that user's newest code, in one consistent read.
+    async fn outbox(&self, key: &OutboxKey) -> Result<OutboxItems, Failure>;
+
+    /// Takes a message out of the outbox, if it is still there.
+    async fn forget_outbox(&self, key: &OutboxKey) -> Result<(), Failure>;
+}
+
+/// One message in the outbox.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OutboxKey {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// Whom it is for.
+    pub user: UserId,
+    /// It.
+    pub id: AttemptId,
+}
+
+/// A message as the outbox keeps it: readable with the tenant's key alone.
+#[derive(Clone)]
+pub struct Sealed {
+    /// Where it is.
+    pub key: OutboxKey,
+    /// Version of the root key that sealed it.
+    pub key_version: u32,
+    /// Nonce, sealed message, tag.
+    pub bytes: Vec<u8>,
+    /// It is worth delivering until then.
+    pub ends_at: Timestamp,
+}
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sealed")
+            .field("key", &self.key)
+            .field("ends_at", &self.ends_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What delivering one message needs to know.
+#[derive(Debug)]
+pub struct OutboxItems {
+    /// The message; `None` once it was delivered.
+    pub sealed: Option<Sealed>,
+    /// Whom it is for.
+    pub user: Option<User>,
+    /// That user's newest reset code.
+    pub code: Option<ResetCode>,
+}
+
+/// A user and its newest reset code.
+#[derive(Debug, Default)]
+pub struct RecoveryItems {
+    /// The user.
+    pub user: Option<User>,
+    /// The code, or what is left of the last one.
+    pub code: Option<ResetCode>,
+}
+
+/// A reset code to keep, with the message that carries it.
+#[derive(Debug, Clone)]
+pub struct NewCode {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// The user that it is for, whether it exists or not.
+    pub user: UserId,
+    /// The code item that was read, which must still be the newest one.
+    pub replaces: Option<AttemptId>,
+    /// The code.
+    pub code: ResetCode,
+    /// The message, where the code is sent.
+    pub message: Option<Sealed>,
+}
+
+/// One try at a typed code.
+#[derive(Debug, Clone, Copy)]
+pub struct CodeTry<'a> {
+    /// Tenant.
+    pub tenant: &'a TenantId,
+    /// The user, whether it exists or not.
+    pub user: &'a UserId,
+    /// The try.
+    pub id: AttemptId,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Wrong codes from one address, within the present hour.
+#[derive(Debug, Clone, Copy)]
+pub struct AddressBudget<'a> {
+    /// Tenant.
+    pub tenant: &'a TenantId,
+    /// The address; `None` where it is unknown: all of those together.
+    pub ip: Option<IpAddr>,
+    /// How many there may be.
+    pub max: u32,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// A new password by a code.
+#[derive(Debug)]
+pub struct Recovery<'a> {
+    /// The user, as it was read.
+    pub user: &'a User,
+    /// The code that was right, as it was read: it must still be live.
+    pub code: &'a ResetCode,
+    /// The submission that uses it up, as a keyed hash.
+    pub submission: Option<&'a str>,
+    /// The new password.
+    pub password: PasswordHash,
+    /// Those before it that are remembered.
+    pub history: Vec<PasswordHash>,
+    /// What the user is told.
+    pub message: Sealed,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Whether a reset code is read along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeIs {
+    /// It is.
+    Wanted,
+    /// It is not.
+    Unwanted,
 }
 
 /// What [`Store::caller`] found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct CallerItems {
     /// The caller's session.
     pub session: Option<Session>,
@@ -141,6 +300,8 @@ pub struct CallerItems {
     pub user: Option<User>,
     /// The other user that was asked for, unless it is the caller.
     pub other: Option<User>,
+    /// The newest code of that user, or of the caller where no other was asked for.
+    pub code: Option<ResetCode>,
 }
 
 /// One attempt at one user's password.
@@ -268,6 +429,8 @@ pub struct CredentialChange {
     pub username: Option<Username>,
     /// Whether the password must be changed at the next login.
     pub change_required: Option<bool>,
+    /// What the user is told.
+    pub message: Option<Sealed>,
 }
 
 /// What became of a guarded change.
@@ -281,4 +444,6 @@ pub enum Committed {
     TargetChanged,
     /// Another user of the tenant has that name.
     UsernameTaken,
+    /// The code is not the newest any more, or not live.
+    CodeChanged,
 }

@@ -193,7 +193,7 @@ impl DynamoStore {
 }
 
 /// Nothing, for a condition that failed; anything else is a failure.
-fn only_refused<R: std::fmt::Debug>(
+pub(super) fn only_refused<R: std::fmt::Debug>(
     error: &aws_sdk_dynamodb::error::SdkError<UpdateItemError, R>,
 ) -> Result<(), Failure> {
     match error.as_service_error() {

@@ -15,8 +15,8 @@ use super::{
     user::built,
 };
 use crate::{
-    domain::{Failure, Session, User},
-    port::{Committed, CredentialChange, GuardedChange},
+    domain::{Failure, PasswordHash, Session, User},
+    port::{Committed, CredentialChange, GuardedChange, NewCode},
 };
 
 /// What it means when the condition of one write of a transaction fails.
@@ -28,6 +28,8 @@ pub(super) enum Guard {
     Target,
     /// The name, or the id, is taken.
     Username,
+    /// The code is not the one that was read, or not live.
+    Code,
     /// It has no condition.
     None,
 }
@@ -37,16 +39,29 @@ pub(super) type Guarded = (Guard, TransactWriteItem);
 
 /// An update under construction: expressions and values grow together.
 #[derive(Default)]
-struct Draft {
+pub(super) struct Draft {
     sets: Vec<&'static str>,
     conditions: Vec<&'static str>,
     values: Vec<(&'static str, AttributeValue)>,
 }
 
 impl Draft {
-    fn set(&mut self, expression: &'static str, name: &'static str, value: AttributeValue) {
+    pub(super) fn set(&mut self, expression: &'static str, name: &'static str, value: AttributeValue) {
         self.sets.push(expression);
         self.values.push((name, value));
+    }
+
+    /// A new password: it ends the user's sessions, and completes a login reset.
+    pub(super) fn set_password(&mut self, password: &PasswordHash, history: &[PasswordHash]) {
+        let texts = history.iter().map(|hash| string(hash.as_phc())).collect();
+        self.set("password = :password", ":password", string(password.as_phc()));
+        self.set("password_history = :history", ":history", AttributeValue::L(texts));
+        self.set("reset_required = :reset", ":reset", AttributeValue::Bool(false));
+        self.end_sessions();
+    }
+
+    fn end_sessions(&mut self) {
+        self.set("session_epoch = session_epoch + :step", ":step", number(1));
     }
 
     fn require(&mut self, condition: &'static str, name: &'static str, value: AttributeValue) {
@@ -56,12 +71,17 @@ impl Draft {
 }
 
 impl DynamoStore {
-    pub(super) async fn commit_reset(&self, change: &GuardedChange<'_>) -> Result<Committed, Failure> {
+    pub(super) async fn commit_reset(
+        &self,
+        change: &GuardedChange<'_>,
+        code: &NewCode,
+    ) -> Result<Committed, Failure> {
         let mut user = Draft::default();
         user.set("reset_required = :reset", ":reset", AttributeValue::Bool(true));
-        end_sessions(&mut user);
+        user.end_sessions();
         let mut writes = vec![(Guard::Caller, self.check_session(change.caller_session, change.now)?)];
         writes.extend(self.change_user(change, user)?);
+        writes.extend(self.put_code(code)?);
         writes.push((Guard::None, self.forget_attempts(&change.target.tenant, &change.target.id)?));
         self.commit(writes).await
     }
@@ -71,7 +91,7 @@ impl DynamoStore {
         change: &GuardedChange<'_>,
         credentials: &CredentialChange,
     ) -> Result<Committed, Failure> {
-        let CredentialChange { password, username, change_required } = credentials;
+        let CredentialChange { password, username, change_required, message } = credentials;
         let mut user = Draft::default();
         let mut writes = Vec::new();
         if let Some(username) = username {
@@ -82,9 +102,11 @@ impl DynamoStore {
             user.set("change_required = :required", ":required", AttributeValue::Bool(*required));
         }
         if let Some(password) = password {
-            user.set("password = :password", ":password", string(password.as_phc()));
-            user.set("reset_required = :reset", ":reset", AttributeValue::Bool(false));
-            end_sessions(&mut user);
+            user.set_password(password, &[]);
+            writes.push((Guard::None, self.forget_code(&change.target.tenant, &change.target.id)?));
+        }
+        if let Some(message) = message {
+            writes.push((Guard::None, self.put_outbox(message)?));
         }
         let session = match password {
             Some(_) if change.is_own() => self.carry_session_over(change.caller_session, change.now)?,
@@ -113,6 +135,7 @@ impl DynamoStore {
                         Guard::Caller => Some(Committed::CallerGone),
                         Guard::Target => Some(Committed::TargetChanged),
                         Guard::Username => Some(Committed::UsernameTaken),
+                        Guard::Code => Some(Committed::CodeChanged),
                         Guard::None => None,
                     })
                     .ok_or_else(|| unavailable(&error)),
@@ -122,32 +145,59 @@ impl DynamoStore {
     }
 
     /// The user item's update; when the caller is somebody else, a check that it is what it was.
-    fn change_user(&self, change: &GuardedChange<'_>, mut user: Draft) -> Result<Vec<Guarded>, Failure> {
-        user.set("change_sequence = change_sequence + :one", ":one", number(1));
-        user.set("changed_at = :now", ":now", instant(change.now));
-        user.require(
-            "organization_id = :organization",
-            ":organization",
-            string(change.target.organization.as_str()),
-        );
-        // Every change counts: of two at once, the second sees what the first left behind.
-        user.require("change_sequence = :sequence", ":sequence", number(change.target.sequence));
-        let key = Key::user(&change.target.tenant, &change.target.id);
-        let update = Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(key.attributes()))
-            .update_expression(format!("SET {}", user.sets.join(", ")))
-            .condition_expression(user.conditions.join(" AND "))
-            .set_expression_attribute_values(Some(
-                user.values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-            ))
-            .build();
+    fn change_user(&self, change: &GuardedChange<'_>, user: Draft) -> Result<Vec<Guarded>, Failure> {
         let guard = if change.is_own() { Guard::Caller } else { Guard::Target };
-        let mut writes = vec![(guard, TransactWriteItem::builder().update(built(update)?).build())];
+        let mut writes = vec![(guard, self.update_user(change.target, user, change.now)?)];
         if !change.is_own() {
             writes.push((Guard::Caller, self.check_user(change.caller)?));
         }
         Ok(writes)
+    }
+
+    /// Every change counts: of two at once, the second sees what the first left behind.
+    pub(super) fn update_user(
+        &self,
+        target: &User,
+        mut draft: Draft,
+        now: Timestamp,
+    ) -> Result<TransactWriteItem, Failure> {
+        draft.set("change_sequence = change_sequence + :one", ":one", number(1));
+        draft.set("changed_at = :now", ":now", instant(now));
+        draft.require(
+            "organization_id = :organization",
+            ":organization",
+            string(target.organization.as_str()),
+        );
+        draft.require("change_sequence = :sequence", ":sequence", number(target.sequence));
+        let update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(Key::user(&target.tenant, &target.id).attributes()))
+            .update_expression(format!("SET {}", draft.sets.join(", ")))
+            .condition_expression(draft.conditions.join(" AND "))
+            .set_expression_attribute_values(Some(
+                draft.values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            ))
+            .build();
+        Ok(TransactWriteItem::builder().update(built(update)?).build())
+    }
+
+    /// That whoever asked for something still may: its session and record, and whose it asked for.
+    pub(super) fn check_caller(&self, change: &GuardedChange<'_>) -> Result<Vec<Guarded>, Failure> {
+        let mut checks = vec![
+            (Guard::Caller, self.check_session(change.caller_session, change.now)?),
+            (Guard::Caller, self.check_user(change.caller)?),
+        ];
+        if !change.is_own() {
+            let check = ConditionCheck::builder()
+                .table_name(&self.table)
+                .set_key(Some(Key::user(&change.target.tenant, &change.target.id).attributes()))
+                .condition_expression("organization_id = :organization")
+                .expression_attribute_values(":organization", string(change.target.organization.as_str()))
+                .build();
+            let check = TransactWriteItem::builder().condition_check(built(check)?).build();
+            checks.push((Guard::Target, check));
+        }
+        Ok(checks)
     }
 
     fn check_user(&self, caller: &User) -> Result<TransactWriteItem, Failure> {
@@ -185,8 +235,4 @@ impl DynamoStore {
             .build();
         Ok(TransactWriteItem::builder().update(built(update)?).build())
     }
-}
-
-fn end_sessions(user: &mut Draft) {
-    user.set("session_epoch = session_epoch + :step", ":step", number(1));
 }

@@ -1,12 +1,15 @@
 //! Partition and sort keys. Every one carries its tenant, and ids are encoded so that no two keys
 //! meet (security 20).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::domain::{SessionId, TenantId, UserId, Username};
+use crate::{
+    domain::{AttemptId, SessionId, TenantId, UserId, Username},
+    port::OutboxKey,
+};
 
 /// A primary key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 
 /// What the sort keys of sessions begin with.
 pub(super) const SESSION_PREFIX: &str = "S#";
+/// What the sort keys of messages begin with: the stream's filter names it (infra/delivery.json).
+const OUTBOX_PREFIX: &str = "OUT#";
 
 impl Key {
     pub(super) fn tenant(tenant: &TenantId) -> Self {
@@ -45,6 +50,21 @@ impl Key {
         }
     }
 
+    /// A user's newest code for a new password.
+    pub(super) fn code(tenant: &TenantId, user: &UserId) -> Self {
+        Self { pk: user_partition(tenant, user), sk: "CODE#password".to_owned() }
+    }
+
+    pub(super) fn outbox(key: &OutboxKey) -> Self {
+        Self { pk: user_partition(&key.tenant, &key.user), sk: format!("{OUTBOX_PREFIX}{}", key.id) }
+    }
+
+    /// What an address may still do within the hour that is the `hour`-th of all.
+    pub(super) fn address(tenant: &TenantId, ip: Option<IpAddr>, hour: i64) -> Self {
+        let ip = ip.map_or_else(|| "unknown".to_owned(), |ip| ip.to_canonical().to_string());
+        Self { pk: format!("T#{}#IP#{}", encode(tenant.as_str()), encode(&ip)), sk: format!("CODES#{hour}") }
+    }
+
     /// The key as the SDK takes it.
     pub(super) fn attributes(&self) -> HashMap<String, AttributeValue> {
         HashMap::from([
@@ -52,6 +72,19 @@ impl Key {
             ("sk".to_owned(), AttributeValue::S(self.sk.clone())),
         ])
     }
+}
+
+/// The message that a key of the table is for, as its stream names it; `None` for any other item.
+pub fn outbox_key(pk: &str, sk: &str) -> Option<OutboxKey> {
+    let (tenant, user) = pk.strip_prefix("T#")?.split_once("#U#")?;
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8().map(String::from).ok();
+    let key = OutboxKey {
+        tenant: TenantId::parse(&decoded(tenant)?).ok()?,
+        user: UserId::parse(&decoded(user)?).ok()?,
+        id: AttemptId::parse(sk.strip_prefix(OUTBOX_PREFIX)?).ok()?,
+    };
+    // One key, one spelling.
+    (Key::outbox(&key) == Key { pk: pk.to_owned(), sk: sk.to_owned() }).then_some(key)
 }
 
 fn user_partition(tenant: &TenantId, user: &UserId) -> String {
@@ -70,26 +103,42 @@ mod tests {
 
     use super::*;
 
-    fn all(tenant: &str, user: &str, session: &str, name: &str) -> Option<[Key; 5]> {
+    const KINDS: usize = 8;
+
+    fn all(tenant: &str, user: &str, session: &str, name: &str) -> Option<[Key; KINDS]> {
         let (tenant, user) = (TenantId::parse(tenant).ok()?, UserId::parse(user).ok()?);
         let (session, name) = (SessionId::parse(session).ok()?, Username::parse(name).ok()?);
+        let message = OutboxKey { tenant: tenant.clone(), user: user.clone(), id: message_id() };
         Some([
             Key::tenant(&tenant),
             Key::user(&tenant, &user),
             Key::attempts(&tenant, &user),
             Key::session(&tenant, &user, &session),
             Key::username(&tenant, &name),
+            Key::code(&tenant, &user),
+            Key::outbox(&message),
+            Key::address(&tenant, Some([192, 0, 2, 1].into()), 7),
         ])
+    }
+
+    fn message_id() -> AttemptId {
+        AttemptId::parse("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap()
     }
 
     #[test]
     fn keys_read_as_documented() {
-        let [tenant, user, attempts, session, name] = all("t_1", "a#b/c", "s/1", "Ü@x").unwrap();
+        let [tenant, user, attempts, session, name, code, message, address] =
+            all("t_1", "a#b/c", "s/1", "Ü@x").unwrap();
         assert_eq!(tenant, Key { pk: "T#t_1".into(), sk: "TENANT".into() });
         assert_eq!(user, Key { pk: "T#t_1#U#a%23b%2Fc".into(), sk: "USER".into() });
         assert_eq!(attempts.sk, "ATTEMPTS");
         assert_eq!(session.sk, "S#s%2F1");
         assert_eq!(name.pk, "T#t_1#N#%C3%BC@x");
+        assert_eq!(code.sk, "CODE#password");
+        assert_eq!(message.sk, "OUT#01ARZ3NDEKTSV4RRFFQ69G5FAV");
+        assert_eq!(address, Key { pk: "T#t_1#IP#192.0.2.1".into(), sk: "CODES#7".into() });
+        let mapped = Key::address(&TenantId::parse("t").unwrap(), "::ffff:192.0.2.1".parse().ok(), 7);
+        assert_eq!(mapped.pk, "T#t#IP#192.0.2.1", "one address, one budget (security 22)");
     }
 
     proptest! {
@@ -105,17 +154,36 @@ mod tests {
             let two = all(&tenants[1], &users[1], &sessions[1], &names[1]);
             let (Some(one), Some(two)) = (one, two) else { return Ok(()) };
             let distinct: HashSet<_> = one.iter().map(|key| (&key.pk, &key.sk)).collect();
-            prop_assert_eq!(distinct.len(), 5);
+            prop_assert_eq!(distinct.len(), KINDS);
+            let user = tenants[0] == tenants[1] && users[0] == users[1];
             let same = [
                 tenants[0] == tenants[1],
-                tenants[0] == tenants[1] && users[0] == users[1],
-                tenants[0] == tenants[1] && users[0] == users[1],
+                user,
+                user,
                 tenants[0] == tenants[1] && users[0] == users[1] && sessions[0] == sessions[1],
                 tenants[0] == tenants[1]
                     && Username::parse(&names[0]).unwrap().is_same(&Username::parse(&names[1]).unwrap()),
+                user,
+                user,
+                tenants[0] == tenants[1],
             ];
             for ((one, two), same) in one.iter().zip(&two).zip(same) {
                 prop_assert_eq!(one == two, same);
+            }
+        }
+
+        #[test]
+        fn a_message_is_found_again_by_its_key(tenant in "[A-Za-z0-9_-]{1,64}", user in "[a%#/U.2 3\\PC]{1,20}") {
+            let Ok(user) = UserId::parse(&user) else { return Ok(()) };
+            let message = OutboxKey { tenant: TenantId::parse(&tenant).unwrap(), user, id: message_id() };
+            let key = Key::outbox(&message);
+            prop_assert_eq!(outbox_key(&key.pk, &key.sk), Some(message));
+        }
+
+        #[test]
+        fn no_other_key_is_a_message(pk in "T#[a%#U]{0,8}|\\PC{0,20}", sk in "OUT#[0-9A-Z]{0,26}|\\PC{0,20}") {
+            if let Some(message) = outbox_key(&pk, &sk) {
+                prop_assert_eq!(Key::outbox(&message), Key { pk, sk });
             }
         }
 

@@ -5,9 +5,11 @@
 
 mod attempt;
 mod change;
+mod code;
 mod conflict;
 mod item;
 mod keys;
+mod outbox;
 mod session;
 mod tenant;
 mod user;
@@ -17,12 +19,15 @@ use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 
 use crate::{
-    domain::{Failure, Session, SessionId, Tenant, TenantId, User, UserId},
+    domain::{Failure, ResetCode, Session, SessionId, Tenant, TenantId, User, UserId},
     port::{
-        AttemptBudget, AttemptKey, CallerItems, Committed, CredentialChange, EndSession, GuardedChange,
-        Reservation, Rotated, Rotation, Store, Verdict,
+        AddressBudget, AttemptBudget, AttemptKey, CallerItems, CodeIs, CodeTry, Committed, CredentialChange,
+        EndSession, GuardedChange, NewCode, OutboxItems, OutboxKey, Recovery, RecoveryItems, Reservation,
+        Rotated, Rotation, Store, Verdict,
     },
 };
+
+pub use keys::outbox_key;
 
 /// The table.
 #[derive(Debug, Clone)]
@@ -53,8 +58,9 @@ impl Store for DynamoStore {
         tenant: &TenantId,
         session: (&UserId, &SessionId),
         other: Option<&UserId>,
+        code: CodeIs,
     ) -> Result<CallerItems, Failure> {
-        self.read_caller(tenant, session, other).await
+        self.read_caller(tenant, session, other, code).await
     }
 
     async fn reserve_attempt(
@@ -92,8 +98,8 @@ impl Store for DynamoStore {
         self.count_live(user, tenant_epoch, except, now).await
     }
 
-    async fn reset_login(&self, change: &GuardedChange<'_>) -> Result<Committed, Failure> {
-        self.commit_reset(change).await
+    async fn reset_login(&self, change: &GuardedChange<'_>, code: &NewCode) -> Result<Committed, Failure> {
+        self.commit_reset(change, code).await
     }
 
     async fn update_credentials(
@@ -102,5 +108,45 @@ impl Store for DynamoStore {
         credentials: &CredentialChange,
     ) -> Result<Committed, Failure> {
         self.commit_credentials(change, credentials).await
+    }
+
+    async fn recovery(&self, tenant: &TenantId, user: &UserId) -> Result<RecoveryItems, Failure> {
+        self.read_recovery(tenant, user).await
+    }
+
+    async fn issue_code(
+        &self,
+        asked_by: Option<&GuardedChange<'_>>,
+        code: &NewCode,
+    ) -> Result<Committed, Failure> {
+        self.commit_code(asked_by, code).await
+    }
+
+    async fn reserve_code_try(&self, attempt: &CodeTry<'_>) -> Result<Option<ResetCode>, Failure> {
+        self.reserve_try(attempt).await
+    }
+
+    async fn release_code_try(&self, attempt: &CodeTry<'_>) -> Result<(), Failure> {
+        self.release_try(attempt).await
+    }
+
+    async fn count_code(&self, budget: &AddressBudget<'_>) -> Result<bool, Failure> {
+        self.count_wrong_code(budget).await
+    }
+
+    async fn uncount_code(&self, budget: &AddressBudget<'_>) -> Result<(), Failure> {
+        self.uncount_wrong_code(budget).await
+    }
+
+    async fn recover(&self, recovery: &Recovery<'_>) -> Result<Committed, Failure> {
+        self.commit_recovery(recovery).await
+    }
+
+    async fn outbox(&self, key: &OutboxKey) -> Result<OutboxItems, Failure> {
+        self.read_outbox(key).await
+    }
+
+    async fn forget_outbox(&self, key: &OutboxKey) -> Result<(), Failure> {
+        self.delete_outbox(key).await
     }
 }

@@ -31,7 +31,7 @@ use crate::{
 const MAX_RETIRED: usize = 32;
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct SessionItem {
+struct SessionItem {
     tenant_id: TenantId,
     user_id: UserId,
     session_id: SessionId,
@@ -168,7 +168,7 @@ fn nonce_text(nonce: Nonce) -> String {
     URL_SAFE_NO_PAD.encode(nonce.0)
 }
 
-fn to_session(attributes: Attributes) -> Result<Session, Failure> {
+pub(super) fn to_session(attributes: Attributes) -> Result<Session, Failure> {
     decode::<SessionItem>(attributes)?.try_into()
 }
 

@@ -11,20 +11,21 @@ use serde::{Deserialize, Serialize};
 use super::{
     DynamoStore,
     change::{Guard, Guarded},
+    code::to_code,
     item::{Attributes, corrupt, decode, encode, to_instant, unavailable},
     keys::Key,
-    session::SessionItem,
+    session::to_session,
 };
 use crate::{
     domain::{
         Collection, CustomerId, Failure, OrganizationId, PasswordHash, Role, SessionId, TenantId, User,
         UserId, UserStatus, Username,
     },
-    port::{CallerItems, Committed},
+    port::{CallerItems, CodeIs, Committed},
 };
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct UserItem {
+struct UserItem {
     tenant_id: TenantId,
     user_id: UserId,
     username: String,
@@ -132,6 +133,10 @@ impl TryFrom<UserItem> for User {
     }
 }
 
+pub(super) fn to_user(attributes: Attributes) -> Result<User, Failure> {
+    decode::<UserItem>(attributes)?.try_into()
+}
+
 /// Whose a name is.
 #[derive(Serialize, Deserialize)]
 struct UsernameItem {
@@ -140,8 +145,8 @@ struct UsernameItem {
 
 impl DynamoStore {
     pub(super) async fn read_user(&self, tenant: &TenantId, user: &UserId) -> Result<Option<User>, Failure> {
-        let mut found = self.read_all(&[Key::user(tenant, user)]).await?;
-        found.pop().map(|item| decode::<UserItem>(item)?.try_into()).transpose()
+        let [user] = self.read_each([Key::user(tenant, user)]).await?;
+        user.map(to_user).transpose()
     }
 
     pub(super) async fn read_caller(
@@ -149,28 +154,40 @@ impl DynamoStore {
         tenant: &TenantId,
         (user, session): (&UserId, &SessionId),
         other: Option<&UserId>,
+        code: CodeIs,
     ) -> Result<CallerItems, Failure> {
-        let session_key = Key::session(tenant, user, session);
-        let user_key = Key::user(tenant, user);
-        let other_key = other.filter(|other| *other != user).map(|other| Key::user(tenant, other));
-        let mut keys = vec![session_key.clone(), user_key.clone()];
-        keys.extend(other_key.clone());
-        let mut items = CallerItems { session: None, user: None, other: None };
-        for item in self.read_all(&keys).await? {
-            let is = |key: &Key| key.attributes().iter().all(|(name, value)| item.get(name) == Some(value));
-            if is(&session_key) {
-                items.session = Some(decode::<SessionItem>(item)?.try_into()?);
-            } else if is(&user_key) {
-                items.user = Some(decode::<UserItem>(item)?.try_into()?);
-            } else {
-                items.other = Some(decode::<UserItem>(item)?.try_into()?);
-            }
+        let other = other.filter(|other| *other != user);
+        let mut keys = vec![Key::session(tenant, user, session), Key::user(tenant, user)];
+        let other_at = other.map(|other| {
+            keys.push(Key::user(tenant, other));
+            keys.len() - 1
+        });
+        if code == CodeIs::Wanted {
+            keys.push(Key::code(tenant, other.unwrap_or(user)));
         }
-        Ok(items)
+        let code_at = (code == CodeIs::Wanted).then(|| keys.len() - 1);
+        let mut items = self.read_all(&keys).await?;
+        let mut take = |at: Option<usize>| at.and_then(|at| items.get_mut(at)?.take());
+        Ok(CallerItems {
+            session: take(Some(0)).map(to_session).transpose()?,
+            user: take(Some(1)).map(to_user).transpose()?,
+            other: take(other_at).map(to_user).transpose()?,
+            code: take(code_at).map(to_code).transpose()?,
+        })
     }
 
-    /// One batch, read consistently; what DynamoDB leaves out is asked for again.
-    async fn read_all(&self, keys: &[Key]) -> Result<Vec<Attributes>, Failure> {
+    /// As many items as keys, in their order.
+    pub(super) async fn read_each<const N: usize>(
+        &self,
+        keys: [Key; N],
+    ) -> Result<[Option<Attributes>; N], Failure> {
+        let items = self.read_all(&keys).await?;
+        items.try_into().map_err(|_| Failure::Internal("a batch of another length".into()))
+    }
+
+    /// One batch, read consistently, in the order of `keys`; what DynamoDB leaves out is asked for
+    /// again.
+    async fn read_all(&self, keys: &[Key]) -> Result<Vec<Option<Attributes>>, Failure> {
         let wanted = KeysAndAttributes::builder()
             .set_keys(Some(keys.iter().map(Key::attributes).collect()))
             .consistent_read(true)
@@ -191,12 +208,17 @@ impl DynamoStore {
         };
         let backoff =
             ExponentialBuilder::default().with_jitter().with_max_times(2).with_min_delay(READ_AGAIN_AFTER);
-        read.retry(backoff).when(|fault| matches!(fault, BatchFault::Incomplete)).await.map_err(|fault| {
-            match fault {
-                BatchFault::Failed(failure) => failure,
-                BatchFault::Incomplete => Failure::Unavailable("DynamoDB left out some of a batch".into()),
-            }
-        })
+        let read = read.retry(backoff).when(|fault| matches!(fault, BatchFault::Incomplete));
+        let mut found = read.await.map_err(|fault| match fault {
+            BatchFault::Failed(failure) => failure,
+            BatchFault::Incomplete => Failure::Unavailable("DynamoDB left out some of a batch".into()),
+        })?;
+        let mut take = |key: &Key| {
+            let wanted = key.attributes();
+            let is = |item: &Attributes| wanted.iter().all(|(name, value)| item.get(name) == Some(value));
+            found.iter().position(is).map(|at| found.swap_remove(at))
+        };
+        Ok(keys.iter().map(&mut take).collect())
     }
 
     /// Creates a user and takes its name. For operators' tools.
@@ -235,7 +257,7 @@ impl DynamoStore {
         match self.commit(writes).await? {
             Committed::Done => Ok(()),
             Committed::UsernameTaken => Err(Failure::UsernameTaken),
-            Committed::CallerGone | Committed::TargetChanged => {
+            Committed::CallerGone | Committed::TargetChanged | Committed::CodeChanged => {
                 Err(Failure::Unavailable(format!("user {} was changed meanwhile", new.id).into()))
             }
         }

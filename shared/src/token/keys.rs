@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use aws_lc_rs::{
+    aead::{AES_256_GCM, LessSafeKey, UnboundKey},
     encoding::{AsDer, Pkcs8V1Der},
     error::Unspecified,
     hkdf, hmac,
@@ -58,6 +59,8 @@ pub struct TenantKeys {
 struct RootKeys {
     refresh: hmac::Key,
     audit: hmac::Key,
+    code: hmac::Key,
+    outbox: LessSafeKey,
 }
 
 /// Signs access tokens.
@@ -129,6 +132,14 @@ impl TenantKeys {
 
     pub(super) fn refresh_key(&self, version: u32) -> Option<&hmac::Key> {
         self.roots.get(&version).map(|root| &root.refresh)
+    }
+
+    pub(super) fn code_key(&self, version: u32) -> Option<&hmac::Key> {
+        self.roots.get(&version).map(|root| &root.code)
+    }
+
+    pub(super) fn outbox_key(&self, version: u32) -> Option<&LessSafeKey> {
+        self.roots.get(&version).map(|root| &root.outbox)
     }
 
     /// Whether access tokens of that algorithm can be signed.
@@ -225,6 +236,8 @@ impl TenantKeys {
         let root = RootKeys {
             refresh: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "refresh")?),
             audit: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "audit")?),
+            code: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "code")?),
+            outbox: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*derive(bytes, "outbox")?)?),
         };
         let verifier = Verifier {
             algorithm: Algorithm::HS256,

@@ -12,7 +12,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use super::TenantKeys;
+use super::{TenantKeys, framed};
 use crate::domain::{Nonce, Session, SessionId, TenantId, UserId};
 
 /// Lets secret scanners recognise a leaked token, and names the layout.
@@ -109,13 +109,8 @@ fn head(session: &SessionId, generation: u64, key_version: u32, nonce: Nonce) ->
     parts.try_into().ok()
 }
 
-/// The MAC's input: texts behind their lengths, so that no two requests share one.
 fn message(tenant: &TenantId, user: &UserId, head: &[u8; HEAD_BYTES]) -> Vec<u8> {
-    let mut message = Vec::with_capacity(16 + tenant.as_str().len() + user.as_str().len() + HEAD_BYTES);
-    for text in [tenant.as_str(), user.as_str()] {
-        message.extend_from_slice(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
-        message.extend_from_slice(text.as_bytes());
-    }
+    let mut message = framed(&[tenant.as_str(), user.as_str()]);
     message.extend_from_slice(head);
     message
 }

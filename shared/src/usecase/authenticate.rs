@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use super::{Service, admit};
 use crate::{
-    domain::{Collection, Failure, Session, TenantId, TokenFault, User, UserId, UserStatus},
+    domain::{Collection, Failure, ResetCode, Session, TenantId, TokenFault, User, UserId, UserStatus},
+    port::CodeIs,
     secrets::TenantContext,
     telemetry,
     token::{Bearer, Unverified},
@@ -18,6 +19,8 @@ pub(super) struct Caller {
     pub(super) user: User,
     /// The other user asked for, unless it is the caller or there is none.
     pub(super) other: Option<User>,
+    /// The newest reset code of that one, or its own; if it was wanted.
+    pub(super) code: Option<ResetCode>,
     collection: Collection,
 }
 
@@ -25,7 +28,26 @@ impl Caller {
     /// Whether it may act on `other` (contract, "Who may"): an administrator, on an administrator's
     /// token, without a pending change of its password (security 21).
     pub(super) fn may_administer(&self, other: &User) -> bool {
-        self.collection == Collection::Admin && !self.user.change_required && self.user.administers(other)
+        self.is_administrator() && !self.user.change_required && self.user.administers(other)
+    }
+
+    /// Whether it is an administrator, on an administrator's token.
+    pub(super) fn is_administrator(&self) -> bool {
+        self.collection == Collection::Admin && self.user.is_administrator()
+    }
+
+    /// The user of that id, if it is the caller or one that it may administer.
+    ///
+    /// # Errors
+    /// `UserNotFound`; `Forbidden` where the caller may do nothing to others, whoever they are.
+    pub(super) fn target(&self, id: &UserId) -> Result<&User, Failure> {
+        match &self.other {
+            _ if self.user.id == *id => Ok(&self.user),
+            Some(other) if self.may_administer(other) => Ok(other),
+            // An administrator whose password must change.
+            _ if self.user.change_required => Err(Failure::Forbidden),
+            _ => Err(Failure::UserNotFound),
+        }
     }
 }
 
@@ -59,14 +81,16 @@ impl Service {
         context: &TenantContext,
         bearer: &Bearer,
         other: Option<&UserId>,
+        code: CodeIs,
         now: Timestamp,
     ) -> Result<Caller, Failure> {
         if bearer.expired {
             return Err(Failure::InvalidToken(TokenFault::Expired));
         }
-        let mut items = self.store.caller(&bearer.tenant, (&bearer.user, &bearer.session), other).await?;
+        let read = || self.store.caller(&bearer.tenant, (&bearer.user, &bearer.session), other, code);
+        let mut items = read().await?;
         if is_torn(items.session.as_ref(), items.user.as_ref()) {
-            items = self.store.caller(&bearer.tenant, (&bearer.user, &bearer.session), other).await?;
+            items = read().await?;
         }
         let gone = Failure::InvalidToken(TokenFault::SessionGone);
         let (Some(session), Some(user)) = (items.session, items.user) else {
@@ -76,7 +100,7 @@ impl Service {
         if fault.is_some() || user.status == UserStatus::Disabled {
             return Err(gone);
         }
-        Ok(Caller { session, user, other: items.other, collection: bearer.collection })
+        Ok(Caller { session, user, other: items.other, code: items.code, collection: bearer.collection })
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::Service;
 use crate::{
     domain::{Collection, Failure, SessionId, TenantId, TokenFault, UserId},
-    port::EndSession,
+    port::{CodeIs, EndSession},
     telemetry,
     token::Unverified,
 };
@@ -60,7 +60,7 @@ impl Service {
         // A session may end itself however often it likes, ended or not: that is why this route
         // alone accepts an ended session's token.
         if bearer.session != session || bearer.user != user {
-            let caller = self.authenticate(&context, &bearer, Some(&user), now).await?;
+            let caller = self.authenticate(&context, &bearer, Some(&user), CodeIs::Unwanted, now).await?;
             let allowed = match &caller.other {
                 Some(other) => caller.may_administer(other),
                 None => bearer.user == user,

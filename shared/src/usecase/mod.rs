@@ -2,6 +2,7 @@
 //! decided. No wire format, no AWS type.
 
 mod authenticate;
+mod code;
 pub mod create_session;
 pub mod delete_session;
 mod guess;

@@ -5,10 +5,16 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{Service, UserDetails};
+use super::{
+    Service, UserDetails, admit,
+    code::{Sending, TRIES, within_budget},
+};
 use crate::{
-    domain::{Code, Failure, Medium, TenantId, UserId},
-    token::Unverified,
+    domain::{Code, Collection, Failure, LinkTemplate, Medium, TenantId, UserId},
+    port::{CodeIs, Committed, GuardedChange, RecoveryItems},
+    secrets::TenantContext,
+    telemetry,
+    token::{Bearer, Unverified},
 };
 
 /// A request for a code.
@@ -71,11 +77,100 @@ pub struct Outcome {
 }
 
 impl Service {
+    /// One read, one transaction: the code in the place of the one before, its message, and checks
+    /// that the caller still may. Nothing else about the account changes. For the tenant itself the
+    /// same is read and written whether the user exists or not (security 19).
+    ///
+    /// A code is returned for others only: whoever holds an administrator's token must not take its
+    /// account over without its password.
+    ///
     /// # Errors
     /// `Validation` (the template), `InvalidTenantCredentials`, `TenantMismatch`, `InvalidToken`,
     /// `Forbidden`, `UserNotFound`, `RateLimited`, `TenantSuspended`, `IpNotAllowed`, `Unavailable`.
-    #[expect(clippy::unused_async, reason = "not there yet")]
-    pub async fn password_reset(&self, _command: Command, _now: Timestamp) -> Result<Outcome, Failure> {
-        Err(Failure::RouteNotFound)
+    pub async fn password_reset(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
+        let Command { caller, user, delivery, ip } = command;
+        telemetry::user(&user);
+        match caller {
+            Caller::Tenant { tenant, key, secret } => {
+                let tenant = tenant.ok_or(Failure::InvalidTenantCredentials)?;
+                let context = self.tenants.open(&tenant, &key, &secret, now).await?;
+                admit(&context, ip)?;
+                let sending = sending(delivery, &context)?.ok_or(Failure::Forbidden)?;
+                self.reset_for_tenant(&context, &user, &sending, now).await
+            }
+            Caller::Bearer { tenant, token } => {
+                let (context, bearer) = self.verify_bearer(&tenant, &token, ip, now).await?;
+                if bearer.collection != Collection::Admin && bearer.user != user {
+                    return Err(Failure::Forbidden);
+                }
+                let sending = sending(delivery, &context)?;
+                self.reset_for_bearer(&context, &bearer, &user, sending.as_ref(), now).await
+            }
+        }
     }
+
+    async fn reset_for_tenant(
+        &self,
+        context: &TenantContext,
+        id: &UserId,
+        sending: &Sending,
+        now: Timestamp,
+    ) -> Result<Outcome, Failure> {
+        for _ in 0..TRIES {
+            let RecoveryItems { user, code } = self.store.recovery(&context.tenant.id, id).await?;
+            within_budget(code.as_ref(), context.tenant.policy.codes_per_hour, now)?;
+            let user = (id, user.as_ref());
+            let (code, _) = self.new_code(context, user, code.as_ref(), Some(sending), now)?;
+            if self.store.issue_code(None, &code).await? == Committed::Done {
+                return Ok(Outcome { details: None, code: None, asked_at: now });
+            }
+        }
+        Err(Failure::Unavailable("the user's code kept changing".into()))
+    }
+
+    async fn reset_for_bearer(
+        &self,
+        context: &TenantContext,
+        bearer: &Bearer,
+        id: &UserId,
+        sending: Option<&Sending>,
+        now: Timestamp,
+    ) -> Result<Outcome, Failure> {
+        for _ in 0..TRIES {
+            let caller = self.authenticate(context, bearer, Some(id), CodeIs::Wanted, now).await?;
+            // A restricted scope opens a change of its own password and nothing else (security 21).
+            if caller.user.change_required {
+                return Err(Failure::Forbidden);
+            }
+            let target = caller.target(id)?;
+            let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
+            match sending {
+                Some(_) => within_budget(caller.code.as_ref(), context.tenant.policy.codes_per_hour, now)?,
+                None if change.is_own() => return Err(Failure::Forbidden),
+                None => {}
+            }
+            let user = (id, Some(target));
+            let (new, code) = self.new_code(context, user, caller.code.as_ref(), sending, now)?;
+            if self.store.issue_code(Some(&change), &new).await? == Committed::Done {
+                let code = sending.is_none().then_some(code);
+                return Ok(Outcome { details: Some(UserDetails::of(target)), code, asked_at: now });
+            }
+        }
+        Err(Failure::Unavailable("the user's code kept changing".into()))
+    }
+}
+
+/// How the code is sent; `None` when it is returned.
+///
+/// # Errors
+/// `Validation` for a template that could lead anywhere but to the tenant's own hosts.
+fn sending(delivery: Delivery, context: &TenantContext) -> Result<Option<Sending>, Failure> {
+    let Delivery::Send { medium, link } = delivery else {
+        return Ok(None);
+    };
+    if let Some(link) = &link {
+        LinkTemplate::parse(link, &context.tenant.policy.link_hosts)
+            .map_err(|why| Failure::field("urlTemplate", why.to_string()))?;
+    }
+    Ok(Some(Sending { medium, link }))
 }

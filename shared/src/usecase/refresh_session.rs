@@ -11,7 +11,7 @@ use crate::{
         Collection, Failure, Judgement, Session, SessionFault, SessionId, TenantId, TokenFault, User, UserId,
         UserStatus, judge,
     },
-    port::{EndSession, Rotated, Rotation},
+    port::{CodeIs, EndSession, Rotated, Rotation},
     secrets::TenantContext,
     telemetry,
     token::{Bearer, RefreshToken, TenantKeys, Unverified},
@@ -151,7 +151,10 @@ impl Service {
         now: Timestamp,
     ) -> Result<(Session, User), Failure> {
         if is_torn(Some(&session), user.as_ref()) {
-            let items = self.store.caller(&session.tenant, (&session.user, &session.id), None).await?;
+            let items = self
+                .store
+                .caller(&session.tenant, (&session.user, &session.id), None, CodeIs::Unwanted)
+                .await?;
             session = items.session.ok_or(Failure::SessionTerminated)?;
             user = items.user;
         }

@@ -4,10 +4,13 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::Service;
+use super::{
+    Service,
+    code::{Sending, TRIES},
+};
 use crate::{
-    domain::{Collection, Failure, TenantId, UserId},
-    port::{Committed, GuardedChange},
+    domain::{Failure, TenantId, UserId},
+    port::{CodeIs, Committed, GuardedChange},
     telemetry,
     token::Unverified,
 };
@@ -27,12 +30,11 @@ pub struct Command {
     pub ip: Option<IpAddr>,
 }
 
-/// How often a change is tried because caller or target changed at the same moment.
-pub(super) const TRIES: usize = 3;
-
 impl Service {
-    /// One read, one transaction: the user's sessions end, its lockout clears and its password no
-    /// longer logs in, all or nothing.
+    /// One read, one transaction: the user's sessions end, its lockout clears, its password no longer
+    /// logs in and one code is issued and queued, all or nothing. It is not held to the budget of
+    /// codes an hour: whoever spends that for somebody else must not keep an administrator from
+    /// closing a login.
     ///
     /// # Errors
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `TenantSuspended`,
@@ -44,21 +46,21 @@ impl Service {
         telemetry::user(target);
         telemetry::reason(reason.as_deref());
         for _ in 0..TRIES {
-            let caller = self.authenticate(&context, &bearer, Some(target), now).await?;
-            let is_admin = bearer.collection == Collection::Admin && caller.user.is_administrator();
-            if !is_admin || caller.user.change_required {
+            let caller = self.authenticate(&context, &bearer, Some(target), CodeIs::Wanted, now).await?;
+            if !caller.is_administrator() || caller.user.change_required {
                 return Err(Failure::Forbidden);
             }
-            let target = match &caller.other {
-                _ if *target == caller.user.id => &caller.user,
-                Some(other) if caller.may_administer(other) => other,
-                _ => return Err(Failure::UserNotFound),
-            };
+            let target = caller.target(target)?;
             let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
-            match self.store.reset_login(&change).await? {
+            let user = (&target.id, Some(target));
+            let (code, _) = self.new_code(&context, user, caller.code.as_ref(), Some(&Sending::MAIL), now)?;
+            match self.store.reset_login(&change, &code).await? {
                 Committed::Done => return Ok(()),
                 // Read again: who asks, and whether it still may, shows at the head of the loop.
-                Committed::CallerGone | Committed::TargetChanged | Committed::UsernameTaken => {}
+                Committed::CallerGone
+                | Committed::TargetChanged
+                | Committed::UsernameTaken
+                | Committed::CodeChanged => {}
             }
         }
         Err(Failure::Unavailable("the user kept changing".into()))

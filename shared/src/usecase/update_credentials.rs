@@ -7,14 +7,15 @@ use jiff::Timestamp;
 use super::{
     Service, UserDetails,
     authenticate::Caller,
+    code::TRIES,
     guess::{Guess, Place},
-    reset_login::TRIES,
 };
 use crate::{
     domain::{
-        Collection, Failure, FieldError, Password, PasswordHash, Tenant, TenantId, User, UserId, Username,
+        Collection, Failure, FieldError, Notification, Password, PasswordHash, Tenant, TenantId, User,
+        UserId, Username,
     },
-    port::{Committed, CredentialChange, GuardedChange},
+    port::{CodeIs, Committed, CredentialChange, GuardedChange, Sealed},
     secrets::TenantContext,
     telemetry,
     token::{Bearer, Unverified},
@@ -112,10 +113,10 @@ impl Service {
         now: Timestamp,
     ) -> Result<Outcome, Failure> {
         for _ in 0..TRIES {
-            let caller = self.authenticate(context, bearer, Some(id), now).await?;
-            let target = target(&caller, id)?;
+            let caller = self.authenticate(context, bearer, Some(id), CodeIs::Unwanted, now).await?;
+            let target = caller.target(id)?;
             let own = target.id == caller.user.id;
-            permitted(&caller, bearer.collection, wanted)?;
+            permitted(&caller, wanted)?;
             if wanted.password.is_none() && wanted.username.is_none() && wanted.change_required.is_none() {
                 let details = UserDetails::of(target);
                 return Ok(Outcome { user: id.clone(), updated: Vec::new(), sessions_revoked: 0, details });
@@ -136,6 +137,7 @@ impl Service {
                     (None, Some(_)) => Some(!own && context.tenant.policy.admin_set_password_expires),
                     (None, None) => None,
                 },
+                message: self.news(context, target, wanted, now)?,
             };
             match self.store.update_credentials(&change, &credentials).await? {
                 Committed::Done => {
@@ -150,10 +152,26 @@ impl Service {
                 }
                 Committed::UsernameTaken => return Err(Failure::UsernameTaken),
                 // Read again: who asks, and whether it still may, shows at the head of the loop.
-                Committed::CallerGone | Committed::TargetChanged => {}
+                Committed::CallerGone | Committed::TargetChanged | Committed::CodeChanged => {}
             }
         }
         Err(Failure::Unavailable("the user kept changing".into()))
+    }
+
+    /// What the user is told of the change (contract, "Update credentials").
+    fn news(
+        &self,
+        context: &TenantContext,
+        target: &User,
+        wanted: &Wanted,
+        now: Timestamp,
+    ) -> Result<Option<Sealed>, Failure> {
+        let news = match wanted {
+            Wanted { password: Some(_), .. } => Notification::PasswordChanged,
+            Wanted { username: Some(_), .. } => Notification::UsernameChanged,
+            _ => return Ok(None),
+        };
+        self.message(context, &target.id, &news, now).map(Some)
     }
 
     /// The present password, against the user's attempt budget; once, unless it changed since.
@@ -220,23 +238,12 @@ impl Service {
     }
 }
 
-fn target<'a>(caller: &'a Caller, id: &UserId) -> Result<&'a User, Failure> {
-    match &caller.other {
-        _ if caller.user.id == *id => Ok(&caller.user),
-        Some(other) if caller.may_administer(other) => Ok(other),
-        // An administrator whose password must change may do nothing to others, whoever they are.
-        _ if caller.user.change_required => Err(Failure::Forbidden),
-        _ => Err(Failure::UserNotFound),
-    }
-}
-
 /// # Errors
 /// `Forbidden` for what this caller may never change.
-fn permitted(caller: &Caller, collection: Collection, wanted: &Wanted) -> Result<(), Failure> {
-    let administrator = collection == Collection::Admin && caller.user.is_administrator();
+fn permitted(caller: &Caller, wanted: &Wanted) -> Result<(), Failure> {
     // A restricted scope opens a change of its own password and nothing else.
     let restricted = caller.user.change_required;
-    if wanted.change_required.is_some() && (!administrator || restricted) {
+    if wanted.change_required.is_some() && (!caller.is_administrator() || restricted) {
         return Err(Failure::Forbidden);
     }
     if restricted && wanted.username.is_some() {

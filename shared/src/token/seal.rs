@@ -1,0 +1,197 @@
+//! Messages in the outbox, sealed: AES-256-GCM under the tenant's outbox key, bound to the item that
+//! holds them. The table and its stream show nobody a code (security 19).
+
+use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{TenantKeys, framed};
+use crate::{
+    domain::{AttemptId, Code, CodeMessage, Failure, Medium, Notification},
+    port::{Entropy, OutboxKey, Sealed, random},
+};
+
+/// What is sealed, as JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Plain {
+    ResetCode {
+        code: String,
+        id: String,
+        medium: MediumName,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link: Option<String>,
+    },
+    PasswordChanged,
+    UsernameChanged,
+    Nothing,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MediumName {
+    Mail,
+    Text,
+}
+
+impl TenantKeys {
+    /// Seals a message for the outbox item of `key`; until `ends_at` it is worth delivering.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be sealed.
+    pub fn seal_notification(
+        &self,
+        key: OutboxKey,
+        notification: &Notification,
+        ends_at: jiff::Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<Sealed, Failure> {
+        let broken = || Failure::Internal("a message could not be sealed".into());
+        let key_version = self.root_version();
+        let sealing = self.outbox_key(key_version).ok_or_else(broken)?;
+        let plain = serde_json::to_vec(&Plain::from(notification)).map_err(|_| broken())?;
+        let mut text = Zeroizing::new(plain);
+        let nonce: [u8; NONCE_LEN] = random(entropy)?;
+        let tag = sealing
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), bound_to(&key), &mut text)
+            .map_err(|_| broken())?;
+        let bytes = [nonce.as_slice(), &text, tag.as_ref()].concat();
+        Ok(Sealed { key, key_version, bytes, ends_at })
+    }
+
+    /// Opens what [`Self::seal_notification`] sealed.
+    ///
+    /// # Errors
+    /// `Unavailable` when the root key of its version is not there; `Internal` when the item is not
+    /// what was sealed.
+    pub fn open_notification(&self, sealed: &Sealed) -> Result<Notification, Failure> {
+        let opening = self
+            .outbox_key(sealed.key_version)
+            .ok_or_else(|| Failure::Unavailable("the root key of a message in the outbox is gone".into()))?;
+        let broken = || Failure::Internal("a message in the outbox is not what was sealed".into());
+        let (nonce, text) = sealed.bytes.split_first_chunk::<NONCE_LEN>().ok_or_else(broken)?;
+        let mut text = Zeroizing::new(text.to_vec());
+        let plain = opening
+            .open_in_place(Nonce::assume_unique_for_key(*nonce), bound_to(&sealed.key), &mut text)
+            .map_err(|_| broken())?;
+        serde_json::from_slice::<Plain>(plain).map_err(|_| broken())?.try_into().map_err(|()| broken())
+    }
+}
+
+fn bound_to(key: &OutboxKey) -> Aad<Vec<u8>> {
+    Aad::from(framed(&[key.tenant.as_str(), key.user.as_str(), &key.id.to_string()]))
+}
+
+impl From<&Notification> for Plain {
+    fn from(notification: &Notification) -> Self {
+        match notification {
+            Notification::ResetCode(CodeMessage { code, id, medium, link }) => Self::ResetCode {
+                code: code.expose().to_owned(),
+                id: id.to_string(),
+                medium: match medium {
+                    Medium::Mail => MediumName::Mail,
+                    Medium::Text => MediumName::Text,
+                },
+                link: link.clone(),
+            },
+            Notification::PasswordChanged => Self::PasswordChanged,
+            Notification::UsernameChanged => Self::UsernameChanged,
+            Notification::Nothing => Self::Nothing,
+        }
+    }
+}
+
+impl TryFrom<Plain> for Notification {
+    type Error = ();
+
+    fn try_from(plain: Plain) -> Result<Self, ()> {
+        Ok(match plain {
+            Plain::ResetCode { code, id, medium, link } => Self::ResetCode(CodeMessage {
+                code: Code::parse(&code).map_err(|_| ())?,
+                id: AttemptId::parse(&id).map_err(|_| ())?,
+                medium: match medium {
+                    MediumName::Mail => Medium::Mail,
+                    MediumName::Text => Medium::Text,
+                },
+                link,
+            }),
+            Plain::PasswordChanged => Self::PasswordChanged,
+            Plain::UsernameChanged => Self::UsernameChanged,
+            Plain::Nothing => Self::Nothing,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{CodeKind, TenantId, UserId},
+        runtime::SystemEntropy,
+        token::tests::{at, keys, keys_of},
+    };
+
+    fn key() -> OutboxKey {
+        OutboxKey {
+            tenant: TenantId::parse("t").unwrap(),
+            user: UserId::parse("u").unwrap(),
+            id: AttemptId::new(at(5), [3; 16]),
+        }
+    }
+
+    fn message() -> Notification {
+        Notification::ResetCode(CodeMessage {
+            code: Code::from_random(CodeKind::Link, &[9; 20]),
+            id: AttemptId::new(at(7), [1; 16]),
+            medium: Medium::Text,
+            link: Some("https://app.example.com/{{.Code}}".into()),
+        })
+    }
+
+    // security 19
+    #[test]
+    fn a_sealed_message_shows_nothing_and_opens_where_it_belongs() {
+        let sealed = keys("t").seal_notification(key(), &message(), at(9), &SystemEntropy).unwrap();
+        let shown = format!("{sealed:?} {:?}", String::from_utf8_lossy(&sealed.bytes));
+        assert!(!shown.contains("LLLLLLLL"), "{shown}");
+        let Notification::ResetCode(opened) = keys("t").open_notification(&sealed).unwrap() else {
+            panic!("another message");
+        };
+        assert_eq!(opened.code.expose(), Code::from_random(CodeKind::Link, &[9; 20]).expose());
+        assert_eq!((opened.medium, opened.link.is_some()), (Medium::Text, true));
+        assert_eq!(opened.id, AttemptId::new(at(7), [1; 16]));
+        let again = keys("t").seal_notification(key(), &message(), at(9), &SystemEntropy).unwrap();
+        assert_ne!(again.bytes, sealed.bytes, "never the same twice");
+    }
+
+    // security 19, 20
+    #[test]
+    fn a_message_moved_or_changed_does_not_open() {
+        let sealed = keys("t").seal_notification(key(), &message(), at(9), &SystemEntropy).unwrap();
+        for change in [
+            |sealed: &mut Sealed| sealed.key.user = UserId::parse("v").unwrap(),
+            |sealed: &mut Sealed| sealed.key.tenant = TenantId::parse("other").unwrap(),
+            |sealed: &mut Sealed| sealed.key.id = AttemptId::new(at(6), [3; 16]),
+            |sealed: &mut Sealed| sealed.bytes[20] ^= 1,
+            |sealed: &mut Sealed| sealed.bytes.truncate(10),
+        ] {
+            let mut changed = sealed.clone();
+            change(&mut changed);
+            assert!(matches!(keys("t").open_notification(&changed), Err(Failure::Internal(_))));
+        }
+        let other = keys_of(&TenantId::parse("t").unwrap(), 9);
+        assert!(other.open_notification(&sealed).is_err());
+        let unknown = Sealed { key_version: 77, ..sealed };
+        assert!(matches!(keys("t").open_notification(&unknown), Err(Failure::Unavailable(_))));
+    }
+
+    #[test]
+    fn every_kind_of_message_comes_back() {
+        for message in
+            [message(), Notification::PasswordChanged, Notification::UsernameChanged, Notification::Nothing]
+        {
+            let sealed = keys("t").seal_notification(key(), &message, at(9), &SystemEntropy).unwrap();
+            assert_eq!(keys("t").open_notification(&sealed).unwrap().name(), message.name());
+        }
+    }
+}
