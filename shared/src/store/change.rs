@@ -71,7 +71,7 @@ impl DynamoStore {
         change: &GuardedChange<'_>,
         credentials: &CredentialChange,
     ) -> Result<Committed, Failure> {
-        let CredentialChange { password, username, change_required } = credentials;
+        let CredentialChange { password, history, username, change_required } = credentials;
         let mut user = Draft::default();
         let mut writes = Vec::new();
         if let Some(username) = username {
@@ -83,6 +83,8 @@ impl DynamoStore {
         }
         if let Some(password) = password {
             user.set("password = :password", ":password", string(password.as_phc()));
+            let history = history.iter().map(|hash| string(hash.as_phc())).collect();
+            user.set("password_history = :history", ":history", AttributeValue::L(history));
             user.set("reset_required = :reset", ":reset", AttributeValue::Bool(false));
             end_sessions(&mut user);
         }

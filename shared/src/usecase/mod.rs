@@ -5,6 +5,7 @@ mod authenticate;
 pub mod create_session;
 pub mod delete_session;
 mod guess;
+mod new_password;
 pub mod password_reset;
 pub mod refresh_session;
 pub mod reset_login;
