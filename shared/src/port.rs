@@ -425,6 +425,8 @@ impl GuardedChange<'_> {
 pub struct CredentialChange {
     /// New password: ends the user's sessions, but for the caller's own.
     pub password: Option<PasswordHash>,
+    /// The predecessors to keep of that password ([`User::history_after_change`]); read only with it.
+    pub history: Vec<PasswordHash>,
     /// New name.
     pub username: Option<Username>,
     /// Whether the password must be changed at the next login.

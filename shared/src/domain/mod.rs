@@ -1,5 +1,6 @@
 //! What a session, a user, a tenant and a failure are. Pure: no I/O, no clock, no AWS type.
 
+mod blocklist;
 mod code;
 mod credential;
 mod failure;
@@ -11,6 +12,7 @@ mod session;
 mod tenant;
 mod user;
 
+pub use blocklist::ForbiddenNames;
 pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, recent};
 pub use credential::{Password, PasswordHash, PasswordPolicy, Username};
 pub use failure::{Cause, Failure, FieldError, TokenFault};

@@ -60,6 +60,17 @@ impl User {
         }
     }
 
+    /// Its last `count` passwords' hashes, the present one first.
+    pub fn last_passwords(&self, count: usize) -> impl Iterator<Item = &PasswordHash> {
+        std::iter::once(&self.password).chain(&self.password_history).take(count)
+    }
+
+    /// [`Self::password_history`] once the present password is replaced, where the tenant looks back
+    /// at `count` passwords, the new one among them (security 6).
+    pub fn history_after_change(&self, count: usize) -> Vec<PasswordHash> {
+        self.last_passwords(count.saturating_sub(1)).cloned().collect()
+    }
+
     /// Whether it has any administrator's role.
     pub fn is_administrator(&self) -> bool {
         self.roles.iter().any(|role| matches!(role, Role::Admin | Role::TenantAdmin))

@@ -91,7 +91,7 @@ impl DynamoStore {
         change: &GuardedChange<'_>,
         credentials: &CredentialChange,
     ) -> Result<Committed, Failure> {
-        let CredentialChange { password, username, change_required, message } = credentials;
+        let CredentialChange { password, history, username, change_required, message } = credentials;
         let mut user = Draft::default();
         let mut writes = Vec::new();
         if let Some(username) = username {
@@ -102,7 +102,7 @@ impl DynamoStore {
             user.set("change_required = :required", ":required", AttributeValue::Bool(*required));
         }
         if let Some(password) = password {
-            user.set_password(password, &[]);
+            user.set_password(password, history);
             writes.push((Guard::None, self.forget_code(&change.target.tenant, &change.target.id)?));
         }
         if let Some(message) = message {

@@ -1,12 +1,20 @@
 //! Setting a password with a reset code (contract, "ZITADEL v2", SetPassword; the hosted page).
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{Service, UserDetails};
-use crate::domain::{Code, Failure, Password, TenantId, UserId};
+use super::{Service, UserDetails, admit, code::TRIES, new_password::Candidate};
+use crate::{
+    domain::{
+        Code, CodeKind, Failure, Notification, Password, PasswordHash, ResetCode, TenantId, User, UserId,
+        UserStatus,
+    },
+    port::{AddressBudget, CodeTry, Committed, Recovery, RecoveryItems},
+    secrets::TenantContext,
+    telemetry,
+};
 
 /// A new password, and the code that allows it.
 #[derive(Debug)]
@@ -25,12 +33,164 @@ pub struct Command {
     pub ip: Option<IpAddr>,
 }
 
-impl Service {
-    /// # Errors
-    /// `InvalidCode`, `PasswordPolicy`, `RateLimited`, `TenantSuspended`, `IpNotAllowed`,
-    /// `Unavailable`.
-    #[expect(clippy::unused_async, reason = "not there yet")]
-    pub async fn set_password(&self, _command: Command, _now: Timestamp) -> Result<UserDetails, Failure> {
-        Err(Failure::RouteNotFound)
+/// A code that was right when it was read, with what stands behind it.
+struct Proven {
+    user: User,
+    code: ResetCode,
+    /// The submission, as it is kept with a spent code.
+    submission: Option<String>,
+}
+
+impl Proven {
+    /// Whether this very submission used the code up already.
+    fn is_repeated(&self) -> bool {
+        self.code.spent.is_some() && self.code.spent == self.submission
     }
+}
+
+impl Service {
+    /// Count, try and user in parallel, then one transaction: the code is used up, the password set,
+    /// the user's sessions, its lockout and a login reset end, all or nothing. Nothing is hashed
+    /// before the code was right (security 11), and what is asked of storage until then is the same
+    /// whether tenant's user and code exist or not.
+    ///
+    /// # Errors
+    /// `InvalidCode`, `PasswordPolicy` (the code lives on), `RateLimited`, `TenantSuspended`,
+    /// `IpNotAllowed`, `Unavailable`.
+    pub async fn set_password(&self, command: Command, now: Timestamp) -> Result<UserDetails, Failure> {
+        let Command { tenant, user: id, code, password, submission, ip } = command;
+        telemetry::user(&id);
+        let tenant = tenant.ok_or(Failure::InvalidCode)?;
+        let context = self.tenants.find(&tenant, now).await?.ok_or(Failure::InvalidCode)?;
+        let budget =
+            AddressBudget { tenant: &tenant, ip, max: context.tenant.policy.wrong_codes_per_ip, now };
+        let attempt = CodeTry { tenant: &tenant, user: &id, id: self.attempt_id(now)?, now };
+
+        let (counted, found) =
+            tokio::join!(self.store.count_code(&budget), self.find_code(&attempt, code.kind()));
+        let found = match (counted, found) {
+            (Ok(true), Ok(found)) => found,
+            (Ok(false), _) => {
+                self.give_back(&attempt, code.kind(), None).await;
+                return Err(Failure::RateLimited(until_next_hour(now)));
+            }
+            // What was never judged is given back: faults of ours cost nobody a try.
+            (Err(failure), _) | (_, Err(failure)) => {
+                self.give_back(&attempt, code.kind(), Some(&budget)).await;
+                return Err(failure);
+            }
+        };
+        let submission = submission.map(|text| context.keys.submission_digest(&tenant, &id, &text));
+        let proven = found.user.zip(found.code).and_then(|(user, kept)| {
+            let is_right =
+                kept.proof.as_ref().is_some_and(|proof| proof.is(&code, &tenant, &id, &context.keys));
+            let proven = Proven { user, code: kept, submission };
+            let is_live = proven.code.ends_at > now && (proven.code.spent.is_none() || proven.is_repeated());
+            (is_right && is_live && proven.user.status == UserStatus::Active).then_some(proven)
+        });
+        let Some(proven) = proven else {
+            return Err(Failure::InvalidCode);
+        };
+        let done = self.recover(&context, proven, password, ip, now).await;
+        if !matches!(done, Err(Failure::InvalidCode)) {
+            self.give_back(&attempt, code.kind(), Some(&budget)).await;
+        }
+        done
+    }
+
+    /// The user and its code; of a typed code, one try is taken with it.
+    async fn find_code(&self, attempt: &CodeTry<'_>, kind: CodeKind) -> Result<RecoveryItems, Failure> {
+        match kind {
+            CodeKind::Link => self.store.recovery(attempt.tenant, attempt.user).await,
+            CodeKind::Typed => {
+                let (code, user) = tokio::join!(
+                    self.store.reserve_code_try(attempt),
+                    self.store.user(attempt.tenant, attempt.user)
+                );
+                Ok(RecoveryItems { user: user?, code: code? })
+            }
+        }
+    }
+
+    /// Gives back what was taken for a code that was right or never judged; what cannot be given
+    /// back is logged.
+    async fn give_back(&self, attempt: &CodeTry<'_>, kind: CodeKind, budget: Option<&AddressBudget<'_>>) {
+        let a_try = async {
+            match kind {
+                CodeKind::Link => Ok(()),
+                CodeKind::Typed => self.store.release_code_try(attempt).await,
+            }
+        };
+        let count = async {
+            match budget {
+                None => Ok(()),
+                Some(budget) => self.store.uncount_code(budget).await,
+            }
+        };
+        let (a_try, count) = tokio::join!(a_try, count);
+        if let Err(failure) = a_try.and(count) {
+            tracing::warn!(%failure, "code_try.not_given_back");
+        }
+    }
+
+    async fn recover(
+        &self,
+        context: &TenantContext,
+        mut proven: Proven,
+        (password, field): (Password, &'static str),
+        ip: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<UserDetails, Failure> {
+        admit(context, ip)?;
+        let policy = &context.tenant.policy;
+        let mut hashed: Option<PasswordHash> = None;
+        for _ in 0..TRIES {
+            if proven.is_repeated() {
+                return Ok(UserDetails::of(&proven.user));
+            }
+            let Proven { user, code, submission } = &proven;
+            let candidate = Candidate { password: &password, field, username: &user.username, current: None };
+            candidate.judge(&context.tenant, user)?;
+            self.judge_history(policy, user, &candidate).await?;
+            let hash = match hashed.take() {
+                Some(hash) => hash,
+                None => self.passwords.hash(password.clone(), policy.hash_cost).await?,
+            };
+            let recovery = Recovery {
+                user,
+                code,
+                submission: submission.as_deref(),
+                password: hash.clone(),
+                history: user.history_after_change(policy.password_history),
+                message: self.message(context, &user.id, &Notification::PasswordChanged, now)?,
+                now,
+            };
+            match self.store.recover(&recovery).await? {
+                Committed::Done => return Ok(UserDetails::after_change(user, now)),
+                // Read again: the same form sent twice finds its own success.
+                Committed::CodeChanged
+                | Committed::TargetChanged
+                | Committed::CallerGone
+                | Committed::UsernameTaken => {}
+            }
+            hashed = Some(hash);
+            let again = self.store.recovery(&user.tenant, &user.id).await?;
+            let (Some(user), Some(code)) = (again.user, again.code) else {
+                return Err(Failure::InvalidCode);
+            };
+            let is_same = code.id == proven.code.id && user.status == UserStatus::Active;
+            proven = Proven { user, code, submission: proven.submission };
+            if !is_same || (proven.code.spent.is_some() && !proven.is_repeated()) {
+                return Err(Failure::InvalidCode);
+            }
+        }
+        Err(Failure::Unavailable("the user kept changing".into()))
+    }
+}
+
+/// The budget of an address is its hour's.
+fn until_next_hour(now: Timestamp) -> Duration {
+    const HOUR: u64 = 60 * 60;
+    let into_the_hour = u64::try_from(now.as_second().rem_euclid(3_600)).unwrap_or_default();
+    Duration::from_secs(HOUR.saturating_sub(into_the_hour))
 }

@@ -9,11 +9,11 @@ use super::{
     authenticate::Caller,
     code::TRIES,
     guess::{Guess, Place},
+    new_password::Candidate,
 };
 use crate::{
     domain::{
-        Collection, Failure, FieldError, Notification, Password, PasswordHash, Tenant, TenantId, User,
-        UserId, Username,
+        Collection, Failure, Notification, Password, PasswordHash, Tenant, TenantId, User, UserId, Username,
     },
     port::{CodeIs, Committed, CredentialChange, GuardedChange, Sealed},
     secrets::TenantContext,
@@ -52,6 +52,17 @@ pub struct Wanted {
     pub change_required: Option<bool>,
 }
 
+impl Wanted {
+    fn candidate<'a>(&'a self, target: &'a User) -> Option<Candidate<'a>> {
+        self.password.as_ref().map(|(password, field)| Candidate {
+            password,
+            field,
+            username: self.username.as_ref().unwrap_or(&target.username),
+            current: self.current_password.as_ref(),
+        })
+    }
+}
+
 /// What was changed.
 #[derive(Debug)]
 pub struct Outcome {
@@ -70,6 +81,8 @@ pub struct Outcome {
 struct Prepared {
     /// The present password was right, under this epoch of its user.
     proof: Option<(Place, u64)>,
+    /// The new password is none of its user's last ones, under this epoch of that user.
+    fresh_under: Option<u64>,
     hash: Option<PasswordHash>,
     sessions_revoked: u64,
 }
@@ -121,14 +134,20 @@ impl Service {
                 let details = UserDetails::of(target);
                 return Ok(Outcome { user: id.clone(), updated: Vec::new(), sessions_revoked: 0, details });
             }
-            judge_password(context, target, wanted)?;
+            let candidate = wanted.candidate(target);
+            if let Some(candidate) = &candidate {
+                candidate.judge(&context.tenant, target)?;
+            }
             let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
             if own && (wanted.password.is_some() || wanted.username.is_some()) {
                 self.prove(context, &caller.user, wanted, prepared, now).await?;
             }
-            self.prepare(context, &change, wanted, prepared).await?;
+            if let Some(candidate) = &candidate {
+                self.prepare(context, &change, candidate, prepared).await?;
+            }
             let credentials = CredentialChange {
                 password: prepared.hash.clone(),
+                history: target.history_after_change(context.tenant.policy.password_history),
                 username: wanted.username.clone(),
                 change_required: match (wanted.change_required, &wanted.password) {
                     (Some(required), _) => Some(required),
@@ -215,21 +234,27 @@ impl Service {
         }
     }
 
-    /// Hashes the new password and counts the sessions that end with the old one, once.
+    /// Judges the new password against the last ones, once unless these changed; hashes it and counts
+    /// the sessions that end with the old one, once.
     async fn prepare(
         &self,
         context: &TenantContext,
         change: &GuardedChange<'_>,
-        wanted: &Wanted,
+        candidate: &Candidate<'_>,
         prepared: &mut Prepared,
     ) -> Result<(), Failure> {
-        let Some((password, _)) = wanted.password.as_ref().filter(|_| prepared.hash.is_none()) else {
-            return Ok(());
-        };
         let Tenant { policy, session_epoch, .. } = &*context.tenant;
+        let epoch = Some(change.target.session_epoch);
+        if prepared.fresh_under != epoch {
+            self.judge_history(policy, change.target, candidate).await?;
+            prepared.fresh_under = epoch;
+        }
+        if prepared.hash.is_some() {
+            return Ok(());
+        }
         let except = change.is_own().then_some(&change.caller_session.id);
         let (hash, ended) = tokio::try_join!(
-            self.passwords.hash(password.clone(), policy.hash_cost),
+            self.passwords.hash(candidate.password.clone(), policy.hash_cost),
             self.store.live_sessions(change.target, *session_epoch, except, change.now)
         )?;
         prepared.hash = Some(hash);
@@ -250,22 +275,6 @@ fn permitted(caller: &Caller, wanted: &Wanted) -> Result<(), Failure> {
         return Err(Failure::Forbidden);
     }
     Ok(())
-}
-
-/// # Errors
-/// `PasswordPolicy` with every rule that the new password breaks.
-fn judge_password(context: &TenantContext, target: &User, wanted: &Wanted) -> Result<(), Failure> {
-    let Some((password, field)) = &wanted.password else {
-        return Ok(());
-    };
-    let username = wanted.username.as_ref().unwrap_or(&target.username);
-    let mut broken = context.tenant.policy.password.broken_rules(password, field, username);
-    let same =
-        wanted.current_password.as_ref().is_some_and(|current| current.as_bytes() == password.as_bytes());
-    if target.change_required && same {
-        broken.push(FieldError::new(*field, "must not be the password that has to be changed"));
-    }
-    if broken.is_empty() { Ok(()) } else { Err(Failure::PasswordPolicy(broken)) }
 }
 
 fn updated(wanted: &Wanted) -> Vec<&'static str> {
