@@ -21,13 +21,14 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use async_trait::async_trait;
 use doorward::{
-    domain::{Failure, HashCost, Password, PasswordHash, SessionId, TenantId, UserId},
+    domain::{Failure, HashCost, Notification, Password, PasswordHash, Policy, SessionId, TenantId, UserId},
     password::Argon2id,
     port::{Clock, Passwords},
     route::{Function, Router},
     runtime::{App, SystemEntropy},
-    secrets::SecretsManager,
+    secrets::{SecretDocument, SecretsManager},
     store::DynamoStore,
+    token::TenantKeys,
     usecase::Service,
 };
 use http::Method;
@@ -496,15 +497,87 @@ impl World {
         Ok(())
     }
 
+    /// Changes a tenant's policy, and waits until that holds.
+    ///
+    /// # Errors
+    /// When there is no such tenant.
+    pub async fn change_policy(&self, tenant: &str, change: impl FnOnce(&mut Policy)) -> Result<()> {
+        use doorward::port::Store;
+        let mut record = self.store.tenant(&TenantId::parse(tenant)?).await?.context("no such tenant")?;
+        change(&mut record.policy);
+        self.store.put_tenant(&record).await?;
+        self.clock.advance(Duration::from_secs(5));
+        Ok(())
+    }
+
+    /// The messages that wait in a user's outbox, oldest first, opened with the tenant's own key.
+    ///
+    /// # Errors
+    /// When one of them does not open.
+    pub async fn outbox(&self, tenant: &str, user: &str) -> Result<Vec<Notification>> {
+        use aws_sdk_dynamodb::types::AttributeValue;
+        use doorward::port::Store;
+        let partition = format!("T#{tenant}#U#{user}");
+        let found = self
+            .dynamodb
+            .query()
+            .table_name(TABLE)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :out)")
+            .expression_attribute_values(":pk", AttributeValue::S(partition))
+            .expression_attribute_values(":out", AttributeValue::S("OUT#".to_owned()))
+            .consistent_read(true)
+            .send()
+            .await?;
+        let keys = self.keys(tenant).await?;
+        let mut messages = Vec::new();
+        for item in found.items() {
+            let text =
+                |name: &str| item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str);
+            let key = doorward::store::outbox_key(text("pk"), text("sk")).context("not an outbox key")?;
+            let sealed = self.store.outbox(&key).await?.sealed.context("gone meanwhile")?;
+            messages.push(keys.open_notification(&sealed).map_err(|failure| anyhow!("{failure}"))?);
+        }
+        Ok(messages)
+    }
+
+    /// The newest reset code in a user's outbox.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn newest_code(&self, tenant: &str, user: &str) -> Result<String> {
+        let messages = self.outbox(tenant, user).await?;
+        let codes = messages.into_iter().filter_map(|message| match message {
+            Notification::ResetCode(message) => Some(message),
+            _ => None,
+        });
+        let newest = codes.max_by_key(|message| message.id).context("no code in the outbox")?;
+        Ok(newest.code.expose().to_owned())
+    }
+
+    /// A tenant's keys, as its functions derive them.
+    ///
+    /// # Errors
+    /// When its secret is not there or unusable.
+    pub async fn keys(&self, tenant: &str) -> Result<TenantKeys> {
+        let secret =
+            self.secrets.get_secret_value().secret_id(format!("{SECRET_PREFIX}{tenant}")).send().await?;
+        let document = SecretDocument::parse(&secret.secret_string.unwrap_or_default().into())?;
+        Ok(TenantKeys::from_documents(&TenantId::parse(tenant)?, &[document])?)
+    }
+
     /// A session's item, as stored.
     ///
     /// # Errors
     /// When there is none.
     pub async fn session(&self, login: &Login) -> Result<doorward::domain::Session> {
-        use doorward::port::Store;
+        use doorward::port::{CodeIs, Store};
         let tenant = TenantId::parse(&login.actor.tenant.tenant_id)?;
         let (user, session) = (UserId::parse(&login.actor.user.user_id)?, SessionId::parse(&login.session)?);
-        self.store.caller(&tenant, (&user, &session), None).await?.session.context("no such session")
+        self.store
+            .caller(&tenant, (&user, &session), None, CodeIs::Unwanted)
+            .await?
+            .session
+            .context("no such session")
     }
 }
 

@@ -14,8 +14,9 @@ use crate::{
     secrets::TenantContext,
 };
 
-/// How often a change is tried because caller, target or code changed at the same moment.
-pub(super) const TRIES: usize = 3;
+/// How often a change is tried because caller, target or code changed at the same moment. Each time
+/// one of those that collide gets through, and the budget of codes ends soon after.
+pub(super) const TRIES: usize = 8;
 /// How long news of a change are worth delivering.
 const NEWS_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Most times that a code item remembers: of more within an hour, the oldest are forgotten.
