@@ -12,6 +12,7 @@ mod faults;
 mod flows;
 mod isolation;
 mod races;
+mod recovery;
 mod replay;
 mod secrets;
 
