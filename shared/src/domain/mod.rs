@@ -12,9 +12,9 @@ mod session;
 mod tenant;
 mod user;
 
-pub use blocklist::ForbiddenNames;
+pub use blocklist::{ForbiddenNames, fingerprint};
 pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, recent};
-pub use credential::{Password, PasswordHash, PasswordPolicy, Username};
+pub use credential::{Password, PasswordHash, PasswordPolicy, Username, folded};
 pub use failure::{Cause, Failure, FieldError, TokenFault};
 pub use id::{AttemptId, CustomerId, Invalid, OrganizationId, SessionId, TenantId, UserId};
 pub use link::{LinkHost, LinkTemplate};

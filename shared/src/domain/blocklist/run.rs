@@ -1,0 +1,88 @@
+//! Sequences and keyboard runs.
+
+use super::outside;
+
+/// Characters of the shortest run.
+const SHORTEST: usize = 3;
+
+/// Keys as they lie beside or below each other, unshifted and shifted: QWERTY, QWERTZ, AZERTY, ЙЦУКЕН
+/// and the number pad.
+const LINES: [&str; 37] = [
+    "`1234567890-=",
+    "~!@#$%^&*()_+",
+    "qwertyuiop[]\\",
+    "asdfghjkl;'",
+    "zxcvbnm,./",
+    "1qaz",
+    "2wsx",
+    "3edc",
+    "4rfv",
+    "5tgb",
+    "6yhn",
+    "7ujm",
+    "8ik,",
+    "9ol.",
+    "0p;/",
+    "1234567890ß",
+    "!\"§$%&/()=",
+    "qwertzuiopü",
+    "asdfghjklöä",
+    "yxcvbnm,.-",
+    "1qay",
+    "2wsx",
+    "3edc",
+    "6zhn",
+    "&é\"'(-è_çà)=",
+    "azertyuiop",
+    "qsdfghjklmù",
+    "wxcvbn,;:!",
+    "1aqw",
+    "2zsx",
+    "3edc",
+    "йцукенгшщзхъ",
+    "фывапролджэ",
+    "ячсмитьбю",
+    "147",
+    "258",
+    "369",
+];
+
+/// Whether `chars` is nothing but runs, also with each character typed more than once, or two of
+/// them interleaved (`q1w2e3r4`).
+pub(super) fn is_walk(chars: &[char]) -> bool {
+    let mut once = chars.to_vec();
+    once.dedup();
+    let every_other = |from: usize| -> Vec<char> { chars.iter().skip(from).step_by(2).copied().collect() };
+    covers(chars) || covers(&once) || (covers(&every_other(0)) && covers(&every_other(1)))
+}
+
+fn covers(chars: &[char]) -> bool {
+    outside_any(chars) == Some(0)
+}
+
+/// How few characters are in no run; `None` when a letter must be.
+pub(super) fn outside_any(chars: &[char]) -> Option<usize> {
+    outside(chars, |rest| heads(rest).collect())
+}
+
+/// Lengths of the runs that `chars` begins with: every head of a run is one, down to the shortest.
+pub(super) fn heads(chars: &[char]) -> impl Iterator<Item = usize> + use<> {
+    SHORTEST..=longest(chars)
+}
+
+/// Length of the longest run that `chars` begins with: one character again and again, neighbours in
+/// the alphabet or neighbours on a keyboard, in either direction.
+fn longest(chars: &[char]) -> usize {
+    let while_linked = |linked: &dyn Fn(char, char) -> bool| {
+        chars.iter().zip(chars.iter().skip(1)).take_while(|(a, b)| linked(**a, **b)).count() + 1
+    };
+    let follows = |a: char, b: char| a.is_alphanumeric() && u32::from(a) + 1 == u32::from(b);
+    let same = while_linked(&|a, b| a == b);
+    let rising = while_linked(&follows);
+    let falling = while_linked(&|a, b| follows(b, a));
+    let lines = LINES.iter().flat_map(|line| {
+        let beside = |a: char, b: char| line.chars().zip(line.chars().skip(1)).any(|pair| pair == (a, b));
+        [while_linked(&beside), while_linked(&|a, b| beside(b, a))]
+    });
+    lines.chain([same, rising, falling]).max().unwrap_or(0).min(chars.len())
+}
