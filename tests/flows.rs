@@ -359,14 +359,17 @@ async fn every_wrong_login_looks_the_same() {
         (customer_as_admin, &right),
         (with(&|actor| actor.user.customer_id = Some("nothing".into())), &right),
     ];
+    world.login(&customer).await.unwrap();
     let mut answers = Vec::new();
     for (actor, password) in &wrong {
         let before = world.passwords.verified();
+        world.calls.take();
         let answer = world.try_login(actor, password).await.unwrap();
         assert_eq!(world.passwords.verified() - before, 1, "one hash each");
         assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"doorward\"");
-        answers.push((answer.status, answer.text, answer.headers));
+        answers.push((answer.status, answer.text, answer.headers, world.calls.take()));
     }
+    assert_eq!(answers[0].3, ["BatchGetItem", "UpdateItem", "UpdateItem"]);
     assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:#?}");
     assert_eq!(answers[0].0, 401);
 }

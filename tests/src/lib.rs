@@ -9,6 +9,8 @@
     reason = "a test may panic"
 )]
 
+pub mod calls;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -20,6 +22,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use async_trait::async_trait;
+use calls::Calls;
 use doorward::{
     domain::{Failure, HashCost, Notification, Password, PasswordHash, Policy, SessionId, TenantId, UserId},
     password::Argon2id,
@@ -127,6 +130,8 @@ pub struct World {
     pub passwords: Arc<CountedPasswords>,
     /// The store, as the functions use it.
     pub store: Arc<DynamoStore>,
+    /// What the store asked of the table.
+    pub calls: Calls,
     /// The table, for looking behind the scenes.
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// Where the table is.
@@ -315,7 +320,10 @@ impl World {
             gate: tokio::sync::watch::Sender::new(true),
             broken: AtomicBool::new(false),
         });
-        let store = Arc::new(DynamoStore::new(dynamodb.clone(), TABLE.to_owned()));
+        let calls = Calls::default();
+        let counted = dynamodb.config().to_builder().interceptor(calls.clone()).build();
+        let counted = aws_sdk_dynamodb::Client::from_conf(counted);
+        let store = Arc::new(DynamoStore::new(counted, TABLE.to_owned()));
         let source = SecretsManager::new(secrets_client.clone(), SECRET_PREFIX.to_owned());
         let service = Arc::new(Service::new(
             store.clone(),
@@ -337,6 +345,7 @@ impl World {
             clock,
             passwords,
             store,
+            calls,
             dynamodb,
             tenants,
             apps,
