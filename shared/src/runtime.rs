@@ -149,8 +149,8 @@ impl App {
                     Err(failure) => {
                         let reply = match matched.route.dialect {
                             Dialect::Finhub => finhub::failure(&failure, now),
-                            Dialect::Zitadel => zitadel::failure(&failure, &request, now),
-                            Dialect::Ocariot => ocariot::failure(&failure, &request, now),
+                            Dialect::Zitadel => zitadel::failure(&failure, &matched, &request, now),
+                            Dialect::Ocariot => ocariot::failure(&failure, now),
                             Dialect::Page => page::failure(&failure, &request, now),
                         };
                         (reply, failure.name(), Some(failure))

@@ -14,13 +14,15 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::{
-    domain::{Failure, TenantId, TokenFault},
+    domain::{Failure, Invalid, TenantId, TokenFault},
     telemetry,
     token::Unverified,
 };
 
 /// Largest body that is read (contract, "Every request").
 const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Bytes of a tenant's key and secret that are compared.
+const MAX_TENANT_CREDENTIAL_BYTES: usize = 1_024;
 /// How long a client waits before it tries a dependency again.
 const UNAVAILABLE_FOR_SECONDS: u64 = 2;
 
@@ -86,6 +88,37 @@ impl HttpRequest {
             _ => Err(missing),
         }
     }
+
+    /// The bearer and its tenant, where `X-Tenant-ID` need not be sent but must agree (contract,
+    /// "Every request"). Both are only what the request says.
+    ///
+    /// # Errors
+    /// `InvalidToken` as [`Self::bearer`]; `TenantMismatch` for a header that names no tenant.
+    fn bearer_and_tenant(&self) -> Result<(TenantId, Unverified), Failure> {
+        let token = self.bearer()?;
+        let tenant = if self.header("X-Tenant-ID").is_some() {
+            self.tenant().ok_or(Failure::TenantMismatch)?
+        } else {
+            telemetry::tenant(token.tenant());
+            token.tenant().clone()
+        };
+        Ok((tenant, token))
+    }
+}
+
+/// A tenant's key or secret, as its caller sends it.
+fn tenant_credential(text: &str) -> Result<SecretString, Invalid> {
+    if text.len() > MAX_TENANT_CREDENTIAL_BYTES {
+        return Err(Invalid::new("must be at most 1024 bytes"));
+    }
+    Ok(SecretString::from(text))
+}
+
+/// A text of 1 to `most` characters.
+fn bounded<'a>(text: &'a str, most: usize, why: &'static str) -> Result<&'a str, Invalid> {
+    // Counting a novel's characters is no use: none has more than four bytes.
+    let fits = !text.is_empty() && text.len() <= most.saturating_mul(4) && text.chars().count() <= most;
+    if fits { Ok(text) } else { Err(Invalid::new(why)) }
 }
 
 /// An answer in some dialect; what every answer carries is added by the runtime. No `Debug`: the

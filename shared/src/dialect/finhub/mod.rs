@@ -5,7 +5,7 @@ mod render;
 
 use jiff::Timestamp;
 
-use super::{HttpRequest, Reply};
+use super::{HttpRequest, Reply, tenant_credential};
 use crate::{
     domain::Failure,
     route::{Endpoint, Matched},

@@ -4,7 +4,7 @@
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use super::HttpRequest;
+use super::{HttpRequest, tenant_credential};
 use crate::{
     domain::{
         Collection, Device, Failure, FieldError, Invalid, Password, SessionId, TenantId, UserId, Username,
@@ -18,8 +18,6 @@ use crate::{
 const MAX_METADATA_CHARS: usize = 256;
 /// Characters of a reset's reason (contract, "Login reset").
 const MAX_REASON_CHARS: usize = 500;
-/// Bytes of a tenant's key and secret that are compared.
-const MAX_TENANT_CREDENTIAL_BYTES: usize = 1_024;
 
 pub(super) fn create_session(
     request: &HttpRequest,
@@ -284,13 +282,6 @@ impl<'a> Form<'a> {
 /// Unreachable while `finish` reports what is missing; kept an error, not a panic.
 fn incomplete() -> Failure {
     Failure::field("body", "is incomplete")
-}
-
-fn tenant_credential(text: &str) -> Result<SecretString, Invalid> {
-    if text.len() > MAX_TENANT_CREDENTIAL_BYTES {
-        return Err(Invalid::new("must be at most 1024 bytes"));
-    }
-    Ok(SecretString::from(text))
 }
 
 fn reason(text: &str) -> Result<String, Invalid> {

@@ -1,25 +1,258 @@
 //! OCARIoT v1: reset password (contract, the section of that name).
 
+use http::StatusCode;
 use jiff::Timestamp;
+use serde_json::{Value, json};
 
-use super::{HttpRequest, Reply, finhub};
-use crate::{domain::Failure, route::Matched, usecase::Service};
+use super::{HttpRequest, Reply, ReplyBody};
+use crate::{
+    domain::{Failure, FieldError, Password, UserId},
+    json,
+    route::{Endpoint, Matched},
+    usecase::{Service, update_credentials},
+};
+
+/// Clients match these to the letter (contract, "OCARIoT v1").
+const REQUIRED: &str = "is required!";
+const NO_STRING: &str = "must be a string!";
+const EMPTY: &str = "must have at least one character!";
+
+const BODY: &str = "body";
+const USER_ID: &str = "user_id";
+const NEW_PASSWORD: &str = "new_password";
 
 /// Answers a request that this dialect's `matched` route is for.
 ///
 /// # Errors
 /// What the use case ends with, or `Validation` and its kin for a request that is no command.
-#[expect(clippy::unused_async, reason = "not there yet")]
 pub async fn answer(
-    _service: &Service,
-    _matched: &Matched,
-    _request: &HttpRequest,
-    _now: Timestamp,
+    service: &Service,
+    matched: &Matched,
+    request: &HttpRequest,
+    now: Timestamp,
 ) -> Result<Reply, Failure> {
-    Err(Failure::RouteNotFound)
+    match matched.route.endpoint {
+        Endpoint::ResetPassword => {
+            service.update_credentials(reset_password(request, matched)?, now).await?;
+            Ok(Reply::new(StatusCode::NO_CONTENT, ReplyBody::Empty))
+        }
+        Endpoint::CreateSession(_)
+        | Endpoint::RefreshAdminSession
+        | Endpoint::RefreshCustomerSession(_)
+        | Endpoint::DeleteSession(_)
+        | Endpoint::ResetLogin
+        | Endpoint::UpdateCredentials
+        | Endpoint::PasswordReset(_)
+        | Endpoint::SetPassword(_)
+        | Endpoint::ShowPasswordPage
+        | Endpoint::SubmitPasswordPage => Err(Failure::RouteNotFound),
+    }
+}
+
+/// The first fault ends it: this dialect's errors have room for one.
+fn reset_password(request: &HttpRequest, matched: &Matched) -> Result<update_credentials::Command, Failure> {
+    request.checked_size()?;
+    let body = if request.body.is_empty() {
+        Value::Null
+    } else if request.content_type().as_deref() == Some("application/json") {
+        match json::parse(&request.body) {
+            Ok(body @ Value::Object(_)) => body,
+            Ok(_) => return Err(Failure::field(BODY, "expected an object at line 1 column 1")),
+            Err(error) => return Err(Failure::field(BODY, error.to_string())),
+        }
+    } else {
+        return Err(Failure::UnsupportedMediaType);
+    };
+    let user = matched.parameters.iter().find(|(name, _)| name == USER_ID).map(|(_, value)| value);
+    let user = user
+        .filter(|id| id.len() == 24 && id.bytes().all(|digit| digit.is_ascii_hexdigit()))
+        .and_then(|id| UserId::parse(id).ok())
+        .ok_or_else(|| Failure::field(USER_ID, "is not in valid format!"))?;
+    let password = match body.get(NEW_PASSWORD) {
+        None | Some(Value::Null) => Err(REQUIRED.to_owned()),
+        Some(Value::String(text)) if text.is_empty() => Err(EMPTY.to_owned()),
+        Some(Value::String(text)) => Password::parse(text).map_err(|why| why.to_string()),
+        Some(_) => Err(NO_STRING.to_owned()),
+    };
+    let password = password.map_err(|why| Failure::field(NEW_PASSWORD, why))?;
+    let (tenant, bearer) = request.bearer_and_tenant()?;
+    Ok(update_credentials::Command {
+        tenant,
+        bearer,
+        user,
+        wanted: update_credentials::Wanted {
+            password: Some((password, NEW_PASSWORD)),
+            ..update_credentials::Wanted::default()
+        },
+        others_only: true,
+        ip: request.ip,
+    })
 }
 
 /// A failure in this dialect's words.
-pub fn failure(failure: &Failure, _request: &HttpRequest, now: Timestamp) -> Reply {
-    finhub::failure(failure, now)
+pub fn failure(failure: &Failure, now: Timestamp) -> Reply {
+    let (status, message, description) = words(failure);
+    let message = message.unwrap_or_else(|| status.canonical_reason().unwrap_or_default());
+    let description = match failure {
+        Failure::Validation(errors) | Failure::PasswordPolicy(errors) => described(errors),
+        _ => description.to_owned(),
+    };
+    let body = json!({ "code": status.as_u16(), "message": message, "description": description });
+    Reply::json(status, body).with_failure_headers(failure, now)
+}
+
+/// What is wrong: with the text where that is no JSON, else with the field it names.
+fn described(errors: &[FieldError]) -> String {
+    let each: Vec<_> = errors
+        .iter()
+        .map(|error| match &*error.field {
+            BODY => error.message.to_string(),
+            USER_ID => "user_id must be 24 hexadecimal digits.".to_owned(),
+            field => format!("{field} {}", error.message),
+        })
+        .collect();
+    each.join("; ")
+}
+
+fn faulty(errors: &[FieldError]) -> &'static str {
+    match errors.first() {
+        Some(error) if error.field == BODY => "Invalid JSON text",
+        Some(error) if error.field == USER_ID => "Parameter {user_id} is not in valid format!",
+        Some(error) if error.message == REQUIRED => "Required field not provided...",
+        _ => "One or more request fields are invalid...",
+    }
+}
+
+/// Status, message unless it is the status in words, description.
+fn words(failure: &Failure) -> (StatusCode, Option<&'static str>, &'static str) {
+    let bad_request = |message| (StatusCode::BAD_REQUEST, Some(message), "");
+    match failure {
+        Failure::Malformed(why) => (StatusCode::BAD_REQUEST, None, why),
+        Failure::Validation(errors) => bad_request(faulty(errors)),
+        Failure::PasswordPolicy(_) => bad_request("One or more request fields are invalid..."),
+        Failure::InvalidCode => (StatusCode::BAD_REQUEST, None, "The code is wrong or no longer valid."),
+        Failure::InvalidToken(_)
+        | Failure::Authentication
+        | Failure::AccountLocked(_)
+        | Failure::CredentialsResetRequired
+        | Failure::InvalidRefreshToken
+        | Failure::RefreshTokenReused
+        | Failure::SessionExpired
+        | Failure::SessionTerminated => (
+            StatusCode::UNAUTHORIZED,
+            Some("UNAUTHORIZED"),
+            "Authentication failed for lack of authentication credentials.",
+        ),
+        Failure::InvalidTenantCredentials
+        | Failure::TenantSuspended
+        | Failure::IpNotAllowed
+        | Failure::Forbidden
+        | Failure::TenantMismatch => (
+            StatusCode::FORBIDDEN,
+            Some("FORBIDDEN"),
+            "Authorization failed due to insufficient permissions.",
+        ),
+        Failure::UserNotFound => {
+            (StatusCode::NOT_FOUND, Some("User not found!"), "There is no user with that id.")
+        }
+        Failure::RouteNotFound => (StatusCode::NOT_FOUND, None, "There is no such route."),
+        Failure::SessionNotFound => (StatusCode::NOT_FOUND, None, "There is no such session."),
+        Failure::UsernameTaken => (StatusCode::CONFLICT, None, "The username is taken."),
+        Failure::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, None, "The body is larger than 64 KiB."),
+        Failure::UnsupportedMediaType => {
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, None, "Send the body as application/json.")
+        }
+        Failure::RateLimited(_) => {
+            (StatusCode::TOO_MANY_REQUESTS, None, "Too many requests: try again later.")
+        }
+        Failure::Unavailable(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, None, "The service is unavailable: try again shortly.")
+        }
+        Failure::Internal(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            None,
+            "The request failed: quote its X-Request-Id to the operator.",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        dialect::tests::request,
+        domain::TokenFault,
+        route::{Function, Router},
+    };
+
+    const ID: &str = "5a62be07de34500146d9c544";
+
+    fn parsed(id: &str, body: &[u8]) -> Result<(), Failure> {
+        let mut request = request(&[("content-type", "application/json")], body);
+        request.path = format!("/v1/users/{id}/reset-password");
+        let router = Router::new(Function::UpdateCredentials).unwrap();
+        let matched = router.find(&request.method, &request.path).unwrap();
+        reset_password(&request, &matched).map(|_| ())
+    }
+
+    fn told(failure: &Failure) -> (u16, String, String) {
+        let reply = super::failure(failure, Timestamp::UNIX_EPOCH);
+        let ReplyBody::Json(body) = reply.body else { panic!("no JSON") };
+        assert_eq!(body["code"], reply.status.as_u16());
+        let text = |name: &str| body[name].as_str().unwrap().to_owned();
+        (reply.status.as_u16(), text("message"), text("description"))
+    }
+
+    // Contract, "OCARIoT v1": to the letter.
+    #[test]
+    fn what_is_wrong_is_said_in_the_words_that_clients_match() {
+        for (body, message, description) in [
+            ("{}", "Required field not provided...", "new_password is required!"),
+            ("", "Required field not provided...", "new_password is required!"),
+            (r#"{"new_password":null}"#, "Required field not provided...", "new_password is required!"),
+            (
+                r#"{"new_password":7}"#,
+                "One or more request fields are invalid...",
+                "new_password must be a string!",
+            ),
+            (
+                r#"{"new_password":""}"#,
+                "One or more request fields are invalid...",
+                "new_password must have at least one character!",
+            ),
+            ("{", "Invalid JSON text", "EOF while parsing an object at line 1 column 1"),
+            (r#"{"a":1,"a":2}"#, "Invalid JSON text", "duplicate member at line 1 column 13"),
+            ("[]", "Invalid JSON text", "expected an object at line 1 column 1"),
+        ] {
+            let failure = parsed(ID, body.as_bytes()).unwrap_err();
+            assert_eq!(told(&failure), (400, message.to_owned(), description.to_owned()), "{body}");
+        }
+        for id in ["u", "5a62be07de34500146d9c54", "5a62be07de34500146d9c54g", "5a62be07de34500146d9c5440"] {
+            let failure = parsed(id, br#"{"new_password":"p"}"#).unwrap_err();
+            assert_eq!(told(&failure).1, "Parameter {user_id} is not in valid format!");
+        }
+        let failure = parsed(ID, br#"{"new_password":"p"}"#).unwrap_err();
+        assert!(matches!(failure, Failure::InvalidToken(TokenFault::Missing)));
+    }
+
+    // A cause goes to the log, never to the client.
+    #[test]
+    fn causes_stay_inside() {
+        let told = told(&Failure::Internal("secret cause".into()));
+        assert_eq!((told.0, told.1.as_str()), (500, "Internal Server Error"));
+        assert!(!told.2.contains("secret"));
+    }
+
+    proptest! {
+        // security 23: whatever comes is a command or a refusal of the client's kind.
+        #[test]
+        fn no_body_is_our_fault(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            match parsed(ID, &body) {
+                Err(failure) => prop_assert!(told(&failure).0 < 500, "{failure}"),
+                Ok(()) => prop_assert!(false, "without a bearer"),
+            }
+        }
+    }
 }

@@ -1,0 +1,375 @@
+//! The forms that one message comes in: JSON, gRPC-Web and Connect.
+//!
+//! Written out, because each is a few lines for unary calls, and a failure must be rendered after the
+//! use case ended with it, where it is logged: an RPC library renders inside its own service.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderValue, StatusCode};
+use prost::Message;
+use serde_json::{Map, Value};
+
+use super::{HttpRequest, Reply, messages};
+use crate::{
+    dialect::ReplyBody,
+    domain::{Failure, FieldError},
+    json,
+    route::Framing,
+};
+
+/// A frame's flags and length (gRPC over HTTP/2, "Length-Prefixed-Message").
+const FRAME_HEAD_BYTES: usize = 5;
+/// A frame that holds a compressed message.
+const COMPRESSED: u8 = 1;
+/// A frame that holds trailers (gRPC-Web, "Protocol differences").
+const TRAILERS: u8 = 0x80;
+
+/// A form, by route and content type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The JSON routes.
+    Json,
+    /// Connect unary, JSON.
+    ConnectJson,
+    /// Connect unary, protobuf.
+    ConnectProto,
+    /// gRPC-Web, binary.
+    GrpcWeb,
+    /// gRPC-Web, base64.
+    GrpcWebText,
+}
+
+impl Form {
+    /// The form of a request; `None` for a content type that its route does not read.
+    pub(super) fn of(framing: Framing, request: &HttpRequest) -> Option<Self> {
+        let content_type = request.content_type();
+        match (framing, content_type.as_deref()) {
+            (Framing::Json, Some("application/json")) => Some(Self::Json),
+            (Framing::Json, None) if request.body.is_empty() => Some(Self::Json),
+            (Framing::Rpc, Some("application/json")) => Some(Self::ConnectJson),
+            (Framing::Rpc, Some("application/proto")) => Some(Self::ConnectProto),
+            (Framing::Rpc, Some("application/grpc-web" | "application/grpc-web+proto")) => {
+                Some(Self::GrpcWeb)
+            }
+            (Framing::Rpc, Some("application/grpc-web-text" | "application/grpc-web-text+proto")) => {
+                Some(Self::GrpcWebText)
+            }
+            (Framing::Json | Framing::Rpc, _) => None,
+        }
+    }
+
+    /// The request's message.
+    ///
+    /// # Errors
+    /// `PayloadTooLarge`; `UnsupportedMediaType` for a compressed body; `Validation` for one that is
+    /// no such message.
+    pub(super) fn read<M: messages::Request>(self, request: &HttpRequest) -> Result<M, Failure> {
+        request.checked_size()?;
+        if request.header("Content-Encoding").is_some_and(|it| !it.eq_ignore_ascii_case("identity")) {
+            return Err(Failure::UnsupportedMediaType);
+        }
+        let body = &request.body;
+        match self {
+            Self::Json if body.is_empty() => from_json(Map::new()),
+            Self::Json | Self::ConnectJson => match json::parse(body) {
+                Ok(Value::Object(members)) => from_json(members),
+                Ok(_) => Err(Failure::field("body", "must be a JSON object")),
+                Err(error) => Err(Failure::field("body", format!("is not valid JSON: {error}"))),
+            },
+            Self::ConnectProto => from_proto(body),
+            Self::GrpcWeb => from_proto(unframed(body)?),
+            Self::GrpcWebText => {
+                let body = STANDARD.decode(body);
+                from_proto(unframed(&body.map_err(|_| Failure::field("body", "is not valid base64"))?)?)
+            }
+        }
+    }
+
+    /// An answer that succeeded.
+    pub(super) fn reply<M: messages::Response>(self, message: &M) -> Reply {
+        match self {
+            Self::Json | Self::ConnectJson => Reply::json(StatusCode::OK, message.to_json()),
+            Self::ConnectProto => {
+                let kind = HeaderValue::from_static("application/proto");
+                Reply::new(StatusCode::OK, ReplyBody::Bytes(kind, message.encode_to_vec()))
+            }
+            Self::GrpcWeb | Self::GrpcWebText => {
+                let mut frames = framed(0, &message.encode_to_vec());
+                frames.extend(framed(TRAILERS, b"grpc-status: 0\r\n"));
+                self.grpc_web(frames)
+            }
+        }
+    }
+
+    /// A gRPC-Web answer that failed: trailers alone.
+    pub(super) fn trailers(self, trailers: &[(&str, String)]) -> Reply {
+        let lines: Vec<_> = trailers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        self.grpc_web(framed(TRAILERS, lines.concat().as_bytes()))
+    }
+
+    fn grpc_web(self, frames: Vec<u8>) -> Reply {
+        let body = match self {
+            Self::GrpcWebText => ReplyBody::Text("application/grpc-web-text+proto", STANDARD.encode(frames)),
+            Self::GrpcWeb | Self::Json | Self::ConnectJson | Self::ConnectProto => {
+                ReplyBody::Bytes(HeaderValue::from_static("application/grpc-web+proto"), frames)
+            }
+        };
+        Reply::new(StatusCode::OK, body)
+    }
+}
+
+fn from_json<M: messages::Request>(members: Map<String, Value>) -> Result<M, Failure> {
+    let mut errors: Vec<FieldError> = Vec::new();
+    let message = M::from_json(&mut messages::Members::new(members, &mut errors));
+    if errors.is_empty() { Ok(message) } else { Err(Failure::Validation(errors)) }
+}
+
+/// Of a oneof given twice the last one counts, as protobuf's binary form has it.
+fn from_proto<M: Message + Default>(bytes: &[u8]) -> Result<M, Failure> {
+    // Where it went wrong helps nobody who did not write the encoder.
+    M::decode(bytes).map_err(|_| Failure::field("body", "is not a valid protobuf message of this call"))
+}
+
+/// The one message of a unary request.
+fn unframed(body: &[u8]) -> Result<&[u8], Failure> {
+    let invalid = || Failure::field("body", "must be exactly one gRPC-Web message frame");
+    let ([flags, length @ ..], message) = body.split_first_chunk::<FRAME_HEAD_BYTES>().ok_or_else(invalid)?;
+    let whole = usize::try_from(u32::from_be_bytes(*length)) == Ok(message.len());
+    match *flags {
+        0 if whole => Ok(message),
+        COMPRESSED if whole => Err(Failure::UnsupportedMediaType),
+        _ => Err(invalid()),
+    }
+}
+
+fn framed(flags: u8, content: &[u8]) -> Vec<u8> {
+    // Answers are a few hundred bytes.
+    let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
+    [&[flags][..], &length.to_be_bytes(), content].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        dialect::{
+            tests::request,
+            zitadel::proto::user::{
+                Details, PasswordResetRequest, ReturnPasswordResetCode, SendPasswordResetLink,
+                SetPasswordRequest, SetPasswordResponse, password_reset_request::Medium,
+                set_password_request::Verification,
+            },
+        },
+        domain::TokenFault,
+        route::{Function, Router},
+    };
+
+    const FORMS: [(Framing, &str, Form); 8] = [
+        (Framing::Json, "application/json; charset=utf-8", Form::Json),
+        (Framing::Rpc, "application/json", Form::ConnectJson),
+        (Framing::Rpc, "application/proto", Form::ConnectProto),
+        (Framing::Rpc, "application/grpc-web", Form::GrpcWeb),
+        (Framing::Rpc, "Application/gRPC-Web+proto", Form::GrpcWeb),
+        (Framing::Rpc, "application/grpc-web-text", Form::GrpcWebText),
+        (Framing::Rpc, "application/grpc-web-text+proto", Form::GrpcWebText),
+        (Framing::Rpc, "application/grpc-web-text+proto; charset=utf-8", Form::GrpcWebText),
+    ];
+
+    fn read<M: messages::Request>(form: Form, body: &[u8]) -> Result<M, Failure> {
+        form.read(&request(&[], body))
+    }
+
+    fn written(form: Form, message: &impl Message) -> Vec<u8> {
+        let bytes = message.encode_to_vec();
+        match form {
+            Form::Json | Form::ConnectJson => panic!("not in JSON"),
+            Form::ConnectProto => bytes,
+            Form::GrpcWeb => framed(0, &bytes),
+            Form::GrpcWebText => STANDARD.encode(framed(0, &bytes)).into_bytes(),
+        }
+    }
+
+    fn fields<T>(result: Result<T, Failure>) -> Vec<String> {
+        match result {
+            Err(Failure::Validation(errors)) => {
+                errors.into_iter().map(|error| error.field.into_owned()).collect()
+            }
+            Err(other) => panic!("{other}"),
+            Ok(_) => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn content_types_choose_the_form() {
+        for (framing, kind, form) in FORMS {
+            assert_eq!(Form::of(framing, &request(&[("content-type", kind)], b"x")), Some(form), "{kind}");
+        }
+        for kind in ["application/grpc", "application/grpc+proto", "application/grpc-web+json", "text/plain"]
+        {
+            assert_eq!(Form::of(Framing::Rpc, &request(&[("content-type", kind)], b"")), None, "{kind}");
+            assert_eq!(Form::of(Framing::Json, &request(&[("content-type", kind)], b"")), None, "{kind}");
+        }
+        assert_eq!(Form::of(Framing::Json, &request(&[], b"")), Some(Form::Json));
+        assert_eq!(Form::of(Framing::Json, &request(&[], b"{}")), None);
+        assert_eq!(Form::of(Framing::Rpc, &request(&[], b"")), None);
+    }
+
+    #[test]
+    fn one_frame_is_read_and_nothing_else() {
+        let message = SetPasswordRequest { user_id: "u".to_owned(), ..SetPasswordRequest::default() };
+        for form in [Form::ConnectProto, Form::GrpcWeb, Form::GrpcWebText] {
+            let body = written(form, &message);
+            assert!(read::<SetPasswordRequest>(form, &body).unwrap() == message, "{form:?}");
+        }
+        let frame = framed(0, &message.encode_to_vec());
+        let mut longer = frame.clone();
+        longer[4] += 1;
+        let two = [frame.clone(), frame.clone()].concat();
+        let huge = [&[0, 0xff, 0xff, 0xff, 0xff][..], &frame[5..]].concat();
+        let trailers = framed(TRAILERS, b"");
+        let short = &frame[..4];
+        for bad in [&longer[..], &two, &huge, &trailers, short, b""] {
+            assert_eq!(fields(read::<SetPasswordRequest>(Form::GrpcWeb, bad)), ["body"], "{bad:?}");
+            let text = STANDARD.encode(bad);
+            assert_eq!(fields(read::<SetPasswordRequest>(Form::GrpcWebText, text.as_bytes())), ["body"]);
+        }
+        assert_eq!(fields(read::<SetPasswordRequest>(Form::GrpcWebText, b"no base64!")), ["body"]);
+        assert_eq!(fields(read::<SetPasswordRequest>(Form::ConnectProto, b"\x0a\xff")), ["body"]);
+        assert_eq!(fields(read::<SetPasswordRequest>(Form::ConnectProto, b"\x0a\x01\xff")), ["body"]);
+    }
+
+    #[test]
+    fn nothing_compressed_is_read() {
+        let compressed = framed(COMPRESSED, b"\x1f\x8b");
+        let refused = read::<SetPasswordRequest>(Form::GrpcWeb, &compressed);
+        assert!(matches!(refused, Err(Failure::UnsupportedMediaType)));
+        for (_, _, form) in FORMS {
+            let refused =
+                form.read::<SetPasswordRequest>(&request(&[("content-encoding", "gzip")], b"\x1f\x8b"));
+            assert!(matches!(refused, Err(Failure::UnsupportedMediaType)), "{form:?}");
+        }
+    }
+
+    // security 23
+    #[test]
+    fn sizes_are_checked_first() {
+        let large = vec![b' '; crate::dialect::MAX_BODY_BYTES + 1];
+        for (_, _, form) in FORMS {
+            let refused = read::<SetPasswordRequest>(form, &large);
+            assert!(matches!(refused, Err(Failure::PayloadTooLarge)), "{form:?}");
+        }
+    }
+
+    #[test]
+    fn json_is_read_as_protobuf_maps_it() {
+        let reset = |body: &str| read::<PasswordResetRequest>(Form::ConnectJson, body.as_bytes());
+        let set = |body: &str| read::<SetPasswordRequest>(Form::ConnectJson, body.as_bytes());
+        let camel =
+            r#"{"userId":"u","sendLink":{"notificationType":"NOTIFICATION_TYPE_SMS","urlTemplate":"x"}}"#;
+        let proto = r#"{"user_id":"u","send_link":{"notification_type":2,"url_template":"x"},"later":[1]}"#;
+        assert!(reset(camel).unwrap() == reset(proto).unwrap());
+        assert!(reset(r#"{"sendLink":null,"returnCode":{}}"#).unwrap().medium.is_some());
+        assert!(reset("{}").unwrap() == PasswordResetRequest::default());
+        assert!(
+            set(r#"{"newPassword":{"password":"p","changeRequired":true},"verification_code":"c"}"#).is_ok()
+        );
+
+        let both = ["returnCode", "sendLink"];
+        assert_eq!(fields(reset(r#"{"sendLink":{},"returnCode":{}}"#)), both);
+        assert_eq!(fields(reset(r#"{"send_link":{},"returnCode":{}}"#)), both);
+        let proofs = ["verificationCode", "currentPassword"];
+        assert_eq!(fields(set(r#"{"currentPassword":"a","verificationCode":"b"}"#)), proofs);
+        assert_eq!(fields(reset(r#"{"userId":"u","user_id":"u"}"#)), ["userId"]);
+        for kind in [r#""EMAIL""#, "3", "-1", "1e99", "true", "{}"] {
+            let body = format!(r#"{{"sendLink":{{"notificationType":{kind}}}}}"#);
+            assert_eq!(fields(reset(&body)), ["sendLink.notificationType"], "{kind}");
+        }
+        assert_eq!(
+            fields(reset(r#"{"userId":1,"sendLink":[],"returnCode":7}"#)),
+            ["userId", "sendLink", "returnCode"]
+        );
+        assert_eq!(
+            fields(set(r#"{"newPassword":{"password":{},"changeRequired":"yes"}}"#)),
+            ["newPassword.password", "newPassword.changeRequired"]
+        );
+        for body in ["", "[]", "{", r#"{"userId":"u","userId":"u"}"#, "{} {}"] {
+            assert_eq!(fields(reset(body)), ["body"], "{body}");
+        }
+        assert!(read::<PasswordResetRequest>(Form::Json, b"").is_ok());
+    }
+
+    #[test]
+    fn of_a_oneof_given_twice_in_binary_the_last_one_counts() {
+        let one = PasswordResetRequest {
+            medium: Some(Medium::SendLink(SendPasswordResetLink::default())),
+            ..Default::default()
+        };
+        let other = PasswordResetRequest {
+            medium: Some(Medium::ReturnCode(ReturnPasswordResetCode {})),
+            ..Default::default()
+        };
+        let both = [one.encode_to_vec(), other.encode_to_vec()].concat();
+        assert!(read::<PasswordResetRequest>(Form::ConnectProto, &both).unwrap() == other);
+        let message = SetPasswordRequest {
+            verification: Some(Verification::VerificationCode(String::new())),
+            ..Default::default()
+        };
+        // Empty is not absent: a oneof remembers which of its fields was sent.
+        assert!(read::<SetPasswordRequest>(Form::ConnectProto, &message.encode_to_vec()).unwrap() == message);
+    }
+
+    #[test]
+    fn answers_are_framed_as_requests_are() {
+        let details = Details { sequence: 7, resource_owner: "o".to_owned(), ..Details::default() };
+        let message = SetPasswordResponse { details: Some(details) };
+        let ReplyBody::Json(json) = Form::Json.reply(&message).body else { panic!("no JSON") };
+        assert_eq!(json, serde_json::json!({ "details": { "sequence": "7", "resourceOwner": "o" } }));
+        let ReplyBody::Bytes(kind, bytes) = Form::GrpcWeb.reply(&message).body else { panic!("no bytes") };
+        let trailers = framed(TRAILERS, b"grpc-status: 0\r\n");
+        assert_eq!(kind, "application/grpc-web+proto");
+        assert_eq!(bytes, [framed(0, &message.encode_to_vec()), trailers].concat());
+        let ReplyBody::Text(kind, text) = Form::GrpcWebText.reply(&message).body else { panic!("no text") };
+        assert_eq!(kind, "application/grpc-web-text+proto");
+        assert_eq!(STANDARD.decode(text).unwrap(), bytes);
+    }
+
+    proptest! {
+        // security 23: whatever comes is a command or a refusal of the client's kind.
+        #[test]
+        fn no_body_is_our_fault(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            wrap in any::<bool>(),
+            index in 0..FORMS.len(),
+        ) {
+            let (_, kind, form) = FORMS[index];
+            let body = match form {
+                Form::GrpcWeb if wrap => framed(0, &bytes),
+                Form::GrpcWebText if wrap => STANDARD.encode(framed(0, &bytes)).into_bytes(),
+                _ => bytes,
+            };
+            let mut request = request(&[("content-type", kind), ("x-tenant-id", "t")], &body);
+            request.path = "/zitadel.user.v2.UserService/PasswordReset".to_owned();
+            let matched = Router::new(Function::ResetLogin).unwrap().find(&request.method, &request.path);
+            let matched = matched.unwrap();
+            let reset = form.read(&request)
+                .and_then(|message| super::super::parse::password_reset(&request, &matched, message))
+                .map(|_| ());
+            let set = form.read(&request)
+                .and_then(|message| super::super::parse::set_password(&request, &matched, message))
+                .map(|_| ());
+            for refusal in [reset, set] {
+                match refusal {
+                    Ok(())
+                    | Err(
+                        Failure::Validation(_)
+                        | Failure::UnsupportedMediaType
+                        | Failure::Forbidden
+                        | Failure::InvalidToken(TokenFault::Missing),
+                    ) => {}
+                    Err(other) => prop_assert!(false, "{other}"),
+                }
+            }
+        }
+    }
+}

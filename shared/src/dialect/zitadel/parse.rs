@@ -1,0 +1,328 @@
+//! Messages, whatever form they came in, into commands. Everything wrong with a message and its
+//! headers is found before it is refused, so that a client fixes it in one go.
+
+use super::{
+    HttpRequest, bounded,
+    messages::NOTIFICATION_TYPES,
+    proto::user::{
+        NotificationType, PasswordResetRequest, SendPasswordResetLink, SetPasswordRequest,
+        password_reset_request::Medium as Wanted, set_password_request::Verification,
+    },
+    tenant_credential,
+};
+use crate::{
+    domain::{Code, Failure, FieldError, Invalid, LinkTemplate, Medium, Password, UserId},
+    route::Matched,
+    usecase::{
+        password_reset::{self, Caller, Delivery},
+        set_password, update_credentials,
+    },
+};
+
+/// Characters of a password that are read (contract, "SetPassword").
+const MAX_PASSWORD_CHARS: usize = 200;
+/// The new password's name, where its rules are told.
+const NEW_PASSWORD: &str = "newPassword.password";
+
+pub(super) fn password_reset(
+    request: &HttpRequest,
+    matched: &Matched,
+    message: PasswordResetRequest,
+) -> Result<password_reset::Command, Failure> {
+    let mut faults = Faults::default();
+    let user = faults.user(matched, &message.user_id);
+    let delivery = match message.medium {
+        None => Some(Delivery::Send { medium: Medium::Mail, link: None }),
+        Some(Wanted::ReturnCode(_)) => Some(Delivery::Return),
+        Some(Wanted::SendLink(link)) => faults.delivery(link),
+    };
+    let credentials = faults.tenant_credentials(request);
+    faults.finish()?;
+    let (Some(user), Some(delivery)) = (user, delivery) else {
+        return Err(incomplete());
+    };
+    let caller = match credentials {
+        // A tenant starts recovery for somebody; it does not get into the account itself.
+        Some(_) if matches!(delivery, Delivery::Return) => return Err(Failure::Forbidden),
+        Some((key, secret)) => Caller::Tenant { tenant: request.tenant(), key, secret },
+        None => {
+            let (tenant, token) = request.bearer_and_tenant()?;
+            Caller::Bearer { tenant, token: Box::new(token) }
+        }
+    };
+    Ok(password_reset::Command { caller, user, delivery, ip: request.ip })
+}
+
+/// Which use case a new password is for.
+pub(super) enum SetPassword {
+    /// A code allows it; whoever has it needs no bearer, and one that is sent does not count.
+    WithCode(set_password::Command),
+    /// The bearer's user does it: for itself with the present password, or as an administrator.
+    AsCaller(Box<update_credentials::Command>),
+}
+
+pub(super) fn set_password(
+    request: &HttpRequest,
+    matched: &Matched,
+    message: SetPasswordRequest,
+) -> Result<SetPassword, Failure> {
+    let mut faults = Faults::default();
+    let user = faults.user(matched, &message.user_id);
+    let (password, change_required) = if let Some(new) = message.new_password {
+        (faults.password(NEW_PASSWORD, &new.password), new.change_required)
+    } else {
+        faults.add("newPassword", "is required");
+        (None, false)
+    };
+    let (code, current_password) = match message.verification {
+        Some(Verification::VerificationCode(code)) => {
+            if request.header("X-Tenant-ID").is_none() {
+                faults.add("X-Tenant-ID", "this header is required with a verificationCode");
+            }
+            (Some(faults.check("verificationCode", Code::parse(&code))), None)
+        }
+        Some(Verification::CurrentPassword(current)) => (None, faults.password("currentPassword", &current)),
+        None => (None, None),
+    };
+    faults.finish()?;
+    let (Some(user), Some(password)) = (user, password) else {
+        return Err(incomplete());
+    };
+    let password = (password, NEW_PASSWORD);
+    if let Some(code) = code {
+        // That the password must be changed is for an administrator to say.
+        if change_required {
+            return Err(Failure::Forbidden);
+        }
+        return Ok(SetPassword::WithCode(set_password::Command {
+            tenant: request.tenant(),
+            user,
+            code: code.ok_or_else(incomplete)?,
+            password,
+            submission: None,
+            ip: request.ip,
+        }));
+    }
+    let (tenant, bearer) = request.bearer_and_tenant()?;
+    Ok(SetPassword::AsCaller(Box::new(update_credentials::Command {
+        tenant,
+        bearer,
+        user,
+        wanted: update_credentials::Wanted {
+            password: Some(password),
+            current_password,
+            username: None,
+            // Protobuf does not tell `false` from absent: then the tenant's policy decides.
+            change_required: change_required.then_some(true),
+        },
+        others_only: false,
+        ip: request.ip,
+    })))
+}
+
+/// What was found wrong so far.
+#[derive(Default)]
+struct Faults(Vec<FieldError>);
+
+impl Faults {
+    fn add(&mut self, field: &'static str, message: &'static str) {
+        self.0.push(FieldError::new(field, message));
+    }
+
+    fn check<T>(&mut self, field: &'static str, parsed: Result<T, Invalid>) -> Option<T> {
+        parsed.map_err(|why| self.0.push(FieldError::new(field, why.to_string()))).ok()
+    }
+
+    /// The path's user, or the message's where the path names none.
+    fn user(&mut self, matched: &Matched, sent: &str) -> Option<UserId> {
+        let path = matched.parameters.iter().find(|(name, _)| name == "userId").map(|(_, value)| &**value);
+        if path.is_some_and(|path| !sent.is_empty() && sent != path) {
+            self.add("userId", "must not differ from the path's");
+        }
+        self.check("userId", UserId::parse(path.unwrap_or(sent)))
+    }
+
+    fn password(&mut self, field: &'static str, text: &str) -> Option<Password> {
+        let text = bounded(text, MAX_PASSWORD_CHARS, "must be 1 to 200 characters");
+        self.check(field, text.and_then(Password::parse))
+    }
+
+    fn delivery(&mut self, link: SendPasswordResetLink) -> Option<Delivery> {
+        let medium = match NotificationType::try_from(link.notification_type) {
+            Ok(NotificationType::Unspecified | NotificationType::Email) => Some(Medium::Mail),
+            Ok(NotificationType::Sms) => Some(Medium::Text),
+            Err(_) => {
+                self.add("sendLink.notificationType", NOTIFICATION_TYPES);
+                None
+            }
+        };
+        // Where it may lead is the tenant's to say, once it is known.
+        if let Some(template) = &link.url_template {
+            let template = bounded(template, LinkTemplate::MAX_CHARS, "must be 1 to 200 characters");
+            self.check("sendLink.urlTemplate", template);
+        }
+        Some(Delivery::Send { medium: medium?, link: link.url_template })
+    }
+
+    /// The tenant's credentials, where it is the caller.
+    fn tenant_credentials(
+        &mut self,
+        request: &HttpRequest,
+    ) -> Option<(secrecy::SecretString, secrecy::SecretString)> {
+        let sent = ["X-Tenant-Key", "X-Tenant-Secret"].map(|name| (name, request.header(name)));
+        if sent.iter().all(|(_, value)| value.is_none()) {
+            return None;
+        }
+        if request.header("Authorization").is_some() {
+            self.add("Authorization", "must not be sent together with X-Tenant-Key and X-Tenant-Secret");
+        }
+        if request.header("X-Tenant-ID").is_none() {
+            self.add("X-Tenant-ID", "this header is required with X-Tenant-Key and X-Tenant-Secret");
+        }
+        let [key, secret] = sent.map(|(name, value)| {
+            let Some(value) = value else {
+                self.add(name, "this header is required with the other of its pair");
+                return None;
+            };
+            self.check(name, tenant_credential(&value))
+        });
+        key.zip(secret)
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        if self.0.is_empty() { Ok(()) } else { Err(Failure::Validation(self.0)) }
+    }
+}
+
+/// Unreachable while `finish` reports what is missing; kept an error, not a panic.
+fn incomplete() -> Failure {
+    Failure::field("body", "is incomplete")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        dialect::{tests::request, zitadel::proto::user},
+        domain::TokenFault,
+        route::{Function, Router},
+    };
+
+    fn matched(path: &str) -> Matched {
+        let find = |function| Router::new(function).unwrap().find(&http::Method::POST, path);
+        find(Function::ResetLogin).or_else(|| find(Function::UpdateCredentials)).unwrap()
+    }
+
+    const RESET: &str = "/v2/users/u/password_reset";
+    const RESET_RPC: &str = "/zitadel.user.v2.UserService/PasswordReset";
+    const SET: &str = "/v2/users/u/password";
+    const TENANT: [(&str, &str); 3] = [("x-tenant-id", "t"), ("x-tenant-key", "k"), ("x-tenant-secret", "s")];
+
+    fn fields<T>(result: Result<T, Failure>) -> Vec<String> {
+        match result {
+            Err(Failure::Validation(errors)) => {
+                errors.into_iter().map(|error| error.field.into_owned()).collect()
+            }
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("accepted"),
+        }
+    }
+
+    fn asked(
+        path: &str,
+        headers: &[(&str, &str)],
+        user: &str,
+        medium: Option<Wanted>,
+    ) -> Result<password_reset::Command, Failure> {
+        let message = PasswordResetRequest { user_id: user.to_owned(), medium };
+        password_reset(&request(headers, b""), &matched(path), message)
+    }
+
+    fn link(notification_type: i32, url_template: Option<&str>) -> Wanted {
+        let url_template = url_template.map(str::to_owned);
+        Wanted::SendLink(SendPasswordResetLink { notification_type, url_template })
+    }
+
+    #[test]
+    fn the_user_is_the_paths_or_the_messages() {
+        assert_eq!(asked(RESET, &TENANT, "", None).unwrap().user.as_str(), "u");
+        assert_eq!(asked(RESET, &TENANT, "u", None).unwrap().user.as_str(), "u");
+        assert_eq!(fields(asked(RESET, &TENANT, "other", None)), ["userId"]);
+        assert_eq!(asked(RESET_RPC, &TENANT, "v", None).unwrap().user.as_str(), "v");
+        assert_eq!(fields(asked(RESET_RPC, &TENANT, "", None)), ["userId"]);
+        assert!(asked(RESET_RPC, &TENANT, &"\u{e9}".repeat(200), None).is_ok());
+        assert_eq!(fields(asked(RESET_RPC, &TENANT, &"x".repeat(201), None)), ["userId"]);
+    }
+
+    #[test]
+    fn what_becomes_of_a_code() {
+        let delivery = |medium| asked(RESET, &TENANT, "", medium).unwrap().delivery;
+        assert!(matches!(delivery(None), Delivery::Send { medium: Medium::Mail, link: None }));
+        for (number, medium) in [(0, Medium::Mail), (1, Medium::Mail), (2, Medium::Text)] {
+            let sent = delivery(Some(link(number, Some("x"))));
+            assert!(matches!(sent, Delivery::Send { medium: it, link: Some(_) } if it == medium));
+        }
+        assert_eq!(fields(asked(RESET, &TENANT, "", Some(link(3, None)))), ["sendLink.notificationType"]);
+        for template in ["", &"x".repeat(201)] {
+            let refused = asked(RESET, &TENANT, "", Some(link(0, Some(template))));
+            assert_eq!(fields(refused), ["sendLink.urlTemplate"]);
+        }
+    }
+
+    #[test]
+    fn who_asks() {
+        let returned = || Some(Wanted::ReturnCode(user::ReturnPasswordResetCode {}));
+        assert!(matches!(asked(RESET, &TENANT, "", None).unwrap().caller, Caller::Tenant { .. }));
+        assert!(matches!(asked(RESET, &TENANT, "", returned()), Err(Failure::Forbidden)));
+        let nobody = asked(RESET, &TENANT[..1], "", returned());
+        assert!(matches!(nobody, Err(Failure::InvalidToken(TokenFault::Missing))));
+        assert_eq!(fields(asked(RESET, &TENANT[1..], "", None)), ["X-Tenant-ID"]);
+        assert_eq!(fields(asked(RESET, &TENANT[..2], "", None)), ["X-Tenant-Secret"]);
+        let both = [TENANT[0], TENANT[1], TENANT[2], ("authorization", "Bearer x")];
+        assert_eq!(fields(asked(RESET, &both, "", None)), ["Authorization"]);
+        // An id that no tenant can have is one that none has.
+        let odd = [("x-tenant-id", "no tenant"), TENANT[1], TENANT[2]];
+        assert!(matches!(asked(RESET, &odd, "", None).unwrap().caller, Caller::Tenant { tenant: None, .. }));
+    }
+
+    fn set(
+        headers: &[(&str, &str)],
+        password: Option<(&str, bool)>,
+        verification: Option<Verification>,
+    ) -> Result<SetPassword, Failure> {
+        let new_password = password
+            .map(|(text, change_required)| user::Password { password: text.to_owned(), change_required });
+        let message = SetPasswordRequest { user_id: String::new(), new_password, verification };
+        set_password(&request(headers, b""), &matched(SET), message)
+    }
+
+    #[test]
+    fn a_code_needs_a_tenant_and_no_bearer() {
+        let code = |text: &str| Some(Verification::VerificationCode(text.to_owned()));
+        let new = Some(("p", false));
+        let Ok(SetPassword::WithCode(command)) = set(&TENANT[..1], new, code("ABC")) else {
+            panic!("refused")
+        };
+        assert_eq!(command.tenant.unwrap().as_str(), "t");
+        let with_bearer = [TENANT[0], ("authorization", "Bearer no token")];
+        assert!(matches!(set(&with_bearer, new, code("ABC")), Ok(SetPassword::WithCode(_))));
+        assert_eq!(fields(set(&[], new, code("ABC"))), ["X-Tenant-ID"]);
+        for text in ["", "ABCDEFGHJKLMNPQRSTUVW"] {
+            assert_eq!(fields(set(&TENANT[..1], new, code(text))), ["verificationCode"]);
+        }
+        // Only an administrator says that a password must be changed.
+        assert!(matches!(set(&TENANT[..1], Some(("p", true)), code("ABC")), Err(Failure::Forbidden)));
+    }
+
+    #[test]
+    fn without_a_code_the_bearer_counts() {
+        let current = |text: &str| Some(Verification::CurrentPassword(text.to_owned()));
+        for verification in [None, current("old")] {
+            let nobody = set(&TENANT, Some(("p", true)), verification);
+            assert!(matches!(nobody, Err(Failure::InvalidToken(TokenFault::Missing))));
+        }
+        assert_eq!(fields(set(&TENANT, None, None)), ["newPassword"]);
+        assert_eq!(fields(set(&TENANT, Some(("", false)), current(""))), [NEW_PASSWORD, "currentPassword"]);
+        assert_eq!(fields(set(&TENANT, Some((&"x".repeat(201), false)), None)), [NEW_PASSWORD]);
+    }
+}

@@ -1,0 +1,390 @@
+//! Outcomes as messages, and failures in each form's own words over one table.
+
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use http::{HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use prost::Message;
+use serde_json::{Value, json};
+
+use super::{
+    Form, Reply,
+    messages::to_proto_time,
+    proto::{
+        rpc::{BadRequest, RetryInfo, Status, bad_request::FieldViolation},
+        user::{Details, PasswordResetResponse, SetPasswordResponse},
+    },
+    retry_after,
+};
+use crate::{
+    domain::{Failure, FieldError},
+    route::Framing,
+    usecase::{UserDetails, password_reset},
+};
+
+pub(super) fn code_asked_for(outcome: &password_reset::Outcome) -> PasswordResetResponse {
+    PasswordResetResponse {
+        details: Some(match &outcome.details {
+            Some(known) => details(known),
+            // The tenant as caller learns when it asked, and nothing of the user (contract, "Who may").
+            None => Details { change_date: Some(to_proto_time(outcome.asked_at)), ..Details::default() },
+        }),
+        verification_code: outcome.code.as_ref().map(|code| code.expose().to_owned()),
+    }
+}
+
+pub(super) fn password_set(user: &UserDetails) -> SetPasswordResponse {
+    SetPasswordResponse { details: Some(details(user)) }
+}
+
+fn details(user: &UserDetails) -> Details {
+    Details {
+        sequence: user.sequence,
+        change_date: Some(to_proto_time(user.changed_at)),
+        resource_owner: user.organization.to_string(),
+        creation_date: Some(to_proto_time(user.created_at)),
+    }
+}
+
+/// A failure of a request that came in `form`, or in one that its route does not read.
+pub(super) fn failure(failure: &Failure, framing: Framing, form: Option<Form>, now: Timestamp) -> Reply {
+    let (code, words) = words(failure, framing);
+    let fields = match failure {
+        Failure::Validation(fields) | Failure::PasswordPolicy(fields) => fields.as_slice(),
+        _ => &[],
+    };
+    let message = if fields.is_empty() { words.to_owned() } else { format!("{words}: {}", listed(fields)) };
+    let details = details_of(fields, retry_after(failure, now));
+    let status = match failure {
+        Failure::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Failure::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        _ => code.status(),
+    };
+    let reply = match (framing, form) {
+        (Framing::Json, _) => {
+            let details: Vec<_> = details.into_iter().map(Detail::into_json).collect();
+            let body = json!({ "code": code as i32, "message": message, "details": details });
+            Reply::json(status, body)
+        }
+        (Framing::Rpc, Some(form @ (Form::GrpcWeb | Form::GrpcWebText))) => {
+            let mut trailers = vec![
+                ("grpc-status", (code as i32).to_string()),
+                ("grpc-message", utf8_percent_encode(&message, NOT_IN_MESSAGE).to_string()),
+            ];
+            if !details.is_empty() {
+                let details = details.into_iter().map(Detail::into_any).collect();
+                let whole = Status { code: code as i32, message, details };
+                trailers.push(("grpc-status-details-bin", STANDARD_NO_PAD.encode(whole.encode_to_vec())));
+            }
+            form.trailers(&trailers)
+        }
+        // A form that nobody reads is answered in Connect's: that one has a status and a text.
+        (Framing::Rpc, Some(Form::ConnectJson | Form::ConnectProto | Form::Json) | None) => {
+            let details: Vec<_> = details.into_iter().map(Detail::into_connect).collect();
+            let body = json!({ "code": code.connect_name(), "message": message, "details": details });
+            let mut reply = Reply::json(status, body);
+            if form.is_none() {
+                reply.headers.insert(ACCEPT_POST, HeaderValue::from_static(RPC_TYPES));
+            }
+            reply
+        }
+    };
+    reply.with_failure_headers(failure, now)
+}
+
+/// What a gRPC message may not hold as it is (gRPC over HTTP/2, "Status-Message").
+const NOT_IN_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
+/// W3C Linked Data Platform 1.0, section 7.1: what a 415 says would have been right.
+const ACCEPT_POST: header::HeaderName = header::HeaderName::from_static("accept-post");
+const RPC_TYPES: &str = "application/grpc-web+proto, application/grpc-web-text+proto, application/proto, \
+                         application/json";
+
+/// gRPC's codes, as far as they are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Code {
+    InvalidArgument = 3,
+    NotFound = 5,
+    AlreadyExists = 6,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    Unauthenticated = 16,
+}
+
+impl Code {
+    /// Contract, "ZITADEL v2"; Connect maps them alike.
+    fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidArgument | Self::FailedPrecondition => StatusCode::BAD_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::AlreadyExists => StatusCode::CONFLICT,
+            Self::PermissionDenied => StatusCode::FORBIDDEN,
+            Self::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+        }
+    }
+
+    fn connect_name(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "invalid_argument",
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::PermissionDenied => "permission_denied",
+            Self::ResourceExhausted => "resource_exhausted",
+            Self::FailedPrecondition => "failed_precondition",
+            Self::Unimplemented => "unimplemented",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+            Self::Unauthenticated => "unauthenticated",
+        }
+    }
+}
+
+/// The one table of failures.
+fn words(failure: &Failure, framing: Framing) -> (Code, &'static str) {
+    match failure {
+        Failure::Malformed(why) => (Code::InvalidArgument, why),
+        Failure::Validation(_) => (Code::InvalidArgument, "The request is not valid"),
+        Failure::PasswordPolicy(_) => (Code::InvalidArgument, "The new password breaks the tenant's policy"),
+        Failure::InvalidCode => {
+            (Code::InvalidArgument, "The code is wrong or no longer valid: ask for a new one")
+        }
+        Failure::PayloadTooLarge => (Code::ResourceExhausted, "The body is larger than 64 KiB"),
+        Failure::UnsupportedMediaType => (
+            Code::Unimplemented,
+            match framing {
+                Framing::Json => "Send the body as application/json, not compressed",
+                Framing::Rpc => {
+                    "Use gRPC-Web (application/grpc-web+proto or application/grpc-web-text) or Connect \
+                     (application/proto or application/json), not compressed: native gRPC needs HTTP/2 \
+                     trailers, which do not get here"
+                }
+            },
+        ),
+        Failure::RouteNotFound => (Code::NotFound, "There is no such route"),
+        Failure::Authentication => (Code::Unauthenticated, "Authentication failed"),
+        Failure::AccountLocked(_) => {
+            (Code::Unauthenticated, "Too many failed attempts: the account is locked for now")
+        }
+        Failure::InvalidToken(_) => {
+            (Code::Unauthenticated, "The access token is missing, expired or not valid")
+        }
+        Failure::InvalidRefreshToken => {
+            (Code::Unauthenticated, "The refresh token is not valid for this session")
+        }
+        Failure::RefreshTokenReused => {
+            (Code::Unauthenticated, "The refresh token was used before: the session is ended")
+        }
+        Failure::SessionExpired => (Code::Unauthenticated, "The session has expired: log in again"),
+        Failure::SessionTerminated => (Code::Unauthenticated, "The session was ended: log in again"),
+        Failure::CredentialsResetRequired => {
+            (Code::FailedPrecondition, "The login was reset: set a new password first")
+        }
+        Failure::InvalidTenantCredentials => {
+            (Code::PermissionDenied, "The tenant, its key or its secret is not valid")
+        }
+        Failure::TenantSuspended => (Code::PermissionDenied, "The tenant is suspended"),
+        Failure::IpNotAllowed => {
+            (Code::PermissionDenied, "The tenant does not accept requests from this address")
+        }
+        Failure::Forbidden => (Code::PermissionDenied, "The caller may not do this"),
+        Failure::TenantMismatch => (Code::PermissionDenied, "X-Tenant-ID is not the token's tenant"),
+        Failure::UserNotFound => (Code::NotFound, "There is no such user"),
+        Failure::SessionNotFound => (Code::NotFound, "There is no such session"),
+        Failure::UsernameTaken => (Code::AlreadyExists, "The username is taken"),
+        Failure::RateLimited(_) => (Code::ResourceExhausted, "Too many requests: try again later"),
+        Failure::Unavailable(_) => (Code::Unavailable, "The service is unavailable: try again shortly"),
+        Failure::Internal(_) => {
+            (Code::Internal, "The request failed: quote its X-Request-Id to the operator")
+        }
+    }
+}
+
+fn listed(fields: &[FieldError]) -> String {
+    let each: Vec<_> = fields.iter().map(|error| format!("{} {}", error.field, error.message)).collect();
+    each.join("; ")
+}
+
+/// A detail for programs, in the forms that carry it.
+struct Detail {
+    type_name: &'static str,
+    json: Value,
+    bytes: Vec<u8>,
+}
+
+impl Detail {
+    fn new(type_name: &'static str, json: Value, message: &impl Message) -> Self {
+        Self { type_name, json, bytes: message.encode_to_vec() }
+    }
+
+    fn url(&self) -> String {
+        format!("type.googleapis.com/{}", self.type_name)
+    }
+
+    fn into_json(self) -> Value {
+        let mut json = json!({ "@type": self.url() });
+        if let (Value::Object(members), Value::Object(own)) = (&mut json, self.json) {
+            members.extend(own);
+        }
+        json
+    }
+
+    fn into_connect(self) -> Value {
+        json!({ "type": self.type_name, "value": STANDARD_NO_PAD.encode(self.bytes), "debug": self.json })
+    }
+
+    fn into_any(self) -> prost_types::Any {
+        prost_types::Any { type_url: self.url(), value: self.bytes }
+    }
+}
+
+/// Of one failure: the fields that are wrong, and when to try again.
+fn details_of(fields: &[FieldError], retry_after_seconds: Option<u64>) -> Vec<Detail> {
+    let mut details = Vec::new();
+    if !fields.is_empty() {
+        let listed: Value = fields
+            .iter()
+            .map(|error| json!({ "field": error.field, "description": error.message }))
+            .collect();
+        let field_violations = fields
+            .iter()
+            .map(|error| FieldViolation {
+                field: error.field.to_string(),
+                description: error.message.to_string(),
+            })
+            .collect();
+        details.push(Detail::new(
+            "google.rpc.BadRequest",
+            json!({ "fieldViolations": listed }),
+            &BadRequest { field_violations },
+        ));
+    }
+    if let Some(seconds) = retry_after_seconds {
+        let delay = prost_types::Duration { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanos: 0 };
+        details.push(Detail::new(
+            "google.rpc.RetryInfo",
+            json!({ "retryDelay": format!("{seconds}s") }),
+            &RetryInfo { retry_delay: Some(delay) },
+        ));
+    }
+    details
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        dialect::ReplyBody,
+        domain::{Code as ResetCode, CodeKind, OrganizationId, TokenFault},
+    };
+
+    fn trailers(failure: &Failure) -> String {
+        let reply = super::failure(failure, Framing::Rpc, Some(Form::GrpcWeb), Timestamp::UNIX_EPOCH);
+        assert_eq!(reply.status, 200);
+        let ReplyBody::Bytes(_, bytes) = reply.body else { panic!("no bytes") };
+        assert_eq!(bytes[0], 0x80);
+        String::from_utf8(bytes[5..].to_vec()).unwrap()
+    }
+
+    fn json(failure: &Failure, framing: Framing, form: Option<Form>) -> (u16, Value) {
+        let reply = super::failure(failure, framing, form, Timestamp::UNIX_EPOCH);
+        let ReplyBody::Json(body) = reply.body else { panic!("no JSON") };
+        (reply.status.as_u16(), body)
+    }
+
+    #[test]
+    fn one_failure_in_every_form() {
+        let failure = Failure::UserNotFound;
+        assert_eq!(trailers(&failure), "grpc-status: 5\r\ngrpc-message: There is no such user\r\n");
+        let (status, body) = json(&failure, Framing::Rpc, Some(Form::ConnectProto));
+        assert_eq!((status, &body["code"]), (404, &json!("not_found")));
+        let (status, body) = json(&failure, Framing::Json, Some(Form::Json));
+        assert_eq!((status, &body["code"]), (404, &json!(5)));
+    }
+
+    #[test]
+    fn messages_are_percent_encoded_and_details_go_along() {
+        let failure = Failure::Validation(vec![FieldError::new("userId", "100 %\r\ngrpc-status: 0 \u{e9}")]);
+        let trailers = trailers(&failure);
+        let lines: Vec<_> = trailers.split("\r\n").collect();
+        assert_eq!(lines.len(), 4, "{trailers}");
+        assert_eq!(
+            lines[1],
+            "grpc-message: The request is not valid: userId 100 %25%0D%0Agrpc-status: 0 %C3%A9"
+        );
+        let encoded = lines[2].strip_prefix("grpc-status-details-bin: ").unwrap();
+        let status = Status::decode(&*STANDARD_NO_PAD.decode(encoded).unwrap()).unwrap();
+        assert_eq!(status.details[0].type_url, "type.googleapis.com/google.rpc.BadRequest");
+        let detail = BadRequest::decode(&*status.details[0].value).unwrap();
+        assert_eq!(detail.field_violations[0].field, "userId");
+    }
+
+    #[test]
+    fn sizes_and_types_keep_their_status_where_there_is_one() {
+        let none = None;
+        assert_eq!(json(&Failure::PayloadTooLarge, Framing::Json, Some(Form::Json)).0, 413);
+        assert_eq!(json(&Failure::PayloadTooLarge, Framing::Rpc, Some(Form::ConnectJson)).0, 413);
+        assert!(trailers(&Failure::PayloadTooLarge).starts_with("grpc-status: 8\r\n"));
+        let (status, body) = json(&Failure::UnsupportedMediaType, Framing::Rpc, none);
+        let message = body["message"].as_str().unwrap();
+        assert_eq!(status, 415);
+        assert!(message.contains("gRPC-Web") && message.contains("Connect"), "{message}");
+        assert!(trailers(&Failure::UnsupportedMediaType).starts_with("grpc-status: 12\r\n"));
+    }
+
+    #[test]
+    fn waits_and_challenges_are_headers_too() {
+        let locked = Failure::AccountLocked(Timestamp::from_second(9).unwrap());
+        let reply = super::failure(&locked, Framing::Json, Some(Form::Json), Timestamp::UNIX_EPOCH);
+        assert_eq!((reply.status.as_u16(), &reply.headers["retry-after"]), (401, &HeaderValue::from(9)));
+        let (_, body) = json(&locked, Framing::Json, None);
+        assert_eq!(body["details"][0]["retryDelay"], "9s");
+        let missing = Failure::InvalidToken(TokenFault::Missing);
+        let reply = super::failure(&missing, Framing::Rpc, Some(Form::ConnectJson), Timestamp::UNIX_EPOCH);
+        assert!(reply.headers.contains_key("www-authenticate"));
+    }
+
+    // A cause goes to the log, never to the client.
+    #[test]
+    fn causes_stay_inside() {
+        for failure in [Failure::Unavailable("secret cause".into()), Failure::Internal("secret cause".into())]
+        {
+            assert!(!trailers(&failure).contains("secret"));
+            assert!(!json(&failure, Framing::Json, None).1.to_string().contains("secret"));
+            assert!(!json(&failure, Framing::Rpc, None).1.to_string().contains("secret"));
+        }
+    }
+
+    #[test]
+    fn the_tenant_learns_when_it_asked_and_no_more() {
+        let asked_at = Timestamp::from_millisecond(1_768_342_908_974).unwrap();
+        let outcome = password_reset::Outcome { details: None, code: None, asked_at };
+        let message = super::super::messages::Response::to_json(&code_asked_for(&outcome));
+        assert_eq!(message, json!({ "details": { "changeDate": "2026-01-13T22:21:48.974Z" } }));
+        let known = UserDetails {
+            sequence: 2,
+            changed_at: asked_at,
+            created_at: Timestamp::UNIX_EPOCH,
+            organization: OrganizationId::parse("o").unwrap(),
+        };
+        let code = ResetCode::from_random(CodeKind::Typed, &[0; 20]);
+        let outcome = password_reset::Outcome { details: Some(known), code: Some(code), asked_at };
+        let message = super::super::messages::Response::to_json(&code_asked_for(&outcome));
+        let expected = json!({
+            "details": {
+                "sequence": "2",
+                "changeDate": "2026-01-13T22:21:48.974Z",
+                "resourceOwner": "o",
+                "creationDate": "1970-01-01T00:00:00.000Z",
+            },
+            "verificationCode": "AAAAAAAA",
+        });
+        assert_eq!(message, expected);
+    }
+}
