@@ -9,9 +9,11 @@
 
 pub mod aws;
 pub mod cache;
+pub mod courier;
 pub mod dialect;
 pub mod domain;
 pub mod json;
+pub mod message;
 pub mod password;
 pub mod port;
 pub mod route;
