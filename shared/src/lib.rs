@@ -20,6 +20,7 @@ pub mod route;
 pub mod runtime;
 pub mod secrets;
 pub mod store;
+pub mod stream;
 pub mod telemetry;
 pub mod token;
 pub mod usecase;

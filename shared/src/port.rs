@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use crate::domain::{
     AttemptId, Collection, Failure, HashCost, Nonce, Password, PasswordHash, ResetCode, Session, SessionId,
-    Tenant, TenantId, User, UserId, Username,
+    Templates, Tenant, TenantId, User, UserId, Username,
 };
 
 /// The time. Asked once per request and passed down.
@@ -221,6 +221,9 @@ pub trait Store: Send + Sync {
 
     /// A message, whom it is for and that user's newest code, in one consistent read.
     async fn outbox(&self, key: &OutboxKey) -> Result<OutboxItems, Failure>;
+
+    /// The tenant's own words for its messages; `None` when it has none.
+    async fn templates(&self, tenant: &TenantId) -> Result<Option<Templates>, Failure>;
 
     /// Takes a message out of the outbox, if it is still there.
     async fn forget_outbox(&self, key: &OutboxKey) -> Result<(), Failure>;
