@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::domain::Failure;
+use crate::{domain::Failure, port::CourierError};
 
 /// A dead connection must not eat the time of a request.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
@@ -123,6 +123,30 @@ where
     R: std::fmt::Debug,
 {
     Failure::Unavailable(describe(service, error).into())
+}
+
+/// An SDK error of a service whose own messages may quote an address: only the error's code is kept.
+/// One of the `permanent` codes is a refusal.
+pub(crate) fn undelivered<E, R>(service: &str, error: &SdkError<E, R>, permanent: &[&str]) -> CourierError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+    R: std::fmt::Debug,
+{
+    let SdkError::ServiceError(context) = error else {
+        return CourierError::Failed(unavailable(service, error));
+    };
+    rejected(service, context.err().code(), permanent)
+}
+
+/// The same for a code of an answer's part.
+pub(crate) fn rejected(service: &str, code: Option<&str>, permanent: &[&str]) -> CourierError {
+    let code = code.unwrap_or("unknown");
+    let reason = format!("{service} answered {code}");
+    if permanent.contains(&code) {
+        CourierError::Refused(reason)
+    } else {
+        CourierError::Failed(Failure::Unavailable(reason.into()))
+    }
 }
 
 /// What a log may say of an SDK error: never the item or secret that some of them carry.

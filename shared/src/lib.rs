@@ -9,15 +9,18 @@
 
 pub mod aws;
 pub mod cache;
+pub mod courier;
 pub mod dialect;
 pub mod domain;
 pub mod json;
+pub mod message;
 pub mod password;
 pub mod port;
 pub mod route;
 pub mod runtime;
 pub mod secrets;
 pub mod store;
+pub mod stream;
 pub mod telemetry;
 pub mod token;
 pub mod usecase;

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use crate::domain::{
     AttemptId, Collection, Failure, HashCost, Nonce, Password, PasswordHash, ResetCode, Session, SessionId,
-    Tenant, TenantId, User, UserId, Username,
+    Templates, Tenant, TenantId, User, UserId, Username,
 };
 
 /// The time. Asked once per request and passed down.
@@ -71,6 +71,63 @@ pub struct TenantSecret {
     pub current: SecretString,
     /// The previous one, while it is not retired: opens and verifies.
     pub previous: Option<SecretString>,
+}
+
+/// What carries messages to people, and events to tenants' buses.
+#[async_trait]
+pub trait Courier: Send + Sync {
+    /// Sends a mail.
+    ///
+    /// # Errors
+    /// As [`CourierError`] says.
+    async fn send_mail(&self, mail: &Mail<'_>) -> Result<(), CourierError>;
+
+    /// Sends `text` to a telephone number (E.164).
+    ///
+    /// # Errors
+    /// As [`CourierError`] says.
+    async fn send_text(&self, number: &str, text: &str) -> Result<(), CourierError>;
+
+    /// Puts an event on a tenant's bus.
+    ///
+    /// # Errors
+    /// As [`CourierError`] says.
+    async fn send_event(&self, event: &BusEvent<'_>) -> Result<(), CourierError>;
+}
+
+/// A mail to one address. No `Debug`: it may hold a code.
+#[derive(Clone, Copy)]
+pub struct Mail<'a> {
+    /// Sender: an address, or a name and an address (RFC 5322, section 3.4).
+    pub from: &'a str,
+    /// The one recipient's address.
+    pub to: &'a str,
+    /// Subject: one line.
+    pub subject: &'a str,
+    /// Its plain text.
+    pub text: &'a str,
+    /// The same as HTML.
+    pub html: Option<&'a str>,
+}
+
+/// An event for a tenant that sends its messages itself. No `Debug`: it may hold a code.
+#[derive(Clone, Copy)]
+pub struct BusEvent<'a> {
+    /// Name or ARN of the bus.
+    pub bus: &'a str,
+    /// What happened: EventBridge's `detail-type`.
+    pub detail_type: &'a str,
+    /// The particulars, a JSON object.
+    pub detail: &'a str,
+}
+
+/// Why a message was not taken. Neither holds its address or content: both are logged.
+#[derive(Debug)]
+pub enum CourierError {
+    /// It never will be, for that reason.
+    Refused(String),
+    /// Another try may succeed.
+    Failed(Failure),
 }
 
 /// Sessions, users, attempts and tenants. Each method is one decision of the store: what may
@@ -164,6 +221,9 @@ pub trait Store: Send + Sync {
 
     /// A message, whom it is for and that user's newest code, in one consistent read.
     async fn outbox(&self, key: &OutboxKey) -> Result<OutboxItems, Failure>;
+
+    /// The tenant's own words for its messages; `None` when it has none.
+    async fn templates(&self, tenant: &TenantId) -> Result<Option<Templates>, Failure>;
 
     /// Takes a message out of the outbox, if it is still there.
     async fn forget_outbox(&self, key: &OutboxKey) -> Result<(), Failure>;

@@ -39,6 +39,10 @@ pub struct Config {
     pub table: String,
     /// `DOORWARD_SECRET_PREFIX`: what tenants' secrets' names begin with.
     pub secret_prefix: String,
+    /// `DOORWARD_PUBLIC_URL`: where people reach the routes, without a path of its own.
+    pub public_url: Option<String>,
+    /// `DOORWARD_MAIL_FROM`: sender of the mails of tenants that name none.
+    pub mail_from: Option<String>,
     /// `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, in MiB: bounds concurrent hashing.
     pub memory_mib: usize,
 }
@@ -53,6 +57,8 @@ impl Config {
         Ok(Self {
             table: set("DOORWARD_TABLE").ok_or("set DOORWARD_TABLE to the name of the DynamoDB table")?,
             secret_prefix: set("DOORWARD_SECRET_PREFIX").unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
+            public_url: set("DOORWARD_PUBLIC_URL"),
+            mail_from: set("DOORWARD_MAIL_FROM"),
             memory_mib: set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
                 .and_then(|size| size.parse().ok())
                 .unwrap_or(128),

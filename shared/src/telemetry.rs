@@ -2,14 +2,17 @@
 //! (security 24).
 //!
 //! Names of fields are fixed: `tenant`, `user`, `session` (a keyed digest, never the id), `caller`,
-//! `caller_session` (a digest), `admin_reason`. Never a password, token, code, secret or body.
+//! `caller_session` (a digest), `admin_reason`, `kind` (of a message). Never a password, token, code, secret or body.
 
 use tracing::{Level, Span, Subscriber, field};
 use tracing_subscriber::{
     Layer, filter::Targets, fmt::MakeWriter, layer::SubscriberExt, registry::LookupSpan,
 };
 
-use crate::domain::{TenantId, UserId};
+use crate::{
+    domain::{TenantId, UserId},
+    route::Function,
+};
 
 /// Starts logging to standard output. `DOORWARD_LOG` sets Doorward's own level (`info`).
 pub fn init() {
@@ -47,6 +50,23 @@ pub fn request(function: &'static str, request_id: &str) -> Span {
         caller_session = field::Empty,
         admin_reason = field::Empty,
     )
+}
+
+/// The span of one message's delivery.
+pub fn delivery(request_id: &str) -> Span {
+    tracing::info_span!(
+        "delivery",
+        request_id,
+        function = Function::DeliverNotification.name(),
+        tenant = field::Empty,
+        user = field::Empty,
+        kind = field::Empty,
+    )
+}
+
+/// The kind of message that is delivered.
+pub fn kind(name: &str) {
+    Span::current().record("kind", name);
 }
 
 /// The tenant that the request names.

@@ -96,14 +96,17 @@ impl LinkTemplate {
 
     /// The hosted page of a tenant, under the deployment's own address.
     pub fn hosted(public_url: &str, tenant: &TenantId) -> Self {
+        let Self { mut text, mut pieces } = Self::hosted_for_typing(public_url, tenant);
+        text.push_str("&code={{.Code}}");
+        pieces.extend([Piece::Text("&code=".to_owned()), Piece::Code]);
+        Self { text, pieces }
+    }
+
+    /// The same page without a code: it asks for one.
+    pub fn hosted_for_typing(public_url: &str, tenant: &TenantId) -> Self {
         let page = format!("{}/tenants/{tenant}/password/change", public_url.trim_end_matches('/'));
-        let pieces = vec![
-            Piece::Text(format!("{page}?userId=")),
-            Piece::UserId,
-            Piece::Text("&code=".to_owned()),
-            Piece::Code,
-        ];
-        Self { text: format!("{page}?userId={{{{.UserID}}}}&code={{{{.Code}}}}"), pieces }
+        let pieces = vec![Piece::Text(format!("{page}?userId=")), Piece::UserId];
+        Self { text: format!("{page}?userId={{{{.UserID}}}}"), pieces }
     }
 
     /// The template as written.
@@ -269,6 +272,12 @@ mod tests {
             hosted.fill(&user, &organization, &code, None).unwrap(),
             "http://127.0.0.1:9000/tenants/t/password/change?userId=u&code=AAAAAAAAAAAAAAAAAAAA"
         );
+        let typing = LinkTemplate::hosted_for_typing("http://127.0.0.1:9000", &TenantId::parse("t").unwrap());
+        assert_eq!(
+            typing.fill(&user, &organization, &code, None).unwrap(),
+            "http://127.0.0.1:9000/tenants/t/password/change?userId=u"
+        );
+        assert_eq!(hosted.as_str().strip_prefix(typing.as_str()), Some("&code={{.Code}}"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod link;
 mod notification;
 mod secret;
 mod session;
+mod template;
 mod tenant;
 mod user;
 
@@ -21,6 +22,7 @@ pub use link::{LinkHost, LinkTemplate};
 pub use notification::{CodeMessage, Medium, Notification};
 pub use secret::matches;
 pub use session::{Collection, Device, Ended, Judgement, Nonce, Session, SessionFault, judge};
+pub use template::{MessageTemplate, Templates};
 pub use tenant::{Delivery, HashCost, Policy, SigningAlgorithm, Tenant, TenantStatus};
 pub use user::{Role, User, UserStatus};
 

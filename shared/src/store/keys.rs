@@ -31,6 +31,11 @@ impl Key {
         Self { pk: format!("T#{}", encode(tenant.as_str())), sk: "TENANT".to_owned() }
     }
 
+    /// The tenant's own words for its messages.
+    pub(super) fn templates(tenant: &TenantId) -> Self {
+        Self { sk: "TEMPLATES".to_owned(), ..Self::tenant(tenant) }
+    }
+
     pub(super) fn user(tenant: &TenantId, user: &UserId) -> Self {
         Self { pk: user_partition(tenant, user), sk: "USER".to_owned() }
     }
@@ -103,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    const KINDS: usize = 8;
+    const KINDS: usize = 9;
 
     fn all(tenant: &str, user: &str, session: &str, name: &str) -> Option<[Key; KINDS]> {
         let (tenant, user) = (TenantId::parse(tenant).ok()?, UserId::parse(user).ok()?);
@@ -118,6 +123,7 @@ mod tests {
             Key::code(&tenant, &user),
             Key::outbox(&message),
             Key::address(&tenant, Some([192, 0, 2, 1].into()), 7),
+            Key::templates(&tenant),
         ])
     }
 
@@ -127,7 +133,7 @@ mod tests {
 
     #[test]
     fn keys_read_as_documented() {
-        let [tenant, user, attempts, session, name, code, message, address] =
+        let [tenant, user, attempts, session, name, code, message, address, templates] =
             all("t_1", "a#b/c", "s/1", "Ü@x").unwrap();
         assert_eq!(tenant, Key { pk: "T#t_1".into(), sk: "TENANT".into() });
         assert_eq!(user, Key { pk: "T#t_1#U#a%23b%2Fc".into(), sk: "USER".into() });
@@ -137,6 +143,7 @@ mod tests {
         assert_eq!(code.sk, "CODE#password");
         assert_eq!(message.sk, "OUT#01ARZ3NDEKTSV4RRFFQ69G5FAV");
         assert_eq!(address, Key { pk: "T#t_1#IP#192.0.2.1".into(), sk: "CODES#7".into() });
+        assert_eq!(templates, Key { pk: "T#t_1".into(), sk: "TEMPLATES".into() });
         let mapped = Key::address(&TenantId::parse("t").unwrap(), "::ffff:192.0.2.1".parse().ok(), 7);
         assert_eq!(mapped.pk, "T#t#IP#192.0.2.1", "one address, one budget (security 22)");
     }
@@ -165,6 +172,7 @@ mod tests {
                     && Username::parse(&names[0]).unwrap().is_same(&Username::parse(&names[1]).unwrap()),
                 user,
                 user,
+                tenants[0] == tenants[1],
                 tenants[0] == tenants[1],
             ];
             for ((one, two), same) in one.iter().zip(&two).zip(same) {

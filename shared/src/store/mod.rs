@@ -11,6 +11,7 @@ mod item;
 mod keys;
 mod outbox;
 mod session;
+mod template;
 mod tenant;
 mod user;
 
@@ -19,7 +20,7 @@ use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 
 use crate::{
-    domain::{Failure, ResetCode, Session, SessionId, Tenant, TenantId, User, UserId},
+    domain::{Failure, ResetCode, Session, SessionId, Templates, Tenant, TenantId, User, UserId},
     port::{
         AddressBudget, AttemptBudget, AttemptKey, CallerItems, CodeIs, CodeTry, Committed, CredentialChange,
         EndSession, GuardedChange, NewCode, OutboxItems, OutboxKey, Recovery, RecoveryItems, Reservation,
@@ -144,6 +145,10 @@ impl Store for DynamoStore {
 
     async fn outbox(&self, key: &OutboxKey) -> Result<OutboxItems, Failure> {
         self.read_outbox(key).await
+    }
+
+    async fn templates(&self, tenant: &TenantId) -> Result<Option<Templates>, Failure> {
+        self.read_templates(tenant).await
     }
 
     async fn forget_outbox(&self, key: &OutboxKey) -> Result<(), Failure> {

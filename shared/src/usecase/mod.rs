@@ -5,6 +5,7 @@ mod authenticate;
 mod code;
 pub mod create_session;
 pub mod delete_session;
+pub mod deliver_notification;
 mod guess;
 mod new_password;
 pub mod password_reset;

@@ -1,0 +1,195 @@
+//! The function that the table's stream feeds: from a batch of records to messages, and to those
+//! records that another try is wanted for.
+
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use futures_util::{FutureExt, StreamExt, stream};
+use lambda_http::lambda_runtime::{self, LambdaEvent, service_fn};
+use serde_json::{Value, json, value::RawValue};
+use tracing::Instrument;
+use url::Url;
+
+use crate::{
+    aws,
+    courier::AwsCourier,
+    domain::{Failure, TenantId, UserId},
+    port::OutboxKey,
+    runtime::{Config, Error, SystemClock},
+    secrets::SecretsManager,
+    store::{DynamoStore, outbox_key},
+    telemetry,
+    usecase::deliver_notification::{Notifier, Outcome, Place},
+};
+
+/// Users whose messages are delivered at the same time.
+const USERS_AT_ONCE: usize = 8;
+
+/// Builds the function's clients and serves its batches.
+///
+/// # Errors
+/// When the configuration is incomplete or the Runtime API is gone.
+pub async fn serve() -> Result<(), Error> {
+    telemetry::init();
+    let deliveries = Deliveries::from_env().await?;
+    lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
+        let deliveries = deliveries.clone();
+        async move { Ok::<_, Error>(deliveries.answer(event.payload.get(), &event.context.request_id).await) }
+    }))
+    .await
+}
+
+/// The function, wired: shared by `main` and the tests.
+#[derive(Clone)]
+pub struct Deliveries(Arc<Notifier>);
+
+impl Deliveries {
+    /// A function over a notifier.
+    pub fn new(notifier: Arc<Notifier>) -> Self {
+        Self(notifier)
+    }
+
+    async fn from_env() -> Result<Self, Error> {
+        let config = Config::from_env()?;
+        let place = Place {
+            public_url: config.public_url.ok_or("set DOORWARD_PUBLIC_URL to where people reach the API")?,
+            mail_from: config.mail_from.ok_or("set DOORWARD_MAIL_FROM to the sender of mails")?,
+        };
+        if !Url::parse(&place.public_url).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+            return Err("DOORWARD_PUBLIC_URL must be an http or https URL".into());
+        }
+        let sdk = aws::sdk_config().await;
+        let store = DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table);
+        let secrets = SecretsManager::new(aws_sdk_secretsmanager::Client::new(&sdk), config.secret_prefix);
+        let notifier = Notifier::new(
+            Arc::new(store),
+            Arc::new(secrets),
+            Arc::new(AwsCourier::new(&sdk)),
+            Arc::new(SystemClock),
+            place,
+        );
+        Ok(Self::new(Arc::new(notifier)))
+    }
+
+    /// Delivers what a batch tells of, and names the records to send again: a partial batch response.
+    /// What is no news of the outbox is passed over.
+    pub async fn answer(&self, event: &str, request_id: &str) -> Value {
+        let undelivered = stream::iter(by_user(records(event)))
+            .map(|records| self.deliver_each(records, request_id))
+            .buffered(USERS_AT_ONCE)
+            .concat()
+            .await;
+        let failures = undelivered.into_iter().map(|sequence| json!({ "itemIdentifier": sequence }));
+        json!({ "batchItemFailures": failures.collect::<Vec<_>>() })
+    }
+
+    /// One user's messages, in their order; gives back what is to be reported of those that stay.
+    async fn deliver_each(&self, records: Vec<Record>, request_id: &str) -> Vec<String> {
+        let mut undelivered = Vec::new();
+        for Record { key, sequence } in records {
+            if !self.deliver(&key, request_id).await {
+                undelivered.push(sequence);
+            }
+        }
+        undelivered
+    }
+
+    /// Whether a message is done with.
+    async fn deliver(&self, key: &OutboxKey, request_id: &str) -> bool {
+        let started = Instant::now();
+        let deliver = async {
+            // A defect in one delivery must not take the others along.
+            let result = AssertUnwindSafe(self.0.deliver(key)).catch_unwind().await;
+            let result = result.unwrap_or_else(|_| Err(Failure::Internal("the delivery panicked".into())));
+            let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            match &result {
+                Ok(outcome @ Outcome::Refused(cause)) => {
+                    tracing::error!(outcome = outcome.name(), milliseconds, cause, "message.decided");
+                }
+                Ok(outcome) => tracing::info!(outcome = outcome.name(), milliseconds, "message.decided"),
+                Err(cause) => tracing::error!(outcome = "failed", milliseconds, %cause, "message.decided"),
+            }
+            result.is_ok()
+        };
+        deliver.instrument(telemetry::delivery(request_id)).await
+    }
+}
+
+/// News of a message.
+struct Record {
+    key: OutboxKey,
+    /// What it is reported by; empty where the stream named none: that asks for the whole batch again.
+    sequence: String,
+}
+
+/// The records of a batch that tell of a message, in its order.
+fn records(event: &str) -> Vec<Record> {
+    let event: Value = serde_json::from_str(event).unwrap_or_default();
+    let read = |record: &Value| {
+        if record.get("eventName")?.as_str()? != "INSERT" {
+            return None;
+        }
+        let change = record.get("dynamodb")?;
+        let key = |name: &str| change.get("Keys")?.get(name)?.get("S")?.as_str();
+        let sequence = change.get("SequenceNumber").and_then(Value::as_str).unwrap_or_default();
+        Some(Record { key: outbox_key(key("pk")?, key("sk")?)?, sequence: sequence.to_owned() })
+    };
+    event.get("Records").and_then(Value::as_array).into_iter().flatten().filter_map(read).collect()
+}
+
+/// Each user's records, users in the order in which they first appear.
+fn by_user(records: Vec<Record>) -> Vec<Vec<Record>> {
+    let mut places: HashMap<(TenantId, UserId), usize> = HashMap::new();
+    let mut users: Vec<Vec<Record>> = Vec::new();
+    for record in records {
+        let user = (record.key.tenant.clone(), record.key.user.clone());
+        let place = *places.entry(user).or_insert(users.len());
+        match users.get_mut(place) {
+            Some(known) => known.push(record),
+            None => users.push(vec![record]),
+        }
+    }
+    users
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn news(name: &str, pk: &str, sk: &str, sequence: &str) -> Value {
+        json!({
+            "eventName": name,
+            "dynamodb": {
+                "Keys": { "pk": { "S": pk }, "sk": { "S": sk } },
+                "SequenceNumber": sequence,
+                "StreamViewType": "KEYS_ONLY",
+            },
+        })
+    }
+
+    #[test]
+    fn only_news_of_the_outbox_are_read_and_each_users_stay_in_order() {
+        let id = |last: char| format!("OUT#01ARZ3NDEKTSV4RRFFQ69G5FA{last}");
+        let mut records = vec![
+            news("INSERT", "T#t#U#a", &id('A'), "1"),
+            news("INSERT", "T#t#U#b", &id('B'), "2"),
+            news("REMOVE", "T#t#U#b", &id('B'), "3"),
+            news("MODIFY", "T#t#U#b", &id('B'), "4"),
+            news("INSERT", "T#t#U#a", "USER", "5"),
+            news("INSERT", "T#t", "TENANT", "6"),
+            news("INSERT", "T#t#U#a", "OUT#no-id", "7"),
+            news("INSERT", "T#t#U#a", &id('C'), "8"),
+            news("INSERT", "T#u#U#a", &id('D'), "9"),
+        ];
+        records.extend([json!(null), json!(7), json!({ "eventName": "INSERT" })]);
+        let batch = json!({ "Records": records }).to_string();
+        let users = by_user(super::records(&batch));
+        let order: Vec<Vec<_>> = users
+            .iter()
+            .map(|records| records.iter().map(|record| record.sequence.as_str()).collect())
+            .collect();
+        assert_eq!(order, [vec!["1", "8"], vec!["2"], vec!["9"]]);
+        for odd in ["", "null", "[]", "{}", r#"{"Records":{}}"#, "\u{0}"] {
+            assert!(super::records(odd).is_empty(), "{odd}");
+        }
+    }
+}
