@@ -7,6 +7,7 @@ pub mod create_session;
 pub mod delete_session;
 mod guess;
 mod new_password;
+pub mod password_page;
 pub mod password_reset;
 pub mod refresh_session;
 pub mod reset_login;
