@@ -286,7 +286,8 @@ mod tests {
             prop_assert!(value.len() < 2_000);
             let read = Link::from_cookies(&[format!("{COOKIE}={value}")], &tenant("t-1_")).unwrap();
             prop_assert_eq!(read.user.as_str(), user.as_str());
-            prop_assert_eq!(read.code.unwrap().expose(), code.to_ascii_uppercase());
+            let code_read = read.code.unwrap();
+            prop_assert_eq!(code_read.expose(), code.to_ascii_uppercase());
         }
     }
 }

@@ -240,3 +240,98 @@ fn protected(mut reply: Reply) -> Reply {
     }
     reply
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const VIEW: View<'_> = View { language: Language::English, tenant: Some("A & B") };
+
+    fn html(reply: &Reply) -> &str {
+        match &reply.body {
+            ReplyBody::Text(HTML, html) => html,
+            _ => panic!("no page"),
+        }
+    }
+
+    fn form(wrong: Vec<(&'static str, Wrong)>) -> Reply {
+        let token = SecretString::from("a token");
+        VIEW.form(&FormView { token: &token, asks_code: true, min_length: 15, wrong }).unwrap()
+    }
+
+    #[test]
+    fn the_style_is_the_one_that_the_policy_names() {
+        let reply = form(Vec::new());
+        let style = html(&reply).split_once("<style>").unwrap().1.split_once("</style>").unwrap().0;
+        assert_eq!(style, STYLE);
+        let policy = reply.headers.get(header::CONTENT_SECURITY_POLICY).unwrap().to_str().unwrap();
+        let hash = STANDARD.encode(digest(&SHA256, style.as_bytes()));
+        assert!(policy.contains(&format!("style-src 'sha256-{hash}'")), "{policy}");
+        for rule in ["default-src 'none'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"]
+        {
+            assert!(policy.contains(rule), "{policy}");
+        }
+        // Nothing that the policy would keep out, and nothing from elsewhere.
+        for text in ["<script", "style=", "<img", "<link", "onclick", "http:", "https:", "url("] {
+            assert!(!html(&reply).contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_input_has_a_label_and_every_reference_a_target() {
+        for reply in [
+            form(Vec::new()),
+            form(vec![("code", Wrong::NoCode), ("password", Wrong::TooLong), ("repeated", Wrong::Differs)]),
+        ] {
+            let html = html(&reply);
+            for name in ["code", "password", "repeated"] {
+                assert!(html.contains(&format!("<label for=\"{name}\">")), "{html}");
+                assert!(html.contains(&format!("<input id=\"{name}\" name=\"{name}\"")), "{html}");
+            }
+            for described in html.split("aria-describedby=\"").skip(1) {
+                for id in described.split('"').next().unwrap().split(' ') {
+                    assert!(html.contains(&format!(" id=\"{id}\"")), "{id}");
+                }
+            }
+            assert!(html.contains("<html lang=\"en\">") && html.contains("A &amp; B"), "{html}");
+        }
+    }
+
+    #[test]
+    fn every_protection_is_on_every_answer() {
+        for reply in [form(Vec::new()), VIEW.done(), to_clean_url(None), to_done().unwrap()] {
+            let header = |name: &str| reply.headers.get(name).unwrap().to_str().unwrap();
+            assert_eq!(header("referrer-policy"), "no-referrer");
+            assert_eq!(header("x-frame-options"), "DENY");
+            assert_eq!(header("cross-origin-opener-policy"), "same-origin");
+            assert!(header("content-security-policy").starts_with("default-src 'none'; style-src"));
+        }
+    }
+
+    // A cause goes to the log, never to the person.
+    #[test]
+    fn failures_are_pages_without_causes() {
+        for (failure, status, retry_after) in [
+            (Failure::Unavailable("secret cause".into()), 503, Some("2")),
+            (Failure::Internal("secret cause".into()), 500, None),
+            (Failure::RateLimited(Duration::from_secs(60)), 429, Some("60")),
+            (Failure::Malformed("why"), 400, None),
+            (Failure::PayloadTooLarge, 413, None),
+            (Failure::UnsupportedMediaType, 415, None),
+            (Failure::RouteNotFound, 404, None),
+            (Failure::InvalidCode, 400, None),
+            (Failure::Forbidden, 403, None),
+        ] {
+            for language in [Language::English, Language::German] {
+                let reply = View { language, tenant: None }.failure(&failure, Timestamp::UNIX_EPOCH);
+                assert_eq!(reply.status, status, "{failure}");
+                let wait = reply.headers.get(header::RETRY_AFTER).map(|value| value.to_str().unwrap());
+                assert_eq!(wait, retry_after, "{failure}");
+                assert!(!html(&reply).contains("secret cause"), "{failure}");
+                assert!(html(&reply).contains("<h1>") && html(&reply).contains(language.tag()));
+            }
+        }
+    }
+}
