@@ -11,6 +11,7 @@
 mod faults;
 mod flows;
 mod isolation;
+mod page;
 mod races;
 mod recovery;
 mod replay;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use doorward::route::Function;
-use e2e::{Answer, Login, World};
+use e2e::{Answer, Login, Visitor, World};
 use serde_json::{Value, json};
 
 /// What every answer carries (contract, "Every request").
@@ -99,6 +99,16 @@ async fn prepare(
         let user = world.actor(username)?.user.user_id;
         let by = known(text("by").unwrap_or("login"))?;
         ensure!(world.update(&by, &user, &step["with"]).await?.status == 200, "was refused");
+    } else if let Some(username) = text("follow") {
+        let actor = world.actor(username)?;
+        let (tenant, user) = (&actor.tenant.tenant_id, &actor.user.user_id);
+        let code = world.newest_code(tenant, user).await?;
+        let mut visitor = Visitor::new(tenant);
+        let in_link = (step["typing"] != true).then_some(code.as_str());
+        let token = visitor.follow(world, user, in_link).await?;
+        values.insert("form.token".to_owned(), token);
+        values.insert("form.cookie".to_owned(), visitor.cookie.unwrap_or_default());
+        values.insert("form.code".to_owned(), code);
     } else if let Some(name) = text("forget") {
         world.forget(&known(name)?).await?;
     } else if let Some(milliseconds) = step["advanceMilliseconds"].as_u64() {
@@ -154,8 +164,31 @@ fn check(answer: &Answer, expect: &Value, values: &BTreeMap<String, String>) -> 
         let expected = expect["headers"].get(name).is_some();
         ensure!(answer.headers.contains_key(name) == expected, "header {name}: {:?}", answer.header(name));
     }
+    ensure!(json!(answer.cookies) == *expect.get("cookies").unwrap_or(&json!([])), "{:?}", answer.cookies);
+    if expect.get("body").is_none() {
+        return is_page(answer, &expect);
+    }
     ensure!(answer.header("content-type") == "application/json", "content-type");
     same(&answer.body, &expect["body"], "body")
+}
+
+/// Whether it is HTML with every text that is expected and none that must not be there; or, where
+/// none is, nothing.
+fn is_page(answer: &Answer, expect: &Value) -> Result<()> {
+    let texts = |name: &str| expect[name].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let kind = if expect.get("text").is_some() { "text/html; charset=utf-8" } else { "" };
+    ensure!(answer.header("content-type") == kind, "content-type {}", answer.header("content-type"));
+    ensure!(kind.is_empty() == answer.text.is_empty(), "body {}", answer.text);
+    for text in texts("text") {
+        ensure!(answer.text.contains(text), "no {text} in {}", answer.text);
+    }
+    for text in texts("textWithout") {
+        ensure!(!answer.text.contains(text), "{text} in {}", answer.text);
+    }
+    for name in ["content-security-policy", "referrer-policy", "x-frame-options"] {
+        ensure!(answer.headers.contains_key(name), "no header {name}");
+    }
+    Ok(())
 }
 
 /// Whether `found` is what is expected; `<kind>` stands for what varies.

@@ -109,6 +109,7 @@ pub struct App {
     function: Function,
     router: Arc<Router>,
     service: Arc<Service>,
+    page_origin: Option<page::Origin>,
 }
 
 impl App {
@@ -117,11 +118,20 @@ impl App {
     /// # Errors
     /// When the route table contradicts itself.
     pub fn new(function: Function, service: Arc<Service>) -> Result<Self, Error> {
-        Ok(Self { function, router: Arc::new(Router::new(function)?), service })
+        Ok(Self { function, router: Arc::new(Router::new(function)?), service, page_origin: None })
+    }
+
+    /// The same, with the address at which people reach it: without one, no form is taken.
+    ///
+    /// # Errors
+    /// When `public_url` is no http or https URL.
+    pub fn with_public_url(self, public_url: &str) -> Result<Self, Error> {
+        Ok(Self { page_origin: Some(page::Origin::of(public_url)?), ..self })
     }
 
     async fn from_env(function: Function) -> Result<Self, Error> {
         let config = Config::from_env()?;
+        let public_url = config.public_url;
         let sdk = aws::sdk_config().await;
         let store = DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table);
         let secrets = SecretsManager::new(aws_sdk_secretsmanager::Client::new(&sdk), config.secret_prefix);
@@ -135,7 +145,14 @@ impl App {
             Arc::new(SystemClock),
             entropy,
         );
-        Self::new(function, Arc::new(service))
+        let app = Self::new(function, Arc::new(service))?;
+        match (public_url, function) {
+            (Some(public_url), _) => app.with_public_url(&public_url),
+            (None, Function::PasswordPage) => {
+                Err("set DOORWARD_PUBLIC_URL to the address at which people reach the page".into())
+            }
+            (None, _) => Ok(app),
+        }
     }
 
     /// Answers one event, whatever it holds.
@@ -151,7 +168,10 @@ impl App {
             };
             let (reply, outcome, cause) = match (request, matched) {
                 (Ok(request), Some(matched)) => match self.decide(&request, &matched, now).await {
-                    Ok(reply) => (reply, "SUCCESS", None),
+                    Ok(mut reply) => {
+                        let failure = reply.failure.take();
+                        (reply, failure.as_ref().map_or("SUCCESS", Failure::name), failure)
+                    }
                     Err(failure) => {
                         let reply = match matched.route.dialect {
                             Dialect::Finhub => finhub::failure(&failure, now),
@@ -193,7 +213,9 @@ impl App {
                 Dialect::Finhub => finhub::answer(&self.service, matched, request, now).await,
                 Dialect::Zitadel => zitadel::answer(&self.service, matched, request, now).await,
                 Dialect::Ocariot => ocariot::answer(&self.service, matched, request, now).await,
-                Dialect::Page => page::answer(&self.service, matched, request, now).await,
+                Dialect::Page => {
+                    page::answer(&self.service, self.page_origin.as_ref(), matched, request, now).await
+                }
             }
         };
         // A defect in one request must not take the process, and with it the others, along.
@@ -244,7 +266,7 @@ fn read(event: &str) -> (Result<HttpRequest, Failure>, String) {
 
 /// The answer with what every answer carries (contract, "Every request").
 fn respond(reply: Reply, request_id: &str) -> ApiGatewayV2httpResponse {
-    let Reply { status, mut headers, cookies, body } = reply;
+    let Reply { status, mut headers, cookies, body, failure: _ } = reply;
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

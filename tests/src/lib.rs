@@ -43,10 +43,14 @@ use local::{
     secrets::EmbeddedSecrets,
     table,
 };
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 /// Hashing in tests costs next to nothing; the default's cost is measured by the benchmarks.
 pub const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
+
+/// Where people reach the functions.
+pub const PUBLIC_URL: &str = "https://login.example.com";
 
 /// A time that only tests move.
 pub struct TestClock(AtomicI64);
@@ -154,6 +158,8 @@ pub struct Answer {
     pub status: i64,
     /// Headers.
     pub headers: http::HeaderMap,
+    /// `Set-Cookie` values.
+    pub cookies: Vec<String>,
     /// The body's text.
     pub text: String,
     /// The body, or null.
@@ -231,6 +237,87 @@ pub fn find_actor(tenants: &[local::stack::Tenant], username: &str) -> Result<Ac
             collection: "individual".to_owned(),
         })
         .with_context(|| format!("no demo user {username}"))
+}
+
+/// A browser without scripts, at one tenant's hosted page.
+#[derive(Debug, Clone, Default)]
+pub struct Visitor {
+    /// The page's path.
+    pub path: String,
+    /// What it sends as `Cookie`.
+    pub cookie: Option<String>,
+    /// What it sends besides: by default what a browser does under `no-referrer`.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl Visitor {
+    /// One that has not been there yet.
+    pub fn new(tenant: &str) -> Self {
+        let headers = [("origin", "null"), ("sec-fetch-site", "same-origin")];
+        Self {
+            path: format!("/tenants/{tenant}/password/change"),
+            cookie: None,
+            headers: headers.map(|(name, value)| (name, value.to_owned())).into(),
+        }
+    }
+
+    /// Opens the page with that query.
+    ///
+    /// # Errors
+    /// As [`World::send`].
+    pub async fn open(&mut self, world: &World, query: &str) -> Result<Answer> {
+        self.ask(world, &Method::GET, query, None).await
+    }
+
+    /// Sends the form.
+    ///
+    /// # Errors
+    /// As [`World::send`].
+    pub async fn submit(&mut self, world: &World, fields: &[(&str, &str)]) -> Result<Answer> {
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let fields = fields.iter().map(|(name, value)| format!("{name}={}", encode(value)));
+        self.ask(world, &Method::POST, "", Some(fields.collect::<Vec<_>>().join("&"))).await
+    }
+
+    /// Follows a link to the form, and takes its token.
+    ///
+    /// # Errors
+    /// When there is no form.
+    pub async fn follow(&mut self, world: &World, user: &str, code: Option<&str>) -> Result<String> {
+        let user = utf8_percent_encode(user, NON_ALPHANUMERIC);
+        let code = code.map_or_else(String::new, |code| format!("&code={code}"));
+        self.open(world, &format!("userId={user}{code}")).await?;
+        let form = self.open(world, "").await?;
+        let token =
+            form.text.split_once("name=\"token\" value=\"").and_then(|(_, rest)| rest.split_once('"'));
+        Ok(token.with_context(|| format!("no form: {}", form.text))?.0.to_owned())
+    }
+
+    async fn ask(
+        &mut self,
+        world: &World,
+        method: &Method,
+        query: &str,
+        body: Option<String>,
+    ) -> Result<Answer> {
+        let mut event = event(method, &self.path, "", None, None);
+        event["rawQueryString"] = json!(query);
+        event["cookies"] = json!(self.cookie.iter().collect::<Vec<_>>());
+        let mut headers = json!({ "user-agent": "e2e/1.0" });
+        if body.is_some() {
+            headers["content-type"] = json!("application/x-www-form-urlencoded");
+        }
+        for (name, value) in &self.headers {
+            headers[*name] = json!(value);
+        }
+        event["headers"] = headers;
+        event["body"] = json!(body);
+        let answer = world.send(Function::PasswordPage, &event.to_string()).await?;
+        if let Some(cookie) = answer.cookies.first().and_then(|set| set.split(';').next()) {
+            self.cookie = (!cookie.ends_with('=')).then(|| cookie.to_owned());
+        }
+        Ok(answer)
+    }
 }
 
 /// A session in somebody's hands.
@@ -334,7 +421,9 @@ impl World {
         ));
         let mut apps = HashMap::new();
         for function in Function::ALL {
-            let app = App::new(function, Arc::clone(&service)).map_err(|error| anyhow!("{error}"))?;
+            let app = App::new(function, Arc::clone(&service));
+            let app = app.and_then(|app| app.with_public_url(PUBLIC_URL));
+            let app = app.map_err(|error| anyhow!("{error}"))?;
             apps.insert(function, app);
         }
         let embedded = std::sync::Mutex::new(Some(embedded));
@@ -373,7 +462,7 @@ impl World {
     /// Sends a recorded event to a function.
     ///
     /// # Errors
-    /// When the answer's body is not JSON.
+    /// When the answer says that its body is JSON, and it is not.
     pub async fn send(&self, function: Function, event: &str) -> Result<Answer> {
         let app = self.apps.get(&function).context("no such function")?;
         let response = app.answer(event).await;
@@ -381,8 +470,10 @@ impl World {
             Some(doorward::runtime::Body::Text(text)) => text,
             _ => String::new(),
         };
-        let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? };
-        Ok(Answer { status: response.status_code, headers: response.headers, text, body })
+        let is_json = response.headers.get("content-type").is_some_and(|kind| kind == "application/json");
+        let body = if is_json { serde_json::from_str(&text)? } else { Value::Null };
+        let (status, headers, cookies) = (response.status_code, response.headers, response.cookies);
+        Ok(Answer { status, headers, cookies, text, body })
     }
 
     /// Sends a request to whichever function it is for.

@@ -139,6 +139,7 @@ impl Server {
         Ok(Answer {
             status: head.status.as_u16().into(),
             headers: head.headers,
+            cookies: Vec::new(),
             body: serde_json::from_str(&text).unwrap_or(Value::Null),
             text,
         })

@@ -132,6 +132,9 @@ pub struct Reply {
     pub cookies: Vec<String>,
     /// Body.
     pub body: ReplyBody,
+    /// What it tells of, where that is no success and is told together with more than
+    /// `failure` knows: for the log.
+    pub failure: Option<Failure>,
 }
 
 /// What an answer says.
@@ -148,7 +151,7 @@ pub enum ReplyBody {
 
 impl Reply {
     fn new(status: StatusCode, body: ReplyBody) -> Self {
-        Self { status, headers: HeaderMap::new(), cookies: Vec::new(), body }
+        Self { status, headers: HeaderMap::new(), cookies: Vec::new(), body, failure: None }
     }
 
     fn json(status: StatusCode, body: Value) -> Self {

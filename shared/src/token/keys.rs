@@ -61,6 +61,7 @@ struct RootKeys {
     audit: hmac::Key,
     code: hmac::Key,
     outbox: LessSafeKey,
+    page: hmac::Key,
 }
 
 /// Signs access tokens.
@@ -140,6 +141,10 @@ impl TenantKeys {
 
     pub(super) fn outbox_key(&self, version: u32) -> Option<&LessSafeKey> {
         self.roots.get(&version).map(|root| &root.outbox)
+    }
+
+    pub(super) fn page_key(&self, version: u32) -> Option<&hmac::Key> {
+        self.roots.get(&version).map(|root| &root.page)
     }
 
     /// Whether access tokens of that algorithm can be signed.
@@ -238,6 +243,7 @@ impl TenantKeys {
             audit: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "audit")?),
             code: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "code")?),
             outbox: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*derive(bytes, "outbox")?)?),
+            page: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "page")?),
         };
         let verifier = Verifier {
             algorithm: Algorithm::HS256,

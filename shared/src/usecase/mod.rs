@@ -8,6 +8,7 @@ pub mod delete_session;
 pub mod deliver_notification;
 mod guess;
 mod new_password;
+pub mod password_page;
 pub mod password_reset;
 pub mod refresh_session;
 pub mod reset_login;

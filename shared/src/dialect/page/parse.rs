@@ -1,0 +1,293 @@
+//! Queries, cookies and forms into what they say.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use percent_encoding::percent_decode_str;
+use secrecy::SecretString;
+use url::Url;
+
+use super::HttpRequest;
+use crate::domain::{Code, Failure, Invalid, TenantId, UserId};
+
+/// Holds what a link said, between the link and the form. The prefix binds it to this very host
+/// (RFC 6265bis, section 4.1.3.2).
+pub(super) const COOKIE: &str = "__Host-doorward-reset";
+/// The query that a success leads to.
+pub(super) const DONE: &str = "done=1";
+
+/// The address at which people reach the page, as browsers name it in `Origin`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(String);
+
+impl Origin {
+    /// The origin of `public_url`.
+    ///
+    /// # Errors
+    /// [`Invalid`] when it is no http or https URL.
+    pub fn of(public_url: &str) -> Result<Self, Invalid> {
+        match Url::parse(public_url) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => {
+                Ok(Self(url.origin().ascii_serialization()))
+            }
+            _ => Err(Invalid::new("the public URL must be an http or https URL")),
+        }
+    }
+
+    /// Whether a browser sent `request` from a page of this origin. Under `Referrer-Policy:
+    /// no-referrer` it calls the origin of a form `null` (Fetch, "append a request Origin header"),
+    /// and says only in `Sec-Fetch-Site` that it is our own.
+    pub(super) fn sent(&self, request: &HttpRequest) -> bool {
+        match request.header("Origin").as_deref() {
+            Some("null") => request.header("Sec-Fetch-Site").as_deref() == Some("same-origin"),
+            Some(origin) => origin == self.0,
+            None => false,
+        }
+    }
+}
+
+/// What a link said: who sets a password, and the code, unless it is to be typed.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    pub(super) user: UserId,
+    pub(super) code: Option<Code>,
+}
+
+impl Link {
+    /// `{tenant}.{user}.{code}`, the latter two as base64url: the one cookie of this host must not
+    /// open another tenant's form.
+    pub(super) fn to_cookie(&self, tenant: &TenantId) -> String {
+        let user = URL_SAFE_NO_PAD.encode(self.user.as_str());
+        let code = URL_SAFE_NO_PAD.encode(self.code.as_ref().map_or("", Code::expose));
+        format!("{tenant}.{user}.{code}")
+    }
+
+    /// The link that this browser followed to this tenant's page.
+    pub(super) fn from_cookies(cookies: &[String], tenant: &TenantId) -> Option<Self> {
+        let named = |cookie: &String| {
+            let (name, value) = cookie.split_once('=')?;
+            (name.trim() == COOKIE).then(|| value.trim().to_owned())
+        };
+        let value = cookies.iter().find_map(named)?;
+        let (user, code) = value.strip_prefix(tenant.as_str())?.strip_prefix('.')?.split_once('.')?;
+        let text = |part: &str| String::from_utf8(URL_SAFE_NO_PAD.decode(part).ok()?).ok();
+        let code = text(code)?;
+        Some(Self {
+            user: UserId::parse(&text(user)?).ok()?,
+            code: if code.is_empty() { None } else { Some(Code::parse(&code).ok()?) },
+        })
+    }
+}
+
+/// What a GET wants to see.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// The form of a link; `None` when that is incomplete.
+    Link(Option<Link>),
+    /// That it was done.
+    Done,
+    /// The form of the link that the cookie holds.
+    Form,
+}
+
+pub(super) fn wanted(query: &str) -> Wanted {
+    if query == DONE {
+        return Wanted::Done;
+    }
+    let Some(pairs) = Pairs::read(query) else {
+        return Wanted::Link(None);
+    };
+    match (pairs.one("userId"), pairs.one("code")) {
+        (Ok(None), Ok(None)) => Wanted::Form,
+        (Ok(Some(user)), Ok(code)) => Wanted::Link(link(user, code)),
+        _ => Wanted::Link(None),
+    }
+}
+
+fn link(user: &str, code: Option<&str>) -> Option<Link> {
+    Some(Link { user: UserId::parse(user).ok()?, code: code.map(Code::parse).transpose().ok()? })
+}
+
+/// What the form sends; what is missing is empty.
+pub(super) struct Form {
+    pub(super) token: SecretString,
+    pub(super) code: String,
+    pub(super) password: SecretString,
+    pub(super) repeated: SecretString,
+}
+
+/// # Errors
+/// `UnsupportedMediaType`, `PayloadTooLarge`, or `Malformed` for what no browser sends.
+pub(super) fn form(request: &HttpRequest) -> Result<Form, Failure> {
+    request.checked_size()?;
+    if request.content_type().as_deref() != Some("application/x-www-form-urlencoded") {
+        return Err(Failure::UnsupportedMediaType);
+    }
+    let malformed = || Failure::Malformed("The body is no form in UTF-8");
+    let pairs = std::str::from_utf8(&request.body).ok().and_then(Pairs::read).ok_or_else(malformed)?;
+    let text = |name| pairs.one(name).map(Option::unwrap_or_default);
+    Ok(Form {
+        token: text("token")?.into(),
+        // People copy codes with blanks around them, and group letters when they type.
+        code: text("code")?.chars().filter(|letter| !letter.is_whitespace() && *letter != '-').collect(),
+        password: text("password")?.into(),
+        repeated: text("repeated")?.into(),
+    })
+}
+
+/// Names and values of a query or a form (URL, section 5.1). Strict where that section is not: a
+/// password must not be changed into another by replacing what is no UTF-8.
+struct Pairs(Vec<(String, String)>);
+
+impl Pairs {
+    fn read(text: &str) -> Option<Self> {
+        let decoded =
+            |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8().map(String::from).ok();
+        let pair = |pair: &str| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((decoded(name)?, decoded(value)?))
+        };
+        text.split('&').filter(|part| !part.is_empty()).map(pair).collect::<Option<_>>().map(Self)
+    }
+
+    /// The value of that name.
+    ///
+    /// # Errors
+    /// `Malformed` when there are several: which one counts is nobody's guess.
+    fn one(&self, name: &str) -> Result<Option<&str>, Failure> {
+        let mut values = self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value),
+            _ => Err(Failure::Malformed("The form has a field twice")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret;
+
+    use super::*;
+    use crate::dialect::tests::request;
+
+    fn tenant(id: &str) -> TenantId {
+        TenantId::parse(id).unwrap()
+    }
+
+    fn posted(body: &[u8]) -> Result<Form, Failure> {
+        form(&request(&[("content-type", "application/x-www-form-urlencoded; charset=UTF-8")], body))
+    }
+
+    fn followed(query: &str) -> Option<Link> {
+        match wanted(query) {
+            Wanted::Link(link) => link,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn links_are_read() {
+        let link = followed("userId=a%2Fb%26c+%C3%A9&code=ABCDEFGHJKLMNPQRSTUV&x=%zz").unwrap();
+        assert_eq!(link.user.as_str(), "a/b&c é");
+        assert_eq!(link.code.unwrap().expose(), "ABCDEFGHJKLMNPQRSTUV");
+        assert!(followed("userId=u").unwrap().code.is_none());
+        for incomplete in
+            ["code=A", "userId=&code=A", "userId=u&userId=v&code=A", "userId=%ff&code=A", "userId=u&code="]
+        {
+            assert!(followed(incomplete).is_none(), "{incomplete}");
+        }
+        assert!(matches!(wanted(""), Wanted::Form) && matches!(wanted("utm=1"), Wanted::Form));
+        assert!(matches!(wanted("done=1"), Wanted::Done));
+    }
+
+    // security 20
+    #[test]
+    fn a_cookie_opens_its_own_tenants_form_alone() {
+        let link = followed("userId=u.v%3B&code=ABCDEFGH").unwrap();
+        let cookie = format!("{COOKIE}={}", link.to_cookie(&tenant("t")));
+        let cookies = ["other=1".to_owned(), cookie];
+        let read = Link::from_cookies(&cookies, &tenant("t")).unwrap();
+        assert_eq!((read.user.as_str(), read.code.unwrap().expose()), ("u.v;", "ABCDEFGH"));
+        for other in ["T", "t2", "tt"] {
+            assert!(Link::from_cookies(&cookies, &tenant(other)).is_none(), "{other}");
+        }
+        assert!(Link::from_cookies(&[], &tenant("t")).is_none());
+    }
+
+    #[test]
+    fn forms_are_read_strictly() {
+        let form = posted(b"token=t&code=+ab-cd+ef%20gh&password=a%2Bb+c%C3%A9&repeated=").unwrap();
+        assert_eq!(form.code, "abcdefgh");
+        assert_eq!((form.token.expose_secret(), form.password.expose_secret()), ("t", "a+b cé"));
+        assert_eq!(posted(b"").unwrap().password.expose_secret(), "");
+        for bad in [&b"password=%ff"[..], b"password=\xff", b"password=a&password=b"] {
+            assert!(matches!(posted(bad), Err(Failure::Malformed(_))), "{bad:?}");
+        }
+        assert!(matches!(form_of_type("application/json"), Err(Failure::UnsupportedMediaType)));
+        let large = vec![b'a'; crate::dialect::MAX_BODY_BYTES + 1];
+        assert!(matches!(posted(&large), Err(Failure::PayloadTooLarge)));
+    }
+
+    fn form_of_type(kind: &str) -> Result<Form, Failure> {
+        form(&request(&[("content-type", kind)], b"{}"))
+    }
+
+    #[test]
+    fn only_our_own_pages_send_forms() {
+        let own = Origin::of("https://login.example.com/").unwrap();
+        let sent = |headers: &[(&str, &str)]| own.sent(&request(headers, b""));
+        assert!(sent(&[("origin", "https://login.example.com")]));
+        assert!(sent(&[("origin", "null"), ("sec-fetch-site", "same-origin")]));
+        for foreign in [
+            "http://login.example.com",
+            "https://login.example.com:8443",
+            "https://example.com",
+            "https://login.example.com, https://evil.example",
+            "null",
+            "",
+        ] {
+            assert!(!sent(&[("origin", foreign)]), "{foreign}");
+        }
+        for site in ["same-site", "cross-site", "none"] {
+            assert!(!sent(&[("origin", "null"), ("sec-fetch-site", site)]), "{site}");
+        }
+        assert!(!sent(&[]) && !sent(&[("sec-fetch-site", "same-origin")]));
+        assert_eq!(Origin::of("http://127.0.0.1:9000/").unwrap().0, "http://127.0.0.1:9000");
+        for bad in ["", "login.example.com", "data:text/html,x", "ftp://example.com"] {
+            assert!(Origin::of(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        // security 23: whatever comes is read or refused.
+        #[test]
+        fn no_query_cookie_or_form_is_our_fault(
+            text in "(userId=|code=|password=|&|%|[A-Za-z0-9._=+-]|\\PC){0,60}",
+            body in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let _ = wanted(&text);
+            let _ = Link::from_cookies(&[text.clone(), format!("{COOKIE}={text}")], &tenant("t"));
+            for body in [text.as_bytes(), &body] {
+                match posted(body) {
+                    Ok(_) | Err(Failure::Malformed(_)) => {}
+                    Err(other) => prop_assert!(false, "{other}"),
+                }
+            }
+        }
+
+        #[test]
+        fn what_a_link_said_survives_the_cookie(user in "[^\\p{Cc}]{1,200}", code in "[^\\p{Cc}]{1,20}") {
+            prop_assume!(user.len() <= 512);
+            let encode = |text: &str| {
+                percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+            };
+            let link = followed(&format!("userId={}&code={}", encode(&user), encode(&code))).unwrap();
+            let value = link.to_cookie(&tenant("t-1_"));
+            prop_assert!(value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)));
+            prop_assert!(value.len() < 2_000);
+            let read = Link::from_cookies(&[format!("{COOKIE}={value}")], &tenant("t-1_")).unwrap();
+            prop_assert_eq!(read.user.as_str(), user.as_str());
+            let code_read = read.code.unwrap();
+            prop_assert_eq!(code_read.expose(), code.to_ascii_uppercase());
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The hosted page, as a browser without scripts sees it.
+
+use doorward::{domain::TenantId, port::Store};
+use e2e::{Actor, Answer, Visitor, World};
+use serde_json::json;
+
+use crate::{ADMIN, MARCUS, NEW_PASSWORD, NORDIC_ADMIN, OTHER_ADMIN};
+
+const SHORT: &str = "sh0rt&<pass>";
+
+/// Marcus, whose login was reset, and the code in the message to him.
+async fn reset(world: &World) -> (Actor, String) {
+    let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let answer = world.reset(&admin, &json!({ "userId": marcus.user.user_id })).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let code = world.newest_code(&marcus.tenant.tenant_id, &marcus.user.user_id).await.unwrap();
+    (marcus, code)
+}
+
+fn form<'a>(token: &'a str, password: &'a str) -> [(&'a str, &'a str); 3] {
+    [("token", token), ("password", password), ("repeated", password)]
+}
+
+fn says(answer: &Answer, status: i64, text: &str) {
+    assert!(answer.status == status && answer.text.contains(text), "{answer:?}");
+}
+
+fn is_done(answer: &Answer) {
+    assert_eq!((answer.status, answer.header("location")), (303, "change?done=1"), "{answer:?}");
+}
+
+// security 19
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_leads_through_the_form_to_a_new_password() {
+    let world = World::start().await.unwrap();
+    let (marcus, code) = reset(&world).await;
+    let mut visitor = Visitor::new(&marcus.tenant.tenant_id);
+    // A mail scanner follows the link, several times: it costs nothing.
+    for _ in 0..3 {
+        Visitor::new(&marcus.tenant.tenant_id)
+            .follow(&world, &marcus.user.user_id, Some(&code))
+            .await
+            .unwrap();
+    }
+    let query = format!("userId={}&code={code}", marcus.user.user_id);
+    let link = visitor.open(&world, &query).await.unwrap();
+    assert_eq!((link.status, link.header("location"), link.text.as_str()), (303, "change", ""));
+    let [cookie] = link.cookies.as_slice() else { panic!("{link:?}") };
+    assert!(cookie.starts_with("__Host-doorward-reset="), "{cookie}");
+    assert!(cookie.ends_with("; Path=/; Max-Age=900; Secure; HttpOnly; SameSite=Lax"), "{cookie}");
+    assert!(!cookie.contains(&code), "{cookie}");
+
+    let token = visitor.follow(&world, &marcus.user.user_id, Some(&code)).await.unwrap();
+    is_done(&visitor.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap());
+    let done = visitor.open(&world, "done=1").await.unwrap();
+    says(&done, 200, "Your password was set");
+    assert!(visitor.cookie.is_none(), "the link is forgotten");
+    says(&visitor.open(&world, "").await.unwrap(), 200, "Open the link once more");
+    assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().status, 200);
+    assert_eq!(world.try_login(&marcus, &marcus.user.password).await.unwrap().status, 401);
+    // The link is spent: it still leads to a form, which says so.
+    let token = visitor.follow(&world, &marcus.user.user_id, Some(&code)).await.unwrap();
+    let spent = visitor.submit(&world, &form(&token, "quite another passphrase")).await.unwrap();
+    says(&spent, 400, "This link no longer works");
+    assert!(visitor.cookie.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_button_pressed_twice_is_one_success() {
+    let world = World::start().await.unwrap();
+    let (marcus, code) = reset(&world).await;
+    let mut visitor = Visitor::new(&marcus.tenant.tenant_id);
+    let token = visitor.follow(&world, &marcus.user.user_id, Some(&code)).await.unwrap();
+    let fields = form(&token, NEW_PASSWORD);
+    let mut again = visitor.clone();
+    let (first, second) = tokio::join!(visitor.submit(&world, &fields), again.submit(&world, &fields));
+    is_done(&first.unwrap());
+    is_done(&second.unwrap());
+    is_done(&visitor.submit(&world, &fields).await.unwrap());
+    assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().status, 200);
+}
+
+// security 1
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_said_beside_its_field() {
+    let world = World::start().await.unwrap();
+    let (marcus, code) = reset(&world).await;
+    let mut visitor = Visitor::new(&marcus.tenant.tenant_id);
+    let mut token = visitor.follow(&world, &marcus.user.user_id, Some(&code)).await.unwrap();
+    let long = "x".repeat(257);
+    for (password, repeated, field, text) in [
+        (SHORT, SHORT, "password", "The new password must have at least 15 characters."),
+        ("", "", "password", "Enter a new password."),
+        (long.as_str(), long.as_str(), "password", "The new password is too long."),
+        (NEW_PASSWORD, "a brand new passphrasE", "repeated", "The two passwords are not the same."),
+    ] {
+        let fields = [("token", token.as_str()), ("password", password), ("repeated", repeated)];
+        let answer = visitor.submit(&world, &fields).await.unwrap();
+        says(&answer, 400, text);
+        assert!(answer.text.contains(&format!("<div id=\"{field}-error\">")), "{}", answer.text);
+        let input = answer.text.split_once(&format!("<input id=\"{field}\"")).unwrap().1.split('>').next();
+        let input = input.unwrap();
+        assert!(input.contains("aria-invalid=\"true\"") && input.contains(" autofocus"), "{input}");
+        assert!(input.contains(&format!("{field}-error\"")), "{input}");
+        assert_eq!(answer.text.matches(" autofocus").count(), 1);
+        for secret in [SHORT, "sh0rt", NEW_PASSWORD, &code] {
+            assert!(!answer.text.contains(secret), "{secret} came back");
+        }
+        let rest = answer.text.split_once("name=\"token\" value=\"").unwrap().1;
+        token = rest.split('"').next().unwrap().to_owned();
+    }
+    is_done(&visitor.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap());
+}
+
+// security 19
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_can_be_typed() {
+    let world = World::start().await.unwrap();
+    let (marcus, code) = reset(&world).await;
+    let mut visitor = Visitor::new(&marcus.tenant.tenant_id);
+    let token = visitor.follow(&world, &marcus.user.user_id, None).await.unwrap();
+    for (typed, text) in [
+        ("", "Enter the code."),
+        ("ABCDEFGH", "The code is wrong or no longer valid."),
+        ("much too long to be any code", "The code is wrong or no longer valid."),
+    ] {
+        let [a, b, c] = form(&token, NEW_PASSWORD);
+        let answer = visitor.submit(&world, &[a, b, c, ("code", typed)]).await.unwrap();
+        says(&answer, 400, text);
+        assert!(answer.text.contains("<div id=\"code-error\">"), "{}", answer.text);
+    }
+    let typed = format!(" {}-{} ", &code[..4].to_lowercase(), &code[4..]);
+    let [a, b, c] = form(&token, NEW_PASSWORD);
+    is_done(&visitor.submit(&world, &[a, b, c, ("code", &typed)]).await.unwrap());
+    assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().status, 200);
+}
+
+// security 11, 20
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_from_elsewhere_changes_nothing() {
+    let world = World::start().await.unwrap();
+    let (marcus, code) = reset(&world).await;
+    let (tenant, user) = (marcus.tenant.tenant_id.as_str(), marcus.user.user_id.as_str());
+    let mut visitor = Visitor::new(tenant);
+    let token = visitor.follow(&world, user, Some(&code)).await.unwrap();
+    let stale = "This form is out of date";
+
+    for headers in [
+        vec![],
+        vec![("origin", "https://evil.example")],
+        vec![("origin", "null")],
+        vec![("origin", "null"), ("sec-fetch-site", "cross-site")],
+        vec![("origin", "http://login.example.com"), ("sec-fetch-site", "same-origin")],
+    ] {
+        let headers = headers.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
+        let mut elsewhere = Visitor { headers, ..visitor.clone() };
+        says(&elsewhere.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap(), 403, stale);
+    }
+    // Tokens of another user's, another code's and another tenant's form, and none at all.
+    let other_user = Visitor::new(tenant).follow(&world, "user_of_mine", Some(&code)).await.unwrap();
+    let other_code = Visitor::new(tenant).follow(&world, user, Some("ABCDEFGHJKLMNPQRSTUV")).await.unwrap();
+    let other = world.actor(OTHER_ADMIN).unwrap().tenant.tenant_id;
+    let other_tenant = Visitor::new(&other).follow(&world, user, Some(&code)).await.unwrap();
+    let typed = Visitor::new(tenant).follow(&world, user, None).await.unwrap();
+    for token in [other_user.as_str(), &other_code, &other_tenant, &typed, "", "x"] {
+        says(&visitor.submit(&world, &form(token, NEW_PASSWORD)).await.unwrap(), 403, stale);
+    }
+    // The cookie of one tenant's link is none at another's page.
+    let mut moved = Visitor { cookie: visitor.cookie.clone(), ..Visitor::new(&other) };
+    says(&moved.open(&world, "").await.unwrap(), 200, "Open the link once more");
+    says(&moved.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap(), 400, "Open the link once more");
+    let mut no_cookie = Visitor::new(tenant);
+    says(
+        &no_cookie.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap(),
+        400,
+        "Open the link once more",
+    );
+
+    assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().status, 401);
+    // From our own page, named in full as browsers do without a referrer policy.
+    visitor.headers = vec![("origin", e2e::PUBLIC_URL.to_owned())];
+    is_done(&visitor.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_are_told_apart_and_a_suspended_one_after_a_right_code() {
+    let world = World::start().await.unwrap();
+    let (marcus, code) = reset(&world).await;
+    let (tenant, user) = (marcus.tenant.tenant_id.as_str(), marcus.user.user_id.as_str());
+    for unknown in ["nobody", "no.tenant", "a%2Fb"] {
+        let mut visitor = Visitor::new(unknown);
+        for query in ["", "userId=u&code=ABCDEFGHJKLMNPQRSTUV", "done=1"] {
+            says(&visitor.open(&world, query).await.unwrap(), 404, "Page not found");
+        }
+        says(&visitor.submit(&world, &form("t", NEW_PASSWORD)).await.unwrap(), 404, "Page not found");
+    }
+    world.change_tenant(tenant, true, None).await.unwrap();
+    for (code, status, text) in
+        [("ABCDEFGHJKLMNPQRSTUV", 400, "This link no longer works"), (&code, 403, "Not available")]
+    {
+        let mut visitor = Visitor::new(tenant);
+        let token = visitor.follow(&world, user, Some(code)).await.unwrap();
+        says(&visitor.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap(), status, text);
+    }
+    world.change_tenant(tenant, false, Some("192.0.2.0/24")).await.unwrap();
+    let mut visitor = Visitor::new(tenant);
+    let token = visitor.follow(&world, user, Some(&code)).await.unwrap();
+    says(&visitor.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap(), 403, "Not from here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tenants_name_is_shown_as_text_in_the_readers_language() {
+    let world = World::start().await.unwrap();
+    let tenant = world.actor(ADMIN).unwrap().tenant.tenant_id;
+    let mut record = world.store.tenant(&TenantId::parse(&tenant).unwrap()).await.unwrap().unwrap();
+    record.name = "<script>alert('x')</script> & Söhne".to_owned();
+    record.policy.locale = "de-AT".to_owned();
+    world.store.put_tenant(&record).await.unwrap();
+    let mut visitor = Visitor::new(&tenant);
+    let page = visitor.open(&world, "").await.unwrap();
+    says(&page, 200, "<html lang=\"de\">");
+    says(&page, 200, "Bitte den Link noch einmal öffnen");
+    assert!(page.text.contains("&lt;script&gt;") && !page.text.contains("<script"), "{}", page.text);
+    visitor.headers.push(("accept-language", "en-GB,en;q=0.9".to_owned()));
+    says(&visitor.open(&world, "").await.unwrap(), 200, "<html lang=\"en\">");
+}
+
+/// Reading the page asks nothing of storage but the tenant, which is known for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_storage_a_known_tenants_page_is_shown_and_its_form_is_not_taken() {
+    let world = World::start().await.unwrap();
+    let (marcus, code) = reset(&world).await;
+    let mut visitor = Visitor::new(&marcus.tenant.tenant_id);
+    visitor.open(&world, "").await.unwrap();
+    world.stop_dynamodb().await;
+    let token = visitor.follow(&world, &marcus.user.user_id, Some(&code)).await.unwrap();
+    let answer = visitor.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap();
+    says(&answer, 503, "Not available just now");
+    assert_eq!(answer.header("retry-after"), "2");
+    says(&Visitor::new("nobody").open(&world, "").await.unwrap(), 503, "Not available just now");
+}
