@@ -3,7 +3,8 @@
 //! Nothing is read from the environment or from `~/.aws`, so a developer's real account can never
 //! be reached by accident.
 
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
+use aws_types::SdkConfig;
 
 use crate::REGION;
 
@@ -12,30 +13,42 @@ pub(crate) const DUMMY_CREDENTIAL: &str = "local";
 
 #[must_use]
 pub fn dynamodb(endpoint: &str) -> aws_sdk_dynamodb::Client {
-    aws_sdk_dynamodb::Client::from_conf(
-        aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(REGION))
-            .endpoint_url(endpoint)
-            .credentials_provider(credentials())
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .build(),
-    )
+    aws_sdk_dynamodb::Client::new(&config(endpoint))
+}
+
+/// The stream of a table, at the endpoint that serves the table.
+#[must_use]
+pub fn dynamodb_streams(endpoint: &str) -> aws_sdk_dynamodbstreams::Client {
+    aws_sdk_dynamodbstreams::Client::new(&config(endpoint))
 }
 
 #[must_use]
 pub fn secrets_manager(endpoint: &str) -> aws_sdk_secretsmanager::Client {
-    aws_sdk_secretsmanager::Client::from_conf(
-        aws_sdk_secretsmanager::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(REGION))
-            .endpoint_url(endpoint)
-            .credentials_provider(credentials())
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .build(),
-    )
+    aws_sdk_secretsmanager::Client::new(&config(endpoint))
 }
 
-fn credentials() -> Credentials {
-    Credentials::new(DUMMY_CREDENTIAL, DUMMY_CREDENTIAL, None, None, "local")
+#[must_use]
+pub fn ses(endpoint: &str) -> aws_sdk_sesv2::Client {
+    aws_sdk_sesv2::Client::new(&config(endpoint))
+}
+
+#[must_use]
+pub fn sns(endpoint: &str) -> aws_sdk_sns::Client {
+    aws_sdk_sns::Client::new(&config(endpoint))
+}
+
+#[must_use]
+pub fn eventbridge(endpoint: &str) -> aws_sdk_eventbridge::Client {
+    aws_sdk_eventbridge::Client::new(&config(endpoint))
+}
+
+fn config(endpoint: &str) -> SdkConfig {
+    let credentials = Credentials::new(DUMMY_CREDENTIAL, DUMMY_CREDENTIAL, None, None, "local");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(REGION))
+        .endpoint_url(endpoint)
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build()
 }

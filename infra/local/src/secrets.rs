@@ -56,14 +56,9 @@ impl EmbeddedSecrets {
     pub async fn start(snapshot: Option<PathBuf>, region: &str) -> Result<Self> {
         let vault = Arc::new(Vault::open(snapshot, region).await?);
         let router = Router::new().fallback(answer).with_state(Arc::clone(&vault));
-        let server = Server::start(|listener, stopped| async move {
-            let served = axum::serve(listener, router).with_graceful_shutdown(stopped.wait()).await;
-            if let Err(error) = served {
-                crate::ui::to_stderr(&format!("the embedded Secrets Manager failed: {error}"));
-            }
-        })
-        .await
-        .context("cannot start the embedded Secrets Manager")?;
+        let server = Server::serve("Secrets Manager", router)
+            .await
+            .context("cannot start the embedded Secrets Manager")?;
         Ok(Self { server, vault })
     }
 

@@ -1,8 +1,9 @@
-//! One HTTP server on an ephemeral loopback port that ends with its owner.
+//! One HTTP server on a loopback port that ends with its owner.
 
 use std::{future::Future, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result};
+use axum::Router;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 /// How long a request that is being served may delay the end.
@@ -25,12 +26,44 @@ impl Server {
         S: FnOnce(TcpListener, Stopped) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port on 127.0.0.1")?;
+        Self::start_on(0, serve).await
+    }
+
+    async fn start_on<S, F>(port: u16, serve: S) -> Result<Self>
+    where
+        S: FnOnce(TcpListener, Stopped) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.with_context(|| match port {
+            0 => "no free port on 127.0.0.1".to_owned(),
+            port => format!("cannot use port {port} on 127.0.0.1"),
+        })?;
         let address = listener.local_addr()?;
         let (shutdown, stopped) = oneshot::channel();
         let task = tokio::spawn(serve(listener, Stopped(stopped)));
         Ok(Self { url: format!("http://{address}"), shutdown: Some(shutdown), task })
+    }
+
+    /// Serves a router; `name` is for the message when that fails.
+    ///
+    /// # Errors
+    /// When no loopback port can be had.
+    pub(crate) async fn serve(name: &'static str, router: Router) -> Result<Self> {
+        Self::serve_on(0, name, router).await
+    }
+
+    /// [`Server::serve`] on a port of one's choice; 0 takes any free one.
+    ///
+    /// # Errors
+    /// When that port cannot be had.
+    pub(crate) async fn serve_on(port: u16, name: &'static str, router: Router) -> Result<Self> {
+        Self::start_on(port, |listener, stopped| async move {
+            let served = axum::serve(listener, router).with_graceful_shutdown(stopped.wait()).await;
+            if let Err(error) = served {
+                crate::ui::to_stderr(&format!("the embedded {name} failed: {error}"));
+            }
+        })
+        .await
     }
 
     pub(crate) fn url(&self) -> &str {
