@@ -10,6 +10,7 @@
 )]
 
 pub mod calls;
+pub mod delivery;
 
 use std::{
     collections::HashMap,
@@ -23,6 +24,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use async_trait::async_trait;
 use calls::Calls;
+use delivery::RecordingCourier;
 use doorward::{
     domain::{Failure, HashCost, Notification, Password, PasswordHash, Policy, SessionId, TenantId, UserId},
     password::Argon2id,
@@ -31,6 +33,7 @@ use doorward::{
     runtime::{App, SystemEntropy},
     secrets::{SecretDocument, SecretsManager},
     store::DynamoStore,
+    stream::Deliveries,
     token::TenantKeys,
     usecase::Service,
 };
@@ -146,6 +149,9 @@ pub struct World {
     pub secrets: aws_sdk_secretsmanager::Client,
     /// What the demo data is.
     pub tenants: Vec<local::stack::Tenant>,
+    /// What carries messages to people.
+    pub courier: Arc<RecordingCourier>,
+    delivery: Deliveries,
     apps: HashMap<Function, App>,
     embedded: std::sync::Mutex<Option<EmbeddedDynamo>>,
     _secrets: EmbeddedSecrets,
@@ -426,8 +432,12 @@ impl World {
             let app = app.map_err(|error| anyhow!("{error}"))?;
             apps.insert(function, app);
         }
+        let courier = Arc::new(RecordingCourier::default());
+        let delivery = delivery::deliveries(&store, &secrets_client, courier.clone(), &clock);
         let embedded = std::sync::Mutex::new(Some(embedded));
         Ok(Self {
+            courier,
+            delivery,
             dynamodb_url,
             secrets_url: secrets.url().to_owned(),
             secrets: secrets_client,
@@ -615,25 +625,10 @@ impl World {
     /// # Errors
     /// When one of them does not open.
     pub async fn outbox(&self, tenant: &str, user: &str) -> Result<Vec<Notification>> {
-        use aws_sdk_dynamodb::types::AttributeValue;
         use doorward::port::Store;
-        let partition = format!("T#{tenant}#U#{user}");
-        let found = self
-            .dynamodb
-            .query()
-            .table_name(TABLE)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :out)")
-            .expression_attribute_values(":pk", AttributeValue::S(partition))
-            .expression_attribute_values(":out", AttributeValue::S("OUT#".to_owned()))
-            .consistent_read(true)
-            .send()
-            .await?;
         let keys = self.keys(tenant).await?;
         let mut messages = Vec::new();
-        for item in found.items() {
-            let text =
-                |name: &str| item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str);
-            let key = doorward::store::outbox_key(text("pk"), text("sk")).context("not an outbox key")?;
+        for key in self.outbox_keys(tenant, user).await? {
             let sealed = self.store.outbox(&key).await?.sealed.context("gone meanwhile")?;
             messages.push(keys.open_notification(&sealed).map_err(|failure| anyhow!("{failure}"))?);
         }
