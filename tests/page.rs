@@ -4,7 +4,7 @@ use doorward::{domain::TenantId, port::Store};
 use e2e::{Actor, Answer, Visitor, World};
 use serde_json::json;
 
-use crate::{ADMIN, MARCUS, NEW_PASSWORD, NORDIC_ADMIN, OTHER_ADMIN};
+use crate::{ADMIN, MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
 
 const SHORT: &str = "sh0rt&<pass>";
 
@@ -160,7 +160,7 @@ async fn a_form_from_elsewhere_changes_nothing() {
     // Tokens of another user's, another code's and another tenant's form, and none at all.
     let other_user = Visitor::new(tenant).follow(&world, "user_of_mine", Some(&code)).await.unwrap();
     let other_code = Visitor::new(tenant).follow(&world, user, Some("ABCDEFGHJKLMNPQRSTUV")).await.unwrap();
-    let other = world.actor(OTHER_ADMIN).unwrap().tenant.tenant_id;
+    let other = world.actor(ADMIN).unwrap().tenant.tenant_id;
     let other_tenant = Visitor::new(&other).follow(&world, user, Some(&code)).await.unwrap();
     let typed = Visitor::new(tenant).follow(&world, user, None).await.unwrap();
     for token in [other_user.as_str(), &other_code, &other_tenant, &typed, "", "x"] {

@@ -85,7 +85,7 @@ pub struct CountedPasswords {
 }
 
 impl CountedPasswords {
-    /// Makes every verification fail for no fault of the caller, or no longer.
+    /// Makes all hashing fail for no fault of the caller, or no longer.
     pub fn set_broken(&self, broken: bool) {
         self.broken.store(broken, Ordering::SeqCst);
     }
@@ -125,6 +125,9 @@ impl Passwords for CountedPasswords {
     }
 
     async fn hash(&self, password: Password, cost: HashCost) -> Result<PasswordHash, Failure> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(Failure::Internal("told to fail".into()));
+        }
         self.inner.hash(password, cost).await
     }
 }
