@@ -116,6 +116,10 @@ impl Passwords for CountedPasswords {
     async fn hash(&self, password: Password, cost: HashCost) -> Result<PasswordHash, Failure> {
         self.inner.hash(password, cost).await
     }
+
+    fn is_current(&self, hash: &PasswordHash, cost: HashCost) -> bool {
+        self.inner.is_current(hash, cost)
+    }
 }
 
 /// Doorward and what it stands on.

@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 
 use crate::{
-    domain::{Failure, Session, SessionId, Tenant, TenantId, User, UserId},
+    domain::{Failure, PasswordHash, Session, SessionId, Tenant, TenantId, User, UserId},
     port::{
         AttemptBudget, AttemptKey, CallerItems, Committed, CredentialChange, EndSession, GuardedChange,
         Reservation, Rotated, Rotation, Store, Verdict,
@@ -94,6 +94,10 @@ impl Store for DynamoStore {
 
     async fn reset_login(&self, change: &GuardedChange<'_>) -> Result<Committed, Failure> {
         self.commit_reset(change).await
+    }
+
+    async fn rehash(&self, user: &User, hash: &PasswordHash) -> Result<(), Failure> {
+        self.replace_hash(user, hash).await
     }
 
     async fn update_credentials(
