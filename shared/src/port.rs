@@ -51,6 +51,9 @@ pub trait Passwords: Send + Sync {
 
     /// Hashes a new password.
     async fn hash(&self, password: Password, cost: HashCost) -> Result<PasswordHash, Failure>;
+
+    /// Whether `hash` is as [`Self::hash`] makes them now at `cost`; costs nothing.
+    fn is_current(&self, hash: &PasswordHash, cost: HashCost) -> bool;
 }
 
 /// Where tenants' secret documents come from.
@@ -183,6 +186,10 @@ pub trait Store: Send + Sync {
     /// Ends the user's sessions, bars its password, clears its lockout and issues a code, all or
     /// nothing.
     async fn reset_login(&self, change: &GuardedChange<'_>, code: &NewCode) -> Result<Committed, Failure>;
+
+    /// Keeps another hash of the password that `user` had when it was read, unless that was replaced
+    /// since. Nothing else about the user changes: no session ends by it.
+    async fn rehash(&self, user: &User, hash: &PasswordHash) -> Result<(), Failure>;
 
     /// Changes a user's password, name or flags, all or nothing.
     async fn update_credentials(

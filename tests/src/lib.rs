@@ -130,6 +130,10 @@ impl Passwords for CountedPasswords {
         }
         self.inner.hash(password, cost).await
     }
+
+    fn is_current(&self, hash: &PasswordHash, cost: HashCost) -> bool {
+        self.inner.is_current(hash, cost)
+    }
 }
 
 /// Doorward and what it stands on.

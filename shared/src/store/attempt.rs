@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use super::{
     DynamoStore,
-    conflict::retried,
+    conflict::{only_refused, retried},
     item::{Attributes, corrupt, instant, number, to_instant, ttl_seconds, unavailable},
     keys::Key,
 };
@@ -189,16 +189,6 @@ impl DynamoStore {
             Ok(_) => Ok(()),
             Err(error) => only_refused(&error),
         }
-    }
-}
-
-/// Nothing, for a condition that failed; anything else is a failure.
-pub(super) fn only_refused<R: std::fmt::Debug>(
-    error: &aws_sdk_dynamodb::error::SdkError<UpdateItemError, R>,
-) -> Result<(), Failure> {
-    match error.as_service_error() {
-        Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
-        _ => Err(unavailable(error)),
     }
 }
 

@@ -19,9 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DynamoStore,
-    attempt::only_refused,
     change::{Draft, Guard, Guarded},
-    conflict::retried,
+    conflict::{only_refused, retried},
     item::{
         Attributes, corrupt, decode, encode, instant, number, string, to_instant, ttl_seconds, unavailable,
     },

@@ -1,4 +1,5 @@
-//! Two writes at once to the same item: DynamoDB refuses one of them, and that one is tried again.
+//! Writes that DynamoDB refuses: tried again when another was under way, an answer when their
+//! condition failed.
 
 use std::{future::Future, time::Duration};
 
@@ -7,6 +8,9 @@ use aws_sdk_dynamodb::{
     operation::{transact_write_items::TransactWriteItemsError, update_item::UpdateItemError},
 };
 use backon::{ExponentialBuilder, Retryable};
+
+use super::item::unavailable;
+use crate::domain::Failure;
 
 /// Whether an error says that nothing happened because another write was under way. (A transaction
 /// still in progress is tried again by the SDK itself, with the same request token.)
@@ -51,4 +55,12 @@ where
         .with_max_times(6)
         .with_jitter();
     write.retry(backoff).when(Conflict::is_conflict).await
+}
+
+/// Nothing, for a condition that failed; anything else is a failure.
+pub(super) fn only_refused<R: std::fmt::Debug>(error: &SdkError<UpdateItemError, R>) -> Result<(), Failure> {
+    match error.as_service_error() {
+        Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
+        _ => Err(unavailable(error)),
+    }
 }

@@ -20,7 +20,9 @@ use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 
 use crate::{
-    domain::{Failure, ResetCode, Session, SessionId, Templates, Tenant, TenantId, User, UserId},
+    domain::{
+        Failure, PasswordHash, ResetCode, Session, SessionId, Templates, Tenant, TenantId, User, UserId,
+    },
     port::{
         AddressBudget, AttemptBudget, AttemptKey, CallerItems, CodeIs, CodeTry, Committed, CredentialChange,
         EndSession, GuardedChange, NewCode, OutboxItems, OutboxKey, Recovery, RecoveryItems, Reservation,
@@ -101,6 +103,10 @@ impl Store for DynamoStore {
 
     async fn reset_login(&self, change: &GuardedChange<'_>, code: &NewCode) -> Result<Committed, Failure> {
         self.commit_reset(change, code).await
+    }
+
+    async fn rehash(&self, user: &User, hash: &PasswordHash) -> Result<(), Failure> {
+        self.replace_hash(user, hash).await
     }
 
     async fn update_credentials(

@@ -12,7 +12,8 @@ use super::{
     DynamoStore,
     change::{Guard, Guarded},
     code::to_code,
-    item::{Attributes, corrupt, decode, encode, to_instant, unavailable},
+    conflict::{only_refused, retried},
+    item::{Attributes, corrupt, decode, encode, number, string, to_instant, unavailable},
     keys::Key,
     session::to_session,
 };
@@ -221,6 +222,26 @@ impl DynamoStore {
         Ok(keys.iter().map(&mut take).collect())
     }
 
+    /// Neither the epoch nor the sequence moves: the password is the same, and whoever changes the
+    /// user at that moment need not read it again.
+    pub(super) async fn replace_hash(&self, user: &User, hash: &PasswordHash) -> Result<(), Failure> {
+        let request = || {
+            self.client
+                .update_item()
+                .table_name(&self.table)
+                .set_key(Some(Key::user(&user.tenant, &user.id).attributes()))
+                .update_expression("SET password = :new")
+                .condition_expression("password = :old")
+                .expression_attribute_values(":new", string(hash.as_phc()))
+                .expression_attribute_values(":old", string(user.password.as_phc()))
+                .send()
+        };
+        match retried(request).await {
+            Ok(_) => Ok(()),
+            Err(error) => only_refused(&error),
+        }
+    }
+
     /// Creates a user and takes its name. For operators' tools.
     ///
     /// # Errors
@@ -247,7 +268,7 @@ impl DynamoStore {
             .table_name(&self.table)
             .set_item(Some(encode(&key, &UserItem::from(new))?))
             .condition_expression("change_sequence = :sequence")
-            .expression_attribute_values(":sequence", super::item::number(old.sequence))
+            .expression_attribute_values(":sequence", number(old.sequence))
             .build();
         let mut writes = vec![
             (Guard::Target, TransactWriteItem::builder().put(built(put)?).build()),
@@ -272,7 +293,7 @@ impl DynamoStore {
             .table_name(&self.table)
             .set_key(Some(Key::username(&user.tenant, &user.username).attributes()))
             .condition_expression("user_id = :user")
-            .expression_attribute_values(":user", super::item::string(user.id.as_str()))
+            .expression_attribute_values(":user", string(user.id.as_str()))
             .build();
         Ok(vec![
             (Guard::Target, TransactWriteItem::builder().delete(built(give_up)?).build()),

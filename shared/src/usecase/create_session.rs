@@ -8,8 +8,8 @@ use secrecy::SecretString;
 use super::{Grant, Service, admit, guess::Guess, idle_end};
 use crate::{
     domain::{
-        Collection, Device, Failure, Nonce, Password, Session, SessionId, TenantId, User, UserId, UserStatus,
-        Username,
+        Collection, Device, Failure, Nonce, Password, Policy, Session, SessionId, TenantId, User, UserId,
+        UserStatus, Username,
     },
     port::random,
     secrets::TenantContext,
@@ -40,7 +40,8 @@ pub struct Command {
 }
 
 impl Service {
-    /// Two calls in sequence: attempt and user in parallel, then session and attempt's success.
+    /// Two calls in sequence: attempt and user in parallel, then session and attempt's success; beside
+    /// these a hash that is not made as the tenant's are now is made anew and written.
     ///
     /// # Errors
     /// `InvalidTenantCredentials`, `TenantSuspended`, `IpNotAllowed`, `AccountLocked`, `RateLimited`,
@@ -67,7 +68,7 @@ impl Service {
         let place = place?;
         let guess = async {
             let user = user?;
-            let right = self.verify_password(password, user.as_ref(), policy).await?;
+            let right = self.verify_password(password.clone(), user.as_ref(), policy).await?;
             Ok((right, user))
         };
         // A place whose password was never judged is given back: faults of ours lock nobody out.
@@ -103,12 +104,28 @@ impl Service {
             }
         };
         telemetry::session(&context.keys.session_digest(&grant.session.id));
-        let (kept, forgiven) = tokio::join!(
+        let (kept, forgiven, ()) = tokio::join!(
             self.store.insert_session(&grant.session),
-            self.settle(&tenant, &id, &place, Guess::Right)
+            self.settle(&tenant, &id, &place, Guess::Right),
+            self.renew_hash(&user, password, policy)
         );
         kept.and(forgiven)?;
         Ok(grant)
+    }
+
+    /// Hashes a password that was right as the tenant's passwords are hashed now, if its hash is not
+    /// (security 4). The login does not depend on it: what fails is tried at the next one.
+    async fn renew_hash(&self, user: &User, password: Password, policy: &Policy) {
+        if self.passwords.is_current(&user.password, policy.hash_cost) {
+            return;
+        }
+        let renewed = async {
+            let hash = self.passwords.hash(password, policy.hash_cost).await?;
+            self.store.rehash(user, &hash).await
+        };
+        if let Err(failure) = renewed.await {
+            tracing::warn!(%failure, "password.not_rehashed");
+        }
     }
 
     /// A session with the epochs that were read together with the password's hash: a change of

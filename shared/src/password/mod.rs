@@ -1,20 +1,26 @@
-//! argon2id, off the async threads and bounded by memory.
+//! Hashing and verifying, off the async threads and bounded by memory.
+//!
+//! New passwords are hashed with argon2id. What other systems made with bcrypt, scrypt or PBKDF2 is
+//! verified too, and replaced at the first login (security 4). Until then a user with such a hash can
+//! be told apart by the time that a login takes: verifying costs what that hash costs, not what an
+//! unknown user's dummy does (security 9).
+
+mod argon2id;
+mod imported;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use argon2::{Algorithm, Argon2, Block, Params, Version, password_hash::phc};
+use argon2::{Block, password_hash::phc};
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
-use zeroize::Zeroizing;
+
+use self::{argon2id::SALT_BYTES, imported::Imported};
 
 use crate::{
     domain::{Failure, HashCost, Password, PasswordHash},
     port::{Entropy, Passwords, random},
 };
 
-/// Bytes of a salt and of a hash.
-const SALT_BYTES: usize = 16;
-const HASH_BYTES: usize = 32;
 /// Memory that is kept, in blocks of 1 KiB: a hash of the usual cost.
 const KEPT_BLOCKS: usize = 19_456;
 /// What a function needs besides hashing.
@@ -48,37 +54,49 @@ impl Argon2id {
         }
     }
 
-    /// Runs `work` on a blocking thread with memory for `blocks`, when one of the slots is free.
+    /// Runs `work` on a blocking thread when a core and `needed_mib` of memory are free.
     async fn run<T: Send + 'static>(
         &self,
-        blocks: usize,
-        work: impl FnOnce(&mut [Block]) -> Result<T, Failure> + Send + 'static,
+        needed_mib: u64,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let closed = |closed| Failure::Internal(Box::new(closed));
         let core = Arc::clone(&self.cores).acquire_owned().await.map_err(closed)?;
-        let needed = u32::try_from(blocks.div_ceil(1024)).unwrap_or(u32::MAX);
+        let needed = u32::try_from(needed_mib).unwrap_or(u32::MAX);
         if needed > self.memory_mib {
             let problem =
                 format!("a hash of {needed} MiB does not fit the function's {} MiB", self.memory_mib);
             return Err(Failure::Unavailable(problem.into()));
         }
         let memory = Arc::clone(&self.memory).acquire_many_owned(needed).await.map_err(closed)?;
-        let arenas = Arc::clone(&self.arenas);
         let task = tokio::task::spawn_blocking(move || {
             // The permits go along: a request that gives up does not free memory still in use.
             let _permits = (core, memory);
+            work()
+        });
+        task.await.map_err(|panicked| Failure::Internal(Box::new(panicked)))?
+    }
+
+    /// [`Self::run`] with memory for `blocks`, used before where there is some.
+    async fn run_in_blocks<T: Send + 'static>(
+        &self,
+        blocks: usize,
+        work: impl FnOnce(&mut [Block]) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let arenas = Arc::clone(&self.arenas);
+        self.run(blocks.div_ceil(1024) as u64, move || {
             let mut arena = arenas.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
             if arena.len() < blocks {
                 arena.resize(blocks, Block::new());
             }
-            let done = arena.get_mut(..blocks).map_or_else(|| Err(out_of_bounds()), work);
+            let done = arena.get_mut(..blocks).map_or_else(|| Err(argon2id::out_of_bounds()), work);
             // What is kept for the next hash stays within what the permits of a usual one cover.
             if arena.len() <= KEPT_BLOCKS {
                 arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
             }
             done
-        });
-        task.await.map_err(|panicked| Failure::Internal(Box::new(panicked)))?
+        })
+        .await
     }
 }
 
@@ -90,100 +108,60 @@ impl Passwords for Argon2id {
         hash: Option<PasswordHash>,
         cost: HashCost,
     ) -> Result<bool, Failure> {
-        let parsed = match &hash {
+        let kept = match &hash {
             Some(hash) => Kept::parse(hash)?,
-            None => Kept {
-                params: params(cost)?,
-                salt: vec![0; SALT_BYTES],
-                hash: Zeroizing::new(vec![0; HASH_BYTES]),
-            },
+            None => Kept::Argon2id(argon2id::Kept::of_nobody(cost)?),
         };
-        let matches = self
-            .run(parsed.params.block_count(), move |memory| {
-                let made = digest(&parsed.params, &password, &parsed.salt, parsed.hash.len(), memory)?;
-                Ok(aws_lc_rs::constant_time::verify_slices_are_equal(&made, &parsed.hash).is_ok())
-            })
-            .await?;
+        let matches = match kept {
+            Kept::Argon2id(kept) => {
+                self.run_in_blocks(kept.blocks(), move |memory| kept.verify(&password, memory)).await?
+            }
+            Kept::Imported(kept) => self.run(kept.memory_mib(), move || kept.verify(&password)).await?,
+        };
         // What was hashed without a kept hash matches nothing, whatever it gave.
         Ok(matches && hash.is_some())
     }
 
     async fn hash(&self, password: Password, cost: HashCost) -> Result<PasswordHash, Failure> {
-        let params = params(cost)?;
+        let params = argon2id::params(cost)?;
         let salt: [u8; SALT_BYTES] = random(&*self.entropy)?;
-        self.run(params.block_count(), move |memory| {
-            let made = digest(&params, &password, &salt, HASH_BYTES, memory)?;
-            phc_text(&params, &salt, &made)
+        self.run_in_blocks(params.block_count(), move |memory| {
+            argon2id::hash(&params, &password, &salt, memory)
         })
         .await
     }
+
+    fn is_current(&self, hash: &PasswordHash, cost: HashCost) -> bool {
+        matches!(Kept::parse(hash), Ok(Kept::Argon2id(kept)) if kept.costs(cost))
+    }
 }
 
-/// A hash as kept, taken apart.
-struct Kept {
-    params: Params,
-    salt: Vec<u8>,
-    hash: Zeroizing<Vec<u8>>,
+/// A hash as kept, taken apart: what verifying it costs is within bounds.
+enum Kept {
+    Argon2id(argon2id::Kept),
+    Imported(Imported),
 }
 
 impl Kept {
     fn parse(kept: &PasswordHash) -> Result<Self, Failure> {
-        let unusable = || Failure::Internal("a kept password hash is not one of ours".into());
+        if let Some(bcrypt) = Imported::bcrypt(kept)? {
+            return Ok(Self::Imported(bcrypt));
+        }
         let parsed = phc::PasswordHash::new(kept.as_phc()).map_err(|_| unusable())?;
-        if parsed.algorithm.as_str() != Algorithm::Argon2id.as_str()
-            || parsed.version != Some(Version::V0x13.into())
-        {
-            return Err(unusable());
+        match Imported::phc(&parsed)? {
+            Some(imported) => Ok(Self::Imported(imported)),
+            None => argon2id::Kept::parse(&parsed).map(Self::Argon2id),
         }
-        let params = Params::try_from(&parsed).map_err(|_| unusable())?;
-        let (salt, hash) = parsed.salt.zip(parsed.hash).ok_or_else(unusable)?;
-        // A stored hash must not be able to exhaust a function.
-        let cost = HashCost { memory_kib: params.m_cost(), passes: params.t_cost(), lanes: params.p_cost() };
-        if cost != cost.bounded() {
-            return Err(unusable());
-        }
-        Ok(Self { params, salt: salt.as_ref().to_vec(), hash: Zeroizing::new(hash.as_bytes().to_vec()) })
     }
 }
 
-fn params(cost: HashCost) -> Result<Params, Failure> {
-    let cost = cost.bounded();
-    Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(HASH_BYTES)).map_err(|_| out_of_bounds())
-}
-
-fn out_of_bounds() -> Failure {
-    Failure::Internal("the tenant's hash cost is out of bounds".into())
-}
-
-fn digest(
-    params: &Params,
-    password: &Password,
-    salt: &[u8],
-    length: usize,
-    memory: &mut [Block],
-) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let mut out = Zeroizing::new(vec![0; length]);
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
-        .hash_password_into_with_memory(password.as_bytes(), salt, &mut out, memory)
-        .map_err(|error| Failure::Internal(error.to_string().into()))?;
-    Ok(out)
-}
-
-fn phc_text(params: &Params, salt: &[u8], hash: &[u8]) -> Result<PasswordHash, Failure> {
-    let broken = |what: &str| Failure::Internal(format!("a new hash could not be written: {what}").into());
-    let text = phc::PasswordHash {
-        algorithm: Algorithm::Argon2id.ident(),
-        version: Some(Version::V0x13.into()),
-        params: phc::ParamsString::try_from(params).map_err(|_| broken("parameters"))?,
-        salt: Some(phc::Salt::new(salt).map_err(|_| broken("salt"))?),
-        hash: Some(phc::Output::new(hash).map_err(|_| broken("hash"))?),
-    };
-    Ok(PasswordHash::from_phc(text.to_string()))
+fn unusable() -> Failure {
+    Failure::Internal("a kept password hash is not one that is verified here".into())
 }
 
 #[cfg(test)]
 mod tests {
-    use argon2::password_hash::PasswordVerifier;
+    use argon2::{Argon2, password_hash::PasswordVerifier};
     use futures_util::FutureExt;
 
     use super::*;
@@ -197,6 +175,12 @@ mod tests {
         }
     }
 
+    // Of "pässwörd 1", by Python's bcrypt and hashlib.
+    const BCRYPT: &str = "$2b$04$fPLsSvRiAOvD1UH3nTAIR.bi4TAbDvhrVMwHBtjJiXOf.q8jRiqlu";
+    const SCRYPT: &str =
+        "$scrypt$ln=10,r=8,p=1$AQIDBAUGBwgJCgsMDQ4PEA$Gk+sNpvwEvh3tm8hNK/7r2DSds/ahSl9czaZb+F4YGk";
+    const PBKDF2: &str =
+        "$pbkdf2-sha256$i=1000$AQIDBAUGBwgJCgsMDQ4PEA$6FSV8h58QlkV9kG8axXh6pnmzYYL/U5s1qQt8NUrvoc";
     const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
 
     fn hasher() -> Argon2id {
@@ -227,6 +211,56 @@ mod tests {
             assert!(hasher.verify(password("pässwörd"), Some(hash), CHEAP).await.unwrap());
         }
         assert!(hasher.arenas.lock().unwrap().len() <= 2, "one arena per core");
+    }
+
+    // security 4
+    #[tokio::test]
+    async fn a_hash_is_current_while_it_is_what_is_made_now() {
+        let hasher = hasher();
+        let hash = hasher.hash(password("right"), CHEAP).await.unwrap();
+        assert!(hasher.is_current(&hash, CHEAP));
+        for other in [
+            HashCost { memory_kib: 65, ..CHEAP },
+            HashCost { passes: 2, ..CHEAP },
+            HashCost { memory_kib: 32, ..CHEAP },
+            HashCost { lanes: 2, ..CHEAP },
+        ] {
+            assert!(!hasher.is_current(&hash, other), "{other:?}");
+        }
+        let short = "$argon2id$v=19$m=64,t=1,p=1$AQIDBAUGBwgJCgsMDQ4PEA$6FSV8h58QlkV9kG8axXh6g";
+        for text in [short, BCRYPT, SCRYPT, "plain"] {
+            assert!(!hasher.is_current(&PasswordHash::from_phc(text.into()), CHEAP), "{text}");
+        }
+        // What a tenant asks for beyond the bounds is hashed at their ends, and so is current.
+        let absurd = HashCost { memory_kib: 1, passes: 0, lanes: 1 };
+        let least = hasher.hash(password("right"), absurd).await.unwrap();
+        assert!(hasher.is_current(&least, absurd));
+    }
+
+    // security 4
+    #[tokio::test]
+    async fn imported_hashes_are_verified_and_not_made() {
+        for text in [BCRYPT, SCRYPT, PBKDF2] {
+            let kept = PasswordHash::from_phc(text.into());
+            assert!(hasher().verify(password("pässwörd 1"), Some(kept.clone()), CHEAP).await.unwrap());
+            assert!(!hasher().verify(password("pässwörd 2"), Some(kept), CHEAP).await.unwrap());
+        }
+    }
+
+    // security 11: 9 MiB for 8.
+    #[tokio::test]
+    async fn scrypt_waits_for_its_memory_too() {
+        let text = SCRYPT.replace("ln=10", "ln=13");
+        let kept = || Some(PasswordHash::from_phc(text.clone()));
+        let small = Argon2id::new(Arc::new(Counting), RESERVED_MIB + 8, 1);
+        let refused = small.verify(password("x"), kept(), CHEAP).await;
+        assert!(matches!(refused, Err(Failure::Unavailable(_))));
+        let enough = Argon2id::new(Arc::new(Counting), RESERVED_MIB + 9, 1);
+        let held = Arc::clone(&enough.memory).acquire_owned().await.unwrap();
+        let mut verifying = Box::pin(enough.verify(password("x"), kept(), CHEAP));
+        assert!(verifying.as_mut().now_or_never().is_none(), "it waits");
+        drop(held);
+        assert!(!verifying.await.unwrap());
     }
 
     #[tokio::test]

@@ -1,0 +1,120 @@
+//! argon2id: what new passwords are hashed with (security 4).
+
+use argon2::{Algorithm, Argon2, Block, Params, Version, password_hash::phc};
+use zeroize::Zeroizing;
+
+use super::unusable;
+use crate::domain::{Failure, HashCost, Password, PasswordHash};
+
+/// Bytes of a salt.
+pub(super) const SALT_BYTES: usize = 16;
+/// Bytes of a hash.
+const HASH_BYTES: usize = 32;
+
+/// A hash as kept, taken apart.
+pub(super) struct Kept {
+    params: Params,
+    salt: Vec<u8>,
+    hash: Zeroizing<Vec<u8>>,
+}
+
+impl Kept {
+    /// # Errors
+    /// `Internal` when it is no argon2id hash that this function makes with some cost.
+    pub(super) fn parse(parsed: &phc::PasswordHash) -> Result<Self, Failure> {
+        if parsed.algorithm.as_str() != Algorithm::Argon2id.as_str()
+            || parsed.version != Some(Version::V0x13.into())
+        {
+            return Err(unusable());
+        }
+        let params = Params::try_from(parsed).map_err(|_| unusable())?;
+        let (salt, hash) = parsed.salt.zip(parsed.hash).ok_or_else(unusable)?;
+        // A stored hash must not be able to exhaust a function.
+        let cost = HashCost { memory_kib: params.m_cost(), passes: params.t_cost(), lanes: params.p_cost() };
+        if cost != cost.bounded() {
+            return Err(unusable());
+        }
+        Ok(Self { params, salt: salt.as_ref().to_vec(), hash: Zeroizing::new(hash.as_bytes().to_vec()) })
+    }
+
+    /// What is verified where there is no hash: the same work, and no password's (security 9).
+    ///
+    /// # Errors
+    /// `Internal` when argon2 does not take the cost.
+    pub(super) fn of_nobody(cost: HashCost) -> Result<Self, Failure> {
+        let hash = Zeroizing::new(vec![0; HASH_BYTES]);
+        Ok(Self { params: params(cost)?, salt: vec![0; SALT_BYTES], hash })
+    }
+
+    /// Memory that verifying takes.
+    pub(super) fn blocks(&self) -> usize {
+        self.params.block_count()
+    }
+
+    /// Whether a password hashed now at `cost` is hashed as this one was.
+    pub(super) fn costs(&self, cost: HashCost) -> bool {
+        let Self { params, salt, hash } = self;
+        let HashCost { memory_kib, passes, lanes } = cost.bounded();
+        (params.m_cost(), params.t_cost(), params.p_cost()) == (memory_kib, passes, lanes)
+            && (salt.len(), hash.len()) == (SALT_BYTES, HASH_BYTES)
+    }
+
+    /// # Errors
+    /// `Internal` when argon2 does not take its parts.
+    pub(super) fn verify(&self, password: &Password, memory: &mut [Block]) -> Result<bool, Failure> {
+        let made = digest(&self.params, password, &self.salt, self.hash.len(), memory)?;
+        Ok(aws_lc_rs::constant_time::verify_slices_are_equal(&made, &self.hash).is_ok())
+    }
+}
+
+/// # Errors
+/// `Internal` when argon2 does not take the cost.
+pub(super) fn params(cost: HashCost) -> Result<Params, Failure> {
+    let cost = cost.bounded();
+    Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(HASH_BYTES)).map_err(|_| out_of_bounds())
+}
+
+/// A cost that a function does not hash with.
+pub(super) fn out_of_bounds() -> Failure {
+    Failure::Internal("the tenant's hash cost is out of bounds".into())
+}
+
+/// Hashes a new password.
+///
+/// # Errors
+/// `Internal` when argon2 does not take its parts.
+pub(super) fn hash(
+    params: &Params,
+    password: &Password,
+    salt: &[u8],
+    memory: &mut [Block],
+) -> Result<PasswordHash, Failure> {
+    let made = digest(params, password, salt, HASH_BYTES, memory)?;
+    phc_text(params, salt, &made)
+}
+
+fn digest(
+    params: &Params,
+    password: &Password,
+    salt: &[u8],
+    length: usize,
+    memory: &mut [Block],
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut out = Zeroizing::new(vec![0; length]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
+        .hash_password_into_with_memory(password.as_bytes(), salt, &mut out, memory)
+        .map_err(|error| Failure::Internal(error.to_string().into()))?;
+    Ok(out)
+}
+
+fn phc_text(params: &Params, salt: &[u8], hash: &[u8]) -> Result<PasswordHash, Failure> {
+    let broken = |what: &str| Failure::Internal(format!("a new hash could not be written: {what}").into());
+    let text = phc::PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: phc::ParamsString::try_from(params).map_err(|_| broken("parameters"))?,
+        salt: Some(phc::Salt::new(salt).map_err(|_| broken("salt"))?),
+        hash: Some(phc::Output::new(hash).map_err(|_| broken("hash"))?),
+    };
+    Ok(PasswordHash::from_phc(text.to_string()))
+}

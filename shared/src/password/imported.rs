@@ -1,0 +1,265 @@
+//! Hashes that other systems made: verified until their users' first login (security 4).
+
+use std::{num::NonZeroU32, ops::RangeInclusive};
+
+use argon2::password_hash::phc;
+use aws_lc_rs::pbkdf2;
+use bcrypt::HashParts;
+use zeroize::Zeroizing;
+
+use super::unusable;
+use crate::domain::{Failure, HashCost, Password, PasswordHash};
+
+/// Costs of a bcrypt hash: from the scheme's least to the 2^15 rounds that take seconds.
+const BCRYPT_COSTS: RangeInclusive<u32> = 4..=15;
+/// Most iterations of PBKDF2: several times what anybody recommends.
+const MAX_PBKDF2_ITERATIONS: u32 = 5_000_000;
+/// Most of scrypt's N·r·p: four times the strongest setting of the OWASP Password Storage Cheat Sheet.
+const MAX_SCRYPT_WORK: u64 = 1 << 22;
+/// Most memory of one scrypt hash: as of an argon2id hash, and a little for what scrypt holds beside
+/// its 128 MiB at the strongest setting of that sheet.
+const MAX_SCRYPT_MIB: u64 = HashCost::MAX_MEMORY_KIB as u64 / 1024 + 1;
+
+/// A hash of another scheme. It was made of the text that its user typed: here that is verified in
+/// NFC, so a password that the other system took in another form does not match, and needs a reset.
+pub(super) enum Imported {
+    /// `$2a$`, `$2b$` or `$2y$`, which are one scheme. It ignores all bytes of a password after the
+    /// 72nd: until the first login any text with the same 72 opens, and the one that did is the
+    /// password from then on, as a whole.
+    Bcrypt(PasswordHash),
+    /// `$scrypt$ln=…,r=…,p=…$salt$hash` (RFC 7914).
+    Scrypt {
+        /// Its cost.
+        params: scrypt::Params,
+        /// Its salt.
+        salt: phc::Salt,
+        /// What must come out.
+        hash: phc::Output,
+    },
+    /// `$pbkdf2-sha256$i=…[,l=…]$salt$hash`, also with `sha512`, `sha1` or, meaning that, no name
+    /// (RFC 8018, section 5.2).
+    Pbkdf2 {
+        /// Its hash function.
+        algorithm: pbkdf2::Algorithm,
+        /// Its cost.
+        iterations: NonZeroU32,
+        /// Its salt.
+        salt: phc::Salt,
+        /// What must come out.
+        hash: phc::Output,
+    },
+}
+
+impl Imported {
+    /// A bcrypt hash, which is no PHC string; `None` when it is something else.
+    ///
+    /// # Errors
+    /// `Internal` when it is not well-formed or costs too much.
+    pub(super) fn bcrypt(kept: &PasswordHash) -> Result<Option<Self>, Failure> {
+        let text = kept.as_phc();
+        if !["$2a$", "$2b$", "$2y$"].iter().any(|prefix| text.starts_with(prefix)) {
+            return Ok(None);
+        }
+        let parts: HashParts = text.parse().map_err(|_| unusable())?;
+        if !BCRYPT_COSTS.contains(&parts.get_cost()) {
+            return Err(unusable());
+        }
+        Ok(Some(Self::Bcrypt(kept.clone())))
+    }
+
+    /// A scrypt or PBKDF2 hash; `None` when it is something else.
+    ///
+    /// # Errors
+    /// `Internal` when it is not well-formed or costs too much.
+    pub(super) fn phc(parsed: &phc::PasswordHash) -> Result<Option<Self>, Failure> {
+        let algorithm = match parsed.algorithm.as_str() {
+            "scrypt" => None,
+            "pbkdf2-sha256" => Some(pbkdf2::PBKDF2_HMAC_SHA256),
+            "pbkdf2-sha512" => Some(pbkdf2::PBKDF2_HMAC_SHA512),
+            "pbkdf2-sha1" | "pbkdf2" => Some(pbkdf2::PBKDF2_HMAC_SHA1),
+            _ => return Ok(None),
+        };
+        let (salt, hash) = parsed.salt.zip(parsed.hash).ok_or_else(unusable)?;
+        if parsed.version.is_some() {
+            return Err(unusable());
+        }
+        let imported = match algorithm {
+            None => Self::Scrypt { params: scrypt_params(&parsed.params)?, salt, hash },
+            Some(algorithm) => {
+                let iterations = pbkdf2_iterations(&parsed.params, hash.len())?;
+                Self::Pbkdf2 { algorithm, iterations, salt, hash }
+            }
+        };
+        Ok(Some(imported))
+    }
+
+    /// Memory that verifying takes.
+    pub(super) fn memory_mib(&self) -> u64 {
+        match self {
+            Self::Scrypt { params, .. } => scrypt_mib(params),
+            Self::Bcrypt(_) | Self::Pbkdf2 { .. } => 1,
+        }
+    }
+
+    /// # Errors
+    /// `Internal` when the scheme does not take its parts.
+    pub(super) fn verify(&self, password: &Password) -> Result<bool, Failure> {
+        match self {
+            Self::Bcrypt(hash) => bcrypt::verify(password.as_bytes(), hash.as_phc()).map_err(|_| unusable()),
+            Self::Scrypt { params, salt, hash } => {
+                let mut made = Zeroizing::new(vec![0; hash.len()]);
+                scrypt::scrypt(password.as_bytes(), salt.as_ref(), params, &mut made)
+                    .map_err(|_| unusable())?;
+                Ok(aws_lc_rs::constant_time::verify_slices_are_equal(&made, hash.as_bytes()).is_ok())
+            }
+            Self::Pbkdf2 { algorithm, iterations, salt, hash } => Ok(pbkdf2::verify(
+                *algorithm,
+                *iterations,
+                salt.as_ref(),
+                password.as_bytes(),
+                hash.as_bytes(),
+            )
+            .is_ok()),
+        }
+    }
+}
+
+/// # Errors
+/// `Internal` when one is missing or unknown, or they cost too much.
+fn scrypt_params(params: &phc::ParamsString) -> Result<scrypt::Params, Failure> {
+    only(params, &["ln", "r", "p"])?;
+    let decimal = |name: &str| params.get_decimal(name).ok_or_else(unusable);
+    let (log_n, r, p) = (decimal("ln")?, decimal("r")?, decimal("p")?);
+    let work = 1_u64.checked_shl(log_n).and_then(|n| n.checked_mul(r.into())?.checked_mul(p.into()));
+    if log_n == 0 || work.is_none_or(|work| work > MAX_SCRYPT_WORK) {
+        return Err(unusable());
+    }
+    let log_n = u8::try_from(log_n).map_err(|_| unusable())?;
+    let params = scrypt::Params::new(log_n, r, p).map_err(|_| unusable())?;
+    if scrypt_mib(&params) > MAX_SCRYPT_MIB { Err(unusable()) } else { Ok(params) }
+}
+
+/// What scrypt holds at once: N + 1 blocks to mix with and p to mix, of 128·r bytes each.
+fn scrypt_mib(params: &scrypt::Params) -> u64 {
+    let blocks = params.n() + u64::from(params.p()) + 1;
+    (128 * u64::from(params.r()) * blocks).div_ceil(1024 * 1024)
+}
+
+/// # Errors
+/// `Internal` when they are missing or unknown, or cost too much.
+fn pbkdf2_iterations(params: &phc::ParamsString, hash_bytes: usize) -> Result<NonZeroU32, Failure> {
+    only(params, &["i", "l"])?;
+    let length =
+        params.get("l").is_none() || params.get_decimal("l").is_some_and(|l| l as usize == hash_bytes);
+    params
+        .get_decimal("i")
+        .filter(|iterations| length && *iterations <= MAX_PBKDF2_ITERATIONS)
+        .and_then(NonZeroU32::new)
+        .ok_or_else(unusable)
+}
+
+/// # Errors
+/// `Internal` when there are parameters of other names: what they mean is not known here.
+fn only(params: &phc::ParamsString, names: &[&str]) -> Result<(), Failure> {
+    if params.iter().all(|(name, _)| names.contains(&name.as_str())) { Ok(()) } else { Err(unusable()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Imported, Failure> {
+        let kept = PasswordHash::from_phc(text.to_owned());
+        if let Some(bcrypt) = Imported::bcrypt(&kept)? {
+            return Ok(bcrypt);
+        }
+        let parsed = phc::PasswordHash::new(text).map_err(|_| unusable())?;
+        Imported::phc(&parsed)?.ok_or_else(unusable)
+    }
+
+    fn opens(text: &str, password: &str) -> bool {
+        parse(text).unwrap().verify(&Password::parse(password).unwrap()).unwrap()
+    }
+
+    // security 4: made by Python's bcrypt 5.0 and hashlib.
+    #[test]
+    fn hashes_of_other_implementations_verify() {
+        for text in [
+            "$2b$04$fPLsSvRiAOvD1UH3nTAIR.bi4TAbDvhrVMwHBtjJiXOf.q8jRiqlu",
+            "$2a$05$iKCszkPR8bAAp5i5CQ7OW.8chRHPaI2JoqZgU0h0T6PUzCIXKv4Mm",
+            "$2y$04$rCNS4REl2VAWjal4M.6kY.1YUnyuj1jhOvelATdLSuDTquNjhISHO",
+            "$scrypt$ln=10,r=8,p=1$AQIDBAUGBwgJCgsMDQ4PEA$Gk+sNpvwEvh3tm8hNK/7r2DSds/ahSl9czaZb+F4YGk",
+            "$scrypt$ln=4,r=2,p=3$AQIDBAUGBwgJCgsMDQ4PEA$3HBfLzYwDfLXPZl5BaJX9xL1MbpxGxhtsDhs1FpCYwv5ogXy7XTrtYISKOEG1/9ugNtpL48J5FbSCewYul75CQ",
+            "$pbkdf2-sha256$i=1000$AQIDBAUGBwgJCgsMDQ4PEA$6FSV8h58QlkV9kG8axXh6pnmzYYL/U5s1qQt8NUrvoc",
+            "$pbkdf2-sha256$i=1000,l=16$AQIDBAUGBwgJCgsMDQ4PEA$6FSV8h58QlkV9kG8axXh6g",
+            "$pbkdf2-sha512$i=777$AQIDBAUGBwgJCgsMDQ4PEA$y10XonJN2EDMzuP4OaC3O4KLp/j1bXqwDbp4OBy0sTlwPAdAbMdyDFR7RpfhTHhZzN+pr1INL2nF2UxMkUC9Vw",
+            "$pbkdf2-sha1$i=1$AQIDBAUGBwgJCgsMDQ4PEA$XpetvVQUixr4oOoCW944u2OXeUM",
+            "$pbkdf2$i=10$AQIDBAUGBwgJCgsMDQ4PEA$h/yH/8Qn7mFP3YDnl5uMV1BqWlM",
+        ] {
+            assert!(opens(text, "pässwörd 1"), "{text}");
+            assert!(!opens(text, "pässwörd 2"), "{text}");
+            assert!(!opens(text, "p"), "{text}");
+        }
+    }
+
+    #[test]
+    fn bcrypt_sees_72_bytes() {
+        let hash = "$2b$04$Zipr1ZmFMlRVbt89Xn2n9e.SSbky87GKCxEUjv9zpgJp.G6tasRz.";
+        assert!(opens(hash, &"x".repeat(72)) && opens(hash, &"x".repeat(80)));
+        assert!(!opens(hash, &"x".repeat(71)));
+    }
+
+    // security 4, 11: nothing that is stored can exhaust a function.
+    #[test]
+    fn hostile_costs_and_what_is_not_understood_are_refused() {
+        let (salt, hash) = ("AQIDBAUGBwgJCgsMDQ4PEA", "6FSV8h58QlkV9kG8axXh6pnmzYYL/U5s1qQt8NUrvoc");
+        let rest = "fPLsSvRiAOvD1UH3nTAIR.bi4TAbDvhrVMwHBtjJiXOf.q8jRiqlu";
+        for head in ["$2b$16$", "$2b$31$", "$2b$03$", "$2b$99$", "$2x$04$", "$2$04$", "$2b$4$", "$2b$-1$"] {
+            let text = format!("{head}{rest}");
+            assert!(parse(&text).is_err(), "{text}");
+        }
+        for head in [
+            "scrypt$ln=18,r=8,p=1",
+            "scrypt$ln=17,r=8,p=5",
+            "scrypt$ln=63,r=8,p=1",
+            "scrypt$ln=64,r=8,p=1",
+            "scrypt$ln=300,r=8,p=1",
+            "scrypt$ln=1,r=4194304,p=1",
+            "scrypt$ln=1,r=1,p=2097152",
+            "scrypt$ln=1,r=4294967295,p=4294967295",
+            "scrypt$ln=0,r=8,p=1",
+            "scrypt$ln=10,r=0,p=1",
+            "scrypt$ln=10,r=8",
+            "scrypt$ln=10,r=8,p=1,x=1",
+            "scrypt$v=1$ln=10,r=8,p=1",
+            "pbkdf2-sha256$i=5000001",
+            "pbkdf2-sha256$i=4294967295",
+            "pbkdf2-sha256$i=0",
+            "pbkdf2-sha256$l=32",
+            "pbkdf2-sha256$i=1000,l=31",
+            "pbkdf2-sha256$i=1000,x=1",
+            "pbkdf2-sha256",
+            "pbkdf2-md5$i=1000",
+            "argon2i$v=19$m=64,t=1,p=1",
+        ] {
+            let text = format!("${head}${salt}${hash}");
+            assert!(parse(&text).is_err(), "{text}");
+        }
+        for text in ["$scrypt$ln=10,r=8,p=1", "$pbkdf2-sha256$i=1000$AQIDBAUGBwgJCgsMDQ4PEA"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    // security 11: what the cheat sheet recommends fits, and its memory is counted.
+    #[test]
+    fn scrypt_is_counted_with_all_it_holds() {
+        let mib = |log_n, r, p| {
+            parse(&format!(
+            "$scrypt$ln={log_n},r={r},p={p}$AQIDBAUGBwgJCgsMDQ4PEA$6FSV8h58QlkV9kG8axXh6pnmzYYL/U5s1qQt8NUrvoc"
+        )).map(|kept| kept.memory_mib())
+        };
+        assert_eq!(mib(17, 8, 1).unwrap(), 129);
+        assert_eq!(mib(13, 8, 10).unwrap(), 9);
+        assert_eq!(mib(1, 1, 1_000_000).unwrap(), 123);
+    }
+}
