@@ -13,6 +13,7 @@ mod faults;
 mod flows;
 mod isolation;
 mod page;
+mod policies;
 mod races;
 mod recovery;
 mod replay;

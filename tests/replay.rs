@@ -115,6 +115,9 @@ async fn prepare(
         world.clock.advance(Duration::from_millis(milliseconds));
     } else if let Some(tenant) = text("tenant") {
         world.change_tenant(tenant, step["status"] == "SUSPENDED", text("admits")).await?;
+    } else if let Some(tenant) = text("policy") {
+        let last = usize::try_from(step["passwordHistory"].as_u64().context("names no policy")?)?;
+        world.change_policy(tenant, |policy| policy.password_history = last).await?;
     } else if text("down") == Some("dynamodb") {
         world.stop_dynamodb().await;
     } else if text("down") == Some("hashing") {

@@ -26,7 +26,10 @@ use async_trait::async_trait;
 use calls::Calls;
 use delivery::RecordingCourier;
 use doorward::{
-    domain::{Failure, HashCost, Notification, Password, PasswordHash, Policy, SessionId, TenantId, UserId},
+    domain::{
+        Failure, HashCost, Notification, Password, PasswordHash, Policy, SessionId, Tenant, TenantId, User,
+        UserId,
+    },
     password::Argon2id,
     port::{Clock, Passwords},
     route::{Function, Router},
@@ -85,7 +88,7 @@ pub struct CountedPasswords {
 }
 
 impl CountedPasswords {
-    /// Makes all hashing fail for no fault of the caller, or no longer.
+    /// Makes all hashing that begins now fail for no fault of the caller, or no longer.
     pub fn set_broken(&self, broken: bool) {
         self.broken.store(broken, Ordering::SeqCst);
     }
@@ -587,13 +590,51 @@ impl World {
     /// # Errors
     /// When there is no such tenant, or `admits` is no network.
     pub async fn change_tenant(&self, tenant: &str, suspended: bool, admits: Option<&str>) -> Result<()> {
-        use doorward::{domain::TenantStatus, port::Store};
+        use doorward::domain::TenantStatus;
+        let networks = admits.map(str::parse).transpose()?;
+        self.replace_tenant(tenant, |record| {
+            record.status = if suspended { TenantStatus::Suspended } else { TenantStatus::Active };
+            record.policy.ip_allow = networks.into_iter().collect();
+        })
+        .await
+    }
+
+    /// Changes a tenant's policy, and waits until that holds.
+    ///
+    /// # Errors
+    /// When there is no such tenant.
+    pub async fn change_policy(&self, tenant: &str, change: impl FnOnce(&mut Policy)) -> Result<()> {
+        self.replace_tenant(tenant, |record| change(&mut record.policy)).await
+    }
+
+    async fn replace_tenant(&self, tenant: &str, change: impl FnOnce(&mut Tenant)) -> Result<()> {
+        use doorward::port::Store;
         let mut record = self.store.tenant(&TenantId::parse(tenant)?).await?.context("no such tenant")?;
-        record.status = if suspended { TenantStatus::Suspended } else { TenantStatus::Active };
-        record.policy.ip_allow = admits.map(str::parse).transpose()?.into_iter().collect();
+        change(&mut record);
         self.store.put_tenant(&record).await?;
         self.clock.advance(Duration::from_secs(5));
         Ok(())
+    }
+
+    /// A user's item, as stored.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn user(&self, actor: &Actor) -> Result<User> {
+        use doorward::port::Store;
+        let (tenant, id) = (TenantId::parse(&actor.tenant.tenant_id)?, UserId::parse(&actor.user.user_id)?);
+        self.store.user(&tenant, &id).await?.context("no such user")
+    }
+
+    /// Gives a user the hash of a password, as an import does.
+    ///
+    /// # Errors
+    /// When there is no such user.
+    pub async fn import_hash(&self, actor: &Actor, phc: &str) -> Result<()> {
+        let user = self.user(actor).await?;
+        let password = PasswordHash::from_phc(phc.to_owned());
+        let imported = User { password, sequence: user.sequence + 1, ..user.clone() };
+        Ok(self.store.replace_user(&user, &imported).await?)
     }
 
     /// Deletes a session's item, as TTL does after its life.
@@ -611,19 +652,6 @@ impl World {
             .condition_expression("attribute_exists(pk)")
             .send()
             .await?;
-        Ok(())
-    }
-
-    /// Changes a tenant's policy, and waits until that holds.
-    ///
-    /// # Errors
-    /// When there is no such tenant.
-    pub async fn change_policy(&self, tenant: &str, change: impl FnOnce(&mut Policy)) -> Result<()> {
-        use doorward::port::Store;
-        let mut record = self.store.tenant(&TenantId::parse(tenant)?).await?.context("no such tenant")?;
-        change(&mut record.policy);
-        self.store.put_tenant(&record).await?;
-        self.clock.advance(Duration::from_secs(5));
         Ok(())
     }
 

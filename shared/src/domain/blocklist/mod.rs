@@ -110,9 +110,9 @@ fn prefix_length(text: &[char], name: &[char]) -> Option<usize> {
 }
 
 /// The length of the shortest text that `chars` is made of, repeated at least twice, the last time
-/// perhaps in part; its own length when there is none.
+/// perhaps in part or without what parts it from the next; its own length when there is none.
 fn period(chars: &[char]) -> usize {
-    (1..=chars.len() / 2)
+    (1..=chars.len().div_ceil(2))
         .find(|length| chars.iter().zip(chars.iter().skip(*length)).all(|(a, b)| a == b))
         .unwrap_or(chars.len())
 }
@@ -233,6 +233,7 @@ mod tests {
                 "aaaaaaaaaaaaaaaa",
                 "abcabcabcabcabcab",
                 "kX9!kX9!kX9!kX9!",
+                "cobalt lamp cobalt lamp",
                 "Kx9!rT2vkx9!Rt2v",
                 "            ",
             ],
