@@ -16,6 +16,7 @@ mod page;
 mod races;
 mod recovery;
 mod replay;
+mod rpc;
 mod secrets;
 
 pub(crate) const ADMIN: &str = "admin@cloudvault.example";
