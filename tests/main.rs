@@ -17,6 +17,7 @@ mod policies;
 mod races;
 mod recovery;
 mod replay;
+mod rpc;
 mod secrets;
 
 pub(crate) const ADMIN: &str = "admin@cloudvault.example";

@@ -4,9 +4,13 @@
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use doorward::route::Function;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use doorward::{domain::LinkHost, route::Function};
 use e2e::{Answer, Login, Visitor, World};
+use http::Method;
 use serde_json::{Value, json};
+
+use crate::rpc::Services;
 
 /// What every answer carries (contract, "Every request").
 const ALWAYS: [(&str, &str); 4] = [
@@ -19,6 +23,7 @@ const ALWAYS: [(&str, &str); 4] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn every_recorded_event_gets_its_answer() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../events");
+    let services = Services::load().unwrap();
     let mut cases = 0;
     let mut failures = String::new();
     for function in Function::ALL {
@@ -30,7 +35,7 @@ async fn every_recorded_event_gets_its_answer() {
         assert!(!files.is_empty(), "{} has no recorded event", function.name());
         for file in files {
             cases += 1;
-            if let Err(error) = replay(function, &file).await {
+            if let Err(error) = replay(function, &file, &services).await {
                 let name = file.strip_prefix(&folder).unwrap_or(&file).display();
                 writeln!(failures, "events/{name}: {error:#}").unwrap();
             }
@@ -40,7 +45,7 @@ async fn every_recorded_event_gets_its_answer() {
     assert!(cases >= 50, "only {cases} events");
 }
 
-async fn replay(function: Function, file: &Path) -> Result<()> {
+async fn replay(function: Function, file: &Path, services: &Services) -> Result<()> {
     let text = fs::read_to_string(file)?;
     let recorded: Value = serde_json::from_str(&text).context("is not JSON")?;
     let case = &recorded["doorward"];
@@ -55,9 +60,26 @@ async fn replay(function: Function, file: &Path) -> Result<()> {
     for step in case["given"].as_array().into_iter().flatten() {
         prepare(&world, step, &mut logins, &mut values).await.with_context(|| format!("given {step}"))?;
     }
+    if !case["sends"].is_null() {
+        ensure!(sent(&recorded, services)? == case["sends"], "sends {}", sent(&recorded, services)?);
+    }
     let filled = fill(&text, &values)?;
-    let answer = world.send(function, &filled).await?;
+    let mut answer = world.send(function, &filled).await?;
+    let kind = answer.header("content-type").to_owned();
+    if kind.starts_with("application/") && kind != "application/json" {
+        answer.body = services.answer(path(&recorded), &kind, &answer.bytes)?;
+    }
     check(&answer, &case["expect"], &values)
+}
+
+fn path(recorded: &Value) -> &str {
+    recorded["rawPath"].as_str().unwrap_or_default()
+}
+
+/// What the recorded body holds, where nobody reads that with the naked eye.
+fn sent(recorded: &Value, services: &Services) -> Result<Value> {
+    let body = STANDARD.decode(recorded["body"].as_str().context("no body")?)?;
+    services.request(path(recorded), recorded["headers"]["content-type"].as_str().unwrap_or_default(), &body)
 }
 
 /// One step of `given`: `{"login": "name@…", "as": "admin"}` and what follows from it.
@@ -109,10 +131,23 @@ async fn prepare(
         values.insert("form.token".to_owned(), token);
         values.insert("form.cookie".to_owned(), visitor.cookie.unwrap_or_default());
         values.insert("form.code".to_owned(), code);
+    } else if let Some(username) = text("ask") {
+        let by = text("by").map(known).transpose()?;
+        for _ in 0..step["times"].as_u64().unwrap_or(1) {
+            let code = ask(world, username, by.as_ref()).await?;
+            values.insert(text("as").unwrap_or("code").to_owned(), code);
+        }
+    } else if let Some(username) = text("failCode") {
+        for _ in 0..step["times"].as_u64().unwrap_or(1) {
+            fail_code(world, username).await?;
+        }
     } else if let Some(name) = text("forget") {
         world.forget(&known(name)?).await?;
     } else if let Some(milliseconds) = step["advanceMilliseconds"].as_u64() {
         world.clock.advance(Duration::from_millis(milliseconds));
+    } else if let (Some(tenant), Some(host)) = (text("tenant"), text("leadsTo")) {
+        let host = LinkHost::parse(host)?;
+        world.change_policy(tenant, |policy| policy.link_hosts.push(host)).await?;
     } else if let Some(tenant) = text("tenant") {
         world.change_tenant(tenant, step["status"] == "SUSPENDED", text("admits")).await?;
     } else if let Some(tenant) = text("policy") {
@@ -125,6 +160,38 @@ async fn prepare(
     } else {
         bail!("is no step that replay knows");
     }
+    Ok(())
+}
+
+/// A code: from the mail that the tenant asks for, or returned to an administrator.
+async fn ask(world: &World, username: &str, by: Option<&Login>) -> Result<String> {
+    let actor = world.actor(username)?;
+    let (tenant, user) = (&actor.tenant.tenant_id, &actor.user.user_id);
+    let path = format!("/v2/users/{user}/password_reset");
+    let (bearer, body) = match by {
+        Some(login) => (Some(login.token.as_str()), json!({ "returnCode": {} })),
+        None => (None, json!({})),
+    };
+    let mut event = e2e::event(&Method::POST, &path, tenant, bearer, Some(&body));
+    if by.is_none() {
+        event["headers"]["x-tenant-key"] = json!(local::demo::TENANT_KEY);
+        event["headers"]["x-tenant-secret"] = json!(local::demo::TENANT_SECRET);
+    }
+    let answer = world.send(Function::ResetLogin, &event.to_string()).await?;
+    ensure!(answer.status == 200, "was refused: {}", answer.text);
+    match answer.body["verificationCode"].as_str() {
+        Some(code) => Ok(code.to_owned()),
+        None => world.newest_code(tenant, user).await,
+    }
+}
+
+/// A code as a person types it, and wrong.
+async fn fail_code(world: &World, username: &str) -> Result<()> {
+    let actor = world.actor(username)?;
+    let path = format!("/v2/users/{}/password", actor.user.user_id);
+    let body = json!({ "newPassword": { "password": crate::NEW_PASSWORD }, "verificationCode": "AAAAAAAA" });
+    let answer = world.request(&Method::POST, &path, &actor.tenant.tenant_id, None, Some(&body)).await?;
+    ensure!(answer.status == 400, "was not refused: {}", answer.text);
     Ok(())
 }
 
@@ -147,6 +214,12 @@ fn fill(text: &str, values: &BTreeMap<String, String>) -> Result<String> {
     while let Some((before, after)) = rest.split_once("{{") {
         let (name, after) = after.split_once("}}").context("an unclosed {{")?;
         filled.push_str(before);
+        if name.starts_with('.') {
+            // A link's own placeholder.
+            filled.push_str(&format!("{{{{{name}}}}}"));
+            rest = after;
+            continue;
+        }
         filled.push_str(values.get(name).with_context(|| format!("no value for {{{{{name}}}}}"))?);
         rest = after;
     }
@@ -168,10 +241,14 @@ fn check(answer: &Answer, expect: &Value, values: &BTreeMap<String, String>) -> 
         ensure!(answer.headers.contains_key(name) == expected, "header {name}: {:?}", answer.header(name));
     }
     ensure!(json!(answer.cookies) == *expect.get("cookies").unwrap_or(&json!([])), "{:?}", answer.cookies);
-    if expect.get("body").is_none() {
-        return is_page(answer, &expect);
-    }
-    ensure!(answer.header("content-type") == "application/json", "content-type");
+    let kind = match (&expect["headers"]["content-type"], expect.get("body")) {
+        (Value::String(kind), _) => kind,
+        (_, None) if answer.status == 204 => "",
+        (_, None) => return is_page(answer, &expect),
+        (_, Some(_)) => "application/json",
+    };
+    ensure!(answer.header("content-type") == kind, "content-type {}", answer.header("content-type"));
+    ensure!(expect.get("body").is_some() || answer.bytes.is_empty(), "body {}", answer.text);
     same(&answer.body, &expect["body"], "body")
 }
 
@@ -203,6 +280,7 @@ fn same(found: &Value, expected: &Value, at: &str) -> Result<()> {
                 "<jwt>" => text.split('.').count() == 3 && text.starts_with("eyJ"),
                 "<refresh token>" => text.starts_with("dwr1_"),
                 "<time>" => text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok(),
+                "<code>" => text.len() == 8 && text.bytes().all(|letter| letter.is_ascii_alphanumeric()),
                 "<text>" => !text.is_empty(),
                 other => bail!("{at}: {other} is no kind that replay knows"),
             };

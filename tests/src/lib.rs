@@ -176,13 +176,26 @@ pub struct Answer {
     pub headers: http::HeaderMap,
     /// `Set-Cookie` values.
     pub cookies: Vec<String>,
-    /// The body's text.
+    /// The body.
+    pub bytes: Vec<u8>,
+    /// The body's text, where it is one.
     pub text: String,
-    /// The body, or null.
+    /// The body, where it is JSON, or null.
     pub body: Value,
 }
 
 impl Answer {
+    /// An answer with that body.
+    ///
+    /// # Errors
+    /// When it says that it is JSON, and is not.
+    pub fn new(status: i64, headers: http::HeaderMap, bytes: Vec<u8>) -> Result<Self> {
+        let is_json = headers.get("content-type").is_some_and(|kind| kind == "application/json");
+        let body = if is_json { serde_json::from_slice(&bytes)? } else { Value::Null };
+        let text = String::from_utf8(bytes.clone()).unwrap_or_default();
+        Ok(Self { status, headers, cookies: Vec::new(), bytes, text, body })
+    }
+
     /// Status and `errorType`, for comparing at a glance.
     pub fn verdict(&self) -> (i64, &str) {
         (self.status, self.body["data"]["errorType"].as_str().unwrap_or_default())
@@ -486,14 +499,13 @@ impl World {
     pub async fn send(&self, function: Function, event: &str) -> Result<Answer> {
         let app = self.apps.get(&function).context("no such function")?;
         let response = app.answer(event).await;
-        let text = match response.body {
-            Some(doorward::runtime::Body::Text(text)) => text,
-            _ => String::new(),
+        let bytes = match response.body {
+            Some(doorward::runtime::Body::Text(text)) => text.into_bytes(),
+            Some(doorward::runtime::Body::Binary(bytes)) => bytes,
+            _ => Vec::new(),
         };
-        let is_json = response.headers.get("content-type").is_some_and(|kind| kind == "application/json");
-        let body = if is_json { serde_json::from_str(&text)? } else { Value::Null };
-        let (status, headers, cookies) = (response.status_code, response.headers, response.cookies);
-        Ok(Answer { status, headers, cookies, text, body })
+        let answer = Answer::new(response.status_code, response.headers, bytes)?;
+        Ok(Answer { cookies: response.cookies, ..answer })
     }
 
     /// Sends a request to whichever function it is for.

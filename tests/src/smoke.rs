@@ -135,14 +135,8 @@ impl Server {
         let body = body.map(ToString::to_string).unwrap_or_default();
         let response = self.http.request(request.body(Full::from(body))?).await?;
         let (head, body) = response.into_parts();
-        let text = String::from_utf8(body.collect().await?.to_bytes().to_vec())?;
-        Ok(Answer {
-            status: head.status.as_u16().into(),
-            headers: head.headers,
-            cookies: Vec::new(),
-            body: serde_json::from_str(&text).unwrap_or(Value::Null),
-            text,
-        })
+        let bytes = body.collect().await?.to_bytes().to_vec();
+        Answer::new(head.status.as_u16().into(), head.headers, bytes)
     }
 
     async fn try_login(&self, actor: &Actor, password: &str) -> Result<Answer> {

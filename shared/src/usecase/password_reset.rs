@@ -170,7 +170,7 @@ fn sending(delivery: Delivery, context: &TenantContext) -> Result<Option<Sending
     };
     if let Some(link) = &link {
         LinkTemplate::parse(link, &context.tenant.policy.link_hosts)
-            .map_err(|why| Failure::field("urlTemplate", why.to_string()))?;
+            .map_err(|why| Failure::field("sendLink.urlTemplate", why.to_string()))?;
     }
     Ok(Some(Sending { medium, link }))
 }
