@@ -242,16 +242,32 @@ impl Language {
     }
 }
 
+/// What any rule comes to.
+const GERMAN_RULE: &str = "Das neue Passwort ist zu leicht zu erraten oder wurde schon benutzt.";
+
 /// A rule of [`crate::domain::PasswordPolicy`], which speaks English; one that is not known here is
 /// told as what it comes to.
 fn german_rule(rule: &str) -> String {
-    let length = rule.strip_prefix("must have at least ").and_then(|rest| rest.strip_suffix(" characters"));
-    if let Some(length) = length {
+    let number = |before: &str, after: &str| rule.strip_prefix(before)?.strip_suffix(after);
+    if let Some(length) = number("must have at least ", " characters") {
         return format!("Das neue Passwort muss mindestens {length} Zeichen haben.");
     }
+    if let Some(last) = number("must not be one of the last ", " passwords") {
+        return format!("Das neue Passwort darf keines der letzten {last} sein.");
+    }
     match rule {
-        "must not be the username" => "Das neue Passwort darf nicht der Benutzername sein.",
-        _ => "Das neue Passwort ist zu leicht zu erraten oder wurde schon benutzt.",
+        "must not be made of the username or the names of tenant and service" => {
+            "Das neue Passwort darf nicht aus dem Benutzernamen oder den Namen von Anbieter und Dienst bestehen."
+        }
+        "must not be a sequence or a keyboard run" => "Das neue Passwort darf keine Folge oder Tastenreihe sein.",
+        "must not be a shorter text repeated" => {
+            "Das neue Passwort darf nicht aus einem wiederholten kürzeren Text bestehen."
+        }
+        "must not be one of the commonest passwords" => {
+            "Das neue Passwort darf keines der häufigsten Passwörter sein."
+        }
+        "must not be the present password" => "Das neue Passwort darf nicht das jetzige sein.",
+        _ => GERMAN_RULE,
     }
     .to_owned()
 }
@@ -261,6 +277,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::{ForbiddenNames, Password, PasswordPolicy, TenantId, Username};
 
     #[test]
     fn the_browser_chooses_then_the_tenant() {
@@ -284,11 +301,22 @@ mod tests {
     #[test]
     fn rules_are_told_in_german_too() {
         let rule = |rule: &str| Language::German.wrong(&Wrong::Rule(rule.to_owned()));
+        let (username, tenant) = (Username::parse("marcus").unwrap(), TenantId::parse("t").unwrap());
+        let names = ForbiddenNames { username: &username, tenant: &tenant, tenant_name: "" };
+        let mut told = 0;
+        for password in ["short", "marcusmarcusmarcus", "abcdefghijklmnop", "passwordpassword"] {
+            let password = Password::parse(password).unwrap();
+            for broken in PasswordPolicy::default().broken_rules(&password, "password", &names) {
+                assert_ne!(rule(&broken.message), GERMAN_RULE, "{}", broken.message);
+                told += 1;
+            }
+        }
+        assert!(told >= 4);
         assert_eq!(
             rule("must have at least 15 characters"),
             "Das neue Passwort muss mindestens 15 Zeichen haben."
         );
-        assert!(rule("must not be the username").contains("Benutzername"));
+        assert!(rule("must not be one of the last 5 passwords").contains("letzten 5"));
     }
 
     proptest! {

@@ -1,0 +1,224 @@
+// Walks password recovery as a person does, in a real headless Chromium, on a stack of its own: from
+// forgot to logged in. `npm ci && npm test`; CHROMIUM names another browser, SCREENSHOTS a folder for
+// pictures of the page.
+
+import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import axe from 'axe-core';
+import { chromium } from 'playwright-core';
+import { Stack } from './stack.mjs';
+
+const NEW_PASSWORD = 'seven quiet herons';
+const COOKIE = '__Host-doorward-reset';
+const SUBMIT = { name: 'Set password' };
+const ARGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  // Whatever is not on this machine does not exist.
+  '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
+];
+
+const MARCUS = 'marcus.jensen@example.com';
+const ADMIN = 'admin@nordic.example';
+
+/** A page in a context of its own, which is watched for what must not happen. */
+async function visit(browser, options, step) {
+  const context = await browser.newContext({ locale: 'en-GB', ...options });
+  const wrong = [];
+  const posts = [];
+  context.on('request', (request) => {
+    const url = new URL(request.url());
+    if (url.hostname !== '127.0.0.1') wrong.push(`a request to ${url.origin}`);
+    if (request.method() === 'POST') posts.push(request.url());
+  });
+  context.on('console', (message) => {
+    if (message.text().includes('Content Security Policy')) wrong.push(message.text());
+  });
+  context.on('weberror', (error) => wrong.push(String(error.error())));
+  try {
+    const page = await context.newPage();
+    page.setDefaultTimeout(30_000);
+    await step({ page, context, wrong, posts });
+    assert.deepEqual(wrong, []);
+  } finally {
+    await context.close();
+  }
+}
+
+const heading = (page, name) => page.getByRole('heading', { level: 1, name }).waitFor();
+const focused = (page) => page.evaluate(() => document.activeElement?.id);
+
+async function picture(page, name) {
+  const folder = process.env.SCREENSHOTS;
+  if (!folder) return;
+  mkdirSync(folder, { recursive: true });
+  await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
+}
+
+/** From the mailbox to the form, whose address says nothing. */
+async function followMail(stack, page, person, mail) {
+  await page.goto(stack.mailboxUrl);
+  await page.getByRole('link', { name: mail.subject }).first().click();
+  const link = page.locator('a[href*="/password/change?"]').first();
+  const popup = (await link.getAttribute('target')) === '_blank';
+  const [opened] = await Promise.all([popup ? page.waitForEvent('popup') : page, link.click()]);
+  await heading(opened, 'Set a new password');
+  assert.equal(opened.url(), stack.page(person.tenant), 'the address is clean');
+  return opened;
+}
+
+async function linkInMail(stack, browser) {
+  const marcus = stack.person(MARCUS);
+  await stack.forgot(marcus);
+  const mail = await stack.mail(marcus, 1);
+  await visit(browser, { javaScriptEnabled: false }, async ({ page: mailbox, context }) => {
+    const page = await followMail(stack, mailbox, marcus, mail);
+    const [cookie] = (await context.cookies(stack.baseUrl)).filter(({ name }) => name === COOKIE);
+    assert.deepEqual([cookie.httpOnly, cookie.secure, cookie.sameSite, cookie.path], [true, true, 'Lax', '/']);
+    assert.ok(cookie.expires <= Date.now() / 1000 + 900, 'a short life');
+
+    await page.getByLabel('New password', { exact: true }).fill('too short');
+    await page.getByLabel('New password again').fill('too short');
+    await page.getByRole('button', SUBMIT).click();
+    await page.getByRole('alert').getByRole('link', { name: 'at least 15 characters' }).waitFor();
+    const field = page.getByLabel('New password', { exact: true });
+    assert.equal(await field.getAttribute('aria-invalid'), 'true');
+    const described = (await field.getAttribute('aria-describedby')).split(' ');
+    assert.ok(described.includes('password-error'), 'the error belongs to its field');
+    assert.match(await page.locator('#password-error').innerText(), /at least 15 characters/);
+    assert.equal(await focused(page), 'password', 'the first error has the focus');
+    assert.equal(await field.inputValue(), '', 'no password comes back');
+
+    await field.fill(NEW_PASSWORD);
+    await page.getByLabel('New password again').fill(NEW_PASSWORD);
+    await page.getByRole('button', SUBMIT).click();
+    await heading(page, 'Your password was set');
+    const left = (await context.cookies(stack.baseUrl)).filter(({ name }) => name === COOKIE);
+    assert.deepEqual(left, [], 'the link is forgotten');
+  });
+  assert.equal((await stack.login(marcus, NEW_PASSWORD)).status, 200);
+  assert.equal((await stack.login(marcus, marcus.password)).status, 401);
+}
+
+async function buttonPressedTwice(stack, browser) {
+  const marcus = stack.person(MARCUS);
+  await stack.forgot(marcus);
+  const mail = await stack.mail(marcus, 2);
+  await visit(browser, { javaScriptEnabled: false }, async ({ page: mailbox, posts }) => {
+    const page = await followMail(stack, mailbox, marcus, mail);
+    await page.getByLabel('New password', { exact: true }).fill(`${NEW_PASSWORD}, twice`);
+    await page.getByLabel('New password again').fill(`${NEW_PASSWORD}, twice`);
+    await page.getByRole('button', SUBMIT).dblclick();
+    await heading(page, 'Your password was set');
+    assert.equal(posts.length, 2, 'both presses were sent');
+  });
+  assert.equal((await stack.login(marcus, `${NEW_PASSWORD}, twice`)).status, 200);
+}
+
+async function keyboardAndTypedCode(stack, browser) {
+  const marcus = stack.person(MARCUS);
+  const code = await stack.codeFor(marcus, stack.person(ADMIN));
+  await visit(browser, { javaScriptEnabled: false }, async ({ page }) => {
+    await page.goto(`${stack.page(marcus.tenant)}?userId=${marcus.userId}`);
+    const fill = async (texts) => {
+      for (const [id, text] of texts) {
+        if ((await focused(page)) !== id) await page.keyboard.press('Tab');
+        assert.equal(await focused(page), id);
+        await page.keyboard.type(text);
+      }
+      await page.keyboard.press('Tab');
+      const shown = await page.getByRole('button', SUBMIT).evaluate((button) => getComputedStyle(button).outlineStyle);
+      assert.equal(shown, 'solid', 'the focus is visible');
+      await page.keyboard.press('Enter');
+    };
+    const password = `${NEW_PASSWORD}, typed`;
+    await fill([['code', 'ABCDEFGH'], ['password', password], ['repeated', password]]);
+    await page.getByRole('alert').waitFor();
+    assert.equal(await focused(page), 'code');
+    const typed = `${code.slice(0, 4).toLowerCase()}-${code.slice(4)}`;
+    await fill([['code', typed], ['password', password], ['repeated', password]]);
+    await heading(page, 'Your password was set');
+  });
+  assert.equal((await stack.login(marcus, `${NEW_PASSWORD}, typed`)).status, 200);
+}
+
+/** What a machine can say about accessibility, in every look that the page has. */
+async function looks(stack, browser) {
+  const { tenant, userId } = stack.person(MARCUS);
+  const states = {
+    form: (page) => page.goto(`${stack.page(tenant)}?userId=${userId}`),
+    errors: async (page) => {
+      await page.goto(`${stack.page(tenant)}?userId=${userId}`);
+      await page.getByLabel('Code').fill('ABCDEFGH-ABCDEFGH-ABCDEFGH');
+      await page.getByLabel('New password', { exact: true }).fill('one');
+      await page.getByLabel('New password again').fill('other');
+      await page.getByRole('button', SUBMIT).click();
+      await page.getByRole('alert').waitFor();
+    },
+    done: (page) => page.goto(`${stack.page(tenant)}?done=1`),
+    nothing: (page) => page.goto(stack.page({ tenantId: 'nobody' })),
+  };
+  for (const colorScheme of ['light', 'dark']) {
+    for (const width of [1024, 320]) {
+      await visit(browser, { colorScheme, viewport: { width, height: 800 } }, async ({ page }) => {
+        for (const [name, open] of Object.entries(states)) {
+          await open(page);
+          await page.evaluate(axe.source);
+          const { violations } = await page.evaluate(() => globalThis.axe.run());
+          const told = violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ html }) => html)}`);
+          assert.deepEqual(told, [], `${name}, ${colorScheme}, ${width}`);
+          const scrolls = await page.evaluate(() => document.documentElement.scrollWidth);
+          assert.ok(scrolls <= width, `${name} is ${scrolls} px wide at ${width}`);
+          await picture(page, `${name}-${colorScheme}-${width}`);
+        }
+      });
+    }
+  }
+}
+
+/** The policy is in force, and this test sees it broken. */
+async function policyHolds(stack, browser) {
+  const { tenant } = stack.person(MARCUS);
+  await visit(browser, {}, async ({ page, wrong }) => {
+    const response = await page.goto(stack.page(tenant));
+    assert.equal(response.headers()['referrer-policy'], 'no-referrer');
+    const broken = page.waitForEvent('console', (message) => message.text().includes('Content Security Policy'));
+    await page.evaluate(() => document.head.append(document.createElement('style'), new Image()));
+    await page.evaluate(() => {
+      const style = document.createElement('style');
+      style.textContent = 'body { display: none }';
+      document.head.append(style);
+    });
+    await broken;
+    assert.ok(await page.getByRole('heading', { level: 1 }).isVisible());
+    wrong.length = 0;
+  });
+}
+
+const WALKS = { linkInMail, buttonPressedTwice, keyboardAndTypedCode, looks, policyHolds };
+
+const stack = await Stack.start();
+try {
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: ARGS,
+  });
+  try {
+    console.log(`Chromium ${browser.version()} at ${stack.baseUrl}`);
+    for (const [name, walk] of Object.entries(WALKS)) {
+      await walk(stack, browser);
+      console.log(`  ${name}: ok`);
+    }
+  } finally {
+    await browser.close();
+  }
+} finally {
+  await stack.stop();
+}
+console.log(`${Object.keys(WALKS).length} passed, 0 failed`);
