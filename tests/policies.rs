@@ -65,12 +65,11 @@ async fn every_broken_rule_is_named() {
     {
         let body = json!({ "password": password });
         assert_eq!(world.update(&admin, &marcus.user.user_id, &body).await.unwrap().status, 200);
-        assert_eq!(world.try_login(&marcus, password).await.unwrap().status, 200);
-        assert_eq!(world.try_login(&marcus, &password.to_uppercase()).await.unwrap().status, 401);
-        assert_eq!(
-            world.try_login(&marcus, password.get(..password.len() - 1).unwrap()).await.unwrap().status,
-            401
-        );
+        let mut cut = password.to_owned();
+        cut.pop();
+        for (tried, status) in [(password, 200), (&*password.to_uppercase(), 401), (&*cut, 401)] {
+            assert_eq!(world.try_login(&marcus, tried).await.unwrap().status, status, "{tried}");
+        }
     }
 }
 
