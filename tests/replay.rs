@@ -4,8 +4,11 @@
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use doorward::route::Function;
-use e2e::{Answer, Login, Visitor, World};
+use doorward::{domain::Medium, port::OutboxKey, route::Function};
+use e2e::{
+    Answer, Login, Visitor, World,
+    delivery::{Fate, Sent, batch},
+};
 use serde_json::{Value, json};
 
 /// What every answer carries (contract, "Every request").
@@ -56,8 +59,23 @@ async fn replay(function: Function, file: &Path) -> Result<()> {
         prepare(&world, step, &mut logins, &mut values).await.with_context(|| format!("given {step}"))?;
     }
     let filled = fill(&text, &values)?;
+    if function == Function::DeliverNotification {
+        let answer = world.deliver(&serde_json::from_str(&filled)?).await;
+        let sent: Vec<_> = world.courier.take().iter().map(address).collect();
+        let found = json!({ "answer": answer, "sent": sent });
+        return same(&found, &case["expect"], "delivery");
+    }
     let answer = world.send(function, &filled).await?;
     check(&answer, &case["expect"], &values)
+}
+
+/// How something was sent, and to whom.
+fn address(sent: &Sent) -> Value {
+    match sent {
+        Sent::Mail { to, .. } => json!({ "mail": to }),
+        Sent::Text { number, .. } => json!({ "text": number }),
+        Sent::Event { bus, .. } => json!({ "event": bus }),
+    }
 }
 
 /// One step of `given`: `{"login": "name@…", "as": "admin"}` and what follows from it.
@@ -109,6 +127,21 @@ async fn prepare(
         values.insert("form.token".to_owned(), token);
         values.insert("form.cookie".to_owned(), visitor.cookie.unwrap_or_default());
         values.insert("form.code".to_owned(), code);
+    } else if let Some(username) = text("queue") {
+        let actor = world.actor(username)?;
+        let medium = if text("medium") == Some("text") { Medium::Text } else { Medium::Mail };
+        let queued = world.queue_code(&actor.tenant.tenant_id, &actor.user.user_id, medium, None).await?;
+        name_message(text("as").unwrap_or("queued"), &queued.key, values);
+    } else if let Some(username) = text("queued") {
+        let actor = world.actor(username)?;
+        let keys = world.outbox_keys(&actor.tenant.tenant_id, &actor.user.user_id).await?;
+        name_message(text("as").unwrap_or("queued"), keys.last().context("nothing is queued")?, values);
+    } else if let Some(fate) = text("courier") {
+        world.courier.set_fate(match fate {
+            "failed" => Fate::Failed,
+            "refused" => Fate::Refused,
+            other => bail!("{other} is nothing that a courier does"),
+        });
     } else if let Some(name) = text("forget") {
         world.forget(&known(name)?).await?;
     } else if let Some(milliseconds) = step["advanceMilliseconds"].as_u64() {
@@ -123,6 +156,14 @@ async fn prepare(
         bail!("is no step that replay knows");
     }
     Ok(())
+}
+
+/// `{name}.pk` and `{name}.sk`, as the stream names a message.
+fn name_message(name: &str, key: &OutboxKey, values: &mut BTreeMap<String, String>) {
+    let record = &batch(std::slice::from_ref(key))["Records"][0]["dynamodb"]["Keys"];
+    for part in ["pk", "sk"] {
+        values.insert(format!("{name}.{part}"), record[part]["S"].as_str().unwrap_or_default().to_owned());
+    }
 }
 
 fn remember(
