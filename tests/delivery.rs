@@ -1,19 +1,26 @@
 //! From the outbox to people: at least once, never an old code, and nobody is told what is not
 //! theirs (security 19).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use doorward::{
+    courier::AwsCourier,
     domain::{
         CodeKind, Delivery, Failure, LinkHost, LinkTemplate, Medium, MessageTemplate, Notification,
         Templates, TenantId, UserId, UserStatus,
     },
     port::{OutboxKey, Store},
+    stream::Deliveries,
 };
 use e2e::{
     World,
     delivery::{Fate, LIFE, MAIL_FROM, PUBLIC_URL, Queued, Sent, batch},
+};
+use local::{
+    clients,
+    mail::{EmbeddedMail, REFUSED_BUS, REFUSED_DOMAIN, REFUSED_NUMBER},
+    mailbox::{Content, Fault, Mailbox},
 };
 use serde_json::{Value, json};
 
@@ -408,5 +415,88 @@ async fn no_item_of_the_table_shows_a_code() -> Result<()> {
     let code = queued.code.expose();
     let as_bytes = code.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
     assert!(!shown.contains(code) && !shown.contains(&as_bytes));
+    Ok(())
+}
+
+fn over_aws(world: &World, mail: &EmbeddedMail) -> Deliveries {
+    let courier = AwsCourier::of(
+        clients::ses(mail.ses_url()),
+        clients::sns(mail.sns_url()),
+        clients::eventbridge(mail.events_url()),
+    );
+    world.deliveries(Arc::new(courier))
+}
+
+async fn hand_over(deliveries: &Deliveries, key: &OutboxKey) -> usize {
+    let batch = batch(std::slice::from_ref(key)).to_string();
+    deliveries.answer(&batch, "e2e-request").await["batchItemFailures"].as_array().unwrap().len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_aws_clients_carry_it_all() -> Result<()> {
+    let (world, user) = start().await?;
+    let mail = EmbeddedMail::start(Mailbox::default()).await?;
+    let deliveries = over_aws(&world, &mail);
+    let by_mail = world.queue_code(NORDIC, &user, Medium::Mail, None).await?;
+    assert_eq!(hand_over(&deliveries, &by_mail.key).await, 0);
+    let by_text = world.queue_code(NORDIC, &user, Medium::Text, None).await?;
+    assert_eq!(hand_over(&deliveries, &by_text.key).await, 0);
+    world.change_policy(NORDIC, |policy| policy.delivery = Delivery::EventBus("their-bus".into())).await?;
+    let by_event = world.queue_code(NORDIC, &user, Medium::Mail, None).await?;
+    assert_eq!(hand_over(&deliveries, &by_event.key).await, 0);
+
+    let kept = mail.mailbox().messages();
+    let [first, second, third] = kept.as_slice() else { panic!("{kept:?}") };
+    let (Content::Mail(sent), Content::TextMessage(text), Content::Event(event)) =
+        (&first.content, &second.content, &third.content)
+    else {
+        panic!("{kept:?}")
+    };
+    assert_eq!((sent.from.as_str(), sent.to.as_slice()), (MAIL_FROM, &[MARCUS.to_owned()][..]));
+    assert_eq!(sent.links, [link_to_hosted_page(&user, by_mail.code.expose())], "one link in both parts");
+    assert!(sent.html.is_some() && sent.headers.iter().any(|(name, _)| name == "Auto-Submitted"));
+    assert_eq!(text.phone_number, "+4512345678");
+    assert!(text.text.contains(by_text.code.expose()));
+    assert_eq!((event.bus.as_str(), event.source.as_str()), ("their-bus", "doorward"));
+    assert_eq!(event.detail["code"], by_event.code.expose());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_aws_refuses_for_good_is_dropped_and_what_it_fails_at_stays() -> Result<()> {
+    let (world, user) = start().await?;
+    let mail = EmbeddedMail::start(Mailbox::default()).await?;
+    let deliveries = over_aws(&world, &mail);
+    for medium in [Medium::Mail, Medium::Text] {
+        for fault in [Fault::Unavailable, Fault::Throttled] {
+            let queued = world.queue_code(NORDIC, &user, medium, None).await?;
+            // As often as the SDK tries by itself.
+            mail.mailbox().fail_next(3, fault);
+            assert_eq!(hand_over(&deliveries, &queued.key).await, 1, "{medium:?} {fault:?}");
+            assert!(is_waiting(&world, &queued.key).await?);
+            assert_eq!(hand_over(&deliveries, &queued.key).await, 0, "{medium:?} {fault:?}");
+        }
+    }
+    assert_eq!(mail.mailbox().messages().len(), 4);
+    change_user(&world, &user, |user| {
+        user.email = Some(format!("marcus@{REFUSED_DOMAIN}"));
+        user.phone = Some(REFUSED_NUMBER.into());
+    })
+    .await?;
+    for medium in [Medium::Mail, Medium::Text] {
+        let queued = world.queue_code(NORDIC, &user, medium, None).await?;
+        assert_eq!(hand_over(&deliveries, &queued.key).await, 0, "{medium:?}");
+        assert!(!is_waiting(&world, &queued.key).await?, "{medium:?}");
+    }
+    world.change_policy(NORDIC, |policy| policy.delivery = Delivery::EventBus(REFUSED_BUS.into())).await?;
+    let queued = world.queue_code(NORDIC, &user, Medium::Mail, None).await?;
+    assert_eq!(hand_over(&deliveries, &queued.key).await, 0);
+    assert!(!is_waiting(&world, &queued.key).await?);
+    assert_eq!(mail.mailbox().messages().len(), 4);
+    // Nobody answers at all.
+    world.change_policy(NORDIC, |policy| policy.delivery = Delivery::EventBus("their-bus".into())).await?;
+    mail.stop().await;
+    let queued = world.queue_code(NORDIC, &user, Medium::Mail, None).await?;
+    assert_eq!(hand_over(&deliveries, &queued.key).await, 1);
     Ok(())
 }

@@ -13,7 +13,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use e2e::World;
+use doorward::domain::Medium;
+use e2e::{World, delivery::Fate};
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -93,12 +94,37 @@ async fn no_secret_is_logged_whatever_happens_and_every_decision_is() {
         .reset(&nordic, &json!({ "userId": marcus.user.user_id, "reason": "asked by phone" }))
         .await
         .unwrap();
+    let (tenant, user) = (&marcus.tenant.tenant_id, &marcus.user.user_id);
+    planted.push(world.newest_code(tenant, user).await.unwrap());
+    let keys = world.outbox_keys(tenant, user).await.unwrap();
+    for fate in [Fate::Failed, Fate::Refused] {
+        world.courier.set_fate(fate);
+        world.deliver_all(&keys).await;
+    }
+    world.courier.set_fate(Fate::Taken);
+    for medium in [Medium::Mail, Medium::Text] {
+        let link = "https://PLANTED.example/{{.Code}}";
+        let queued = world.queue_code(tenant, user, medium, Some(link)).await.unwrap();
+        planted.push(queued.code.expose().to_owned());
+        assert_eq!(world.deliver_all(&[queued.key]).await, 0);
+    }
+    planted.extend(["+4512345678".to_owned(), "https://login.example.com".to_owned()]);
+    assert_eq!(world.courier.take().len(), 2);
     world.stop_dynamodb().await;
     world.try_login(&admin, "PLANTED").await.unwrap();
 
     let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
     for secret in planted.iter().filter(|secret| secret.len() >= 6) {
         assert!(!text.contains(secret.as_str()), "a log holds {secret}");
+    }
+    let delivered: Vec<_> = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();
+    let delivered: Vec<_> = delivered.iter().filter(|line| line["message"] == "message.decided").collect();
+    let outcomes: Vec<_> = delivered.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["failed", "refused", "sent", "sent"]);
+    for line in delivered {
+        assert_eq!((&line["span"]["tenant"], &line["span"]["user"]), (&json!(tenant), &json!(user)));
+        assert_eq!(line["span"]["kind"], "reset_code");
+        assert!(line["milliseconds"].is_number());
     }
     let decided: Vec<Value> = text
         .lines()

@@ -6,10 +6,14 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use doorward::{
-    domain::LinkHost,
-    route::{Function, ROUTES},
+    domain::{LinkHost, Medium},
+    port::OutboxKey,
+    route::Function,
 };
-use e2e::{Answer, Login, Visitor, World};
+use e2e::{
+    Answer, Login, Visitor, World,
+    delivery::{Fate, Sent, batch},
+};
 use futures_util::{StreamExt, future, stream};
 use http::Method;
 use serde_json::{Value, json};
@@ -31,9 +35,8 @@ const AT_ONCE: usize = 4;
 async fn every_recorded_event_gets_its_answer() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../events");
     let services = Arc::new(Services::load().unwrap());
-    let is_called = |function: &Function| ROUTES.iter().any(|route| route.endpoint.function() == *function);
     let mut cases = Vec::new();
-    for function in Function::ALL.into_iter().filter(is_called) {
+    for function in Function::ALL {
         let files: Vec<_> = fs::read_dir(folder.join(function.name()))
             .unwrap_or_else(|error| panic!("events/{}: {error}", function.name()))
             .map(|entry| (function, entry.unwrap().path()))
@@ -76,6 +79,12 @@ async fn replay(function: Function, file: &Path, services: &Services) -> Result<
         ensure!(sent(&recorded, services)? == case["sends"], "sends {}", sent(&recorded, services)?);
     }
     let filled = fill(&text, &values)?;
+    if function == Function::DeliverNotification {
+        let answer = world.deliver(&serde_json::from_str(&filled)?).await;
+        let sent: Vec<_> = world.courier.take().iter().map(address).collect();
+        let found = json!({ "answer": answer, "sent": sent });
+        return same(&found, &case["expect"], "delivery");
+    }
     let mut answer = world.send(function, &filled).await?;
     let kind = answer.header("content-type").to_owned();
     if kind.starts_with("application/") && kind != "application/json" {
@@ -93,6 +102,15 @@ fn sent(recorded: &Value, services: &Services) -> Result<Value> {
     let body = recorded["body"].as_str().context("no body")?;
     let body = if recorded["isBase64Encoded"] == true { STANDARD.decode(body)? } else { body.into() };
     services.request(path(recorded), recorded["headers"]["content-type"].as_str().unwrap_or_default(), &body)
+}
+
+/// How something was sent, and to whom.
+fn address(sent: &Sent) -> Value {
+    match sent {
+        Sent::Mail { to, .. } => json!({ "mail": to }),
+        Sent::Text { number, .. } => json!({ "text": number }),
+        Sent::Event { bus, .. } => json!({ "event": bus }),
+    }
 }
 
 /// One step of `given`: `{"login": "name@…", "as": "admin"}` and what follows from it.
@@ -154,6 +172,21 @@ async fn prepare(
         for _ in 0..step["times"].as_u64().unwrap_or(1) {
             fail_code(world, username).await?;
         }
+    } else if let Some(username) = text("queue") {
+        let actor = world.actor(username)?;
+        let medium = if text("medium") == Some("text") { Medium::Text } else { Medium::Mail };
+        let queued = world.queue_code(&actor.tenant.tenant_id, &actor.user.user_id, medium, None).await?;
+        name_message(text("as").unwrap_or("queued"), &queued.key, values);
+    } else if let Some(username) = text("queued") {
+        let actor = world.actor(username)?;
+        let keys = world.outbox_keys(&actor.tenant.tenant_id, &actor.user.user_id).await?;
+        name_message(text("as").unwrap_or("queued"), keys.last().context("nothing is queued")?, values);
+    } else if let Some(fate) = text("courier") {
+        world.courier.set_fate(match fate {
+            "failed" => Fate::Failed,
+            "refused" => Fate::Refused,
+            other => bail!("{other} is nothing that a courier does"),
+        });
     } else if let Some(name) = text("forget") {
         world.forget(&known(name)?).await?;
     } else if let Some(milliseconds) = step["advanceMilliseconds"].as_u64() {
@@ -206,6 +239,14 @@ async fn fail_code(world: &World, username: &str) -> Result<()> {
     let answer = world.request(&Method::POST, &path, &actor.tenant.tenant_id, None, Some(&body)).await?;
     ensure!(answer.status == 400, "was not refused: {}", answer.text);
     Ok(())
+}
+
+/// `{name}.pk` and `{name}.sk`, as the stream names a message.
+fn name_message(name: &str, key: &OutboxKey, values: &mut BTreeMap<String, String>) {
+    let record = &batch(std::slice::from_ref(key))["Records"][0]["dynamodb"]["Keys"];
+    for part in ["pk", "sk"] {
+        values.insert(format!("{name}.{part}"), record[part]["S"].as_str().unwrap_or_default().to_owned());
+    }
 }
 
 fn remember(

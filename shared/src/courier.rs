@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
-use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message};
+use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message, MessageHeader};
 use aws_sdk_sns::types::MessageAttributeValue;
 
 use crate::{
@@ -59,7 +59,14 @@ impl Courier for AwsCourier {
         if let Some(html) = mail.html {
             body = body.html(content(html)?);
         }
-        let message = Message::builder().subject(content(mail.subject)?).body(body.build()).build();
+        // No absence note is to answer it (RFC 3834, section 5).
+        let automatic = MessageHeader::builder()
+            .name("Auto-Submitted")
+            .value("auto-generated")
+            .build()
+            .map_err(unbuilt)?;
+        let message =
+            Message::builder().subject(content(mail.subject)?).body(body.build()).headers(automatic).build();
         self.ses
             .send_email()
             .from_email_address(mail.from)
