@@ -14,7 +14,7 @@ use std::{
 };
 
 use doorward::domain::Medium;
-use e2e::{World, delivery::Fate};
+use e2e::{Visitor, World, delivery::Fate};
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -146,4 +146,70 @@ async fn no_secret_is_logged_whatever_happens_and_every_decision_is() {
     assert_eq!(login["span"]["session"], decided[1]["span"]["session"], "one session, one digest");
     let reset = decided.iter().find(|line| line["span"]["function"] == "reset-login").unwrap();
     assert_eq!(reset["span"]["admin_reason"], "asked by phone");
+}
+
+// security 24
+#[tokio::test(flavor = "current_thread")]
+async fn no_secret_of_the_hosted_page_is_logged() {
+    let captured = Captured::default();
+    let lines = doorward::telemetry::lines(captured.clone(), tracing::Level::TRACE);
+    let _logging = tracing::subscriber::set_default(lines);
+
+    let world = World::start().await.unwrap();
+    let nordic = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let (tenant, user) = (marcus.tenant.tenant_id.as_str(), marcus.user.user_id.as_str());
+    world.reset(&nordic, &json!({ "userId": user })).await.unwrap();
+    let code = world.newest_code(tenant, user).await.unwrap();
+
+    let mut visitor = Visitor::new(tenant);
+    let mut typing = visitor.clone();
+    for query in
+        ["userId=PLANTED&code=PLANTED-CODE", "code=PLANTED-CODE", "PLANTED", "userId=%ff&code=PLANTED"]
+    {
+        visitor.open(&world, query).await.unwrap();
+    }
+    visitor.cookie = Some("__Host-doorward-reset=PLANTED.PLANTED.PLANTED".to_owned());
+    visitor.open(&world, "").await.unwrap();
+    let token = visitor.follow(&world, user, Some(&code)).await.unwrap();
+    let cookie = visitor.cookie.clone().unwrap();
+    let typed_token = typing.follow(&world, user, None).await.unwrap();
+    for password in ["PLANTED", "PLANTED PLANTED PLANTED"] {
+        let fields = [("token", typed_token.as_str()), ("password", password), ("repeated", password)];
+        typing.submit(&world, &fields).await.unwrap();
+        typing.submit(&world, &[fields[0], fields[1], fields[2], ("code", "PLANTEDC")]).await.unwrap();
+    }
+    for (token, password, repeated) in [
+        ("PLANTED", NEW_PASSWORD, NEW_PASSWORD),
+        (token.as_str(), "PLANTED", "PLANTED"),
+        (token.as_str(), "PLANTED", "PLANTED too"),
+        (token.as_str(), NEW_PASSWORD, NEW_PASSWORD),
+        (token.as_str(), NEW_PASSWORD, NEW_PASSWORD),
+    ] {
+        let fields = [("token", token), ("password", password), ("repeated", repeated)];
+        visitor.submit(&world, &fields).await.unwrap();
+    }
+    world.stop_dynamodb().await;
+    visitor
+        .submit(&world, &[("token", token.as_str()), ("password", "PLANTED it"), ("repeated", "PLANTED it")])
+        .await
+        .unwrap();
+
+    let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+    let cookie = cookie.split_once('=').unwrap().1;
+    let encoded_code = cookie.rsplit('.').next().unwrap();
+    let found = [code.as_str(), token.as_str(), typed_token.as_str(), cookie, encoded_code];
+    for secret in found.into_iter().chain(["PLANTED", NEW_PASSWORD, "$argon2"]) {
+        assert!(!text.contains(secret), "a log holds {secret}");
+    }
+    let pages = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let pages = pages.filter(|line| line["message"] == "request.decided");
+    let outcomes: Vec<String> = pages
+        .filter(|line| line["span"]["function"] == "password-page" && line["span"]["tenant"] == tenant)
+        .map(|line| line["outcome"].as_str().unwrap().to_owned())
+        .collect();
+    // What a form was refused for is in the log, by name.
+    for outcome in ["SUCCESS", "FORBIDDEN", "VALIDATION", "PASSWORD_POLICY", "INVALID_CODE", "UNAVAILABLE"] {
+        assert!(outcomes.iter().any(|known| known == outcome), "{outcome} in {outcomes:?}");
+    }
 }

@@ -9,6 +9,7 @@ const STARTS_WITHIN_MS = 30 * 60_000; // a first start compiles everything
 const STOPS_WITHIN_MS = 60_000;
 const ARRIVES_WITHIN_MS = 30_000;
 const LOOKS_EVERY_MS = 50;
+const SAID_LINES = 200;
 
 /** Resolves or rejects as `promise` does, or says after `ms` that `what` did not happen. */
 async function within(ms, what, promise) {
@@ -22,6 +23,7 @@ async function within(ms, what, promise) {
 export class Stack {
   #child;
   #ended;
+  #said = [];
 
   /** Starts one in memory, on free ports, and waits until it answers. */
   static async start() {
@@ -30,6 +32,7 @@ export class Stack {
       Object.assign(stack, await within(STARTS_WITHIN_MS, 'a start of the stack', stack.#ready()));
       return stack;
     } catch (error) {
+      console.error(stack.said());
       await stack.stop();
       throw error;
     }
@@ -39,7 +42,11 @@ export class Stack {
     const options = ['--memory', '--no-watch', '--port', '0', '--json'];
     this.#child = spawn(process.env.CARGO ?? 'cargo', ['run', '--quiet', '--package', 'local', '--', ...options], {
       cwd: ROOT,
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    createInterface({ input: this.#child.stderr }).on('line', (line) => {
+      this.#said.push(line);
+      if (this.#said.length > SAID_LINES) this.#said.shift();
     });
     this.#ended = new Promise((resolve) => {
       this.#child.once('exit', (code, signal) => resolve(signal ?? code));
@@ -64,6 +71,11 @@ export class Stack {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null || this.#child.pid === undefined) return;
     this.#child.kill('SIGTERM');
     await within(STOPS_WITHIN_MS, 'the end of the stack', this.#ended);
+  }
+
+  /** What it said last, for whoever looks for a mistake. */
+  said() {
+    return this.#said.join('\n');
   }
 
   /** A demo user, with its tenant. */
@@ -117,15 +129,15 @@ export class Stack {
     return answer.body.verificationCode;
   }
 
-  /** The newest of at least `count` messages with a link to that person's page. */
+  /** The newest mail with a link to that person's page, of at least `count`. */
   async mail(person, count) {
-    const isFor = (message) => JSON.stringify(message).includes(`/password/change?userId=${person.userId}`)
-      || JSON.stringify(message).includes(`userId=${encodeURIComponent(person.userId).replaceAll('-', '%2D')}`);
+    const page = `${this.page(person.tenant)}?`;
+    const isFor = ({ kind, to, links }) =>
+      kind === 'mail' && to.some((address) => address.includes(person.email)) && links.some((link) => link.startsWith(page));
     const arrived = async () => {
       for (;;) {
         const response = await fetch(`${this.mailboxUrl}/api/messages`);
-        const body = await response.json();
-        const messages = (Array.isArray(body) ? body : body.messages).filter(isFor);
+        const messages = (await response.json()).messages.filter(isFor);
         if (messages.length >= count) return messages.reduce((one, other) => (other.id > one.id ? other : one));
         await new Promise((resolve) => setTimeout(resolve, LOOKS_EVERY_MS));
       }
