@@ -77,8 +77,8 @@ impl MailboxPage {
             .route("/messages/{id}", get(mail))
             .route("/messages/{id}/html", get(html_part))
             .route("/api/messages", get(messages))
-            .route("/style.css", get(|| asset("text/css", include_str!("mailbox_page/style.css"))))
-            .route("/live.js", get(|| asset("text/javascript", include_str!("mailbox_page/live.js"))))
+            .route("/style.css", get(asset("text/css", include_str!("mailbox_page/style.css"))))
+            .route("/live.js", get(asset("text/javascript", include_str!("mailbox_page/live.js"))))
             .layer(middleware::from_fn(guard))
             .with_state(Arc::new(Page { mailbox, templates, kept_in: dead_letters }));
         Server::serve_on(port, "mailbox page", router)
@@ -128,7 +128,7 @@ fn is_local(headers: &HeaderMap) -> bool {
     matches!(name, "127.0.0.1" | "localhost")
 }
 
-async fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
+fn asset(kind: &'static str, text: &'static str) -> ([(HeaderName, &'static str); 1], &'static str) {
     ([(CONTENT_TYPE, kind)], text)
 }
 
