@@ -11,8 +11,8 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretError;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward::{
     domain::{
-        Collection, CustomerId, HashCost, OrganizationId, Password, Policy, Role, SigningAlgorithm, Tenant,
-        TenantId, TenantStatus, User, UserId, UserStatus, Username,
+        Collection, CustomerId, HashCost, LinkHost, OrganizationId, Password, Policy, Role, SigningAlgorithm,
+        Tenant, TenantId, TenantStatus, User, UserId, UserStatus, Username,
     },
     password::Argon2id,
     port::{Clock, Passwords, Store, random},
@@ -70,6 +70,9 @@ const CLOUDVAULT: &str = "f3a4b5c6-d7e8-49f0-1a2b-3c4d5e6f7a8b";
 const NORDIC: &str = "b4c3d4e7-f8a9-0123-b4c5-d6e7f8a9012b";
 const OTHER: &str = "c5d4e5f8-a9b0-4234-85d6-e7f8a9b0123c";
 
+/// Where links of Nordic Bank's own templates may lead.
+const NORDIC_HOSTS: [&str; 2] = ["app.nordic.example", "app.nordic.example:8443"];
+
 /// The tenant whose secret holds no key.
 const UNUSABLE: &str = "tenant_unusable";
 
@@ -98,7 +101,7 @@ const TENANTS: &[DemoTenant] = &[
         shows: None,
         algorithm: SigningAlgorithm::Es256,
         status: TenantStatus::Active,
-        policy: |policy| policy,
+        policy: |policy| Policy { link_hosts: link_hosts(&NORDIC_HOSTS), ..policy },
         users: &[
             admin("3f0c9a52-7e41-4b86-a1d3-5c9e2f7b8a10", "admin@nordic.example", NORDIC),
             admin("8b1d4e63-2f95-4c07-b6a8-0e3d7c5f9b21", "second.admin@nordic.example", NORDIC),
@@ -169,6 +172,10 @@ const TENANTS: &[DemoTenant] = &[
         users: &[admin("admin", "admin@shortlived.example", "org_shortlived")],
     },
 ];
+
+fn link_hosts(hosts: &[&str]) -> Vec<LinkHost> {
+    hosts.iter().filter_map(|host| LinkHost::parse(host).ok()).collect()
+}
 
 const fn admin(id: &'static str, username: &'static str, organization: &'static str) -> DemoUser {
     DemoUser { id, username, role: Role::Admin, organization, customer: None, phone: None }

@@ -6,12 +6,31 @@ use tokio::process::Command;
 
 use crate::{REGION, SECRET_PREFIX, TABLE, clients::DUMMY_CREDENTIAL};
 
+/// Sender of the mails of demo tenants, which name none of their own.
+const MAIL_FROM: &str = "Doorward <no-reply@doorward.example>";
+
+/// Where everything local is: `http://127.0.0.1:PORT` each.
+#[derive(Debug, Clone)]
+pub struct Endpoints {
+    pub dynamodb: String,
+    pub secrets_manager: String,
+    pub ses: String,
+    pub sns: String,
+    pub events: String,
+    /// Where people reach the routes.
+    pub routes: String,
+}
+
 /// How the functions find the local services. Their credentials are dummies on purpose.
 #[must_use]
-pub fn for_functions(dynamodb_url: &str, secrets_manager_url: &str) -> BTreeMap<&'static str, String> {
+pub fn for_functions(endpoints: &Endpoints) -> BTreeMap<&'static str, String> {
+    let Endpoints { dynamodb, secrets_manager, ses, sns, events, routes } = endpoints;
     [
-        ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb_url),
-        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_manager_url),
+        ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.as_str()),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_manager),
+        ("AWS_ENDPOINT_URL_SESV2", ses),
+        ("AWS_ENDPOINT_URL_SNS", sns),
+        ("AWS_ENDPOINT_URL_EVENTBRIDGE", events),
         ("AWS_REGION", REGION),
         ("AWS_ACCESS_KEY_ID", DUMMY_CREDENTIAL),
         ("AWS_SECRET_ACCESS_KEY", DUMMY_CREDENTIAL),
@@ -19,6 +38,8 @@ pub fn for_functions(dynamodb_url: &str, secrets_manager_url: &str) -> BTreeMap<
         ("AWS_EC2_METADATA_DISABLED", "true"),
         ("DOORWARD_TABLE", TABLE),
         ("DOORWARD_SECRET_PREFIX", SECRET_PREFIX),
+        ("DOORWARD_PUBLIC_URL", routes),
+        ("DOORWARD_MAIL_FROM", MAIL_FROM),
     ]
     .map(|(name, value)| (name, value.to_owned()))
     .into()
@@ -87,9 +108,21 @@ mod tests {
 
     #[test]
     fn functions_get_the_endpoints_and_only_dummies() {
-        let env = for_functions("http://127.0.0.1:1", "http://127.0.0.1:2");
+        let at = |port: u16| format!("http://127.0.0.1:{port}");
+        let env = for_functions(&Endpoints {
+            dynamodb: at(1),
+            secrets_manager: at(2),
+            ses: at(3),
+            sns: at(4),
+            events: at(5),
+            routes: at(6),
+        });
         assert_eq!(env["AWS_ENDPOINT_URL_DYNAMODB"], "http://127.0.0.1:1");
         assert_eq!(env["AWS_ENDPOINT_URL_SECRETS_MANAGER"], "http://127.0.0.1:2");
+        assert_eq!(env["AWS_ENDPOINT_URL_SESV2"], "http://127.0.0.1:3");
+        assert_eq!(env["AWS_ENDPOINT_URL_SNS"], "http://127.0.0.1:4");
+        assert_eq!(env["AWS_ENDPOINT_URL_EVENTBRIDGE"], "http://127.0.0.1:5");
+        assert_eq!(env["DOORWARD_PUBLIC_URL"], "http://127.0.0.1:6");
         assert_eq!(env["AWS_REGION"], "us-east-1");
         assert_eq!(env["AWS_ACCESS_KEY_ID"], "local");
         assert_eq!(env["DOORWARD_TABLE"], "doorward");

@@ -18,6 +18,7 @@ pub mod invoke;
 mod links;
 pub mod mail;
 pub mod mailbox;
+pub mod mailbox_page;
 pub mod port;
 pub mod problem;
 pub mod process;

@@ -17,7 +17,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Starts an embedded DynamoDB and Secrets Manager, creates the table, seeds the demo tenants,
 /// builds the functions and serves their routes with cargo-lambda (which it gets into target/ if
 /// it is missing). When everything answers it prints the address, the demo logins and a curl
-/// line to try. Ctrl-C ends all of it. Everything listens on 127.0.0.1 only.
+/// line to try. Mails, text messages and events are caught, printed as they come, and shown on a
+/// page of its own. Ctrl-C ends all of it. Everything listens on 127.0.0.1 only.
 #[derive(Debug, Parser)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -36,6 +37,11 @@ struct Cli {
     /// Port for the routes, on 127.0.0.1; 0 takes any free one
     #[arg(long, default_value_t = 9000, value_name = "PORT")]
     port: u16,
+
+    /// Port for the mailbox page, on 127.0.0.1; 0 takes any free one [default: 25 above --port, or
+    /// any free one when that is taken]
+    #[arg(long, value_name = "PORT")]
+    mailbox_port: Option<u16>,
 
     /// Keep all data in memory: it ends with this run
     #[arg(long, conflicts_with = "data_dir")]
@@ -69,6 +75,7 @@ impl From<Cli> for Options {
     fn from(cli: Cli) -> Self {
         Self {
             port: cli.port,
+            mailbox_port: cli.mailbox_port,
             data: match cli.data_dir {
                 _ if cli.memory => Data::Memory,
                 Some(folder) => Data::Dir(folder),

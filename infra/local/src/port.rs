@@ -13,24 +13,25 @@ use crate::problem::{EXIT_USAGE, Problem};
 /// Loopback answers at once or not at all.
 const CONNECT_WITHIN: Duration = Duration::from_millis(200);
 
-/// Checks that nothing listens on the port, and returns it. 0 finds a free one.
+/// Checks that nothing listens on the port, and returns it. 0 finds a free one. `option` is how the
+/// person chooses another.
 ///
 /// Nothing is reserved: call it before long work, to fail early, and again before the port is
 /// used.
 ///
 /// # Errors
 /// A [`Problem`] with [`EXIT_USAGE`] when the port is taken or may not be used.
-pub fn check(port: u16) -> Result<u16> {
+pub fn check(port: u16, option: &str) -> Result<u16> {
     // macOS lets one bind 127.0.0.1 although somebody else has the wildcard address.
     if port != 0 && is_answered(port) {
-        return Err(in_use(port).into());
+        return Err(in_use(port, option).into());
     }
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(listener) => Ok(listener.local_addr()?.port()),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(in_use(port).into()),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(in_use(port, option).into()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Problem::new(
             format!("Port {port} may not be used: {error}."),
-            "Choose a port above 1023, for example: cargo dev --port 9001",
+            format!("Choose a port above 1023, for example: cargo dev {option} 9001"),
         )
         .with_exit_code(EXIT_USAGE)
         .into()),
@@ -45,14 +46,14 @@ pub fn is_answered(port: u16) -> bool {
     TcpStream::connect_timeout(&address, CONNECT_WITHIN).is_ok()
 }
 
-fn in_use(port: u16) -> Problem {
+fn in_use(port: u16, option: &str) -> Problem {
     let other = if port == u16::MAX { port - 1 } else { port + 1 };
     Problem::new(
         format!("Port {port} is already in use on this machine."),
         format!(
-            "Stop what listens there, or choose another port: cargo dev --port {other}\n  \
+            "Stop what listens there, or choose another port: cargo dev {option} {other}\n  \
              If it is another `cargo dev`, this one needs its own data too: \
-             cargo dev --port {other} --memory"
+             cargo dev {option} {other} --memory"
         ),
     )
     .with_exit_code(EXIT_USAGE)
@@ -66,22 +67,24 @@ mod tests {
     fn a_used_port_is_named_with_the_way_out() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = check(port).unwrap_err();
+        let error = check(port, "--port").unwrap_err();
         let problem = error.downcast_ref::<Problem>().unwrap();
         assert_eq!(problem.exit_code(), EXIT_USAGE);
         assert!(problem.to_string().contains(&port.to_string()));
         assert!(problem.hint().contains("cargo dev --port "));
+        let error = check(port, "--mailbox-port").unwrap_err();
+        assert!(error.downcast_ref::<Problem>().unwrap().hint().contains("cargo dev --mailbox-port "));
     }
 
     #[test]
     fn a_listener_on_all_interfaces_counts() {
         let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        assert!(check(port).is_err());
+        assert!(check(port, "--port").is_err());
     }
 
     #[test]
     fn zero_finds_a_port() {
-        assert_ne!(check(0).unwrap(), 0);
+        assert_ne!(check(0, "--port").unwrap(), 0);
     }
 }

@@ -14,7 +14,11 @@ use hyper_util::{
 };
 use tokio::{net::TcpStream, sync::watch};
 
-use crate::{problem::Problem, project::Route};
+use crate::{
+    invoke::{Function, InvokeError},
+    problem::Problem,
+    project::Route,
+};
 
 /// cargo-lambda listens within a second; a busy machine gets more.
 const LISTENS_WITHIN: Duration = Duration::from_secs(30);
@@ -52,30 +56,51 @@ pub async fn until_answering(base_url: &str, routes: &[&Route]) -> Result<()> {
     try_join_all(each).await.map(drop)
 }
 
+/// Invokes a function that has no route with a batch of nothing, until it has answered.
+///
+/// # Errors
+/// A [`Problem`] when it does not within a bounded time.
+pub async fn until_invoked(name: &str, function: &impl Function) -> Result<()> {
+    until(name, async || match function.invoke(br#"{"Records":[]}"#.to_vec()).await {
+        Ok(_) => None,
+        Err(InvokeError::Unreachable(reason) | InvokeError::Failed(reason)) => Some(reason),
+    })
+    .await
+}
+
 async fn until_one_answers(
     client: &Client<HttpConnector, Body>,
     base_url: &str,
     route: &Route,
 ) -> Result<()> {
+    until(&route.function, async || match ask(client, base_url, route).await {
+        Ok(status) if proves_life(status) => None,
+        Ok(status) => Some(format!("the last answer was {status}")),
+        Err(error) => Some(format!("{error:#}")),
+    })
+    .await
+}
+
+/// Repeats `attempt`, which says what is still wrong, until nothing is.
+async fn until(function: &str, attempt: impl AsyncFn() -> Option<String>) -> Result<()> {
     let (last, seen) = watch::channel("nothing answered".to_owned());
     let attempts = async {
         let mut pause = FIRST_PAUSE;
         loop {
-            match ask(client, base_url, route).await {
-                Ok(status) if proves_life(status) => return Ok(()),
-                Ok(status) => last.send_replace(format!("the last answer was {status}")),
-                Err(error) => last.send_replace(format!("{error:#}")),
+            match attempt().await {
+                None => return,
+                Some(wrong) => last.send_replace(wrong),
             };
             tokio::time::sleep(pause).await;
             pause = longer(pause);
         }
     };
     match tokio::time::timeout(ANSWERS_WITHIN, attempts).await {
-        Ok(result) => result,
+        Ok(()) => Ok(()),
         Err(_) => Err(Problem::new(
             format!(
                 "The function {} did not answer within {} seconds: {}.",
-                route.function,
+                function,
                 ANSWERS_WITHIN.as_secs(),
                 *seen.borrow()
             ),

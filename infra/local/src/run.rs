@@ -2,32 +2,48 @@
 
 use std::{convert::Infallible, path::PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::unistd::Pid;
 use tokio::process::Child;
 
 use crate::{
     REGION, TABLE, cargo_lambda, clients,
     data_dir::DataDir,
+    delivery::Delivery,
     demo::{self, SeedContext, Seeded},
     dynamodb::{EmbeddedDynamo, Storage},
-    env, functions, port,
+    env::{self, Endpoints},
+    functions,
+    invoke::RuntimeApi,
+    mail::EmbeddedMail,
+    mailbox::Mailbox,
+    mailbox_page::MailboxPage,
+    port,
     problem::Problem,
     process::{self, Ending},
-    project::Project,
+    project::{FUNCTIONS_PACKAGE, Project},
     ready,
     secrets::EmbeddedSecrets,
     stack::{Stack, StackFile},
+    stream::{DEAD_LETTERS_FILE, Poller},
     table,
     ui::Ui,
     watch::Watch,
 };
+
+/// How the person chooses the port of the routes.
+const PORT_OPTION: &str = "--port";
+/// The mailbox page is this far above the routes: 9025 by default, and 25 is where mail goes.
+const MAILBOX_ABOVE: u16 = 25;
 
 /// What the person asked for.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// 0 takes any free one.
     pub port: u16,
+    /// Of the mailbox page; 0 takes any free one, and none the usual one, or a free one where that
+    /// is taken.
+    pub mailbox_port: Option<u16>,
     pub data: Data,
     pub release: bool,
     /// Rebuild and restart functions when the code changes.
@@ -51,6 +67,8 @@ pub enum Data {
 #[derive(Default)]
 pub struct Running {
     stack_file: Option<StackFile>,
+    page: Option<MailboxPage>,
+    mail: Option<EmbeddedMail>,
     secrets: Option<EmbeddedSecrets>,
     dynamodb: Option<EmbeddedDynamo>,
     /// Last: nobody else may have the folder before all of the above have ended.
@@ -70,6 +88,12 @@ impl Running {
     /// When the secrets cannot be saved.
     pub async fn stop(mut self) -> Result<()> {
         drop(self.stack_file.take());
+        if let Some(page) = self.page.take() {
+            page.stop().await;
+        }
+        if let Some(mail) = self.mail.take() {
+            mail.stop().await;
+        }
         let saved = match self.secrets.take() {
             Some(secrets) => secrets.stop().await,
             None => Ok(()),
@@ -101,7 +125,16 @@ pub async fn end_processes(ending: Ending) -> Result<()> {
 pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Infallible> {
     // What can be refused is refused before anything takes long.
     let project = Project::load().await?;
-    let port = port::check(options.port)?;
+    let delivery = Delivery::load()?;
+    ensure!(
+        project.functions.contains(&delivery.function),
+        "infra/delivery.json names {}, which is no binary of the package {FUNCTIONS_PACKAGE}",
+        delivery.function
+    );
+    let port = port::check(options.port, PORT_OPTION)?;
+    if let Some(port) = options.mailbox_port {
+        port::check(port, "--mailbox-port")?;
+    }
     forget_dead_stack(&project);
     let data_dir = open_data_dir(options, &project)?;
     let unwatched: Vec<PathBuf> =
@@ -115,10 +148,10 @@ pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Inf
     let binaries = functions::build(&project, options.release).await?;
     step.done("");
 
-    let services = start_services(data_dir, options.keep_credentials, ui, running).await?;
-    let env = env::for_functions(&services.dynamodb_url, &services.secrets_manager_url);
+    let services = start_services(data_dir, port, options, ui, running).await?;
+    let env = env::for_functions(&services.endpoints);
 
-    port::check(port)?;
+    port::check(port, PORT_OPTION)?;
     let step = ui.loud_step("functions", "Starting the functions");
     let mut cargo_lambda = Watch {
         program: &program,
@@ -129,8 +162,17 @@ pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Inf
         unwatched: &unwatched,
     }
     .start(&project)?;
-    let base_url = format!("http://127.0.0.1:{port}");
+    let base_url = services.endpoints.routes.clone();
     let routes = project.one_route_each();
+    let deliver = RuntimeApi::new(&base_url, &delivery.function);
+    let mailbox = services.mailbox.clone();
+    let poller = Poller::new(
+        clients::dynamodb_streams(&services.endpoints.dynamodb),
+        TABLE,
+        deliver.clone(),
+        mailbox.clone(),
+    )?
+    .remembering_in(running.data_dir.as_ref().map(|dir| dir.path().to_owned()));
 
     let functions_served = async {
         if options.watch {
@@ -142,13 +184,19 @@ pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Inf
     };
     let answered_then_forever = async {
         ready::until_listening(port).await?;
-        ready::until_answering(&base_url, &routes).await?;
-        step.done(&format!("{} answer", routes.len()));
+        tokio::try_join!(
+            ready::until_answering(&base_url, &routes),
+            ready::until_invoked(&delivery.function, &deliver)
+        )?;
+        step.done(&format!("{} answer", project.functions.len()));
         let notes = notes(options, running, &project, &services.seeded);
-        let stack = services.into_stack(base_url.clone());
+        let stack = services.into_stack();
         running.stack_file = Some(StackFile::write(&project.stack_file(), &stack)?);
         ui.ready(&stack, &notes);
-        std::future::pending().await
+        tokio::select! {
+            failed = poller.run() => failed,
+            never = tell(&mailbox, ui) => match never {},
+        }
     };
     tokio::select! {
         // In this order: that cargo-lambda has ended explains why nothing answers.
@@ -159,12 +207,22 @@ pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Inf
     }
 }
 
+/// Tells of each message as it comes.
+async fn tell(mailbox: &Mailbox, ui: &Ui) -> Infallible {
+    let mut told = 0;
+    loop {
+        let message = mailbox.after(told).await;
+        told = message.id;
+        ui.sent(&message);
+    }
+}
+
 /// cargo-lambda ends by itself only when something is wrong.
 async fn end_of(cargo_lambda: &mut Child, port: u16) -> Result<Infallible> {
     let status = cargo_lambda.wait().await?;
     // Somebody may have taken the port after we looked.
     if port::is_answered(port) {
-        port::check(port)?;
+        port::check(port, PORT_OPTION)?;
     }
     Err(Problem::new(
         format!("cargo-lambda ended by itself ({status})."),
@@ -196,17 +254,19 @@ fn open_data_dir(options: &Options, project: &Project) -> Result<Option<DataDir>
 
 /// The embedded services, filled with the demo.
 struct Services {
-    dynamodb_url: String,
-    secrets_manager_url: String,
+    endpoints: Endpoints,
+    mailbox: Mailbox,
+    mailbox_url: String,
     seeded: Seeded,
 }
 
 impl Services {
-    fn into_stack(self, base_url: String) -> Stack {
+    fn into_stack(self) -> Stack {
         Stack {
-            base_url,
-            dynamodb_url: self.dynamodb_url,
-            secrets_manager_url: self.secrets_manager_url,
+            base_url: self.endpoints.routes,
+            dynamodb_url: self.endpoints.dynamodb,
+            secrets_manager_url: self.endpoints.secrets_manager,
+            mailbox_url: self.mailbox_url,
             region: REGION.to_owned(),
             table: TABLE.to_owned(),
             tenants: self.seeded.tenants,
@@ -216,11 +276,12 @@ impl Services {
 
 async fn start_services(
     data_dir: Option<DataDir>,
-    keep_credentials: bool,
+    port: u16,
+    options: &Options,
     ui: &Ui,
     running: &mut Running,
 ) -> Result<Services> {
-    let step = ui.step("services", "Starting DynamoDB and Secrets Manager");
+    let step = ui.step("services", "Starting DynamoDB, Secrets Manager and the mailbox");
     running.data_dir = data_dir;
     let (storage, snapshot) = match &running.data_dir {
         Some(dir) => (Storage::File(dir.dynamodb()), Some(dir.secrets())),
@@ -228,15 +289,27 @@ async fn start_services(
     };
     let dynamodb = running.dynamodb.insert(EmbeddedDynamo::start(storage).await?);
     let secrets = running.secrets.insert(EmbeddedSecrets::start(snapshot, REGION).await?);
-    let (dynamodb_url, secrets_manager_url) = (dynamodb.url().to_owned(), secrets.url().to_owned());
+    let mail = running.mail.insert(EmbeddedMail::start(Mailbox::default()).await?);
+    let mailbox = mail.mailbox().clone();
+    let dead_letters = running.data_dir.as_ref().map(|dir| dir.path().join(DEAD_LETTERS_FILE));
+    let page = running.page.insert(start_page(port, options, &mailbox, dead_letters).await?);
+    let mailbox_url = page.url().to_owned();
+    let endpoints = Endpoints {
+        dynamodb: dynamodb.url().to_owned(),
+        secrets_manager: secrets.url().to_owned(),
+        ses: mail.ses_url().to_owned(),
+        sns: mail.sns_url().to_owned(),
+        events: mail.events_url().to_owned(),
+        routes: format!("http://127.0.0.1:{port}"),
+    };
     step.done("");
 
     let step = ui.step("table", "Creating the table");
     let context = SeedContext {
-        dynamodb: clients::dynamodb(&dynamodb_url),
-        secrets: clients::secrets_manager(&secrets_manager_url),
+        dynamodb: clients::dynamodb(&endpoints.dynamodb),
+        secrets: clients::secrets_manager(&endpoints.secrets_manager),
         table: TABLE.to_owned(),
-        keep_credentials,
+        keep_credentials: options.keep_credentials,
         hash_cost: doorward::domain::HashCost::default(),
     };
     let detail = match table::create_if_missing(&context.dynamodb, TABLE).await? {
@@ -248,7 +321,25 @@ async fn start_services(
     let step = ui.step("seed", "Seeding the demo tenants");
     let seeded = demo::seed(&context).await.context("cannot seed the demo tenants")?;
     step.done("");
-    Ok(Services { dynamodb_url, secrets_manager_url, seeded })
+    Ok(Services { endpoints, mailbox, mailbox_url, seeded })
+}
+
+async fn start_page(
+    port: u16,
+    options: &Options,
+    mailbox: &Mailbox,
+    dead_letters: Option<PathBuf>,
+) -> Result<MailboxPage> {
+    let start = |port| MailboxPage::start(port, mailbox.clone(), dead_letters.clone());
+    if let Some(chosen) = options.mailbox_port {
+        return start(chosen).await;
+    }
+    let usual = if options.port == 0 { 0 } else { port.saturating_add(MAILBOX_ABOVE) };
+    match start(usual).await {
+        Ok(page) => Ok(page),
+        // Nobody asked for this one.
+        Err(_) => start(0).await,
+    }
 }
 
 /// What a person may want to know besides the logins.
@@ -262,10 +353,12 @@ fn notes(options: &Options, running: &Running, project: &Project, seeded: &Seede
     } else {
         "Functions run as built: start again after a change."
     };
+    let mails = "Mails, text messages and events are kept in memory and end with this run.";
     let showcases = seeded.showcases.iter().map(|(tenant, what)| format!("{} {what}", tenant.tenant_id));
     vec![
         format!("To see errors: {}.", showcases.collect::<Vec<_>>().join("; ")),
         format!("{data} {code}"),
+        mails.to_owned(),
         format!("Other tools read {}.", project.stack_file().display()),
         "Press Ctrl-C to stop.".to_owned(),
     ]

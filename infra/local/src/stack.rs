@@ -18,6 +18,8 @@ pub struct Stack {
     pub base_url: String,
     pub dynamodb_url: String,
     pub secrets_manager_url: String,
+    /// Where sent mails are shown, and listed as JSON at `/api/messages`.
+    pub mailbox_url: String,
     pub region: String,
     pub table: String,
     pub tenants: Vec<Tenant>,
@@ -129,6 +131,7 @@ mod tests {
             base_url: base_url.into(),
             dynamodb_url: "http://127.0.0.1:1".into(),
             secrets_manager_url: "http://127.0.0.1:2".into(),
+            mailbox_url: "http://127.0.0.1:3".into(),
             region: "us-east-1".into(),
             table: "doorward".into(),
             tenants: vec![Tenant {
@@ -158,6 +161,7 @@ mod tests {
             "baseUrl": "http://127.0.0.1:9000",
             "dynamodbUrl": "http://127.0.0.1:1",
             "secretsManagerUrl": "http://127.0.0.1:2",
+            "mailboxUrl": "http://127.0.0.1:3",
             "region": "us-east-1",
             "table": "doorward",
             "tenants": [{

@@ -45,7 +45,7 @@ const REASON_CHARS: usize = 300;
 /// Where the table's folder remembers how far the stream was delivered.
 const POSITION_FILE: &str = "delivered.json";
 /// Where it keeps what was given up, one JSON object per line.
-const DEAD_LETTERS_FILE: &str = "dead-letters.jsonl";
+pub(crate) const DEAD_LETTERS_FILE: &str = "dead-letters.jsonl";
 
 /// Feeds the delivery function. Dropping it, or its run, ends it at once.
 pub struct Poller<F> {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
+    mailbox::{Content, Message},
     problem::Problem,
     stack::{Stack, Tenant, User},
 };
@@ -79,6 +80,21 @@ impl Ui {
             self.event(&event);
         } else {
             to_stdout(&banner(stack, notes));
+        }
+    }
+
+    /// Something was sent, or given up: a line each.
+    pub fn sent(&self, message: &Message) {
+        if self.json {
+            let mut event = json!({ "event": "message" });
+            if let (Value::Object(event), Ok(Value::Object(message))) =
+                (&mut event, serde_json::to_value(message))
+            {
+                event.extend(message);
+            }
+            self.event(&event);
+        } else {
+            to_stdout(&(sent_line(&message.content) + "\n"));
         }
     }
 
@@ -166,8 +182,35 @@ pub(crate) fn to_stderr(text: &str) {
     drop(writeln!(std::io::stderr().lock(), "{text}"));
 }
 
+/// To whom, what, and the first link: what a person at the terminal goes on with.
+fn sent_line(content: &Content) -> String {
+    let (what, words, link) = match content {
+        Content::Mail(mail) => {
+            ("mail", format!("to {}: {}", mail.to.join(", "), mail.subject), mail.links.first())
+        }
+        Content::TextMessage(message) => {
+            ("text message", format!("to {}: {}", message.phone_number, message.text), None)
+        }
+        Content::Event(event) => ("event", format!("{} on the bus {}", event.detail_type, event.bus), None),
+        Content::DeadLetter(letter) => {
+            ("not delivered", format!("{} {}: {}", letter.pk, letter.sk, letter.reason), None)
+        }
+    };
+    let mut told = format!("{} {}", style(what).cyan(), one_line(&words));
+    if let Some(link) = link {
+        let _ = write!(told, "  {}", style(one_line(link)).bold());
+    }
+    told
+}
+
+/// Strangers' words must not command the terminal.
+fn one_line(words: &str) -> String {
+    words.split(char::is_control).collect::<Vec<_>>().join(" ")
+}
+
 fn banner(stack: &Stack, notes: &[String]) -> String {
     let mut text = format!("\nDoorward is ready: {}\n", style(&stack.base_url).bold());
+    let _ = writeln!(text, "Mails are shown at {}", style(&stack.mailbox_url).bold());
     text.push_str("\nDemo logins\n");
     text.push_str(&logins(stack));
     if let Some(curl) = example(stack) {
@@ -246,6 +289,7 @@ fn quote(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mailbox::Mail;
 
     fn stack() -> Stack {
         let user = |role: &str| User {
@@ -261,6 +305,7 @@ mod tests {
             base_url: "http://127.0.0.1:9000".into(),
             dynamodb_url: String::new(),
             secrets_manager_url: String::new(),
+            mailbox_url: String::new(),
             region: String::new(),
             table: String::new(),
             tenants: vec![Tenant {
@@ -284,6 +329,25 @@ mod tests {
         let body: Value = serde_json::from_str(words[9]).unwrap();
         assert_eq!(body["password"], "it's");
         assert_eq!(body["username"], "ADMIN@x.example");
+    }
+
+    #[test]
+    fn a_mail_is_one_line_that_ends_with_its_link() {
+        let mail = Mail {
+            from: "a@b.example".into(),
+            to: vec!["c@d.example".into()],
+            cc: Vec::new(),
+            bcc: Vec::new(),
+            reply_to: Vec::new(),
+            subject: "Reset\n\u{1b}[2Jyour password".into(),
+            headers: Vec::new(),
+            text: None,
+            html: None,
+            links: vec!["http://127.0.0.1/x".into(), "http://other/".into()],
+        };
+        let line = sent_line(&Content::Mail(mail));
+        let plain = console::strip_ansi_codes(&line);
+        assert_eq!(plain, "mail to c@d.example: Reset  [2Jyour password  http://127.0.0.1/x");
     }
 
     #[test]

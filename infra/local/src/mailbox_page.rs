@@ -1,0 +1,394 @@
+//! Shows the [`Mailbox`] to the person at this machine, on a listener of its own.
+//!
+//! What it shows was written by strangers (names, templates) and holds live codes. So: templates
+//! escape; a mail's HTML is a response of its own under a policy of its own, in a sandbox without
+//! scripts; nothing comes from elsewhere; and only requests to this machine's own names are
+//! answered, or a web page could point its own name at 127.0.0.1 and read along.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::{Context, Result};
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Path, Request, State},
+    http::{
+        HeaderMap, HeaderName, StatusCode,
+        header::{
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
+            X_CONTENT_TYPE_OPTIONS,
+        },
+    },
+    middleware::{self, Next},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use jiff::Timestamp;
+use minijinja::{Environment, value::Serde};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    links,
+    mailbox::{Content, Mailbox, Message},
+    server::Server,
+};
+
+/// Nothing but this page's own style, script and frame.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+                           frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Its own look and links that open elsewhere: no script, no form, nothing fetched.
+const MAIL_POLICY: &str = "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; \
+                           style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; \
+                           frame-ancestors 'self'";
+
+/// Unchanged, wherever they are used: nothing in them comes from a request.
+const TEMPLATES: [(&str, &str); 4] = [
+    ("layout.html", include_str!("mailbox_page/layout.html")),
+    ("list.html", include_str!("mailbox_page/list.html")),
+    ("mail.html", include_str!("mailbox_page/mail.html")),
+    ("stretch.html", include_str!("mailbox_page/stretch.html")),
+];
+
+/// The page's listener. It ends when dropped.
+#[derive(Debug)]
+pub struct MailboxPage(Server);
+
+struct Page {
+    mailbox: Mailbox,
+    templates: Environment<'static>,
+    /// Where dead letters are kept, if anywhere.
+    kept_in: Option<PathBuf>,
+}
+
+impl MailboxPage {
+    /// On that port of 127.0.0.1; 0 takes any free one. `dead_letters` is the file that the page
+    /// names.
+    ///
+    /// # Errors
+    /// When the port cannot be had.
+    pub async fn start(port: u16, mailbox: Mailbox, dead_letters: Option<PathBuf>) -> Result<Self> {
+        let mut templates = Environment::new();
+        for (name, text) in TEMPLATES {
+            templates.add_template(name, text).with_context(|| format!("{name} is no template"))?;
+        }
+        let router = Router::new()
+            .route("/", get(list))
+            .route("/messages/{id}", get(mail))
+            .route("/messages/{id}/html", get(html_part))
+            .route("/api/messages", get(messages))
+            .route("/style.css", get(asset("text/css", include_str!("mailbox_page/style.css"))))
+            .route("/live.js", get(asset("text/javascript", include_str!("mailbox_page/live.js"))))
+            .layer(middleware::from_fn(guard))
+            .with_state(Arc::new(Page { mailbox, templates, kept_in: dead_letters }));
+        Server::serve_on(port, "mailbox page", router)
+            .await
+            .map(Self)
+            .context("cannot start the mailbox page")
+    }
+
+    /// Where it is: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.0.url()
+    }
+
+    /// Ends it after the requests it is serving.
+    pub async fn stop(self) {
+        self.0.stop().await;
+    }
+}
+
+/// Refuses foreign names, and adds what every answer carries.
+async fn guard(request: Request, next: Next) -> Response {
+    if !is_local(request.headers()) {
+        let text = "This page answers only to 127.0.0.1 and localhost.\n";
+        return (StatusCode::MISDIRECTED_REQUEST, text).into_response();
+    }
+    let mut response = next.run(request).await;
+    let fixed = [
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    for (name, value) in fixed {
+        response.headers_mut().insert(name, axum::http::HeaderValue::from_static(value));
+    }
+    response
+        .headers_mut()
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(axum::http::HeaderValue::from_static(PAGE_POLICY));
+    response
+}
+
+fn is_local(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    matches!(name, "127.0.0.1" | "localhost")
+}
+
+fn asset(kind: &'static str, text: &'static str) -> ([(HeaderName, &'static str); 1], &'static str) {
+    ([(CONTENT_TYPE, kind)], text)
+}
+
+async fn messages(State(page): State<Arc<Page>>) -> impl IntoResponse {
+    let messages = page.mailbox.messages();
+    Json(json!({ "messages": messages.iter().rev().map(|it| &**it).collect::<Vec<_>>() }))
+}
+
+async fn list(State(page): State<Arc<Page>>) -> Response {
+    #[derive(Default, Serialize)]
+    struct List {
+        letters: Vec<Value>,
+        mails: Vec<Value>,
+        texts: Vec<Value>,
+        events: Vec<Value>,
+        kept_in: Option<String>,
+    }
+    let mut list =
+        List { kept_in: page.kept_in.as_ref().map(|path| path.display().to_string()), ..List::default() };
+    for message in page.mailbox.messages().iter().rev() {
+        let Message { id, time, content } = &**message;
+        let (rows, mut row) = match content {
+            Content::DeadLetter(letter) => (&mut list.letters, json!(letter)),
+            Content::Mail(mail) => (&mut list.mails, json!({ "subject": mail.subject, "to": mail.to })),
+            Content::TextMessage(text) => {
+                (&mut list.texts, json!({ "to": text.phone_number, "text": stretches(&text.text) }))
+            }
+            Content::Event(event) => {
+                let mut row = json!(event);
+                // As a person reads it.
+                set(&mut row, "detail", format!("{:#}", event.detail).into());
+                (&mut list.events, row)
+            }
+        };
+        set(&mut row, "id", (*id).into());
+        set(&mut row, "time", time.to_string().into());
+        set(&mut row, "at", at(*time).into());
+        rows.push(row);
+    }
+    page.render("list.html", list)
+}
+
+async fn mail(State(page): State<Arc<Page>>, Path(id): Path<u64>) -> Response {
+    let message = page.mailbox.message(id);
+    let Some((message, mail)) = message.as_ref().and_then(|message| Some((message, message.mail()?))) else {
+        return gone();
+    };
+    page.render(
+        "mail.html",
+        json!({
+            "id": id,
+            "mail": mail,
+            "time": message.time.to_string(),
+            "at": at(message.time),
+            "text": mail.text.as_deref().map(stretches),
+        }),
+    )
+}
+
+/// The mail's own document; its links open outside the frame.
+async fn html_part(State(page): State<Arc<Page>>, Path(id): Path<u64>) -> Response {
+    let message = page.mailbox.message(id);
+    let Some(html) = message.as_ref().and_then(|message| message.mail()?.html.as_deref()) else {
+        return gone();
+    };
+    let document = format!("<!doctype html><base target=\"_blank\">{html}");
+    ([(CONTENT_SECURITY_POLICY, MAIL_POLICY)], Html(document)).into_response()
+}
+
+fn gone() -> Response {
+    (StatusCode::NOT_FOUND, "There is no such message, or no longer.\n").into_response()
+}
+
+impl Page {
+    fn render(&self, template: &str, values: impl Serialize) -> Response {
+        let rendered = self.templates.get_template(template).and_then(|it| it.render(Serde(values)));
+        match rendered {
+            Ok(html) => Html(html).into_response(),
+            Err(error) => {
+                crate::ui::to_stderr(&format!("the mailbox page failed: {error:#}"));
+                let text = "The page failed: see the log of cargo dev.\n";
+                (StatusCode::INTERNAL_SERVER_ERROR, Body::from(text)).into_response()
+            }
+        }
+    }
+}
+
+fn set(row: &mut Value, name: &str, value: Value) {
+    if let Some(row) = row.as_object_mut() {
+        row.insert(name.to_owned(), value);
+    }
+}
+
+fn stretches(text: &str) -> Vec<Value> {
+    let stretches = links::stretches(text).into_iter();
+    stretches.map(|stretch| json!({ "text": stretch.text, "isLink": stretch.is_link })).collect()
+}
+
+fn at(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::{DeadLetter, Event, Mail, TextMessage};
+    use axum::http::HeaderValue;
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+
+    const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>";
+
+    struct Got {
+        status: StatusCode,
+        headers: HeaderMap,
+        body: String,
+    }
+
+    async fn get_as(host: &str, page: &MailboxPage, path: &str) -> Got {
+        let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
+        let request = Request::get(format!("{}{path}", page.url()))
+            .header(HOST, HeaderValue::from_str(host).unwrap())
+            .body(Body::empty())
+            .unwrap();
+        let (head, body) = client.request(request).await.unwrap().into_parts();
+        let body = axum::body::to_bytes(Body::new(body), usize::MAX).await.unwrap();
+        Got { status: head.status, headers: head.headers, body: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    async fn get(page: &MailboxPage, path: &str) -> Got {
+        get_as("localhost:9025", page, path).await
+    }
+
+    fn hostile_mail() -> Content {
+        let text = format!("Hello {HOSTILE}\nOpen https://a.example/?u=1&code=K7QW\"><script>.");
+        Content::Mail(Mail {
+            from: HOSTILE.into(),
+            to: vec![HOSTILE.into()],
+            cc: vec![HOSTILE.into()],
+            bcc: Vec::new(),
+            reply_to: vec![HOSTILE.into()],
+            subject: HOSTILE.into(),
+            headers: vec![(HOSTILE.into(), HOSTILE.into())],
+            links: links::of_mail(Some(&text), None),
+            text: Some(text),
+            html: Some(format!("<p style=\"color:red\">{HOSTILE}</p>")),
+        })
+    }
+
+    async fn page_with(contents: Vec<Content>) -> MailboxPage {
+        let mailbox = Mailbox::default();
+        for content in contents {
+            mailbox.add(content);
+        }
+        MailboxPage::start(0, mailbox, None).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn nothing_that_was_sent_becomes_markup() {
+        let text = format!("{HOSTILE} https://b.example/x");
+        let page = page_with(vec![
+            hostile_mail(),
+            Content::TextMessage(TextMessage { phone_number: HOSTILE.into(), text, links: Vec::new() }),
+            Content::Event(Event {
+                bus: HOSTILE.into(),
+                source: HOSTILE.into(),
+                detail_type: HOSTILE.into(),
+                detail: json!({ HOSTILE: HOSTILE }),
+            }),
+            Content::DeadLetter(DeadLetter {
+                condition: "RetryAttemptsExhausted",
+                sequence_number: HOSTILE.into(),
+                pk: HOSTILE.into(),
+                sk: HOSTILE.into(),
+                attempts: 1,
+                reason: HOSTILE.into(),
+            }),
+        ])
+        .await;
+        for path in ["/", "/messages/1"] {
+            let got = get(&page, path).await;
+            assert_eq!(got.status, StatusCode::OK, "{}", got.body);
+            let body = got.body.replace("<script src=\"/live.js\" defer></script>", "");
+            assert!(!body.contains("<script") && !body.contains("<img"), "{path}: {body}");
+            assert!(!body.contains("\"'>"), "{path}: {body}");
+            assert!(body.contains("&lt;script&gt;"), "{path}");
+        }
+        let list = get(&page, "/").await.body;
+        assert!(list.contains("href=\"https:&#x2f;&#x2f;b.example&#x2f;x\""), "{list}");
+        for heading in ["Mails", "Text messages", "Events", "Not delivered"] {
+            assert!(list.contains(&format!("{heading}</h2>")), "{heading}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_link_of_the_text_can_be_followed() {
+        let text = "Open https://a.example/set?user=u%231&code=K7QW.\n";
+        let Content::Mail(mail) = hostile_mail() else { panic!() };
+        let page = page_with(vec![Content::Mail(Mail { text: Some(text.into()), html: None, ..mail })]).await;
+        let body = get(&page, "/messages/1").await.body;
+        let href = "<a href=\"https:&#x2f;&#x2f;a.example&#x2f;set?user=u%231&amp;code=K7QW\"";
+        assert!(body.contains(href), "{body}");
+        assert!(!body.contains("<iframe"));
+    }
+
+    #[tokio::test]
+    async fn html_has_a_policy_of_its_own() {
+        let page = page_with(vec![hostile_mail()]).await;
+        let body = get(&page, "/messages/1").await;
+        let frame = "<iframe src=\"/messages/1/html\"";
+        assert!(body.body.contains(frame) && !body.body.contains("allow-scripts"), "{}", body.body);
+        assert_eq!(body.headers[CONTENT_SECURITY_POLICY], PAGE_POLICY);
+        let part = get(&page, "/messages/1/html").await;
+        assert_eq!(part.headers[CONTENT_SECURITY_POLICY], MAIL_POLICY);
+        assert!(
+            MAIL_POLICY
+                .starts_with("sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'")
+        );
+        assert!(part.body.contains("color:red"));
+        assert_eq!(part.headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
+    }
+
+    #[tokio::test]
+    async fn other_names_for_this_machine_get_nothing() {
+        let page = page_with(vec![hostile_mail()]).await;
+        for path in ["/", "/messages/1", "/messages/1/html", "/api/messages", "/nothing"] {
+            for host in ["evil.example", "evil.example:9025", "127.0.0.1.evil.example", "localhost.:80", ""] {
+                let got = get_as(host, &page, path).await;
+                assert_eq!(got.status, StatusCode::MISDIRECTED_REQUEST, "{host} {path}");
+                assert!(!got.body.contains("script"), "{host} {path}");
+            }
+        }
+        for host in ["127.0.0.1:1234", "localhost", "127.0.0.1"] {
+            assert_eq!(get_as(host, &page, "/").await.status, StatusCode::OK, "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn programs_read_it_newest_first() {
+        let text = |text: &str| {
+            Content::TextMessage(TextMessage {
+                phone_number: "+45".into(),
+                text: text.into(),
+                links: Vec::new(),
+            })
+        };
+        let page = page_with(vec![text("one"), hostile_mail(), text("three")]).await;
+        let got = get(&page, "/api/messages").await;
+        let value: Value = serde_json::from_str(&got.body).unwrap();
+        let ids: Vec<_> = value["messages"].as_array().unwrap().iter().map(|it| it["id"].clone()).collect();
+        assert_eq!(ids, [3, 2, 1]);
+        assert_eq!(value["messages"][1]["subject"], HOSTILE);
+        assert_eq!(value["messages"][1]["links"][0], "https://a.example/?u=1&code=K7QW\"><script");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_said() {
+        let page = page_with(Vec::new()).await;
+        assert!(get(&page, "/").await.body.contains("Nothing yet"));
+        for path in ["/messages/1", "/messages/1/html", "/messages/x"] {
+            assert!(get(&page, path).await.status.is_client_error(), "{path}");
+        }
+    }
+}
