@@ -61,7 +61,7 @@ fn link_to_hosted_page(user: &str, code: &str) -> String {
 async fn a_code_arrives_once_with_a_link_to_the_hosted_page() -> Result<()> {
     let (world, user) = start().await?;
     let Queued { key, code } = world.queue_code(NORDIC, &user, Medium::Mail, None).await?;
-    assert_eq!(world.deliver(&batch(&[key.clone()])).await, json!({ "batchItemFailures": [] }));
+    assert_eq!(world.deliver(&batch(std::slice::from_ref(&key))).await, json!({ "batchItemFailures": [] }));
     let sent = world.courier.take();
     let [Sent::Mail { from, to, subject, text, html }] = sent.as_slice() else { panic!("{sent:?}") };
     assert_eq!((from.as_str(), to.as_str()), (MAIL_FROM, MARCUS));
@@ -201,7 +201,7 @@ async fn what_fails_is_tried_again_and_keeps_nobody_elses_back() -> Result<()> {
     let first = world.queue_code(NORDIC, &user, Medium::Mail, None).await?;
     world.courier.set_fate(Fate::Failed);
     assert_eq!(
-        world.deliver(&batch(&[first.key.clone()])).await,
+        world.deliver(&batch(std::slice::from_ref(&first.key))).await,
         json!({ "batchItemFailures": [{ "itemIdentifier": "100" }] })
     );
     assert_eq!(world.courier.tries(), 1);

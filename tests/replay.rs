@@ -270,7 +270,7 @@ fn fill(text: &str, values: &BTreeMap<String, String>) -> Result<String> {
         filled.push_str(before);
         if name.starts_with('.') {
             // A link's own placeholder.
-            filled.push_str(&format!("{{{{{name}}}}}"));
+            filled.extend(["{{", name, "}}"]);
             rest = after;
             continue;
         }

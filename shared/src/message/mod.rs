@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    fn for_kind<'a>(kind: MessageKind, mut values: Values<'a>) -> Values<'a> {
+    fn for_kind(kind: MessageKind, mut values: Values<'_>) -> Values<'_> {
         if !kind.has_code() {
             values.code = None;
         }

@@ -249,7 +249,7 @@ impl Notifier {
 
     async fn announce(&self, bus: &str, letter: &Letter<'_>, name: &str) -> Result<(), CourierError> {
         let Letter { sealed, kind, user, code, link, .. } = letter;
-        let mut detail = json!({
+        let detail = json!({
             "id": sealed.key.id.to_string(),
             "tenantId": sealed.key.tenant,
             "userId": sealed.key.user,
@@ -262,11 +262,9 @@ impl Notifier {
             "phone": user.phone,
             "locale": user.locale,
             "expiresAt": sealed.ends_at.to_string(),
+            "code": code.map(|message| message.code.expose()),
+            "link": link,
         });
-        if let (Some(message), Some(link)) = (code, link) {
-            detail["code"] = json!(message.code.expose());
-            detail["link"] = json!(link);
-        }
         let event = BusEvent { bus, detail_type: &format!("doorward.{name}"), detail: &detail.to_string() };
         self.courier.send_event(&event).await
     }
