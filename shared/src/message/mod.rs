@@ -247,6 +247,11 @@ mod tests {
             let refused = check(&templates).unwrap_err();
             assert_eq!(refused.place, "en/reset_code", "{broken:.60}");
         }
+        let fault = check(&own("en", kind, &costly)).unwrap_err().fault;
+        assert!(
+            matches!(fault, TemplateFault::Engine { what: minijinja::ErrorKind::OutOfFuel, .. }),
+            "{fault}"
+        );
         let mut without_subject = own("en", kind, "x");
         without_subject.0.get_mut("en").unwrap().get_mut(kind.name()).unwrap().subject = None;
         assert!(compose(kind, Some(&without_subject), &["en"], &given).unwrap() == english);
