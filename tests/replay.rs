@@ -73,7 +73,8 @@ async fn replay(function: Function, file: &Path, services: &Services) -> Result<
     ]);
     let mut logins = BTreeMap::new();
     for step in case["given"].as_array().into_iter().flatten() {
-        prepare(&world, step, &mut logins, &mut values).await.with_context(|| format!("given {step}"))?;
+        let step: Value = serde_json::from_str(&fill(&step.to_string(), &values)?)?;
+        prepare(&world, &step, &mut logins, &mut values).await.with_context(|| format!("given {step}"))?;
     }
     if !case["sends"].is_null() {
         ensure!(sent(&recorded, services)? == case["sends"], "sends {}", sent(&recorded, services)?);
