@@ -4,6 +4,8 @@
 
 use std::{fs, path::Path};
 
+use prost_reflect::prost::Message;
+
 const FILES: [&str; 2] = ["zitadel/user/v2/user_service.proto", "google/rpc/status.proto"];
 const PACKAGES: [&str; 2] = ["zitadel.user.v2.rs", "google.rpc.rs"];
 
@@ -12,18 +14,23 @@ fn generated_code_is_what_the_proto_files_say() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let generated = tempfile::tempdir().unwrap();
     let descriptors = protox::compile(FILES, [shared.join("proto")]).unwrap();
+    let descriptor_set = descriptors.encode_to_vec();
     prost_build::Config::new()
         .out_dir(generated.path())
         .skip_debug(["."]) // security 25: passwords and codes are in them
         .compile_fds(descriptors)
         .unwrap();
-    for package in PACKAGES {
-        let fresh = fs::read_to_string(generated.path().join(package)).unwrap();
-        let kept = shared.join("src/dialect/zitadel/proto").join(package);
+    let code = PACKAGES.map(|package| {
+        let fresh = fs::read(generated.path().join(package)).unwrap();
+        (shared.join("src/dialect/zitadel/proto").join(package), fresh)
+    });
+    // What the client in tests/clients/connect reads instead of generated code.
+    let descriptors = shared.join("../tests/clients/connect/descriptors.binpb");
+    for (kept, fresh) in code.into_iter().chain([(descriptors, descriptor_set)]) {
         if std::env::var_os("DOORWARD_REGENERATE").is_some() {
             fs::write(&kept, &fresh).unwrap();
         }
-        let differs = "differs from its .proto: see the head of user_service.proto";
-        assert_eq!(fs::read_to_string(&kept).unwrap_or_default(), fresh, "{} {differs}", kept.display());
+        let is_same = fs::read(&kept).is_ok_and(|kept| kept == fresh);
+        assert!(is_same, "{} differs from its .proto: see the head of user_service.proto", kept.display());
     }
 }

@@ -1,0 +1,193 @@
+// From forgotten to logged in, by a client that is not Doorward's.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+
+import { create, createFileRegistry, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
+
+import { startStack } from "./stack.js";
+
+const descriptors = readFileSync(new URL("descriptors.binpb", import.meta.url));
+const registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, descriptors));
+const UserService = registry.getService("zitadel.user.v2.UserService");
+const BadRequest = registry.getMessage("google.rpc.BadRequest");
+
+const ADMIN = "admin@nordic.example";
+const USER = "oskar.berg@example.com";
+
+let started, tenant, user, token;
+
+before(async () => {
+  started = await startStack();
+  tenant = started.stack.tenants.find(({ users }) => users.some(({ username }) => username === USER));
+  user = tenant.users.find(({ username }) => username === USER);
+  const admin = tenant.users.find(({ username }) => username === ADMIN);
+  const answer = await logIn(admin, admin.password);
+  assert.equal(answer.status, 200);
+  token = (await answer.json()).data.token;
+});
+
+after(() => started?.stop());
+
+function logIn({ userId, username, organizationId, customerId }, password) {
+  const owner = customerId ? `customer/individual/${customerId}` : `admin/organization/${organizationId}`;
+  const { tenantId, tenantKey, tenantSecret } = tenant;
+  return fetch(`${started.stack.baseUrl}/api/v2.1/${owner}/users/${userId}/sessions`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "User-Agent": "node", "X-Tenant-ID": tenantId },
+    body: JSON.stringify({ username, password, tenantKey, tenantSecret }),
+  });
+}
+
+const asAdministrator = () => ({ headers: { Authorization: `Bearer ${token}` } });
+const asTenant = () => ({
+  headers: {
+    "X-Tenant-ID": tenant.tenantId,
+    "X-Tenant-Key": tenant.tenantKey,
+    "X-Tenant-Secret": tenant.tenantSecret,
+  },
+});
+const asNobody = () => ({ headers: { "X-Tenant-ID": tenant.tenantId } });
+
+async function failure(call) {
+  try {
+    await call;
+  } catch (error) {
+    return ConnectError.from(error);
+  }
+  return assert.fail("it succeeded");
+}
+
+const transports = {
+  "gRPC-Web": () => createGrpcWebTransport({ baseUrl: started.stack.baseUrl }),
+  "Connect, protobuf": () =>
+    createConnectTransport({ baseUrl: started.stack.baseUrl, useBinaryFormat: true }),
+  "Connect, JSON": () =>
+    createConnectTransport({ baseUrl: started.stack.baseUrl, useBinaryFormat: false }),
+};
+
+for (const [name, transport] of Object.entries(transports)) {
+  describe(name, () => {
+    test("from forgotten to logged in", async () => {
+      const client = createClient(UserService, transport());
+      const { userId } = user;
+      const medium = { case: "returnCode", value: {} };
+      const { details, verificationCode } = await client.passwordReset({ userId, medium }, asAdministrator());
+      assert.match(verificationCode, /^[A-Z2-9]{8}$/);
+      assert.equal(details.resourceOwner, user.organizationId);
+
+      const password = `a passphrase set over ${name}`;
+      const verification = { case: "verificationCode", value: verificationCode };
+      const wish = { userId, newPassword: { password }, verification };
+      const set = await client.setPassword(wish, asNobody());
+      assert.ok(set.details.sequence > details.sequence);
+      assert.equal((await logIn(user, password)).status, 200);
+
+      const again = await failure(client.setPassword(wish, asNobody()));
+      assert.equal(again.code, Code.InvalidArgument);
+      assert.match(again.rawMessage, /wrong or no longer valid/);
+    });
+
+    test("the tenant itself asks, and learns nothing of the user", async () => {
+      const client = createClient(UserService, transport());
+      for (const userId of [user.userId, "nobody-at-all"]) {
+        const { details, verificationCode } = await client.passwordReset({ userId }, asTenant());
+        assert.ok(details.changeDate);
+        assert.equal(details.sequence, 0n);
+        assert.equal(details.resourceOwner, "");
+        assert.equal(verificationCode, undefined);
+      }
+    });
+
+    test("an administrator sets a password", async () => {
+      const client = createClient(UserService, transport());
+      const newPassword = { password: `an administrator's phrase, ${name}`, changeRequired: true };
+      await client.setPassword({ userId: user.userId, newPassword }, asAdministrator());
+      const answer = await logIn(user, newPassword.password);
+      assert.equal((await answer.json()).data.passwordChangeRequired, true);
+    });
+
+    test("errors keep their code, words and details", async () => {
+      const client = createClient(UserService, transport());
+      const unknown = await failure(client.passwordReset({ userId: "nobody-at-all" }, asAdministrator()));
+      assert.equal(unknown.code, Code.NotFound);
+      assert.equal(unknown.rawMessage, "There is no such user");
+
+      const nobody = await failure(client.passwordReset({ userId: user.userId }));
+      assert.equal(nobody.code, Code.Unauthenticated);
+
+      const newPassword = { password: "two words" };
+      const weak = await failure(client.setPassword({ userId: user.userId, newPassword }, asAdministrator()));
+      assert.equal(weak.code, Code.InvalidArgument);
+      const [detail] = weak.findDetails(BadRequest);
+      assert.equal(detail.fieldViolations[0].field, "newPassword.password");
+
+      const medium = { case: "sendLink", value: { urlTemplate: "https://evil.example/{{.Code}}" } };
+      const astray = await failure(client.passwordReset({ userId: user.userId, medium }, asTenant()));
+      assert.equal(astray.code, Code.InvalidArgument);
+      assert.match(astray.rawMessage, /host/);
+    });
+  });
+}
+
+// No client of npm's speaks this form on Node: frames and base64 by hand, messages by the library.
+describe("gRPC-Web, text", () => {
+  const trailers = (text) => Object.fromEntries(text.trim().split("\r\n").map((line) => line.split(": ")));
+
+  async function call(method, message, { headers }) {
+    const bytes = toBinary(method.input, create(method.input, message));
+    const frame = Buffer.alloc(5 + bytes.length);
+    frame.writeUInt32BE(bytes.length, 1);
+    frame.set(bytes, 5);
+    const answer = await fetch(`${started.stack.baseUrl}/${UserService.typeName}/${method.name}`, {
+      method: "POST",
+      headers: { ...headers, "Content-Type": "application/grpc-web-text" },
+      body: frame.toString("base64"),
+    });
+    assert.equal(answer.status, 200);
+    assert.equal(answer.headers.get("content-type"), "application/grpc-web-text+proto");
+    let rest = Buffer.from(await answer.text(), "base64");
+    const found = {};
+    while (rest.length > 0) {
+      const end = 5 + rest.readUInt32BE(1);
+      if (rest[0] === 0) found.message = fromBinary(method.output, rest.subarray(5, end));
+      else found.trailers = trailers(rest.toString("utf8", 5, end));
+      rest = rest.subarray(end);
+    }
+    return found;
+  }
+
+  test("from forgotten to logged in", async () => {
+    const { passwordReset, setPassword } = UserService.method;
+    const { userId } = user;
+    const medium = { case: "returnCode", value: {} };
+    const asked = await call(passwordReset, { userId, medium }, asAdministrator());
+    assert.equal(asked.trailers["grpc-status"], "0");
+    const verification = { case: "verificationCode", value: asked.message.verificationCode };
+    const newPassword = { password: "a passphrase set over text" };
+    const set = await call(setPassword, { userId, newPassword, verification }, asNobody());
+    assert.equal(set.trailers["grpc-status"], "0");
+    assert.equal((await logIn(user, newPassword.password)).status, 200);
+  });
+
+  test("an error", async () => {
+    const { passwordReset } = UserService.method;
+    const { message, trailers } = await call(passwordReset, { userId: "nobody-at-all" }, asAdministrator());
+    assert.equal(message, undefined);
+    assert.equal(trailers["grpc-status"], "5");
+    assert.equal(trailers["grpc-message"], "There is no such user");
+  });
+});
+
+test("native gRPC is told what works instead", async () => {
+  const answer = await fetch(`${started.stack.baseUrl}/${UserService.typeName}/PasswordReset`, {
+    method: "POST",
+    headers: { "Content-Type": "application/grpc" },
+  });
+  assert.equal(answer.status, 415);
+  assert.match((await answer.json()).message, /gRPC-Web.*Connect/s);
+});
