@@ -53,7 +53,6 @@ async fn change_user(
 }
 
 fn link_to_hosted_page(user: &str, code: &str) -> String {
-    let user = user.replace('-', "%2D");
     format!("{PUBLIC_URL}/tenants/{NORDIC}/password/change?userId={user}&code={code}")
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -187,8 +187,12 @@ fn pieces(text: &str) -> Result<Vec<Piece>, Invalid> {
     }
 }
 
+/// What needs no encoding anywhere in a URL (RFC 3986, section 2.3), but for the dot: two of them are
+/// a path segment of their own.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
+
 fn encode(value: &str) -> String {
-    utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
+    utf8_percent_encode(value, ENCODED).to_string()
 }
 
 #[cfg(test)]

@@ -12,30 +12,25 @@ pub(super) struct Candidate<'a> {
     pub(super) field: &'static str,
     /// The name its user will have.
     pub(super) username: &'a Username,
-    /// The present password, where the caller says it.
-    pub(super) current: Option<&'a Password>,
 }
 
 impl Candidate<'_> {
-    /// Judges it for `user`, without hashing anything.
+    /// Judges it without hashing anything.
     ///
     /// # Errors
     /// `PasswordPolicy` with every rule that it breaks.
-    pub(super) fn judge(&self, tenant: &Tenant, user: &User) -> Result<(), Failure> {
-        let Self { password, field, username, current } = *self;
+    pub(super) fn judge(&self, tenant: &Tenant) -> Result<(), Failure> {
+        let Self { password, field, username } = *self;
         let names = ForbiddenNames { username, tenant: &tenant.id, tenant_name: &tenant.name };
-        let mut broken = tenant.policy.password.broken_rules(password, field, &names);
-        let same = current.is_some_and(|current| current.as_bytes() == password.as_bytes());
-        if user.change_required && same {
-            broken.push(FieldError::new(field, "must not be the password that has to be changed"));
-        }
+        let broken = tenant.policy.password.broken_rules(password, field, &names);
         if broken.is_empty() { Ok(()) } else { Err(Failure::PasswordPolicy(broken)) }
     }
 }
 
 impl Service {
-    /// Judges a password against `user`'s last ones (security 6). As many hashes as the tenant looks
-    /// back: to be asked only once what authorises the change was proven (security 11).
+    /// Judges a password against `user`'s last ones (security 6), and against one that has to be
+    /// changed. As many hashes as the tenant looks back: to be asked only once what authorises the
+    /// change was proven (security 11).
     ///
     /// # Errors
     /// `PasswordPolicy` when it is one of them; `Unavailable`; `Internal` when one of them is no hash
@@ -47,10 +42,12 @@ impl Service {
         candidate: &Candidate<'_>,
     ) -> Result<(), Failure> {
         // One after the other: of hashes that wait together, each delays somebody's login.
-        for hash in user.last_passwords(policy.password_history) {
+        let looks_back = policy.password_history.max(usize::from(user.change_required));
+        for hash in user.last_passwords(looks_back) {
             let password = candidate.password.clone();
             if self.passwords.verify(password, Some(hash.clone()), policy.hash_cost).await? {
                 let message = match policy.password_history {
+                    0 => "must not be the password that has to be changed".to_owned(),
                     1 => "must not be the present password".to_owned(),
                     last => format!("must not be one of the last {last} passwords"),
                 };

@@ -149,8 +149,8 @@ impl Service {
                 return Ok(UserDetails::of(&proven.user));
             }
             let Proven { user, code, submission } = &proven;
-            let candidate = Candidate { password: &password, field, username: &user.username, current: None };
-            candidate.judge(&context.tenant, user)?;
+            let candidate = Candidate { password: &password, field, username: &user.username };
+            candidate.judge(&context.tenant)?;
             self.judge_history(policy, user, &candidate).await?;
             let hash = match hashed.take() {
                 Some(hash) => hash,

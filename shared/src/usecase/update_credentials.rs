@@ -58,7 +58,6 @@ impl Wanted {
             password,
             field,
             username: self.username.as_ref().unwrap_or(&target.username),
-            current: self.current_password.as_ref(),
         })
     }
 }
@@ -136,7 +135,7 @@ impl Service {
             }
             let candidate = wanted.candidate(target);
             if let Some(candidate) = &candidate {
-                candidate.judge(&context.tenant, target)?;
+                candidate.judge(&context.tenant)?;
             }
             let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
             if own && (wanted.password.is_some() || wanted.username.is_some()) {
