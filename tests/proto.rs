@@ -24,8 +24,8 @@ fn generated_code_is_what_the_proto_files_say() {
         let fresh = fs::read(generated.path().join(package)).unwrap();
         (shared.join("src/dialect/zitadel/proto").join(package), fresh)
     });
-    // What the client in tests/clients/connect reads instead of generated code.
-    let descriptors = shared.join("../tests/clients/connect/descriptors.binpb");
+    // What the client in tests/node reads instead of generated code.
+    let descriptors = shared.join("../tests/node/descriptors.binpb");
     for (kept, fresh) in code.into_iter().chain([(descriptors, descriptor_set)]) {
         if std::env::var_os("DOORWARD_REGENERATE").is_some() {
             fs::write(&kept, &fresh).unwrap();

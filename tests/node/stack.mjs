@@ -44,6 +44,9 @@ export class Stack {
       cwd: ROOT,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    // However this ends, the stack does too.
+    process.once('exit', () => this.#child.kill('SIGTERM'));
+    process.once('SIGTERM', () => process.exit(143));
     createInterface({ input: this.#child.stderr }).on('line', (line) => {
       this.#said.push(line);
       if (this.#said.length > SAID_LINES) this.#said.shift();
@@ -112,12 +115,32 @@ export class Stack {
     return this.#post(path, { 'x-tenant-id': tenantId }, body);
   }
 
-  /** Starts recovery as the tenant's own backend does: a mail with a link. */
+  /** Starts recovery as the tenant's own backend does, and waits for the mail with the link. */
   async forgot(person) {
     const { tenantId, tenantKey, tenantSecret } = person.tenant;
     const headers = { 'x-tenant-id': tenantId, 'x-tenant-key': tenantKey, 'x-tenant-secret': tenantSecret };
+    const before = (await this.#mails(person)).length;
     const answer = await this.#post(`/v2/users/${person.userId}/password_reset`, headers, { sendLink: {} });
     if (answer.status !== 200) throw new Error(`no reset: ${JSON.stringify(answer)}`);
+    let waiting = true;
+    const arrived = async () => {
+      while (waiting) {
+        const mails = await this.#mails(person);
+        if (mails.length > before) return mails.reduce((one, other) => (other.id > one.id ? other : one));
+        await new Promise((resolve) => setTimeout(resolve, LOOKS_EVERY_MS));
+      }
+    };
+    return within(ARRIVES_WITHIN_MS, `a mail for ${person.username}`, arrived()).finally(() => (waiting = false));
+  }
+
+  /** The mails with a link to that person's page. */
+  async #mails(person) {
+    const response = await fetch(`${this.mailboxUrl}/api/messages`);
+    const page = `${this.page(person.tenant)}?`;
+    return (await response.json()).messages.filter(
+      ({ kind, to, links }) =>
+        kind === 'mail' && to.some((it) => it.includes(person.email)) && links.some((it) => it.startsWith(page)),
+    );
   }
 
   /** A code that an administrator reads out. */
@@ -127,21 +150,5 @@ export class Stack {
     const answer = await this.#post(`/v2/users/${person.userId}/password_reset`, headers, { returnCode: {} });
     if (answer.status !== 200) throw new Error(`no code: ${JSON.stringify(answer)}`);
     return answer.body.verificationCode;
-  }
-
-  /** The newest mail with a link to that person's page, of at least `count`. */
-  async mail(person, count) {
-    const page = `${this.page(person.tenant)}?`;
-    const isFor = ({ kind, to, links }) =>
-      kind === 'mail' && to.some((address) => address.includes(person.email)) && links.some((link) => link.startsWith(page));
-    const arrived = async () => {
-      for (;;) {
-        const response = await fetch(`${this.mailboxUrl}/api/messages`);
-        const messages = (await response.json()).messages.filter(isFor);
-        if (messages.length >= count) return messages.reduce((one, other) => (other.id > one.id ? other : one));
-        await new Promise((resolve) => setTimeout(resolve, LOOKS_EVERY_MS));
-      }
-    };
-    return within(ARRIVES_WITHIN_MS, `mail ${count} for ${person.username}`, arrived());
   }
 }
