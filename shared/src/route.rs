@@ -49,31 +49,22 @@ impl Function {
     }
 }
 
-/// A wire format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
-    /// FinHub v2.1.
-    Finhub,
-    /// ZITADEL v2, JSON and RPC.
-    Zitadel,
-    /// OCARIoT v1.
-    Ocariot,
-    /// HTML, for people.
-    Page,
-}
-
-/// How a ZITADEL call is framed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
-    /// JSON over HTTP, ids in the path.
-    Json,
-    /// gRPC-Web or Connect, by content type.
-    Rpc,
-}
-
-/// What a route does, with what its path says of it.
+/// What a route does, in its wire format, with what its path says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
+    /// FinHub v2.1.
+    Finhub(Finhub),
+    /// ZITADEL v2, in one of its framings.
+    Zitadel(Zitadel, Framing),
+    /// OCARIoT v1: set another user's password, as its administrator.
+    Ocariot,
+    /// HTML, for people: the page where a person sets a new password.
+    Page(Page),
+}
+
+/// What FinHub's routes do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finhub {
     /// Log in.
     CreateSession(Collection),
     /// Refresh, by the path that names the session alone.
@@ -86,30 +77,51 @@ pub enum Endpoint {
     ResetLogin,
     /// Change credentials.
     UpdateCredentials,
+}
+
+/// What ZITADEL's routes do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Zitadel {
     /// Ask for a reset code.
-    PasswordReset(Framing),
+    PasswordReset,
     /// Set a password: with a code, the present password or an administrator's authority.
-    SetPassword(Framing),
-    /// Set another user's password, as its administrator.
-    ResetPassword,
-    /// The page where a person sets a new password.
-    ShowPasswordPage,
-    /// What that page sends.
-    SubmitPasswordPage,
+    SetPassword,
+}
+
+/// How a ZITADEL call is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// JSON over HTTP, ids in the path.
+    Json,
+    /// gRPC-Web or Connect, by content type.
+    Rpc,
+}
+
+/// What is done with the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// Look at it.
+    Show,
+    /// Send its form.
+    Submit,
 }
 
 impl Endpoint {
     /// The function that serves it.
     pub fn function(self) -> Function {
         match self {
-            Self::CreateSession(_) => Function::CreateSession,
-            Self::RefreshAdminSession | Self::RefreshCustomerSession(_) => Function::RefreshSession,
-            Self::DeleteSession(_) => Function::DeleteSession,
-            Self::ResetLogin | Self::PasswordReset(_) => Function::ResetLogin,
-            Self::UpdateCredentials | Self::SetPassword(_) | Self::ResetPassword => {
-                Function::UpdateCredentials
+            Self::Finhub(Finhub::CreateSession(_)) => Function::CreateSession,
+            Self::Finhub(Finhub::RefreshAdminSession | Finhub::RefreshCustomerSession(_)) => {
+                Function::RefreshSession
             }
-            Self::ShowPasswordPage | Self::SubmitPasswordPage => Function::PasswordPage,
+            Self::Finhub(Finhub::DeleteSession(_)) => Function::DeleteSession,
+            Self::Finhub(Finhub::ResetLogin) | Self::Zitadel(Zitadel::PasswordReset, _) => {
+                Function::ResetLogin
+            }
+            Self::Finhub(Finhub::UpdateCredentials)
+            | Self::Zitadel(Zitadel::SetPassword, _)
+            | Self::Ocariot => Function::UpdateCredentials,
+            Self::Page(_) => Function::PasswordPage,
         }
     }
 }
@@ -121,22 +133,20 @@ pub struct Route {
     pub method: Method,
     /// Path, parameters in braces.
     pub path: &'static str,
-    /// Wire format.
-    pub dialect: Dialect,
     /// What it does.
     pub endpoint: Endpoint,
 }
 
-const fn finhub(method: Method, path: &'static str, endpoint: Endpoint) -> Route {
-    Route { method, path, dialect: Dialect::Finhub, endpoint }
+const fn finhub(method: Method, path: &'static str, endpoint: Finhub) -> Route {
+    Route { method, path, endpoint: Endpoint::Finhub(endpoint) }
 }
 
-const fn zitadel(path: &'static str, endpoint: Endpoint) -> Route {
-    Route { method: Method::POST, path, dialect: Dialect::Zitadel, endpoint }
+const fn zitadel(path: &'static str, endpoint: Zitadel, framing: Framing) -> Route {
+    Route { method: Method::POST, path, endpoint: Endpoint::Zitadel(endpoint, framing) }
 }
 
-const fn page(method: Method, endpoint: Endpoint) -> Route {
-    Route { method, path: "/tenants/{tenantId}/password/change", dialect: Dialect::Page, endpoint }
+const fn page(method: Method, endpoint: Page) -> Route {
+    Route { method, path: "/tenants/{tenantId}/password/change", endpoint: Endpoint::Page(endpoint) }
 }
 
 /// Every route (contract, first table).
@@ -144,58 +154,53 @@ pub const ROUTES: [Route; 18] = [
     finhub(
         Method::POST,
         "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
-        Endpoint::CreateSession(Collection::Admin),
+        Finhub::CreateSession(Collection::Admin),
     ),
     finhub(
         Method::POST,
         "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions",
-        Endpoint::CreateSession(Collection::Individual),
+        Finhub::CreateSession(Collection::Individual),
     ),
     finhub(
         Method::POST,
         "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions",
-        Endpoint::CreateSession(Collection::Organization),
+        Finhub::CreateSession(Collection::Organization),
     ),
-    finhub(Method::POST, "/api/v2.1/admin/sessions/{sessionId}/refresh", Endpoint::RefreshAdminSession),
+    finhub(Method::POST, "/api/v2.1/admin/sessions/{sessionId}/refresh", Finhub::RefreshAdminSession),
     finhub(
         Method::PUT,
         "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions/{sessionId}",
-        Endpoint::RefreshCustomerSession(Collection::Individual),
+        Finhub::RefreshCustomerSession(Collection::Individual),
     ),
     finhub(
         Method::PUT,
         "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions/{sessionId}",
-        Endpoint::RefreshCustomerSession(Collection::Organization),
+        Finhub::RefreshCustomerSession(Collection::Organization),
     ),
     finhub(
         Method::DELETE,
         "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions/{sessionId}",
-        Endpoint::DeleteSession(Collection::Admin),
+        Finhub::DeleteSession(Collection::Admin),
     ),
     finhub(
         Method::DELETE,
         "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions/{sessionId}",
-        Endpoint::DeleteSession(Collection::Individual),
+        Finhub::DeleteSession(Collection::Individual),
     ),
     finhub(
         Method::DELETE,
         "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions/{sessionId}",
-        Endpoint::DeleteSession(Collection::Organization),
+        Finhub::DeleteSession(Collection::Organization),
     ),
-    finhub(Method::POST, "/api/v2.1/admin/users/login/reset", Endpoint::ResetLogin),
-    finhub(Method::PUT, "/api/v2.1/admin/users/{userId}/credentials", Endpoint::UpdateCredentials),
-    zitadel("/v2/users/{userId}/password_reset", Endpoint::PasswordReset(Framing::Json)),
-    zitadel("/zitadel.user.v2.UserService/PasswordReset", Endpoint::PasswordReset(Framing::Rpc)),
-    zitadel("/v2/users/{userId}/password", Endpoint::SetPassword(Framing::Json)),
-    zitadel("/zitadel.user.v2.UserService/SetPassword", Endpoint::SetPassword(Framing::Rpc)),
-    Route {
-        method: Method::POST,
-        path: "/v1/users/{user_id}/reset-password",
-        dialect: Dialect::Ocariot,
-        endpoint: Endpoint::ResetPassword,
-    },
-    page(Method::GET, Endpoint::ShowPasswordPage),
-    page(Method::POST, Endpoint::SubmitPasswordPage),
+    finhub(Method::POST, "/api/v2.1/admin/users/login/reset", Finhub::ResetLogin),
+    finhub(Method::PUT, "/api/v2.1/admin/users/{userId}/credentials", Finhub::UpdateCredentials),
+    zitadel("/v2/users/{userId}/password_reset", Zitadel::PasswordReset, Framing::Json),
+    zitadel("/zitadel.user.v2.UserService/PasswordReset", Zitadel::PasswordReset, Framing::Rpc),
+    zitadel("/v2/users/{userId}/password", Zitadel::SetPassword, Framing::Json),
+    zitadel("/zitadel.user.v2.UserService/SetPassword", Zitadel::SetPassword, Framing::Rpc),
+    Route { method: Method::POST, path: "/v1/users/{user_id}/reset-password", endpoint: Endpoint::Ocariot },
+    page(Method::GET, Page::Show),
+    page(Method::POST, Page::Submit),
 ];
 
 /// Finds the route of a request among one function's.

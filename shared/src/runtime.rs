@@ -15,11 +15,11 @@ use tracing::Instrument;
 
 use crate::{
     aws,
-    dialect::{HttpRequest, Reply, ReplyBody, finhub, ocariot, page, zitadel},
+    dialect::{Call, HttpRequest, Reply, ReplyBody, finhub, ocariot, page, zitadel},
     domain::Failure,
     password::Argon2id,
     port::{Clock, Entropy},
-    route::{Dialect, Function, Matched, Router},
+    route::{Endpoint, Function, Matched, Router},
     secrets::{DEFAULT_PREFIX, SecretsManager},
     store::DynamoStore,
     telemetry,
@@ -173,11 +173,13 @@ impl App {
                         (reply, failure.as_ref().map_or("SUCCESS", Failure::name), failure)
                     }
                     Err(failure) => {
-                        let reply = match matched.route.dialect {
-                            Dialect::Finhub => finhub::failure(&failure, now),
-                            Dialect::Zitadel => zitadel::failure(&failure, &matched, &request, now),
-                            Dialect::Ocariot => ocariot::failure(&failure, now),
-                            Dialect::Page => page::failure(&failure, &request, now),
+                        let reply = match matched.route.endpoint {
+                            Endpoint::Finhub(_) => finhub::failure(&failure, now),
+                            Endpoint::Zitadel(_, framing) => {
+                                zitadel::failure(&failure, framing, &request, now)
+                            }
+                            Endpoint::Ocariot => ocariot::failure(&failure, now),
+                            Endpoint::Page(_) => page::failure(&failure, &request, now),
                         };
                         (reply, failure.name(), Some(failure))
                     }
@@ -209,13 +211,12 @@ impl App {
         now: Timestamp,
     ) -> Result<Reply, Failure> {
         let answer = async {
-            match matched.route.dialect {
-                Dialect::Finhub => finhub::answer(&self.service, matched, request, now).await,
-                Dialect::Zitadel => zitadel::answer(&self.service, matched, request, now).await,
-                Dialect::Ocariot => ocariot::answer(&self.service, matched, request, now).await,
-                Dialect::Page => {
-                    page::answer(&self.service, self.page_origin.as_ref(), matched, request, now).await
-                }
+            let call = Call { service: &self.service, matched, request, now };
+            match matched.route.endpoint {
+                Endpoint::Finhub(endpoint) => finhub::answer(&call, endpoint).await,
+                Endpoint::Zitadel(endpoint, framing) => zitadel::answer(&call, endpoint, framing).await,
+                Endpoint::Ocariot => ocariot::answer(&call).await,
+                Endpoint::Page(endpoint) => page::answer(&call, endpoint, self.page_origin.as_ref()).await,
             }
         };
         // A defect in one request must not take the process, and with it the others, along.

@@ -15,8 +15,10 @@ use serde_json::Value;
 
 use crate::{
     domain::{Failure, Invalid, TenantId, TokenFault},
+    route::Matched,
     telemetry,
     token::Unverified,
+    usecase::Service,
 };
 
 /// Largest body that is read (contract, "Every request").
@@ -42,6 +44,19 @@ pub struct HttpRequest {
     pub body: Vec<u8>,
     /// The client's address as API Gateway saw it.
     pub ip: Option<IpAddr>,
+}
+
+/// A request with everything that answering it takes.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// What decides.
+    pub service: &'a Service,
+    /// The route that it fits, with the path's parameters.
+    pub matched: &'a Matched,
+    /// It.
+    pub request: &'a HttpRequest,
+    /// Its time.
+    pub now: Timestamp,
 }
 
 impl HttpRequest {

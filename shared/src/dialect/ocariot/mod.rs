@@ -4,12 +4,12 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{HttpRequest, Reply, ReplyBody};
+use super::{Call, HttpRequest, Reply, ReplyBody};
 use crate::{
     domain::{Failure, FieldError, Password, UserId},
     json,
-    route::{Endpoint, Matched},
-    usecase::{Service, update_credentials},
+    route::Matched,
+    usecase::update_credentials,
 };
 
 /// Clients match these to the letter (contract, "OCARIoT v1").
@@ -21,32 +21,14 @@ const BODY: &str = "body";
 const USER_ID: &str = "user_id";
 const NEW_PASSWORD: &str = "new_password";
 
-/// Answers a request that this dialect's `matched` route is for.
+/// Answers a call of this dialect's one endpoint.
 ///
 /// # Errors
 /// What the use case ends with, or `Validation` and its kin for a request that is no command.
-pub async fn answer(
-    service: &Service,
-    matched: &Matched,
-    request: &HttpRequest,
-    now: Timestamp,
-) -> Result<Reply, Failure> {
-    match matched.route.endpoint {
-        Endpoint::ResetPassword => {
-            service.update_credentials(reset_password(request, matched)?, now).await?;
-            Ok(Reply::new(StatusCode::NO_CONTENT, ReplyBody::Empty))
-        }
-        Endpoint::CreateSession(_)
-        | Endpoint::RefreshAdminSession
-        | Endpoint::RefreshCustomerSession(_)
-        | Endpoint::DeleteSession(_)
-        | Endpoint::ResetLogin
-        | Endpoint::UpdateCredentials
-        | Endpoint::PasswordReset(_)
-        | Endpoint::SetPassword(_)
-        | Endpoint::ShowPasswordPage
-        | Endpoint::SubmitPasswordPage => Err(Failure::RouteNotFound),
-    }
+pub async fn answer(call: &Call<'_>) -> Result<Reply, Failure> {
+    let command = reset_password(call.request, call.matched)?;
+    call.service.update_credentials(command, call.now).await?;
+    Ok(Reply::new(StatusCode::NO_CONTENT, ReplyBody::Empty))
 }
 
 /// The first fault ends it: this dialect's errors have room for one.

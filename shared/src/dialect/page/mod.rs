@@ -17,46 +17,32 @@ use self::{
     render::{FormView, View},
     texts::{Language, Wrong},
 };
-use super::{HttpRequest, Reply, ReplyBody};
+use super::{Call, HttpRequest, Reply, ReplyBody};
 use crate::{
     domain::{Code, Failure, FieldError, Password, TenantId, matches},
-    route::{Endpoint, Matched},
+    route::Page,
     telemetry,
     usecase::{Service, password_page::PasswordPage, set_password},
 };
 
 pub use parse::Origin;
 
-/// Answers a request that this dialect's `matched` route is for. `origin` is where people reach the
-/// page; without it no form is taken.
+/// Answers a call of one of this dialect's endpoints. `origin` is where people reach the page; without
+/// it no form is taken.
 ///
 /// # Errors
 /// What ends before the tenant is known; after that, failures are told in its name.
-pub async fn answer(
-    service: &Service,
-    origin: Option<&Origin>,
-    matched: &Matched,
-    request: &HttpRequest,
-    now: Timestamp,
-) -> Result<Reply, Failure> {
+pub async fn answer(call: &Call<'_>, endpoint: Page, origin: Option<&Origin>) -> Result<Reply, Failure> {
+    let Call { service, matched, request, now } = *call;
     let named = matched.parameters.iter().find(|(name, _)| name == "tenantId");
     let tenant = named.and_then(|(_, id)| TenantId::parse(id).ok()).ok_or(Failure::RouteNotFound)?;
     telemetry::tenant(&tenant);
     let page = service.password_page(&tenant, now).await?;
     let view = View { language: language(request, page.locale()), tenant: Some(page.name()) };
     let asked = Asked { service, page: &page, view, request, now };
-    let answered = match matched.route.endpoint {
-        Endpoint::ShowPasswordPage => asked.show(),
-        Endpoint::SubmitPasswordPage => asked.submit(origin).await,
-        Endpoint::CreateSession(_)
-        | Endpoint::RefreshAdminSession
-        | Endpoint::RefreshCustomerSession(_)
-        | Endpoint::DeleteSession(_)
-        | Endpoint::ResetLogin
-        | Endpoint::UpdateCredentials
-        | Endpoint::PasswordReset(_)
-        | Endpoint::SetPassword(_)
-        | Endpoint::ResetPassword => Err(Failure::RouteNotFound),
+    let answered = match endpoint {
+        Page::Show => asked.show(),
+        Page::Submit => asked.submit(origin).await,
     };
     Ok(answered.unwrap_or_else(|failure| told(view.failure(&failure, now), failure)))
 }
