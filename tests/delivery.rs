@@ -19,7 +19,7 @@ use e2e::{
 };
 use local::{
     clients,
-    mail::{EmbeddedMail, REFUSED_BUS, REFUSED_DOMAIN, REFUSED_NUMBER},
+    mail::{EmbeddedMail, REFUSED_BUS, REFUSED_DOMAIN, REFUSED_NUMBER, UNVERIFIED_DOMAIN},
     mailbox::{Content, Fault, Mailbox},
 };
 use serde_json::{Value, json};
@@ -477,6 +477,14 @@ async fn what_aws_refuses_for_good_is_dropped_and_what_it_fails_at_stays() -> Re
         }
     }
     assert_eq!(mail.mailbox().messages().len(), 4);
+    // A sender that nobody verified yet: somebody sees to it.
+    let unverified = format!("no-reply@{UNVERIFIED_DOMAIN}");
+    world.change_policy(NORDIC, |policy| policy.mail_from = Some(unverified)).await?;
+    let queued = world.queue_code(NORDIC, &user, Medium::Mail, None).await?;
+    assert_eq!(hand_over(&deliveries, &queued.key).await, 1);
+    world.change_policy(NORDIC, |policy| policy.mail_from = None).await?;
+    assert_eq!(hand_over(&deliveries, &queued.key).await, 0);
+    assert_eq!(mail.mailbox().messages().len(), 5);
     change_user(&world, &user, |user| {
         user.email = Some(format!("marcus@{REFUSED_DOMAIN}"));
         user.phone = Some(REFUSED_NUMBER.into());
@@ -491,7 +499,7 @@ async fn what_aws_refuses_for_good_is_dropped_and_what_it_fails_at_stays() -> Re
     let queued = world.queue_code(NORDIC, &user, Medium::Mail, None).await?;
     assert_eq!(hand_over(&deliveries, &queued.key).await, 0);
     assert!(!is_waiting(&world, &queued.key).await?);
-    assert_eq!(mail.mailbox().messages().len(), 4);
+    assert_eq!(mail.mailbox().messages().len(), 5);
     // Nobody answers at all.
     world.change_policy(NORDIC, |policy| policy.delivery = Delivery::EventBus("their-bus".into())).await?;
     mail.stop().await;

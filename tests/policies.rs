@@ -230,9 +230,7 @@ async fn a_renewed_hash_does_not_undo_a_change_of_password() {
         let (world, marcus) = (Arc::clone(&world), marcus.clone());
         async move { world.try_login(&marcus, &marcus.user.password).await.unwrap() }
     });
-    while world.passwords.verified() == before {
-        tokio::task::yield_now().await;
-    }
+    world.passwords.until_more_than(before).await;
     let body = json!({ "password": NEW_PASSWORD });
     assert_eq!(world.update(&admin, &marcus.user.user_id, &body).await.unwrap().status, 200);
     let changed = world.user(&marcus).await.unwrap();
@@ -258,9 +256,7 @@ async fn a_hash_that_cannot_be_renewed_keeps_nobody_out() {
         let (world, marcus) = (Arc::clone(&world), marcus.clone());
         async move { world.login(&marcus).await.unwrap() }
     });
-    while world.passwords.verified() == before {
-        tokio::task::yield_now().await;
-    }
+    world.passwords.until_more_than(before).await;
     world.passwords.set_broken(true);
     world.passwords.open();
     let login = login.await.unwrap();

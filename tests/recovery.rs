@@ -8,10 +8,12 @@ use doorward::{
     domain::{Medium, Notification, UserStatus},
     port::Store,
     route::Function,
+    secrets::{RootKey, SecretDocument},
 };
 use e2e::{Actor, Answer, Login, World, event};
 use futures_util::future::join_all;
 use http::Method;
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::{ADMIN, CUSTOMER, MARCUS, NEW_PASSWORD, NORDIC_ADMIN, OTHER_ADMIN};
@@ -302,6 +304,15 @@ async fn asking_looks_the_same_whoever_it_is_for() -> Result<()> {
         refusals.insert((answer.status, answer.text));
     }
     assert_eq!(world.passwords.verified(), 0, "and nothing is hashed (security 11)");
+    // A typed code that lives is compared, one that does not exist is not: outside it is the same.
+    let admin = world.login(&world.actor(NORDIC_ADMIN)?).await?;
+    returned_code(&world, &admin, &known).await?;
+    for user in [known.as_str(), NOBODY] {
+        world.calls.take();
+        let answer = set(&world, user, "AAAAAAAA", NEW_PASSWORD).await?;
+        assert_eq!(world.calls.take(), ["BatchGetItem", "UpdateItem", "UpdateItem"], "for {user}");
+        refusals.insert((answer.status, answer.text));
+    }
     let body = json!({ "newPassword": { "password": NEW_PASSWORD }, "verificationCode": code });
     let path = format!("/v2/users/{known}/password");
     for tenant in ["tenant_cloudvault", "no_such_tenant"] {
@@ -465,5 +476,76 @@ async fn a_code_is_its_own_users_alone() -> Result<()> {
     mailed_code(&world, &other).await?;
     assert!(is_invalid_code(&set(&world, &other, &code, NEW_PASSWORD).await?));
     assert!(is_invalid_code(&set(&world, &world.actor(CUSTOMER)?.user.user_id, &code, NEW_PASSWORD).await?));
+    Ok(())
+}
+
+// security 18: the root key rotates between the function that issues a code and the one that takes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_made_with_a_newer_root_key_is_not_taken_for_a_wrong_one() -> Result<()> {
+    let mut world = World::start().await?;
+    let user = world.actor(MARCUS)?.user.user_id;
+    assert!(is_invalid_code(&set(&world, &user, "AAAAAAAA", NEW_PASSWORD).await?), "keys are cached");
+    let name = format!("{}{NORDIC}", local::SECRET_PREFIX);
+    let secret = world.secrets.get_secret_value().secret_id(&name).send().await?;
+    let mut document = SecretDocument::parse(&secret.secret_string.unwrap_or_default().into())?;
+    document.root_keys.push(RootKey { version: 2, key: "A".repeat(43).into() });
+    let document = document.to_text();
+    world.secrets.put_secret_value().secret_id(&name).secret_string(document.expose_secret()).send().await?;
+    // Past the minute in which one forced reload was spent on nothing.
+    world.clock.advance(Duration::from_secs(61));
+    world.start_another(Function::ResetLogin)?;
+    let code = mailed_code(&world, &user).await?;
+    assert_eq!(set(&world, &user, &code, NEW_PASSWORD).await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_in_a_mail_needs_its_code() -> Result<()> {
+    let world = World::start().await?;
+    let user = world.actor(MARCUS)?.user.user_id;
+    let template = "https://app.nordic.example/reset?user={{.UserID}}";
+    let host = doorward::domain::LinkHost::parse("app.nordic.example")?;
+    world.change_policy(NORDIC, |policy| policy.link_hosts = vec![host]).await?;
+    let with = |kind: &str| json!({ "sendLink": { "urlTemplate": template, "notificationType": kind } });
+    let refused = ask(&world, By::Tenant, &user, with("NOTIFICATION_TYPE_Email")).await?;
+    assert_eq!((refused.status, &refused.body["code"]), (400, &json!(3)), "{refused:?}");
+    assert_eq!(ask(&world, By::Tenant, &user, with("NOTIFICATION_TYPE_SMS")).await?.status, 200);
+    Ok(())
+}
+
+// security 19: what was sent within the hour counts also after a change of password.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_password_is_no_new_budget() -> Result<()> {
+    let world = World::start().await?;
+    let admin = world.login(&world.actor(NORDIC_ADMIN)?).await?;
+    let user = world.actor(MARCUS)?.user.user_id;
+    for _ in 0..5 {
+        mailed_code(&world, &user).await?;
+    }
+    assert_eq!(world.update(&admin, &user, &json!({ "password": NEW_PASSWORD })).await?.status, 200);
+    assert_eq!(ask(&world, By::Tenant, &user, json!({})).await?.status, 429);
+    Ok(())
+}
+
+// security 5: a proof that nobody looks at must not pass for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_present_password_is_for_ones_own_alone() -> Result<()> {
+    let world = World::start().await?;
+    let admin = world.login(&world.actor(NORDIC_ADMIN)?).await?;
+    let user = world.actor(MARCUS)?.user.user_id;
+    let own = &admin.actor.user.user_id;
+    let body = |current: Option<&str>| json!({ "newPassword": { "password": NEW_PASSWORD }, "currentPassword": current });
+    let send = async |of: &str, body: &Value| {
+        call(&world, NORDIC, By::Bearer(&admin), &format!("/v2/users/{of}/password"), "192.0.2.1", body).await
+    };
+    for (of, current, status) in [
+        (user.as_str(), Some("not the password"), 400),
+        (own, None, 403),
+        (own, Some("not the password"), 401),
+        (user.as_str(), None, 200),
+    ] {
+        let answer = send(of, &body(current)).await?;
+        assert_eq!(answer.status, status, "{current:?} of {of}: {answer:?}");
+    }
     Ok(())
 }

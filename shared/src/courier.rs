@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
-use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message, MessageHeader};
+use aws_sdk_sesv2::{
+    error::ProvideErrorMetadata,
+    types::{Body, Content, Destination, EmailContent, Message, MessageHeader},
+};
 use aws_sdk_sns::types::MessageAttributeValue;
 
 use crate::{
@@ -12,12 +15,15 @@ use crate::{
     port::{BusEvent, Courier, CourierError, Mail},
 };
 
-/// What SES refuses for good: the address or the content. A sender that is not verified, a paused
-/// account and a throttle pass, or somebody sees to them.
+/// What SES refuses for good: the address or the content. A paused account and a throttle pass, or
+/// somebody sees to them.
 const REFUSED_BY_SES: [&str; 2] = ["BadRequestException", "MessageRejected"];
+/// What SES says, by `MessageRejected` too, of a sender that nobody verified yet, and of any recipient
+/// while the account is in the sandbox (Amazon SES, "Troubleshooting"): somebody sees to that.
+const NOT_VERIFIED: &str = "not verified";
 /// What SNS refuses for good: the number, by its form or because its owner wants no messages.
 const REFUSED_BY_SNS: [&str; 4] =
-    ["InvalidParameter", "InvalidParameterValue", "OptedOut", "ValidationException"];
+    ["InvalidParameter", "OptedOut", "ParameterValueInvalid", "ValidationException"];
 /// What EventBridge refuses for good: the event itself.
 const REFUSED_BY_EVENTBRIDGE: [&str; 3] = ["InvalidArgument", "MalformedDetail", "ValidationException"];
 
@@ -75,7 +81,11 @@ impl Courier for AwsCourier {
             .send()
             .await
             .map(|_| ())
-            .map_err(|error| undelivered("SES", &error, &REFUSED_BY_SES))
+            .map_err(|error| {
+                let said = error.as_service_error().and_then(ProvideErrorMetadata::message);
+                let is_for_good = !said.is_some_and(|said| said.contains(NOT_VERIFIED));
+                undelivered("SES", &error, if is_for_good { &REFUSED_BY_SES } else { &[] })
+            })
     }
 
     async fn send_text(&self, number: &str, text: &str) -> Result<(), CourierError> {

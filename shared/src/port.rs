@@ -198,6 +198,9 @@ pub trait Store: Send + Sync {
         credentials: &CredentialChange,
     ) -> Result<Committed, Failure>;
 
+    /// Whether a user of the tenant has that name.
+    async fn username_taken(&self, tenant: &TenantId, username: &Username) -> Result<bool, Failure>;
+
     /// A user and its newest code, read consistently.
     async fn recovery(&self, tenant: &TenantId, user: &UserId) -> Result<RecoveryItems, Failure>;
 
@@ -337,8 +340,8 @@ pub struct Recovery<'a> {
     pub user: &'a User,
     /// The code that was right, as it was read: it must still be live.
     pub code: &'a ResetCode,
-    /// The submission that uses it up, as a keyed hash.
-    pub submission: Option<&'a str>,
+    /// The submission that uses it up, as a keyed hash, or this try.
+    pub submission: &'a str,
     /// The new password.
     pub password: PasswordHash,
     /// Those before it that are remembered.

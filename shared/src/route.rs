@@ -234,14 +234,16 @@ impl Router {
     }
 
     /// The route for a path as API Gateway sends it, decoded or not: what is still encoded in a
-    /// parameter is decoded here.
+    /// parameter is decoded here. One that is no text is empty: no id is, and each dialect says so in
+    /// its own words.
     pub fn find(&self, method: &Method, path: &str) -> Option<Matched> {
         let found = self.paths.at(path).ok()?;
         let route = found.value.iter().find(|route| route.method == *method)?;
-        let decoded =
-            |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().map(String::from).ok();
-        let parameters = found.params.iter().map(|(name, value)| Some((name.to_owned(), decoded(value)?)));
-        Some(Matched { route: route.clone(), parameters: parameters.collect::<Option<_>>()? })
+        let decoded = |text: &str| {
+            percent_encoding::percent_decode_str(text).decode_utf8().map(String::from).unwrap_or_default()
+        };
+        let parameters = found.params.iter().map(|(name, value)| (name.to_owned(), decoded(value)));
+        Some(Matched { route: route.clone(), parameters: parameters.collect() })
     }
 }
 
@@ -265,7 +267,8 @@ mod tests {
         let router = Router::new(Function::UpdateCredentials).unwrap();
         let found = router.find(&Method::PUT, "/api/v2.1/admin/users/a%2Fb%23%2541/credentials").unwrap();
         assert_eq!(found.parameters, [("userId".to_owned(), "a/b#%41".to_owned())]);
-        assert!(router.find(&Method::PUT, "/api/v2.1/admin/users/%ff/credentials").is_none());
+        let no_text = router.find(&Method::PUT, "/api/v2.1/admin/users/%ff/credentials").unwrap();
+        assert_eq!(no_text.parameters, [("userId".to_owned(), String::new())]);
         assert!(router.find(&Method::GET, "/api/v2.1/admin/users/a/credentials").is_none());
         assert!(router.find(&Method::PUT, "/api/v2.1/admin/users//credentials").is_none());
     }

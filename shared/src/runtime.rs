@@ -159,7 +159,7 @@ impl App {
     pub async fn answer(&self, event: &str) -> ApiGatewayV2httpResponse {
         let started = Instant::now();
         let now = self.service.now();
-        let (request, request_id) = read(event);
+        let (request, unreadable, request_id) = read(event);
         let span = telemetry::request(self.function.name(), &request_id);
         async {
             let matched = match &request {
@@ -167,23 +167,25 @@ impl App {
                 Err(_) => None,
             };
             let (reply, outcome, cause) = match (request, matched) {
-                (Ok(request), Some(matched)) => match self.decide(&request, &matched, now).await {
-                    Ok(mut reply) => {
-                        let failure = reply.failure.take();
-                        (reply, failure.as_ref().map_or("SUCCESS", Failure::name), failure)
+                (Ok(request), Some(matched)) => {
+                    match self.decide(&request, &matched, unreadable, now).await {
+                        Ok(mut reply) => {
+                            let failure = reply.failure.take();
+                            (reply, failure.as_ref().map_or("SUCCESS", Failure::name), failure)
+                        }
+                        Err(failure) => {
+                            let reply = match matched.route.endpoint {
+                                Endpoint::Finhub(_) => finhub::failure(&failure, now),
+                                Endpoint::Zitadel(_, framing) => {
+                                    zitadel::failure(&failure, framing, &request, now)
+                                }
+                                Endpoint::Ocariot => ocariot::failure(&failure, now),
+                                Endpoint::Page(_) => page::failure(&failure, &request, now),
+                            };
+                            (reply, failure.name(), Some(failure))
+                        }
                     }
-                    Err(failure) => {
-                        let reply = match matched.route.endpoint {
-                            Endpoint::Finhub(_) => finhub::failure(&failure, now),
-                            Endpoint::Zitadel(_, framing) => {
-                                zitadel::failure(&failure, framing, &request, now)
-                            }
-                            Endpoint::Ocariot => ocariot::failure(&failure, now),
-                            Endpoint::Page(_) => page::failure(&failure, &request, now),
-                        };
-                        (reply, failure.name(), Some(failure))
-                    }
-                },
+                }
                 // What fits no route is answered in the first dialect.
                 (request, _) => {
                     let failure = request.err().unwrap_or(Failure::RouteNotFound);
@@ -208,8 +210,12 @@ impl App {
         &self,
         request: &HttpRequest,
         matched: &Matched,
+        unreadable: Option<Failure>,
         now: Timestamp,
     ) -> Result<Reply, Failure> {
+        if let Some(failure) = unreadable {
+            return Err(failure);
+        }
         let answer = async {
             let call = Call { service: &self.service, matched, request, now };
             match matched.route.endpoint {
@@ -227,24 +233,25 @@ impl App {
     }
 }
 
-/// A request from an event, and the id it goes by. Not left to `lambda_http`'s own conversion: that
-/// one panics on a body that is not base64 and on a path that is no URI, and no input makes a 5xx
-/// (contract, "Every request").
-fn read(event: &str) -> (Result<HttpRequest, Failure>, String) {
+/// A request from an event, what its body cannot be read for, and the id it goes by. Not left to
+/// `lambda_http`'s own conversion: that one panics on a body that is not base64 and on a path that is
+/// no URI, and no input makes a 5xx (contract, "Every request").
+fn read(event: &str) -> (Result<HttpRequest, Failure>, Option<Failure>, String) {
     let Ok(event) = serde_json::from_str::<ApiGatewayV2httpRequest>(event) else {
         let id = serde_json::from_str(event).ok().and_then(|event: serde_json::Value| {
             event.pointer("/requestContext/requestId")?.as_str().map(str::to_owned)
         });
-        return (Err(Failure::Malformed("The request is not valid HTTP")), id.unwrap_or_default());
+        return (Err(Failure::Malformed("The request is not valid HTTP")), None, id.unwrap_or_default());
     };
     let context = event.request_context;
     let request_id = context.request_id.unwrap_or_default();
-    let body = match (event.body, event.is_base64_encoded) {
-        (None, _) => Ok(Vec::new()),
-        (Some(body), false) => Ok(body.into_bytes()),
-        (Some(body), true) => {
-            STANDARD.decode(body).map_err(|_| Failure::Malformed("The body is not valid base64"))
-        }
+    let (body, unreadable) = match (event.body, event.is_base64_encoded) {
+        (None, _) => (Vec::new(), None),
+        (Some(body), false) => (body.into_bytes(), None),
+        (Some(body), true) => match STANDARD.decode(body) {
+            Ok(body) => (body, None),
+            Err(_) => (Vec::new(), Some(Failure::Malformed("The body is not valid base64"))),
+        },
     };
     let path = event.raw_path.unwrap_or_default();
     let stage = context.stage.filter(|stage| stage != "$default");
@@ -253,7 +260,7 @@ fn read(event: &str) -> (Result<HttpRequest, Failure>, String) {
             path.strip_prefix(&format!("/{stage}")).filter(|rest| rest.starts_with('/')).map(str::to_owned)
         })
         .unwrap_or(path);
-    let request = body.map(|body| HttpRequest {
+    let request = HttpRequest {
         method: context.http.method,
         path,
         query: event.raw_query_string.unwrap_or_default(),
@@ -261,8 +268,8 @@ fn read(event: &str) -> (Result<HttpRequest, Failure>, String) {
         cookies: event.cookies.unwrap_or_default(),
         body,
         ip: context.http.source_ip.and_then(|ip| ip.parse::<IpAddr>().ok()),
-    });
-    (request, request_id)
+    };
+    (Ok(request), unreadable, request_id)
 }
 
 /// The answer with what every answer carries (contract, "Every request").

@@ -102,7 +102,7 @@ impl Deliveries {
             let result = result.unwrap_or_else(|_| Err(Failure::Internal("the delivery panicked".into())));
             let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             match &result {
-                Ok(outcome @ Outcome::Refused(cause)) => {
+                Ok(outcome @ (Outcome::Refused(cause) | Outcome::Broken(cause))) => {
                     tracing::error!(outcome = outcome.name(), milliseconds, cause, "message.decided");
                 }
                 Ok(outcome) => tracing::info!(outcome = outcome.name(), milliseconds, "message.decided"),

@@ -93,6 +93,19 @@ impl CountedPasswords {
         self.broken.store(broken, Ordering::SeqCst);
     }
 
+    /// Waits until more than that many passwords were verified.
+    ///
+    /// # Panics
+    /// When none is within 30 s.
+    pub async fn until_more_than(&self, before: usize) {
+        let more = async {
+            while self.verified() <= before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), more).await.unwrap();
+    }
+
     /// How many passwords were verified so far, right or wrong.
     pub fn verified(&self) -> usize {
         self.verified.load(Ordering::SeqCst)
@@ -429,9 +442,8 @@ impl World {
             .collect();
         // Far enough ahead that no TTL lies in the machine's past.
         let clock = Arc::new(TestClock(AtomicI64::new(1_900_000_000_974)));
-        let entropy = Arc::new(SystemEntropy);
         let passwords = Arc::new(CountedPasswords {
-            inner: Argon2id::new(entropy.clone(), 512, 2),
+            inner: Argon2id::new(Arc::new(SystemEntropy), 512, 2),
             verified: AtomicUsize::new(0),
             gate: tokio::sync::watch::Sender::new(true),
             broken: AtomicBool::new(false),
@@ -440,21 +452,7 @@ impl World {
         let counted = dynamodb.config().to_builder().interceptor(calls.clone()).build();
         let counted = aws_sdk_dynamodb::Client::from_conf(counted);
         let store = Arc::new(DynamoStore::new(counted, TABLE.to_owned()));
-        let source = SecretsManager::new(secrets_client.clone(), SECRET_PREFIX.to_owned());
-        let service = Arc::new(Service::new(
-            store.clone(),
-            Arc::new(source),
-            passwords.clone(),
-            clock.clone(),
-            entropy,
-        ));
-        let mut apps = HashMap::new();
-        for function in Function::ALL {
-            let app = App::new(function, Arc::clone(&service));
-            let app = app.and_then(|app| app.with_public_url(PUBLIC_URL));
-            let app = app.map_err(|error| anyhow!("{error}"))?;
-            apps.insert(function, app);
-        }
+        let apps = functions(&store, &secrets_client, &passwords, &clock)?;
         let courier = Arc::new(RecordingCourier::default());
         let delivery = delivery::deliveries(&store, &secrets_client, courier.clone(), &clock);
         let embedded = std::sync::Mutex::new(Some(embedded));
@@ -474,6 +472,16 @@ impl World {
             embedded,
             _secrets: secrets,
         })
+    }
+
+    /// Starts one function beside the others, as Lambda does: with caches of its own.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_another(&mut self, function: Function) -> Result<()> {
+        let mut others = functions(&self.store, &self.secrets, &self.passwords, &self.clock)?;
+        self.apps.extend(others.remove_entry(&function));
+        Ok(())
     }
 
     /// Stops the embedded DynamoDB: from now on nobody answers there.
@@ -721,6 +729,24 @@ impl World {
             .session
             .context("no such session")
     }
+}
+
+/// The functions over one service.
+fn functions(
+    store: &Arc<DynamoStore>,
+    secrets: &aws_sdk_secretsmanager::Client,
+    passwords: &Arc<CountedPasswords>,
+    clock: &Arc<TestClock>,
+) -> Result<HashMap<Function, App>> {
+    let source = SecretsManager::new(secrets.clone(), SECRET_PREFIX.to_owned());
+    let entropy = Arc::new(SystemEntropy);
+    let service = Service::new(store.clone(), Arc::new(source), passwords.clone(), clock.clone(), entropy);
+    let service = Arc::new(service);
+    let app = |function| {
+        let app = App::new(function, Arc::clone(&service)).and_then(|app| app.with_public_url(PUBLIC_URL));
+        Ok((function, app.map_err(|error| anyhow!("{error}"))?))
+    };
+    Function::ALL.into_iter().map(app).collect()
 }
 
 /// An API Gateway event, payload 2.0, as a backend's call arrives.

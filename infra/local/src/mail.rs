@@ -14,7 +14,7 @@ use axum::{
     Router,
     body::{Bytes, to_bytes},
     extract::{Request, State},
-    http::{StatusCode, request::Parts},
+    http::{StatusCode, header::AUTHORIZATION, request::Parts},
     response::Response,
 };
 use tokio::try_join;
@@ -29,6 +29,8 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// A mail with an address in this domain is refused for good, as SES refuses (`MessageRejected`).
 pub const REFUSED_DOMAIN: &str = "refused.example";
+/// A mail from an address in this domain is rejected as SES rejects a sender that nobody verified.
+pub const UNVERIFIED_DOMAIN: &str = "unverified.example";
 /// A text message to this number is refused for good, as SNS refuses (`InvalidParameter`).
 pub const REFUSED_NUMBER: &str = "+10000000000";
 /// An event for this bus is refused for good, within an answer of 200 (`FailedEntryCount`).
@@ -124,6 +126,10 @@ async fn serve<S: Service>(mailbox: &Mailbox) -> Result<Server> {
 async fn answer<S: Service>(State(mailbox): State<Mailbox>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let attempt = async {
+        // SDKs sign; no page in a browser can without asking first.
+        if !head.headers.contains_key(AUTHORIZATION) {
+            return Err(Refusal::invalid("MissingAuthenticationToken", "the request is not signed"));
+        }
         let body: Bytes = to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| {
             Refusal::invalid("RequestEntityTooLarge", "the body is larger than the local services take")
         })?;

@@ -81,7 +81,7 @@ pub struct ResetCode {
     pub ends_at: Timestamp,
     /// When codes were sent within the last [`CODE_WINDOW`].
     pub sent: Vec<Timestamp>,
-    /// Set once it was used: which submission did, as a keyed hash, where it named itself.
+    /// Set once it was used: what did, a form's submission as a keyed hash or one try.
     pub spent: Option<String>,
 }
 

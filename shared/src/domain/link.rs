@@ -82,6 +82,18 @@ impl LinkTemplate {
             return Err(Invalid::new("must be a URL of plain ASCII characters"));
         }
         let template = Self { text: text.to_owned(), pieces: pieces(text)? };
+        // Nothing but a placeholder may look like one to what follows.
+        if text.to_ascii_lowercase().contains(STAND_IN) {
+            return Err(Invalid::new("must not contain doorwardvalue"));
+        }
+        // Written out, without what parsers forgive: `https:host`, an empty user.
+        let scheme = text.get(..8).filter(|scheme| scheme.eq_ignore_ascii_case("https://"));
+        let authority = scheme.and(text.get(8..)).and_then(|rest| rest.split(['/', '?', '#']).next());
+        match authority {
+            None | Some("") => return Err(Invalid::new("must be an https URL")),
+            Some(authority) if authority.contains('@') => return Err(Invalid::new("must not name a user")),
+            Some(_) => {}
+        }
         let url = Url::parse(&template.filled_with(|_| STAND_IN.to_owned()))
             .map_err(|_| Invalid::new("must be an absolute URL"))?;
         judge(&url, hosts)?;
@@ -109,13 +121,19 @@ impl LinkTemplate {
         Self { text: format!("{page}?userId={{{{.UserID}}}}"), pieces }
     }
 
+    /// Whether a link carries the code: a mail shows it nowhere else.
+    pub fn has_code(&self) -> bool {
+        self.pieces.contains(&Piece::Code)
+    }
+
     /// The template as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The link, every value percent-encoded. `None` when it would leave `hosts` after all, or those
-    /// were narrowed since; `hosts` is `None` for the hosted page, which is the deployment's own.
+    /// The link, every value percent-encoded. `None` when it would leave `hosts` after all, when those
+    /// were narrowed since, and for an id of dots, which would be another path; `hosts` is `None` for
+    /// the hosted page, which is the deployment's own.
     pub fn fill(
         &self,
         user: &UserId,
@@ -129,8 +147,10 @@ impl LinkTemplate {
             Piece::OrgId => encode(organization.as_str()),
             Piece::Code => encode(code.expose()),
         });
+        let is_dots = |id: &str| matches!(id, "." | "..");
         match hosts {
             None => Some(link),
+            Some(_) if is_dots(user.as_str()) || is_dots(organization.as_str()) => None,
             Some(hosts) => Url::parse(&link).ok().filter(|url| judge(url, hosts).is_ok()).map(|_| link),
         }
     }
@@ -187,9 +207,8 @@ fn pieces(text: &str) -> Result<Vec<Piece>, Invalid> {
     }
 }
 
-/// What needs no encoding anywhere in a URL (RFC 3986, section 2.3), but for the dot: two of them are
-/// a path segment of their own.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
+/// All but what needs no encoding anywhere in a URL (RFC 3986, section 2.3).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 fn encode(value: &str) -> String {
     utf8_percent_encode(value, ENCODED).to_string()
@@ -237,6 +256,9 @@ mod tests {
             "https://app.example.com@evil.example/{{.Code}}",
             "https://user@app.example.com/{{.Code}}",
             "https://:pw@app.example.com/{{.Code}}",
+            "https://@app.example.com/{{.Code}}",
+            "https:app.example.com/{{.Code}}",
+            "https:///app.example.com/{{.Code}}",
             "https://{{.UserID}}@app.example.com/",
             "https://{{.UserID}}.example.com/",
             "https://app.example.com:{{.Code}}/",
@@ -246,6 +268,8 @@ mod tests {
             "https://app.example.com/?{{.Code}}=x",
             "https://app.example.com/?{{.Code}}",
             "https://app.example.com/{{.Code}}/../x",
+            "https://app.example.com/doorwardvalue#{{.Code}}",
+            "https://app.example.com/?x=DoorwardValue&{{.Code}}=y",
             "https://app.example.com/{{.code}}",
             "https://app.example.com/{{.Password}}",
             "https://app.example.com/{{if .Code}}",
@@ -268,6 +292,7 @@ mod tests {
             fill(&template, "a/b?c#d&e=f é").unwrap(),
             "https://app.example.com/a%2Fb%3Fc%23d%26e%3Df%20%C3%A9?o=o%26o&c=AAAAAAAA"
         );
+        assert_eq!(fill(&template, ".."), None);
         let code = Code::from_random(CodeKind::Link, &[0; 20]);
         let (user, organization) = (UserId::parse("u").unwrap(), OrganizationId::parse("o").unwrap());
         assert_eq!(template.fill(&user, &organization, &code, Some(&[])), None, "the host was taken away");

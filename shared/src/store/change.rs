@@ -103,7 +103,7 @@ impl DynamoStore {
         }
         if let Some(password) = password {
             user.set_password(password, history);
-            writes.push((Guard::None, self.forget_code(&change.target.tenant, &change.target.id)?));
+            writes.push((Guard::None, self.void_code(&change.target.tenant, &change.target.id, change.now)?));
         }
         if let Some(message) = message {
             writes.push((Guard::None, self.put_outbox(message)?));

@@ -10,8 +10,7 @@ use std::collections::BTreeSet;
 use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,
     types::{
-        AttributeValue, Delete, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
-        Update,
+        AttributeValue, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
     },
 };
 use jiff::Timestamp;
@@ -148,13 +147,29 @@ impl DynamoStore {
         Ok(writes)
     }
 
-    /// A code asked for before a change of password must not undo it.
-    pub(super) fn forget_code(&self, tenant: &TenantId, user: &UserId) -> Result<TransactWriteItem, Failure> {
-        let delete = Delete::builder()
+    /// A code asked for before a change of password must not undo it. What was sent within the hour
+    /// still counts.
+    pub(super) fn void_code(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        now: Timestamp,
+    ) -> Result<TransactWriteItem, Failure> {
+        let nobodys = AttemptId::new(now, [0; 16]);
+        let update = Update::builder()
             .table_name(&self.table)
             .set_key(Some(Key::code(tenant, user).attributes()))
+            .update_expression(
+                "SET code_id = if_not_exists(code_id, :id), ends_at = if_not_exists(ends_at, :now), \
+                 sent_at = if_not_exists(sent_at, :none), expires_at = if_not_exists(expires_at, :ttl) \
+                 REMOVE digest, code_kind, key_version, tries",
+            )
+            .expression_attribute_values(":id", string(nobodys.to_string()))
+            .expression_attribute_values(":now", instant(now))
+            .expression_attribute_values(":none", AttributeValue::L(Vec::new()))
+            .expression_attribute_values(":ttl", number(ttl_seconds(now)))
             .build();
-        Ok(TransactWriteItem::builder().delete(built(delete)?).build())
+        Ok(TransactWriteItem::builder().update(built(update)?).build())
     }
 
     pub(super) async fn reserve_try(&self, attempt: &CodeTry<'_>) -> Result<Option<ResetCode>, Failure> {
@@ -264,7 +279,7 @@ impl DynamoStore {
             .set_key(Some(Key::code(&user.tenant, &user.id).attributes()))
             .update_expression("SET spent_by = :submission")
             .condition_expression("code_id = :code AND attribute_not_exists(spent_by) AND ends_at > :now")
-            .expression_attribute_values(":submission", string(submission.unwrap_or_default()))
+            .expression_attribute_values(":submission", string(*submission))
             .expression_attribute_values(":code", string(code.id.to_string()))
             .expression_attribute_values(":now", instant(*now))
             .build();

@@ -66,7 +66,7 @@ impl Key {
 
     /// What an address may still do within the hour that is the `hour`-th of all.
     pub(super) fn address(tenant: &TenantId, ip: Option<IpAddr>, hour: i64) -> Self {
-        let ip = ip.map_or_else(|| "unknown".to_owned(), |ip| ip.to_canonical().to_string());
+        let ip = ip.map_or_else(|| "unknown".to_owned(), |ip| network(ip).to_string());
         Self { pk: format!("T#{}#IP#{}", encode(tenant.as_str()), encode(&ip)), sk: format!("CODES#{hour}") }
     }
 
@@ -76,6 +76,14 @@ impl Key {
             ("pk".to_owned(), AttributeValue::S(self.pk.clone())),
             ("sk".to_owned(), AttributeValue::S(self.sk.clone())),
         ])
+    }
+}
+
+/// Whom an address stands for: one customer of a provider has a whole /64 of IPv6 (RFC 6177).
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
     }
 }
 
@@ -146,6 +154,9 @@ mod tests {
         assert_eq!(templates, Key { pk: "T#t_1".into(), sk: "TEMPLATES".into() });
         let mapped = Key::address(&TenantId::parse("t").unwrap(), "::ffff:192.0.2.1".parse().ok(), 7);
         assert_eq!(mapped.pk, "T#t#IP#192.0.2.1", "one address, one budget (security 22)");
+        let [one, two] = ["2001:db8::1", "2001:db8::ffff:1"]
+            .map(|ip| Key::address(&TenantId::parse("t").unwrap(), ip.parse().ok(), 7));
+        assert_eq!(one, two, "and one network");
     }
 
     proptest! {

@@ -19,9 +19,11 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 
+use self::keys::Key;
 use crate::{
     domain::{
         Failure, PasswordHash, ResetCode, Session, SessionId, Templates, Tenant, TenantId, User, UserId,
+        Username,
     },
     port::{
         AddressBudget, AttemptBudget, AttemptKey, CallerItems, CodeIs, CodeTry, Committed, CredentialChange,
@@ -115,6 +117,11 @@ impl Store for DynamoStore {
         credentials: &CredentialChange,
     ) -> Result<Committed, Failure> {
         self.commit_credentials(change, credentials).await
+    }
+
+    async fn username_taken(&self, tenant: &TenantId, username: &Username) -> Result<bool, Failure> {
+        let [taken] = self.read_each([Key::username(tenant, username)]).await?;
+        Ok(taken.is_some())
     }
 
     async fn recovery(&self, tenant: &TenantId, user: &UserId) -> Result<RecoveryItems, Failure> {

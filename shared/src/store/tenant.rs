@@ -11,8 +11,8 @@ use super::{
     keys::Key,
 };
 use crate::domain::{
-    Delivery, Failure, HashCost, LinkHost, LinkTemplate, PasswordPolicy, Policy, SigningAlgorithm, Tenant,
-    TenantId, TenantStatus,
+    Delivery, Failure, HashCost, Invalid, LinkHost, LinkTemplate, PasswordPolicy, Policy, SigningAlgorithm,
+    Tenant, TenantId, TenantStatus,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -78,7 +78,7 @@ struct PolicyItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     wrong_codes_per_ip: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    link_hosts: Option<Vec<LinkHost>>,
+    link_hosts: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     link_template: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,7 +137,7 @@ impl From<&Policy> for PolicyItem {
             code_life_seconds: Some(code_life.as_secs()),
             codes_per_hour: Some(*codes_per_hour),
             wrong_codes_per_ip: Some(*wrong_codes_per_ip),
-            link_hosts: Some(link_hosts.clone()),
+            link_hosts: Some(link_hosts.iter().cloned().map(String::from).collect()),
             link_template: link_template.as_ref().map(|template| template.as_str().to_owned()),
             event_bus: match delivery {
                 Delivery::Direct => None,
@@ -159,11 +159,14 @@ impl TryFrom<PolicyItem> for Policy {
             Some(name) => SigningAlgorithm::from_name(name).ok_or_else(|| corrupt("signing algorithm"))?,
             None => usual.algorithm,
         };
-        let link_hosts = item.link_hosts.unwrap_or_default();
+        // A setting of links that cannot be used must not keep anybody from logging in: reset links lead
+        // to the hosted page then.
+        let hosts = item.link_hosts.unwrap_or_default();
+        let link_hosts: Vec<_> =
+            hosts.iter().filter_map(|host| usable("link_hosts", LinkHost::parse(host))).collect();
         let link_template = item
             .link_template
-            .map(|text| LinkTemplate::parse(&text, &link_hosts).map_err(|_| corrupt("link template")))
-            .transpose()?;
+            .and_then(|text| usable("link_template", LinkTemplate::parse(&text, &link_hosts)));
         let policy = Self {
             algorithm,
             issuer: item.issuer.unwrap_or(usual.issuer),
@@ -197,6 +200,10 @@ impl TryFrom<PolicyItem> for Policy {
         };
         Ok(policy.bounded())
     }
+}
+
+fn usable<T>(field: &'static str, parsed: Result<T, Invalid>) -> Option<T> {
+    parsed.inspect_err(|error| tracing::warn!(field, %error, "tenant.setting_unusable")).ok()
 }
 
 impl DynamoStore {
@@ -255,6 +262,18 @@ impl DynamoStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_that_cannot_be_used_closes_nothing() {
+        let item = PolicyItem {
+            link_hosts: Some(vec!["not a host".into(), "app.example.com".into()]),
+            link_template: Some("https://elsewhere.example/{{.Code}}".into()),
+            ..PolicyItem::default()
+        };
+        let policy = Policy::try_from(item).unwrap();
+        assert_eq!(policy.link_hosts, [LinkHost::parse("app.example.com").unwrap()]);
+        assert_eq!(policy.link_template, None);
+    }
 
     #[test]
     fn a_policy_survives_storage() {

@@ -273,6 +273,7 @@ impl DynamoStore {
         let mut writes = vec![
             (Guard::Target, TransactWriteItem::builder().put(built(put)?).build()),
             (Guard::None, self.forget_attempts(&new.tenant, &new.id)?),
+            (Guard::None, self.void_code(&new.tenant, &new.id, new.changed_at)?),
         ];
         writes.extend(self.move_username(old, &new.username)?);
         match self.commit(writes).await? {

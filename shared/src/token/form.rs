@@ -36,6 +36,11 @@ impl FormToken<'_> {
         Some(SecretString::from(URL_SAFE_NO_PAD.encode(bytes)))
     }
 
+    /// Version of the root key that a token says it was made with; `None` for what is none.
+    pub fn version(token: &SecretString) -> Option<u32> {
+        parts(token).map(|(version, ..)| version)
+    }
+
     /// Whether `token` is one that this tenant made for this user and code.
     pub fn is_authentic(&self, token: &SecretString, keys: &TenantKeys) -> bool {
         parts(token).is_some_and(|(version, nonce, mac)| {

@@ -67,6 +67,8 @@ pub enum Outcome {
     NoAddress,
     /// Whoever should carry it never will, for that reason.
     Refused(String),
+    /// It is a defect of ours that no other try cures: the message stays until its end.
+    Broken(String),
 }
 
 impl Outcome {
@@ -82,6 +84,7 @@ impl Outcome {
             Self::UserClosed => "user_closed",
             Self::NoAddress => "no_address",
             Self::Refused(_) => "refused",
+            Self::Broken(_) => "broken",
         }
     }
 }
@@ -111,7 +114,11 @@ impl Notifier {
         let Some(sealed) = &items.sealed else {
             return Ok(Outcome::Gone);
         };
-        let outcome = self.settle(sealed, items.user.as_ref(), items.code.as_ref(), now).await?;
+        let outcome = match self.settle(sealed, items.user.as_ref(), items.code.as_ref(), now).await {
+            // Tried again, it would only hold up the messages behind it.
+            Err(failure @ Failure::Internal(_)) => return Ok(Outcome::Broken(failure.to_string())),
+            outcome => outcome?,
+        };
         self.store.forget_outbox(key).await?;
         Ok(outcome)
     }
@@ -145,12 +152,15 @@ impl Notifier {
         if code.is_some_and(|code| !is_live(code, newest)) {
             return Ok(Outcome::Superseded);
         }
-        let address = match kind.medium() {
+        let known = match kind.medium() {
             Medium::Mail => user.email.as_deref(),
             Medium::Text => user.phone.as_deref(),
         };
-        let Some(address) = address else {
-            return Ok(Outcome::NoAddress);
+        // A tenant that sends by itself may know an address that we do not.
+        let address = match (known, &context.tenant.policy.delivery) {
+            (Some(address), _) => address,
+            (None, Delivery::EventBus(_)) => "",
+            (None, Delivery::Direct) => return Ok(Outcome::NoAddress),
         };
         let link = code.map(|code| self.link(&context.tenant, user, code)).transpose()?;
         let letter = Letter { sealed, kind, user, address, code, link: link.as_deref() };
@@ -193,6 +203,7 @@ impl Notifier {
         [asked.as_ref(), tenant.policy.link_template.as_ref()]
             .into_iter()
             .flatten()
+            .filter(|template| message.medium == Medium::Text || template.has_code())
             .find_map(|template| fill(template, Some(hosts)))
             .or_else(|| {
                 let page = match message.medium {

@@ -8,7 +8,7 @@ use crate::{
     domain::{Code, Failure, TenantId, UserId},
     port::random,
     secrets::TenantContext,
-    token::FormToken,
+    token::{FormToken, TenantKeys},
 };
 
 /// A tenant as its page shows it.
@@ -36,11 +36,6 @@ impl PasswordPage {
     pub fn min_length(&self) -> usize {
         self.context.tenant.policy.password.min_length()
     }
-
-    /// Whether `token` came with a form of this page for that user and code.
-    pub fn handed_out(&self, token: &SecretString, user: &UserId, code: Option<&Code>) -> bool {
-        FormToken { tenant: self.tenant(), user, code }.is_authentic(token, &self.context.keys)
-    }
 }
 
 impl Service {
@@ -51,6 +46,24 @@ impl Service {
     pub async fn password_page(&self, tenant: &TenantId, now: Timestamp) -> Result<PasswordPage, Failure> {
         let context = self.tenants.find(tenant, now).await?.ok_or(Failure::RouteNotFound)?;
         Ok(PasswordPage { context })
+    }
+
+    /// That `token` came with a form of this page for that user and code.
+    ///
+    /// # Errors
+    /// `Forbidden` when it did not; `Unavailable` while its key may be a fresh one.
+    pub async fn check_form(
+        &self,
+        page: &PasswordPage,
+        token: &SecretString,
+        (user, code): (&UserId, Option<&Code>),
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let known =
+            |keys: &TenantKeys| FormToken::version(token).is_none_or(|version| keys.has_root(version));
+        let context = self.tenants.with_key(page.context.clone(), now, known, Failure::Forbidden).await?;
+        let form = FormToken { tenant: page.tenant(), user, code };
+        if form.is_authentic(token, &context.keys) { Ok(()) } else { Err(Failure::Forbidden) }
     }
 
     /// A token for one form, which also names its submission.

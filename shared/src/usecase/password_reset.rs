@@ -163,14 +163,19 @@ impl Service {
 /// How the code is sent; `None` when it is returned.
 ///
 /// # Errors
-/// `Validation` for a template that could lead anywhere but to the tenant's own hosts.
+/// `Validation` for a template that could lead anywhere but to the tenant's own hosts, or that would
+/// leave a mail without its code.
 fn sending(delivery: Delivery, context: &TenantContext) -> Result<Option<Sending>, Failure> {
     let Delivery::Send { medium, link } = delivery else {
         return Ok(None);
     };
     if let Some(link) = &link {
-        LinkTemplate::parse(link, &context.tenant.policy.link_hosts)
-            .map_err(|why| Failure::field("sendLink.urlTemplate", why.to_string()))?;
+        let refused = |why: String| Failure::field("sendLink.urlTemplate", why);
+        let template = LinkTemplate::parse(link, &context.tenant.policy.link_hosts);
+        let template = template.map_err(|why| refused(why.to_string()))?;
+        if medium == Medium::Mail && !template.has_code() {
+            return Err(refused("must have {{.Code}} in a mail".to_owned()));
+        }
     }
     Ok(Some(Sending { medium, link }))
 }

@@ -8,12 +8,13 @@ use secrecy::SecretString;
 use super::{Service, UserDetails, admit, code::TRIES, new_password::Candidate};
 use crate::{
     domain::{
-        Code, CodeKind, Failure, Notification, Password, PasswordHash, ResetCode, TenantId, User, UserId,
-        UserStatus,
+        Code, CodeKind, Failure, Notification, Password, PasswordHash, Policy, ResetCode, TenantId, User,
+        UserId, UserStatus,
     },
     port::{AddressBudget, CodeTry, Committed, Recovery, RecoveryItems},
     secrets::TenantContext,
     telemetry,
+    token::TenantKeys,
 };
 
 /// A new password, and the code that allows it.
@@ -37,22 +38,23 @@ pub struct Command {
 struct Proven {
     user: User,
     code: ResetCode,
-    /// The submission, as it is kept with a spent code.
-    submission: Option<String>,
+    /// What uses it up, as it is kept with a spent code.
+    submission: String,
 }
 
 impl Proven {
     /// Whether this very submission used the code up already.
     fn is_repeated(&self) -> bool {
-        self.code.spent.is_some() && self.code.spent == self.submission
+        self.code.spent.as_ref() == Some(&self.submission)
     }
 }
 
 impl Service {
-    /// Count, try and user in parallel, then one transaction: the code is used up, the password set,
-    /// the user's sessions, its lockout and a login reset end, all or nothing. Nothing is hashed
-    /// before the code was right (security 11), and what is asked of storage until then is the same
-    /// whether tenant's user and code exist or not.
+    /// The count of the address, then try and user in parallel, then one transaction: the code is used
+    /// up, the password set, the user's sessions, its lockout and a login reset end, all or nothing.
+    /// The count comes first: an address that has used its budget up must not keep a code's tries
+    /// busy. Nothing is hashed before the code was right (security 11), and what is asked of storage
+    /// until then is the same whether user and code exist or not.
     ///
     /// # Errors
     /// `InvalidCode`, `PasswordPolicy` (the code lives on), `RateLimited`, `TenantSuspended`,
@@ -62,40 +64,53 @@ impl Service {
         telemetry::user(&id);
         let tenant = tenant.ok_or(Failure::InvalidCode)?;
         let context = self.tenants.find(&tenant, now).await?.ok_or(Failure::InvalidCode)?;
-        let budget =
-            AddressBudget { tenant: &tenant, ip, max: context.tenant.policy.wrong_codes_per_ip, now };
+        let max = context.tenant.policy.wrong_codes_per_ip;
+        let budget = AddressBudget { tenant: &tenant, ip, max, now };
         let attempt = CodeTry { tenant: &tenant, user: &id, id: self.attempt_id(now)?, now };
-
-        let (counted, found) =
-            tokio::join!(self.store.count_code(&budget), self.find_code(&attempt, code.kind()));
-        let found = match (counted, found) {
-            (Ok(true), Ok(found)) => found,
-            (Ok(false), _) => {
-                self.give_back(&attempt, code.kind(), None).await;
-                return Err(Failure::RateLimited(until_next_hour(now)));
-            }
-            // What was never judged is given back: faults of ours cost nobody a try.
-            (Err(failure), _) | (_, Err(failure)) => {
-                self.give_back(&attempt, code.kind(), Some(&budget)).await;
-                return Err(failure);
-            }
+        if !self.store.count_code(&budget).await? {
+            return Err(Failure::RateLimited(until_next_hour(now)));
+        }
+        let done = match self.check_code(context, &attempt, &code, submission).await {
+            Ok(Some((context, proven))) => self.recover(&context, proven, password, ip, now).await,
+            Ok(None) => Err(Failure::InvalidCode),
+            Err(failure) => Err(failure),
         };
-        let submission = submission.map(|text| context.keys.submission_digest(&tenant, &id, &text));
-        let proven = found.user.zip(found.code).and_then(|(user, kept)| {
-            let is_right =
-                kept.proof.as_ref().is_some_and(|proof| proof.is(&code, &tenant, &id, &context.keys));
-            let proven = Proven { user, code: kept, submission };
-            let is_live = proven.code.ends_at > now && (proven.code.spent.is_none() || proven.is_repeated());
-            (is_right && is_live && proven.user.status == UserStatus::Active).then_some(proven)
-        });
-        let Some(proven) = proven else {
-            return Err(Failure::InvalidCode);
-        };
-        let done = self.recover(&context, proven, password, ip, now).await;
+        // What was right, or never judged, costs nobody a try: faults of ours least of all.
         if !matches!(done, Err(Failure::InvalidCode)) {
-            self.give_back(&attempt, code.kind(), Some(&budget)).await;
+            self.give_back(&attempt, code.kind(), &budget).await;
         }
         done
+    }
+
+    /// The user and its code, if that is live and the one presented; with the keys that tell.
+    async fn check_code(
+        &self,
+        context: TenantContext,
+        attempt: &CodeTry<'_>,
+        code: &Code,
+        submission: Option<SecretString>,
+    ) -> Result<Option<(TenantContext, Proven)>, Failure> {
+        let CodeTry { tenant, user: id, now, .. } = *attempt;
+        let RecoveryItems { user, code: kept } = self.find_code(attempt, code.kind()).await?;
+        let Some((user, kept)) = user.zip(kept) else {
+            return Ok(None);
+        };
+        let Some(proof) = kept.proof.clone() else {
+            return Ok(None);
+        };
+        // A root key that is not known may be a fresh one.
+        let known = |keys: &TenantKeys| keys.has_root(proof.key_version);
+        let context = self.tenants.with_key(context, now, known, Failure::InvalidCode).await?;
+        let submission = match submission {
+            Some(text) => context.keys.submission_digest(tenant, id, &text),
+            // Of no form, but known again where the answer to its write is lost.
+            None => attempt.id.to_string(),
+        };
+        let proven = Proven { user, code: kept, submission };
+        let is_live = proven.code.ends_at > now && (proven.code.spent.is_none() || proven.is_repeated());
+        let is_right = proof.is(code, tenant, id, &context.keys);
+        let is_proven = is_right && is_live && proven.user.status == UserStatus::Active;
+        Ok(is_proven.then_some((context, proven)))
     }
 
     /// The user and its code; of a typed code, one try is taken with it.
@@ -112,22 +127,15 @@ impl Service {
         }
     }
 
-    /// Gives back what was taken for a code that was right or never judged; what cannot be given
-    /// back is logged.
-    async fn give_back(&self, attempt: &CodeTry<'_>, kind: CodeKind, budget: Option<&AddressBudget<'_>>) {
+    /// Gives back what was taken; what cannot be given back is logged.
+    async fn give_back(&self, attempt: &CodeTry<'_>, kind: CodeKind, budget: &AddressBudget<'_>) {
         let a_try = async {
             match kind {
                 CodeKind::Link => Ok(()),
                 CodeKind::Typed => self.store.release_code_try(attempt).await,
             }
         };
-        let count = async {
-            match budget {
-                None => Ok(()),
-                Some(budget) => self.store.uncount_code(budget).await,
-            }
-        };
-        let (a_try, count) = tokio::join!(a_try, count);
+        let (a_try, count) = tokio::join!(a_try, self.store.uncount_code(budget));
         if let Err(failure) = a_try.and(count) {
             tracing::warn!(%failure, "code_try.not_given_back");
         }
@@ -146,7 +154,7 @@ impl Service {
         let mut hashed: Option<PasswordHash> = None;
         for _ in 0..TRIES {
             if proven.is_repeated() {
-                return Ok(UserDetails::of(&proven.user));
+                return self.repeat(&proven.user, password, policy).await;
             }
             let Proven { user, code, submission } = &proven;
             let candidate = Candidate { password: &password, field, username: &user.username };
@@ -159,20 +167,16 @@ impl Service {
             let recovery = Recovery {
                 user,
                 code,
-                submission: submission.as_deref(),
+                submission,
                 password: hash.clone(),
                 history: user.history_after_change(policy.password_history),
                 message: self.message(context, &user.id, &Notification::PasswordChanged, now)?,
                 now,
             };
-            match self.store.recover(&recovery).await? {
-                Committed::Done => return Ok(UserDetails::after_change(user, now)),
-                // Read again: the same form sent twice finds its own success.
-                Committed::CodeChanged
-                | Committed::TargetChanged
-                | Committed::CallerGone
-                | Committed::UsernameTaken => {}
+            if self.commit(&recovery).await? == Committed::Done {
+                return Ok(UserDetails::after_change(user, now));
             }
+            // Read again: the same form sent twice finds its own success.
             hashed = Some(hash);
             let again = self.store.recovery(&user.tenant, &user.id).await?;
             let (Some(user), Some(code)) = (again.user, again.code) else {
@@ -185,6 +189,27 @@ impl Service {
             }
         }
         Err(Failure::Unavailable("the user kept changing".into()))
+    }
+
+    /// Commits a recovery; where the answer to that is lost, the table tells.
+    async fn commit(&self, recovery: &Recovery<'_>) -> Result<Committed, Failure> {
+        match self.store.recover(recovery).await {
+            Err(failure @ Failure::Unavailable(_)) => {
+                let again = self.store.recovery(&recovery.user.tenant, &recovery.user.id).await?;
+                let spent = again.code.and_then(|code| code.spent);
+                if spent.as_deref() == Some(recovery.submission) { Ok(Committed::Done) } else { Err(failure) }
+            }
+            committed => committed,
+        }
+    }
+
+    /// A form sent again: a success once more if it holds the password that it set.
+    async fn repeat(&self, user: &User, password: Password, policy: &Policy) -> Result<UserDetails, Failure> {
+        if self.verify_password(password, Some(user), policy).await? {
+            Ok(UserDetails::of(user))
+        } else {
+            Err(Failure::InvalidCode)
+        }
     }
 }
 

@@ -129,6 +129,13 @@ impl Service {
             let target = caller.target(id)?;
             let own = target.id == caller.user.id;
             permitted(&caller, wanted)?;
+            if !own && wanted.current_password.is_some() {
+                // A proof that nobody would look at must not seem to have been one.
+                return Err(Failure::field(
+                    "currentPassword",
+                    "proves a change of your own: leave it out for others",
+                ));
+            }
             if wanted.password.is_none() && wanted.username.is_none() && wanted.change_required.is_none() {
                 let details = UserDetails::of(target);
                 return Ok(Outcome { user: id.clone(), updated: Vec::new(), sessions_revoked: 0, details });
@@ -245,6 +252,13 @@ impl Service {
         let Tenant { policy, session_epoch, .. } = &*context.tenant;
         let epoch = Some(change.target.session_epoch);
         if prepared.fresh_under != epoch {
+            // Who learns that a password is one of another's last pays for it with a change: no request
+            // that fails for its name may tell.
+            if !candidate.username.is_same(&change.target.username)
+                && self.store.username_taken(&change.target.tenant, candidate.username).await?
+            {
+                return Err(Failure::UsernameTaken);
+            }
             self.judge_history(policy, change.target, candidate).await?;
             prepared.fresh_under = epoch;
         }

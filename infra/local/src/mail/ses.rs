@@ -8,7 +8,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{REFUSED_DOMAIN, Refusal, Service, message_id};
+use super::{REFUSED_DOMAIN, Refusal, Service, UNVERIFIED_DOMAIN, message_id};
 use crate::{
     links,
     mailbox::{Content, Mail},
@@ -124,6 +124,10 @@ impl SendEmail {
         };
         if let Some(fault) = fault {
             return Err(Refusal::invalid("BadRequestException", fault));
+        }
+        if bare(&from).ends_with(&format!("@{UNVERIFIED_DOMAIN}")) {
+            let message = format!("Email address is not verified. The following identities failed: {from}");
+            return Err(Refusal::invalid("MessageRejected", message));
         }
         if recipients().any(|address| bare(address).ends_with(&format!("@{REFUSED_DOMAIN}"))) {
             return Err(Refusal::invalid("MessageRejected", "that domain is always refused here"));

@@ -91,9 +91,8 @@ impl Asked<'_> {
             let failure = Failure::field("cookie", "is missing");
             return Ok(told(self.view.no_link(StatusCode::BAD_REQUEST), failure));
         };
-        if !self.page.handed_out(&form.token, &link.user, link.code.as_ref()) {
-            return Err(Failure::Forbidden);
-        }
+        let bound_to = (&link.user, link.code.as_ref());
+        self.service.check_form(self.page, &form.token, bound_to, self.now).await?;
         let command = match self.command(&link, form) {
             Ok(command) => command,
             Err(wrong) => {

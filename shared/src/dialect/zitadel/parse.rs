@@ -103,6 +103,7 @@ pub(super) fn set_password(
             ip: request.ip,
         }));
     }
+    let without_proof = current_password.is_none();
     let (tenant, bearer) = request.bearer_and_tenant()?;
     Ok(SetPassword::AsCaller(Box::new(update_credentials::Command {
         tenant,
@@ -115,7 +116,8 @@ pub(super) fn set_password(
             // Protobuf does not tell `false` from absent: then the tenant's policy decides.
             change_required: change_required.then_some(true),
         },
-        others_only: false,
+        // Without a proof it is an administrator's, and never for its own password.
+        others_only: without_proof,
         ip: request.ip,
     })))
 }

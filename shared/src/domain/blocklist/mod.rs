@@ -37,7 +37,8 @@ pub(super) fn broken_rules(
     min_length: usize,
     names: &ForbiddenNames<'_>,
 ) -> impl Iterator<Item = &'static str> {
-    let chars: Zeroizing<Vec<char>> = Zeroizing::new(folded(password).chars().collect());
+    let text = Zeroizing::new(folded(password));
+    let chars: Zeroizing<Vec<char>> = Zeroizing::new(text.chars().collect());
     let unit = chars.get(..period(&chars)).unwrap_or(&chars);
     [
         (names.make(&chars), "must not be made of the username or the names of tenant and service"),

@@ -1,5 +1,7 @@
 //! Sequences and keyboard runs.
 
+use zeroize::Zeroizing;
+
 use super::outside;
 
 /// Characters of the shortest run.
@@ -50,9 +52,11 @@ const LINES: [&str; 37] = [
 /// Whether `chars` is nothing but runs, also with each character typed more than once, or two of
 /// them interleaved (`q1w2e3r4`).
 pub(super) fn is_walk(chars: &[char]) -> bool {
-    let mut once = chars.to_vec();
+    let mut once = Zeroizing::new(chars.to_vec());
     once.dedup();
-    let every_other = |from: usize| -> Vec<char> { chars.iter().skip(from).step_by(2).copied().collect() };
+    let every_other = |from: usize| -> Zeroizing<Vec<char>> {
+        Zeroizing::new(chars.iter().skip(from).step_by(2).copied().collect())
+    };
     covers(chars) || covers(&once) || (covers(&every_other(0)) && covers(&every_other(1)))
 }
 
