@@ -14,8 +14,8 @@ use doorward::{
     stream::Deliveries,
 };
 use e2e::{
-    World,
-    delivery::{Fate, LIFE, MAIL_FROM, PUBLIC_URL, Queued, Sent, batch},
+    NORDIC, PUBLIC_URL, World,
+    delivery::{Fate, LIFE, MAIL_FROM, Queued, Sent, batch},
 };
 use local::{
     clients,
@@ -25,8 +25,6 @@ use local::{
 use serde_json::{Value, json};
 
 use crate::{ADMIN, CUSTOMER, MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
-
-const NORDIC: &str = "97e7ff29-15f3-49ef-9681-3bbfcce4f6cd";
 
 /// A stack, and somebody with mail address and telephone.
 async fn start() -> Result<(World, String)> {

@@ -1,12 +1,10 @@
 //! Nothing of one tenant does anything in another that an unknown value would not (security 20).
 
-use e2e::{Login, World};
+use e2e::{Login, NORDIC, World};
 use http::Method;
 use serde_json::json;
 
 use crate::{ADMIN, MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
-
-const OTHER_TENANT: &str = "97e7ff29-15f3-49ef-9681-3bbfcce4f6cd";
 
 #[tokio::test]
 async fn a_token_of_one_tenant_opens_nothing_in_another() {
@@ -21,7 +19,7 @@ async fn a_token_of_one_tenant_opens_nothing_in_another() {
         (Method::POST, login.refresh_route().1, Some(json!({ "refreshToken": login.refresh }))),
     ] {
         let mut answers = Vec::new();
-        for tenant in [OTHER_TENANT, "no_such_tenant", "not a tenant id"] {
+        for tenant in [NORDIC, "no_such_tenant", "not a tenant id"] {
             let answer =
                 world.request(&method, &path, tenant, Some(&login.token), body.as_ref()).await.unwrap();
             assert_eq!(answer.verdict(), (403, "TENANT_MISMATCH"), "{method} {path} {tenant}");

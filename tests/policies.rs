@@ -6,13 +6,12 @@ use doorward::{
     domain::{HashCost, PasswordHash},
     port::Store,
 };
-use e2e::{Answer, Login, World};
+use e2e::{Answer, Login, NORDIC, World};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::{MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
 
-const NORDIC: &str = "97e7ff29-15f3-49ef-9681-3bbfcce4f6cd";
 /// Dearer than what the demo users' passwords are hashed with.
 const DEARER: HashCost = HashCost { memory_kib: 128, passes: 1, lanes: 1 };
 const HISTORY: &str = "must not be one of the last 3 passwords";

@@ -10,7 +10,7 @@ use doorward::{
     route::Function,
     secrets::{RootKey, SecretDocument},
 };
-use e2e::{Actor, Answer, Login, World, event};
+use e2e::{Actor, Answer, Login, NORDIC, World, as_tenant, event};
 use futures_util::future::join_all;
 use http::Method;
 use secrecy::ExposeSecret;
@@ -18,7 +18,6 @@ use serde_json::{Value, json};
 
 use crate::{ADMIN, CUSTOMER, MARCUS, NEW_PASSWORD, NORDIC_ADMIN, OTHER_ADMIN};
 
-const NORDIC: &str = "97e7ff29-15f3-49ef-9681-3bbfcce4f6cd";
 const NOBODY: &str = "nobody-at-all";
 
 /// Who asks.
@@ -46,8 +45,7 @@ async fn call(
     };
     let mut event = event(&Method::POST, path, tenant, bearer, Some(body));
     if let By::Tenant = by {
-        event["headers"]["x-tenant-key"] = json!(local::demo::TENANT_KEY);
-        event["headers"]["x-tenant-secret"] = json!(local::demo::TENANT_SECRET);
+        event = as_tenant(event);
     }
     event["requestContext"]["http"]["sourceIp"] = json!(from);
     let function =

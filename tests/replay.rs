@@ -237,8 +237,7 @@ async fn ask(world: &World, username: &str, by: Option<&Login>) -> Result<String
     };
     let mut event = e2e::event(&Method::POST, &path, tenant, bearer, Some(&body));
     if by.is_none() {
-        event["headers"]["x-tenant-key"] = json!(local::demo::TENANT_KEY);
-        event["headers"]["x-tenant-secret"] = json!(local::demo::TENANT_SECRET);
+        event = e2e::as_tenant(event);
     }
     let answer = world.send(Function::ResetLogin, &event.to_string()).await?;
     ensure!(answer.status == 200, "was refused: {}", answer.text);

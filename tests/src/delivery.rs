@@ -28,10 +28,8 @@ use doorward::{
 use local::{SECRET_PREFIX, TABLE};
 use serde_json::{Value, json};
 
-use crate::{TestClock, World};
+use crate::{PUBLIC_URL, TestClock, World};
 
-/// Where people would reach the stack.
-pub const PUBLIC_URL: &str = "https://login.example.com";
 /// Sender of mails.
 pub const MAIL_FROM: &str = "Doorward <no-reply@login.example.com>";
 

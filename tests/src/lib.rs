@@ -55,6 +55,8 @@ use serde_json::{Value, json};
 /// Hashing in tests costs next to nothing; the default's cost is measured by the benchmarks.
 pub const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
 
+/// The demo tenant that most tests are about.
+pub const NORDIC: &str = "97e7ff29-15f3-49ef-9681-3bbfcce4f6cd";
 /// Where people reach the functions.
 pub const PUBLIC_URL: &str = "https://login.example.com";
 
@@ -747,6 +749,14 @@ fn functions(
         Ok((function, app.map_err(|error| anyhow!("{error}"))?))
     };
     Function::ALL.into_iter().map(app).collect()
+}
+
+/// An event as the tenant itself sends it, by what proves that it is.
+#[must_use]
+pub fn as_tenant(mut event: Value) -> Value {
+    event["headers"]["x-tenant-key"] = json!(demo::TENANT_KEY);
+    event["headers"]["x-tenant-secret"] = json!(demo::TENANT_SECRET);
+    event
 }
 
 /// An API Gateway event, payload 2.0, as a backend's call arrives.
