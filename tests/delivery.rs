@@ -505,3 +505,38 @@ async fn what_aws_refuses_for_good_is_dropped_and_what_it_fails_at_stays() -> Re
     assert_eq!(hand_over(&deliveries, &queued.key).await, 1);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_with_a_bus_gets_events_for_users_without_an_address() -> Result<()> {
+    let (world, user) = start().await?;
+    world.change_policy(NORDIC, |policy| policy.delivery = Delivery::EventBus("their-bus".into())).await?;
+    change_user(&world, &user, |user| user.email = None).await?;
+    let queued = world.queue_code(NORDIC, &user, Medium::Mail, None).await?;
+    assert_eq!(world.deliver_all(&[queued.key]).await, 0);
+    let sent = world.courier.take();
+    let [Sent::Event { detail, .. }] = sent.as_slice() else { panic!("{sent:?}") };
+    assert_eq!((&detail["email"], &detail["code"]), (&json!(null), &json!(queued.code.expose())));
+    Ok(())
+}
+
+// Tried again, it would hold up what is behind it: it is told of, and stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_cannot_be_read_holds_nobody_up() -> Result<()> {
+    use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
+    let (world, user) = start().await?;
+    let queued = world.queue_code(NORDIC, &user, Medium::Mail, None).await?;
+    world
+        .dynamodb
+        .update_item()
+        .table_name(local::TABLE)
+        .key("pk", AttributeValue::S(format!("T#{NORDIC}#U#{user}")))
+        .key("sk", AttributeValue::S(format!("OUT#{}", queued.key.id)))
+        .update_expression("SET message = :broken")
+        .expression_attribute_values(":broken", AttributeValue::B(Blob::new([7; 64])))
+        .send()
+        .await?;
+    assert_eq!(world.deliver_all(std::slice::from_ref(&queued.key)).await, 0);
+    assert!(world.courier.take().is_empty());
+    assert!(is_waiting(&world, &queued.key).await?);
+    Ok(())
+}

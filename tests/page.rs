@@ -77,7 +77,11 @@ async fn a_button_pressed_twice_is_one_success() {
     let (first, second) = tokio::join!(visitor.submit(&world, &fields), again.submit(&world, &fields));
     is_done(&first.unwrap());
     is_done(&second.unwrap());
+    let mut later = visitor.clone();
     is_done(&visitor.submit(&world, &fields).await.unwrap());
+    // The same form with another password is no repetition: nobody is told that it was set.
+    let other = later.submit(&world, &form(&token, "yet another passphrase")).await.unwrap();
+    assert_eq!(other.status, 400, "{}", other.text);
     assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().status, 200);
 }
 

@@ -266,3 +266,17 @@ async fn a_hash_that_cannot_be_renewed_keeps_nobody_out() {
     world.login(&marcus).await.unwrap();
     assert!(world.user(&marcus).await.unwrap().password.as_phc().contains("m=128"));
 }
+
+// security 7: no request that changes nothing tells whether a password is another's present one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_name_is_told_before_the_history_is_asked() {
+    let world = World::start().await.unwrap();
+    let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    world.change_policy(NORDIC, |policy| policy.password_history = 1).await.unwrap();
+    for password in [marcus.user.password.as_str(), NEW_PASSWORD] {
+        let body = json!({ "password": password, "username": NORDIC_ADMIN });
+        let answer = world.update(&admin, &marcus.user.user_id, &body).await.unwrap();
+        assert_eq!(answer.verdict(), (409, "USERNAME_TAKEN"), "{answer:?}");
+    }
+}

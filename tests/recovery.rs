@@ -547,3 +547,20 @@ async fn a_present_password_is_for_ones_own_alone() -> Result<()> {
     }
     Ok(())
 }
+
+// An operator who gives a user another password or address ends the code that was sent before.
+#[tokio::test(flavor = "multi_thread")]
+async fn replacing_a_user_ends_its_code() -> Result<()> {
+    let world = World::start().await?;
+    let actor = world.actor(MARCUS)?;
+    let code = mailed_code(&world, &actor.user.user_id).await?;
+    let known = world.user(&actor).await?;
+    let moved = doorward::domain::User {
+        email: Some("marcus@elsewhere.example".to_owned()),
+        sequence: known.sequence + 1,
+        ..known.clone()
+    };
+    world.store.replace_user(&known, &moved).await.unwrap();
+    assert!(is_invalid_code(&set(&world, &actor.user.user_id, &code, NEW_PASSWORD).await?));
+    Ok(())
+}

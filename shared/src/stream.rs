@@ -7,11 +7,11 @@ use futures_util::{FutureExt, StreamExt, stream};
 use lambda_http::lambda_runtime::{self, LambdaEvent, service_fn};
 use serde_json::{Value, json, value::RawValue};
 use tracing::Instrument;
-use url::Url;
 
 use crate::{
     aws,
     courier::AwsCourier,
+    dialect::page::Origin,
     domain::{Failure, TenantId, UserId},
     port::OutboxKey,
     runtime::{Config, Error, SystemClock},
@@ -54,9 +54,7 @@ impl Deliveries {
             public_url: config.public_url.ok_or("set DOORWARD_PUBLIC_URL to where people reach the API")?,
             mail_from: config.mail_from.ok_or("set DOORWARD_MAIL_FROM to the sender of mails")?,
         };
-        if !Url::parse(&place.public_url).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
-            return Err("DOORWARD_PUBLIC_URL must be an http or https URL".into());
-        }
+        Origin::of(&place.public_url)?;
         let sdk = aws::sdk_config().await;
         let store = DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table);
         let secrets = SecretsManager::new(aws_sdk_secretsmanager::Client::new(&sdk), config.secret_prefix);

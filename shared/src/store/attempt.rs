@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use super::{
     DynamoStore,
     conflict::{only_refused, retried},
-    item::{Attributes, corrupt, instant, number, to_instant, ttl_seconds, unavailable},
+    item::{Attributes, corrupt, id_set, instant, number, to_instant, ttl_seconds, unavailable},
     keys::Key,
 };
 use crate::{
@@ -112,7 +112,7 @@ impl DynamoStore {
                     "attribute_not_exists(quiet_at) OR \
                      (quiet_at > :now AND (attribute_not_exists(attempts) OR size(attempts) < :max))",
                 )
-                .expression_attribute_values(":id", set([attempt.id]))
+                .expression_attribute_values(":id", id_set([attempt.id]))
                 .expression_attribute_values(":quiet", instant(quiet_at))
                 .expression_attribute_values(":ttl", number(ttl_seconds(quiet_at)))
                 .expression_attribute_values(":now", instant(now))
@@ -147,7 +147,7 @@ impl DynamoStore {
                 .set_key(Some(Key::attempts(attempt.tenant, attempt.user).attributes()))
                 .update_expression("SET attempts = :id, quiet_at = :quiet, expires_at = :ttl REMOVE failed")
                 .condition_expression("quiet_at = :was")
-                .expression_attribute_values(":id", set([attempt.id]))
+                .expression_attribute_values(":id", id_set([attempt.id]))
                 .expression_attribute_values(":quiet", instant(quiet_at))
                 .expression_attribute_values(":ttl", number(ttl_seconds(quiet_at)))
                 .expression_attribute_values(":was", instant(was_quiet_at))
@@ -171,8 +171,8 @@ impl DynamoStore {
             Verdict::Succeeded(_) => ("DELETE attempts :ids, failed :ids", "contains(attempts, :own)"),
         };
         let ids = match verdict {
-            Verdict::Failed => set([attempt.id]),
-            Verdict::Succeeded(seen) => set(seen.iter().copied().chain([attempt.id])),
+            Verdict::Failed => id_set([attempt.id]),
+            Verdict::Succeeded(seen) => id_set(seen.iter().copied().chain([attempt.id])),
         };
         let request = || {
             self.client
@@ -190,8 +190,4 @@ impl DynamoStore {
             Err(error) => only_refused(&error),
         }
     }
-}
-
-fn set(ids: impl IntoIterator<Item = AttemptId>) -> AttributeValue {
-    AttributeValue::Ss(ids.into_iter().map(|id| id.to_string()).collect())
 }

@@ -21,7 +21,8 @@ use super::{
     change::{Draft, Guard, Guarded},
     conflict::{only_refused, retried},
     item::{
-        Attributes, corrupt, decode, encode, instant, number, string, to_instant, ttl_seconds, unavailable,
+        Attributes, corrupt, decode, encode, id_set, instant, number, string, to_instant, ttl_seconds,
+        unavailable,
     },
     keys::Key,
     user::{built, to_user},
@@ -184,7 +185,7 @@ impl DynamoStore {
                      attribute_not_exists(spent_by) AND \
                      (attribute_not_exists(tries) OR size(tries) < :max)",
                 )
-                .expression_attribute_values(":id", AttributeValue::Ss(vec![attempt.id.to_string()]))
+                .expression_attribute_values(":id", id_set([attempt.id]))
                 .expression_attribute_values(":typed", string("TYPED"))
                 .expression_attribute_values(":now", instant(attempt.now))
                 .expression_attribute_values(":max", number(MAX_CODE_TRIES))
@@ -218,7 +219,7 @@ impl DynamoStore {
                 .set_key(Some(Key::code(attempt.tenant, attempt.user).attributes()))
                 .update_expression("DELETE tries :ids")
                 .condition_expression("contains(tries, :id)")
-                .expression_attribute_values(":ids", AttributeValue::Ss(vec![attempt.id.to_string()]))
+                .expression_attribute_values(":ids", id_set([attempt.id]))
                 .expression_attribute_values(":id", string(attempt.id.to_string()))
                 .send()
         };

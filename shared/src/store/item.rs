@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::keys::Key;
-use crate::{aws, domain::Failure};
+use crate::{
+    aws,
+    domain::{AttemptId, Failure},
+};
 
 /// An item's attributes.
 pub(super) type Attributes = HashMap<String, AttributeValue>;
@@ -42,6 +45,11 @@ pub(super) fn string(text: impl Into<String>) -> AttributeValue {
 /// A number value.
 pub(super) fn number(number: impl std::fmt::Display) -> AttributeValue {
     AttributeValue::N(format!("{number}"))
+}
+
+/// A set of attempts.
+pub(super) fn id_set(ids: impl IntoIterator<Item = AttemptId>) -> AttributeValue {
+    AttributeValue::Ss(ids.into_iter().map(|id| id.to_string()).collect())
 }
 
 /// An instant.

@@ -42,8 +42,7 @@ impl Service {
         candidate: &Candidate<'_>,
     ) -> Result<(), Failure> {
         // One after the other: of hashes that wait together, each delays somebody's login.
-        let looks_back = policy.password_history.max(usize::from(user.change_required));
-        for hash in user.last_passwords(looks_back) {
+        for hash in user.last_passwords(looks_back(policy, user)) {
             let password = candidate.password.clone();
             if self.passwords.verify(password, Some(hash.clone()), policy.hash_cost).await? {
                 let message = match policy.password_history {
@@ -56,4 +55,9 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// How many of `user`'s last passwords are looked at.
+pub(super) fn looks_back(policy: &Policy, user: &User) -> usize {
+    policy.password_history.max(usize::from(user.change_required))
 }

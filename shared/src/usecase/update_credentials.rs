@@ -9,7 +9,7 @@ use super::{
     authenticate::Caller,
     code::TRIES,
     guess::{Guess, Place},
-    new_password::Candidate,
+    new_password::{Candidate, looks_back},
 };
 use crate::{
     domain::{
@@ -254,7 +254,8 @@ impl Service {
         if prepared.fresh_under != epoch {
             // Who learns that a password is one of another's last pays for it with a change: no request
             // that fails for its name may tell.
-            if !candidate.username.is_same(&change.target.username)
+            if looks_back(policy, change.target) > 0
+                && !candidate.username.is_same(&change.target.username)
                 && self.store.username_taken(&change.target.tenant, candidate.username).await?
             {
                 return Err(Failure::UsernameTaken);
