@@ -80,15 +80,15 @@ async fn attempts_that_were_never_judged_are_given_back() {
 // A write of a new session that arrives late must not undo a logout.
 #[tokio::test]
 async fn a_late_repetition_of_a_login_revives_nothing() {
-    use doorward::port::Store;
+    use doorward::port::{NewSession, Store};
     let world = World::start().await.unwrap();
     let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     let written = world.session(&login).await.unwrap();
     world.logout(&login).await.unwrap();
-    assert!(world.store.insert_session(&written).await.is_ok(), "it recognises itself");
+    assert!(world.store.insert_session(&NewSession::alone(&written)).await.is_ok(), "it recognises itself");
     assert!(!world.opens(&login).await.unwrap());
     let other = doorward::domain::Session { nonce: doorward::domain::Nonce([7; 32]), ..written };
-    assert!(world.store.insert_session(&other).await.is_err());
+    assert!(world.store.insert_session(&NewSession::alone(&other)).await.is_err());
 }
 
 // A rotation that is sent twice, because its answer was lost, is one rotation.

@@ -164,8 +164,12 @@ pub trait Store: Send + Sync {
     /// Says how a reserved attempt ended.
     async fn settle_attempt(&self, attempt: &AttemptKey<'_>, verdict: &Verdict<'_>) -> Result<(), Failure>;
 
-    /// Keeps a new session.
-    async fn insert_session(&self, session: &Session) -> Result<(), Failure>;
+    /// What judging a login takes, in one consistent read.
+    async fn login(&self, query: &LoginQuery<'_>) -> Result<LoginItems, Failure>;
+
+    /// Keeps a new session, with what makes room for it and the key that it is remembered by, all or
+    /// nothing.
+    async fn insert_session(&self, new: &NewSession<'_>) -> Result<Inserted, Failure>;
 
     /// Moves a session to its next generation if its current one was presented.
     async fn rotate_session(&self, rotation: &Rotation<'_>) -> Result<Rotated, Failure>;
@@ -237,6 +241,95 @@ pub trait Store: Send + Sync {
 
     /// Takes a message out of the outbox, if it is still there.
     async fn forget_outbox(&self, key: &OutboxKey) -> Result<(), Failure>;
+}
+
+/// A login, before it is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct LoginQuery<'a> {
+    /// Tenant.
+    pub tenant: &'a TenantId,
+    /// The user tried, whether it exists or not.
+    pub user: &'a UserId,
+    /// The key that the request is remembered by, where it has one.
+    pub once: Option<&'a OnceKey>,
+}
+
+/// What [`Store::login`] found.
+#[derive(Debug, Default)]
+pub struct LoginItems {
+    /// The user.
+    pub user: Option<User>,
+    /// What the request's key was used for before.
+    pub once: Option<Once>,
+}
+
+/// Where an `Idempotency-Key` is kept: a digest of key, route and caller (contract, "Every request").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnceKey {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// The digest.
+    pub digest: String,
+}
+
+/// What a request with an `Idempotency-Key` succeeded in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Once {
+    /// Keyed hash of the request.
+    pub fingerprint: String,
+    /// Version of the root key of that hash.
+    pub key_version: u32,
+    /// The session that it created, where it did.
+    pub session: Option<SessionId>,
+}
+
+/// A success to remember.
+#[derive(Debug, Clone)]
+pub struct NewOnce {
+    /// Under that key, which must be free.
+    pub key: OnceKey,
+    /// It.
+    pub once: Once,
+    /// Until then.
+    pub ends_at: Timestamp,
+}
+
+/// A session to keep.
+#[derive(Debug, Clone, Copy)]
+pub struct NewSession<'a> {
+    /// It.
+    pub session: &'a Session,
+    /// What makes room for it, where the tenant limits its users' sessions.
+    pub room: Option<&'a Room>,
+    /// What remembers the request, where it asked for that.
+    pub once: Option<&'a NewOnce>,
+}
+
+impl<'a> NewSession<'a> {
+    /// A session that nothing goes with.
+    pub fn alone(session: &'a Session) -> Self {
+        Self { session, room: None, once: None }
+    }
+}
+
+/// Room for one more of a user's sessions.
+#[derive(Debug, Clone)]
+pub struct Room {
+    /// The revision of the user's sessions under which there is room.
+    pub revision: u64,
+    /// Sessions that end to make it.
+    pub evicted: Vec<SessionId>,
+}
+
+/// What became of a new session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is kept.
+    Done,
+    /// The user's sessions changed since they were read.
+    Raced,
+    /// The request's key remembers a success already.
+    Repeated,
 }
 
 /// One message in the outbox.
@@ -518,4 +611,8 @@ pub enum Committed {
     UsernameTaken,
     /// The code is not the newest any more, or not live.
     CodeChanged,
+    /// The user's sessions are not those that were read.
+    SessionsChanged,
+    /// The request's `Idempotency-Key` remembers a success already.
+    Repeated,
 }

@@ -1,6 +1,6 @@
 //! From a Lambda event to an answer: configuration, wiring, and the loop.
 
-use std::{env, net::IpAddr, num::NonZero, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{env, num::NonZero, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::FutureExt;
@@ -16,7 +16,7 @@ use tracing::Instrument;
 use crate::{
     aws,
     dialect::{Call, HttpRequest, Reply, ReplyBody, finhub, ocariot, page, zitadel},
-    domain::Failure,
+    domain::{ClientAddress, Failure},
     password::Argon2id,
     port::{Clock, Entropy},
     route::{Endpoint, Function, Matched, Router},
@@ -264,10 +264,13 @@ fn read(event: &str) -> (Result<HttpRequest, Failure>, Option<Failure>, String) 
         method: context.http.method,
         path,
         query: event.raw_query_string.unwrap_or_default(),
+        ip: ClientAddress::new(
+            context.http.source_ip.and_then(|ip| ip.parse().ok()),
+            event.headers.get("x-forwarded-for").and_then(|chain| chain.to_str().ok()),
+        ),
         headers: event.headers,
         cookies: event.cookies.unwrap_or_default(),
         body,
-        ip: context.http.source_ip.and_then(|ip| ip.parse::<IpAddr>().ok()),
     };
     (Ok(request), unreadable, request_id)
 }

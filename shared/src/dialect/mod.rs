@@ -6,15 +6,13 @@ pub mod ocariot;
 pub mod page;
 pub mod zitadel;
 
-use std::net::IpAddr;
-
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::{
-    domain::{Failure, Invalid, TenantId, TokenFault},
+    domain::{ClientAddress, Failure, Invalid, TenantId, TokenFault},
     route::Matched,
     telemetry,
     token::Unverified,
@@ -42,8 +40,8 @@ pub struct HttpRequest {
     pub cookies: Vec<String>,
     /// Body.
     pub body: Vec<u8>,
-    /// The client's address as API Gateway saw it.
-    pub ip: Option<IpAddr>,
+    /// Where it comes from.
+    pub ip: ClientAddress,
 }
 
 /// A request with everything that answering it takes.
@@ -241,7 +239,7 @@ mod tests {
             headers: map,
             cookies: Vec::new(),
             body: body.to_vec(),
-            ip: Some(IpAddr::from([192, 0, 2, 1])),
+            ip: ClientAddress::new(Some([192, 0, 2, 1].into()), None),
         }
     }
 

@@ -57,6 +57,8 @@ pub enum Failure {
     Authentication,
     /// Too many wrong passwords; open again at that time.
     AccountLocked(Timestamp),
+    /// So many wrong passwords in a row that the password opens nothing until it is set anew.
+    PasswordDisabled,
     /// The password is right, but the login was reset and not completed.
     CredentialsResetRequired,
     /// The code is wrong, spent or expired, or its user or tenant is unknown: one answer for all
@@ -88,6 +90,12 @@ pub enum Failure {
     SessionNotFound,
     /// Another user of the tenant has that name.
     UsernameTaken,
+    /// The user has as many sessions as the tenant allows.
+    SessionLimit,
+    /// The `Idempotency-Key` was used for another request.
+    IdempotencyMismatch,
+    /// What the `Idempotency-Key` succeeded in is over, or cannot be told again.
+    IdempotencyExpired,
     /// A budget is used up; worth another try after that.
     RateLimited(Duration),
     /// A dependency did not answer, or a tenant's secret cannot be used.
@@ -116,6 +124,10 @@ impl Failure {
             Self::RouteNotFound => "ROUTE_NOT_FOUND",
             Self::Authentication => "AUTHENTICATION",
             Self::AccountLocked(_) => "ACCOUNT_LOCKED",
+            Self::PasswordDisabled => "PASSWORD_DISABLED",
+            Self::SessionLimit => "SESSION_LIMIT",
+            Self::IdempotencyMismatch => "IDEMPOTENCY_MISMATCH",
+            Self::IdempotencyExpired => "IDEMPOTENCY_EXPIRED",
             Self::CredentialsResetRequired => "CREDENTIALS_RESET_REQUIRED",
             Self::InvalidCode => "INVALID_CODE",
             Self::InvalidToken(_) => "INVALID_TOKEN",

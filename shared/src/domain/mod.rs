@@ -1,5 +1,6 @@
 //! What a session, a user, a tenant and a failure are. Pure: no I/O, no clock, no AWS type.
 
+mod address;
 mod blocklist;
 mod code;
 mod credential;
@@ -13,6 +14,7 @@ mod template;
 mod tenant;
 mod user;
 
+pub use address::ClientAddress;
 pub use blocklist::{ForbiddenNames, fingerprint};
 pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, recent};
 pub use credential::{Password, PasswordHash, PasswordPolicy, Username, folded};
@@ -23,7 +25,9 @@ pub use notification::{CodeMessage, Medium, Notification};
 pub use secret::matches;
 pub use session::{Collection, Device, Ended, Judgement, Nonce, Session, SessionFault, judge};
 pub use template::{MessageTemplate, Templates};
-pub use tenant::{Delivery, HashCost, Policy, SigningAlgorithm, Tenant, TenantStatus};
+pub use tenant::{
+    Delivery, HashCost, Policy, SessionLimit, SigningAlgorithm, Tenant, TenantStatus, WhenFull,
+};
 pub use user::{Role, User, UserStatus};
 
 #[cfg(test)]

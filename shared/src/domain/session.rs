@@ -100,7 +100,7 @@ pub struct Device {
     pub forwarded_from: Option<String>,
     /// `User-Agent`.
     pub user_agent: Option<String>,
-    /// The client's address as API Gateway saw it.
+    /// The client's address (security 22).
     pub ip: Option<IpAddr>,
 }
 

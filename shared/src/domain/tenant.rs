@@ -53,8 +53,23 @@ pub struct Policy {
     pub max_attempts: usize,
     /// Length of a lockout, and of the quiet after which failures are forgotten; default 30 min.
     pub lockout: Duration,
+    /// Wrong passwords in a row, whatever the time between them, after which a password opens nothing
+    /// until it is set anew; default 100, the most that is allowed (security 8).
+    pub disable_after: u32,
+    /// Wrong passwords for one user within an hour, over all its lockouts; default 20.
+    pub failures_per_user: u32,
+    /// Wrong passwords from one address, of IPv6 from one /64, within an hour; default 300.
+    pub failures_per_ip: u32,
+    /// Wrong passwords for all of the tenant's users within an hour; default 10,000.
+    pub failures_per_tenant: u32,
+    /// How many sessions a user may have at once; unset: any number.
+    pub session_limit: Option<SessionLimit>,
     /// Networks that requests may come from; empty means any.
     pub ip_allow: Vec<IpNet>,
+    /// Proxies whose `X-Forwarded-For` is believed; empty: none (security 22).
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins whose pages may read the answers; empty: none (contract, "Every request").
+    pub cors_origins: Vec<String>,
     /// What a new password must be.
     pub password: PasswordPolicy,
     /// What hashing a password costs.
@@ -82,6 +97,55 @@ pub struct Policy {
     pub locale: String,
 }
 
+/// How many sessions a user may have at once, and what happens at one more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimit {
+    /// So many; at least 1.
+    pub max: u32,
+    /// What a login does that would be one more.
+    pub when_full: WhenFull,
+}
+
+impl SessionLimit {
+    /// Most sessions that a limit may allow.
+    pub const MAX: u32 = 100;
+
+    fn bounded(self) -> Self {
+        let max = if self.when_full == WhenFull::Single { 1 } else { self.max.clamp(1, Self::MAX) };
+        Self { max, ..self }
+    }
+}
+
+/// What a login does that finds its user's sessions full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It is refused.
+    Reject,
+    /// It ends the oldest.
+    Oldest,
+    /// It ends every other: a user has one session, its newest.
+    Single,
+}
+
+impl WhenFull {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Reject, Self::Oldest, Self::Single];
+
+    /// Its name in a tenant's record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Oldest => "oldest",
+            Self::Single => "single",
+        }
+    }
+
+    /// The one of that exact name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|when| when.name() == name)
+    }
+}
+
 /// How messages reach a tenant's users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
@@ -95,6 +159,8 @@ pub enum Delivery {
 const MAX_HISTORY: usize = 24;
 /// Longest life of a reset code (contract, "ZITADEL v2").
 const MAX_CODE_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Most wrong passwords in a row before one is disabled (NIST SP 800-63B-4, 3.2.2).
+const MAX_CONSECUTIVE_FAILURES: u32 = 100;
 /// Longest grace window (contract, "Refresh").
 const MAX_GRACE: Duration = Duration::from_secs(300);
 
@@ -113,7 +179,13 @@ impl Policy {
         self.code_life = self.code_life.clamp(Duration::from_secs(1), MAX_CODE_LIFE);
         self.codes_per_hour = self.codes_per_hour.clamp(1, 60);
         self.wrong_codes_per_ip = self.wrong_codes_per_ip.max(1);
+        self.disable_after = self.disable_after.clamp(1, MAX_CONSECUTIVE_FAILURES);
+        self.failures_per_user = self.failures_per_user.max(1);
+        self.failures_per_ip = self.failures_per_ip.max(1);
+        self.failures_per_tenant = self.failures_per_tenant.max(1);
+        self.session_limit = self.session_limit.map(SessionLimit::bounded);
         self.ip_allow = self.ip_allow.into_iter().map(canonical).collect();
+        self.trusted_proxies = self.trusted_proxies.into_iter().map(canonical).collect();
         self
     }
 
@@ -141,7 +213,14 @@ impl Default for Policy {
             refresh_after_expiry: true,
             max_attempts: 5,
             lockout: Duration::from_secs(30 * 60),
+            disable_after: MAX_CONSECUTIVE_FAILURES,
+            failures_per_user: 20,
+            failures_per_ip: 300,
+            failures_per_tenant: 10_000,
+            session_limit: None,
             ip_allow: Vec::new(),
+            trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
             password: PasswordPolicy::default(),
             hash_cost: HashCost::default(),
             admin_set_password_expires: true,

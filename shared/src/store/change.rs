@@ -30,6 +30,10 @@ pub(super) enum Guard {
     Username,
     /// The code is not the one that was read, or not live.
     Code,
+    /// The user's sessions are not those that were read.
+    Sessions,
+    /// The request's key is taken.
+    Once,
     /// It has no condition.
     None,
 }
@@ -136,6 +140,8 @@ impl DynamoStore {
                         Guard::Target => Some(Committed::TargetChanged),
                         Guard::Username => Some(Committed::UsernameTaken),
                         Guard::Code => Some(Committed::CodeChanged),
+                        Guard::Sessions => Some(Committed::SessionsChanged),
+                        Guard::Once => Some(Committed::Repeated),
                         Guard::None => None,
                     })
                     .ok_or_else(|| unavailable(&error)),

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::{
     domain::{AttemptId, SessionId, TenantId, UserId, Username},
-    port::OutboxKey,
+    port::{OnceKey, OutboxKey},
 };
 
 /// A primary key.
@@ -68,6 +68,12 @@ impl Key {
     pub(super) fn address(tenant: &TenantId, ip: Option<IpAddr>, hour: i64) -> Self {
         let ip = ip.map_or_else(|| "unknown".to_owned(), |ip| network(ip).to_string());
         Self { pk: format!("T#{}#IP#{}", encode(tenant.as_str()), encode(&ip)), sk: format!("CODES#{hour}") }
+    }
+
+    /// What a request with an `Idempotency-Key` succeeded in.
+    pub(super) fn once(key: &OnceKey) -> Self {
+        let OnceKey { tenant, digest } = key;
+        Self { pk: format!("T#{}#K#{}", encode(tenant.as_str()), encode(digest)), sk: "KEY".to_owned() }
     }
 
     /// The key as the SDK takes it.

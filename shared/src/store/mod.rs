@@ -9,7 +9,9 @@ mod code;
 mod conflict;
 mod item;
 mod keys;
+mod once;
 mod outbox;
+mod room;
 mod session;
 mod template;
 mod tenant;
@@ -22,13 +24,12 @@ use jiff::Timestamp;
 use self::keys::Key;
 use crate::{
     domain::{
-        Failure, PasswordHash, ResetCode, Session, SessionId, Templates, Tenant, TenantId, User, UserId,
-        Username,
+        Failure, PasswordHash, ResetCode, SessionId, Templates, Tenant, TenantId, User, UserId, Username,
     },
     port::{
         AddressBudget, AttemptBudget, AttemptKey, CallerItems, CodeIs, CodeTry, Committed, CredentialChange,
-        EndSession, GuardedChange, NewCode, OutboxItems, OutboxKey, Recovery, RecoveryItems, Reservation,
-        Rotated, Rotation, Store, Verdict,
+        EndSession, GuardedChange, Inserted, LoginItems, LoginQuery, NewCode, NewSession, OutboxItems,
+        OutboxKey, Recovery, RecoveryItems, Reservation, Rotated, Rotation, Store, Verdict,
     },
 };
 
@@ -81,8 +82,12 @@ impl Store for DynamoStore {
         self.settle(attempt, verdict).await
     }
 
-    async fn insert_session(&self, session: &Session) -> Result<(), Failure> {
-        self.put_session(session).await
+    async fn login(&self, query: &LoginQuery<'_>) -> Result<LoginItems, Failure> {
+        self.read_login(query).await
+    }
+
+    async fn insert_session(&self, new: &NewSession<'_>) -> Result<Inserted, Failure> {
+        self.insert(new).await
     }
 
     async fn rotate_session(&self, rotation: &Rotation<'_>) -> Result<Rotated, Failure> {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DynamoStore,
+    change::Guard,
     conflict::retried,
     item::{
         Attributes, corrupt, decode, encode, instant, number, string, to_instant, ttl_seconds, unavailable,
@@ -23,7 +24,7 @@ use crate::{
         AttemptId, Collection, CustomerId, Device, Ended, Failure, Judgement, Nonce, OrganizationId, Session,
         SessionId, TenantId, User, UserId, judge,
     },
-    port::{EndSession, Rotated, Rotation},
+    port::{Committed, EndSession, Inserted, NewSession, Rotated, Rotation},
 };
 
 /// Retirement times kept in one item. A client that rotates more often within one grace window is
@@ -177,7 +178,30 @@ pub(super) const LIVE: &str =
     "attribute_not_exists(ended_at) AND idle_expires_at > :now AND absolute_expires_at > :now";
 
 impl DynamoStore {
-    pub(super) async fn put_session(&self, session: &Session) -> Result<(), Failure> {
+    /// One write where nothing goes with the session; a transaction where something does.
+    pub(super) async fn insert(&self, new: &NewSession<'_>) -> Result<Inserted, Failure> {
+        let NewSession { session, room, once } = *new;
+        if room.is_none() && once.is_none() {
+            return self.put_session(session).await.map(|()| Inserted::Done);
+        }
+        let key = Key::session(&session.tenant, &session.user, &session.id);
+        let mut writes = match once {
+            Some(once) => vec![(Guard::Once, self.put_once(once)?)],
+            None => Vec::new(),
+        };
+        writes.push((Guard::None, self.put_new(&key, &SessionItem::from(session))?));
+        if let Some(room) = room {
+            writes.extend(self.make_room(session, room)?);
+        }
+        match self.commit(writes).await? {
+            Committed::Done => Ok(Inserted::Done),
+            Committed::Repeated => Ok(Inserted::Repeated),
+            Committed::SessionsChanged => Ok(Inserted::Raced),
+            other => Err(Failure::Internal(format!("a new session ended in {other:?}").into())),
+        }
+    }
+
+    async fn put_session(&self, session: &Session) -> Result<(), Failure> {
         let key = Key::session(&session.tenant, &session.user, &session.id);
         let answer = self
             .client

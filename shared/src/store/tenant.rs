@@ -11,8 +11,8 @@ use super::{
     keys::Key,
 };
 use crate::domain::{
-    Delivery, Failure, HashCost, Invalid, LinkHost, LinkTemplate, PasswordPolicy, Policy, SigningAlgorithm,
-    Tenant, TenantId, TenantStatus,
+    Delivery, Failure, HashCost, Invalid, LinkHost, LinkTemplate, PasswordPolicy, Policy, SessionLimit,
+    SigningAlgorithm, Tenant, TenantId, TenantStatus, WhenFull,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -58,7 +58,23 @@ struct PolicyItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     lockout_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    disable_after: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failures_per_user: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failures_per_ip: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failures_per_tenant: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_limit: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    when_full: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     ip_allow: Option<Vec<IpNet>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trusted_proxies: Option<Vec<IpNet>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cors_origins: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     password_min_length: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,7 +118,14 @@ impl From<&Policy> for PolicyItem {
             refresh_after_expiry,
             max_attempts,
             lockout,
+            disable_after,
+            failures_per_user,
+            failures_per_ip,
+            failures_per_tenant,
+            session_limit,
             ip_allow,
+            trusted_proxies,
+            cors_origins,
             password,
             hash_cost: HashCost { memory_kib, passes, lanes },
             admin_set_password_expires,
@@ -127,7 +150,15 @@ impl From<&Policy> for PolicyItem {
             refresh_after_expiry: Some(*refresh_after_expiry),
             max_attempts: Some(*max_attempts),
             lockout_seconds: Some(lockout.as_secs()),
+            disable_after: Some(*disable_after),
+            failures_per_user: Some(*failures_per_user),
+            failures_per_ip: Some(*failures_per_ip),
+            failures_per_tenant: Some(*failures_per_tenant),
+            session_limit: session_limit.map(|limit| limit.max),
+            when_full: session_limit.map(|limit| limit.when_full.name().to_owned()),
             ip_allow: Some(ip_allow.clone()),
+            trusted_proxies: Some(trusted_proxies.clone()),
+            cors_origins: Some(cors_origins.clone()),
             password_min_length: Some(password.min_length()),
             hash_memory_kib: Some(*memory_kib),
             hash_passes: Some(*passes),
@@ -178,7 +209,22 @@ impl TryFrom<PolicyItem> for Policy {
             refresh_after_expiry: item.refresh_after_expiry.unwrap_or(usual.refresh_after_expiry),
             max_attempts: item.max_attempts.unwrap_or(usual.max_attempts),
             lockout: seconds(item.lockout_seconds, usual.lockout),
+            disable_after: item.disable_after.unwrap_or(usual.disable_after),
+            failures_per_user: item.failures_per_user.unwrap_or(usual.failures_per_user),
+            failures_per_ip: item.failures_per_ip.unwrap_or(usual.failures_per_ip),
+            failures_per_tenant: item.failures_per_tenant.unwrap_or(usual.failures_per_tenant),
+            session_limit: match item.session_limit {
+                None => None,
+                Some(max) => {
+                    let when_full = item.when_full.as_deref().unwrap_or("reject");
+                    let when_full =
+                        WhenFull::from_name(when_full).ok_or_else(|| corrupt("rule for full sessions"))?;
+                    Some(SessionLimit { max, when_full })
+                }
+            },
             ip_allow: item.ip_allow.unwrap_or_default(),
+            trusted_proxies: item.trusted_proxies.unwrap_or_default(),
+            cors_origins: item.cors_origins.unwrap_or_default(),
             password: item.password_min_length.map_or(usual.password, PasswordPolicy::new),
             hash_cost: HashCost {
                 memory_kib: item.hash_memory_kib.unwrap_or(usual.hash_cost.memory_kib),

@@ -15,6 +15,7 @@ use super::{
     conflict::{only_refused, retried},
     item::{Attributes, corrupt, decode, encode, number, string, to_instant, unavailable},
     keys::Key,
+    once::to_once,
     session::to_session,
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
         Collection, CustomerId, Failure, OrganizationId, PasswordHash, Role, SessionId, TenantId, User,
         UserId, UserStatus, Username,
     },
-    port::{CallerItems, CodeIs, Committed},
+    port::{CallerItems, CodeIs, Committed, LoginItems, LoginQuery},
 };
 
 #[derive(Serialize, Deserialize)]
@@ -148,6 +149,14 @@ impl DynamoStore {
     pub(super) async fn read_user(&self, tenant: &TenantId, user: &UserId) -> Result<Option<User>, Failure> {
         let [user] = self.read_each([Key::user(tenant, user)]).await?;
         user.map(to_user).transpose()
+    }
+
+    pub(super) async fn read_login(&self, query: &LoginQuery<'_>) -> Result<LoginItems, Failure> {
+        let LoginQuery { tenant, user, once } = *query;
+        let keys: Vec<_> = std::iter::once(Key::user(tenant, user)).chain(once.map(Key::once)).collect();
+        let mut items = self.read_all(&keys).await?.into_iter();
+        let mut next = || items.next().flatten();
+        Ok(LoginItems { user: next().map(to_user).transpose()?, once: next().map(to_once).transpose()? })
     }
 
     pub(super) async fn read_caller(
@@ -279,7 +288,11 @@ impl DynamoStore {
         match self.commit(writes).await? {
             Committed::Done => Ok(()),
             Committed::UsernameTaken => Err(Failure::UsernameTaken),
-            Committed::CallerGone | Committed::TargetChanged | Committed::CodeChanged => {
+            Committed::CallerGone
+            | Committed::TargetChanged
+            | Committed::CodeChanged
+            | Committed::SessionsChanged
+            | Committed::Repeated => {
                 Err(Failure::Unavailable(format!("user {} was changed meanwhile", new.id).into()))
             }
         }
@@ -318,7 +331,7 @@ impl DynamoStore {
         self.put_new(&Key::username(&user.tenant, name), &UsernameItem { user_id: user.id.clone() })
     }
 
-    fn put_new(&self, key: &Key, item: &impl Serialize) -> Result<TransactWriteItem, Failure> {
+    pub(super) fn put_new(&self, key: &Key, item: &impl Serialize) -> Result<TransactWriteItem, Failure> {
         let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(encode(key, item)?))

@@ -1,12 +1,13 @@
 //! Who a bearer token speaks for, and whether its session still lives.
 
-use std::net::IpAddr;
-
 use jiff::Timestamp;
 
 use super::{Service, admit};
 use crate::{
-    domain::{Collection, Failure, ResetCode, Session, TenantId, TokenFault, User, UserId, UserStatus},
+    domain::{
+        ClientAddress, Collection, Failure, ResetCode, Session, TenantId, TokenFault, User, UserId,
+        UserStatus,
+    },
     port::CodeIs,
     secrets::TenantContext,
     telemetry,
@@ -60,7 +61,7 @@ impl Service {
         &self,
         tenant: &TenantId,
         token: &Unverified,
-        ip: Option<IpAddr>,
+        ip: &ClientAddress,
         now: Timestamp,
     ) -> Result<(TenantContext, Bearer), Failure> {
         if token.tenant() != tenant {

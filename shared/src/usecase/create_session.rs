@@ -8,10 +8,10 @@ use secrecy::SecretString;
 use super::{Grant, Service, admit, guess::Guess, idle_end};
 use crate::{
     domain::{
-        Collection, Device, Failure, Nonce, Password, Policy, Session, SessionId, TenantId, User, UserId,
-        UserStatus, Username,
+        ClientAddress, Collection, Device, Failure, Nonce, Password, Policy, Session, SessionId, TenantId,
+        User, UserId, UserStatus, Username,
     },
-    port::random,
+    port::{LoginItems, LoginQuery, random},
     secrets::TenantContext,
     telemetry,
 };
@@ -37,6 +37,8 @@ pub struct Command {
     pub password: Password,
     /// Where from, as the client says.
     pub device: Device,
+    /// The client's address.
+    pub ip: ClientAddress,
 }
 
 impl Service {
@@ -57,17 +59,18 @@ impl Service {
             username,
             password,
             device,
+            ip,
         } = command;
         telemetry::user(&id);
         let context = self.tenants.open(&tenant, &tenant_key, &tenant_secret, now).await?;
-        admit(&context, device.ip)?;
+        let device = Device { ip: admit(&context, &ip)?, ..device };
         let policy = &context.tenant.policy;
 
-        let (place, user) =
-            tokio::join!(self.reserve(&tenant, &id, policy, now), self.store.user(&tenant, &id));
+        let query = LoginQuery { tenant: &tenant, user: &id, once: None };
+        let (place, items) = tokio::join!(self.reserve(&tenant, &id, policy, now), self.store.login(&query));
         let place = place?;
         let guess = async {
-            let user = user?;
+            let LoginItems { user, once: _ } = items?;
             let right = self.verify_password(password.clone(), user.as_ref(), policy).await?;
             Ok((right, user))
         };
@@ -105,7 +108,7 @@ impl Service {
         };
         telemetry::session(&context.keys.session_digest(&grant.session.id));
         let (kept, forgiven, ()) = tokio::join!(
-            self.store.insert_session(&grant.session),
+            self.keep_session(&context, &user, &grant.session, now),
             self.settle(&tenant, &id, &place, Guess::Right),
             self.renew_hash(&user, password, policy)
         );

@@ -1,12 +1,10 @@
 //! Logging out (contract, "Logout").
 
-use std::net::IpAddr;
-
 use jiff::Timestamp;
 
 use super::Service;
 use crate::{
-    domain::{Collection, Failure, SessionId, TenantId, TokenFault, UserId},
+    domain::{ClientAddress, Collection, Failure, SessionId, TenantId, TokenFault, UserId},
     port::{CodeIs, EndSession},
     telemetry,
     token::Unverified,
@@ -28,7 +26,7 @@ pub struct Command {
     /// The session in the path.
     pub session: SessionId,
     /// The client's address.
-    pub ip: Option<IpAddr>,
+    pub ip: ClientAddress,
 }
 
 /// An ended session.
@@ -48,7 +46,7 @@ impl Service {
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn delete_session(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
         let Command { tenant, bearer, collection, owner, user, session, ip } = command;
-        let (context, bearer) = self.verify_bearer(&tenant, &bearer, ip, now).await?;
+        let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
         telemetry::user(&user);
         telemetry::session(&context.keys.session_digest(&session));
         if bearer.expired {

@@ -7,6 +7,7 @@ pub mod create_session;
 pub mod delete_session;
 pub mod deliver_notification;
 mod guess;
+mod keep_session;
 mod new_password;
 pub mod password_page;
 pub mod password_reset;
@@ -21,7 +22,9 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::{
-    domain::{AttemptId, Failure, OrganizationId, Policy, Session, SessionId, TenantStatus, User},
+    domain::{
+        AttemptId, ClientAddress, Failure, OrganizationId, Policy, Session, SessionId, TenantStatus, User,
+    },
     port::{Clock, Entropy, Passwords, SecretSource, Store, random},
     secrets::{TenantContext, Tenants},
     token::{Claims, RefreshToken},
@@ -127,13 +130,15 @@ impl UserDetails {
     }
 }
 
-/// Whether the tenant takes requests, and from there; asked once tenant credentials or a bearer were
-/// right.
-fn admit(context: &TenantContext, ip: Option<IpAddr>) -> Result<(), Failure> {
+/// The client's address, if the tenant takes requests, and from there; asked once tenant credentials
+/// or a bearer were right.
+fn admit(context: &TenantContext, from: &ClientAddress) -> Result<Option<IpAddr>, Failure> {
+    let policy = &context.tenant.policy;
+    let ip = from.client(&policy.trusted_proxies);
     match context.tenant.status {
         TenantStatus::Suspended => Err(Failure::TenantSuspended),
-        TenantStatus::Active if !context.tenant.policy.admits(ip) => Err(Failure::IpNotAllowed),
-        TenantStatus::Active => Ok(()),
+        TenantStatus::Active if !policy.admits(ip) => Err(Failure::IpNotAllowed),
+        TenantStatus::Active => Ok(ip),
     }
 }
 

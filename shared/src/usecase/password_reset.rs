@@ -1,7 +1,5 @@
 //! Asking for a reset code (contract, "ZITADEL v2", PasswordReset).
 
-use std::net::IpAddr;
-
 use jiff::Timestamp;
 use secrecy::SecretString;
 
@@ -10,7 +8,7 @@ use super::{
     code::{Sending, TRIES, within_budget},
 };
 use crate::{
-    domain::{Code, Collection, Failure, LinkTemplate, Medium, TenantId, UserId},
+    domain::{ClientAddress, Code, Collection, Failure, LinkTemplate, Medium, TenantId, UserId},
     port::{CodeIs, Committed, GuardedChange, RecoveryItems},
     secrets::TenantContext,
     telemetry,
@@ -27,7 +25,7 @@ pub struct Command {
     /// What becomes of the code.
     pub delivery: Delivery,
     /// The client's address.
-    pub ip: Option<IpAddr>,
+    pub ip: ClientAddress,
 }
 
 /// Who asks for a code.
@@ -94,12 +92,12 @@ impl Service {
             Caller::Tenant { tenant, key, secret } => {
                 let tenant = tenant.ok_or(Failure::InvalidTenantCredentials)?;
                 let context = self.tenants.open(&tenant, &key, &secret, now).await?;
-                admit(&context, ip)?;
+                admit(&context, &ip)?;
                 let sending = sending(delivery, &context)?.ok_or(Failure::Forbidden)?;
                 self.reset_for_tenant(&context, &user, &sending, now).await
             }
             Caller::Bearer { tenant, token } => {
-                let (context, bearer) = self.verify_bearer(&tenant, &token, ip, now).await?;
+                let (context, bearer) = self.verify_bearer(&tenant, &token, &ip, now).await?;
                 if bearer.collection != Collection::Admin && bearer.user != user {
                     return Err(Failure::Forbidden);
                 }

@@ -1,15 +1,13 @@
 //! Refreshing a session (contract, "Refresh").
 
-use std::net::IpAddr;
-
 use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::{Grant, Service, authenticate::is_torn, idle_end};
 use crate::{
     domain::{
-        Collection, Failure, Judgement, Session, SessionFault, SessionId, TenantId, TokenFault, User, UserId,
-        UserStatus, judge,
+        ClientAddress, Collection, Failure, Judgement, Session, SessionFault, SessionId, TenantId,
+        TokenFault, User, UserId, UserStatus, judge,
     },
     port::{CodeIs, EndSession, Rotated, Rotation},
     secrets::TenantContext,
@@ -31,7 +29,7 @@ pub struct Command {
     /// The session in the path.
     pub session: SessionId,
     /// The client's address.
-    pub ip: Option<IpAddr>,
+    pub ip: ClientAddress,
 }
 
 /// What a refresh's path names besides the session.
@@ -78,7 +76,7 @@ impl Service {
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn refresh_session(&self, command: Command, now: Timestamp) -> Result<Grant, Failure> {
         let Command { tenant, bearer, refresh_token, path, session: id, ip } = command;
-        let (context, bearer) = self.verify_bearer(&tenant, &bearer, ip, now).await?;
+        let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
         let policy = &context.tenant.policy;
         if bearer.expired && !policy.refresh_after_expiry {
             return Err(Failure::InvalidToken(TokenFault::Expired));

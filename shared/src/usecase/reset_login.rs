@@ -1,7 +1,5 @@
 //! Resetting somebody's login (contract, "Login reset").
 
-use std::net::IpAddr;
-
 use jiff::Timestamp;
 
 use super::{
@@ -9,7 +7,7 @@ use super::{
     code::{Sending, TRIES},
 };
 use crate::{
-    domain::{Failure, TenantId, UserId},
+    domain::{ClientAddress, Failure, TenantId, UserId},
     port::{CodeIs, Committed, GuardedChange},
     telemetry,
     token::Unverified,
@@ -27,7 +25,7 @@ pub struct Command {
     /// Why, in the administrator's words.
     pub reason: Option<String>,
     /// The client's address.
-    pub ip: Option<IpAddr>,
+    pub ip: ClientAddress,
 }
 
 impl Service {
@@ -41,7 +39,7 @@ impl Service {
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn reset_login(&self, command: Command, now: Timestamp) -> Result<(), Failure> {
         let Command { tenant, bearer, user, reason, ip } = command;
-        let (context, bearer) = self.verify_bearer(&tenant, &bearer, ip, now).await?;
+        let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
         let target = user.as_ref().unwrap_or(&bearer.user);
         telemetry::user(target);
         telemetry::reason(reason.as_deref());
@@ -60,7 +58,9 @@ impl Service {
                 Committed::CallerGone
                 | Committed::TargetChanged
                 | Committed::UsernameTaken
-                | Committed::CodeChanged => {}
+                | Committed::CodeChanged
+                | Committed::SessionsChanged
+                | Committed::Repeated => {}
             }
         }
         Err(Failure::Unavailable("the user kept changing".into()))

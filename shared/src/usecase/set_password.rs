@@ -1,6 +1,6 @@
 //! Setting a password with a reset code (contract, "ZITADEL v2", SetPassword; the hosted page).
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -8,8 +8,8 @@ use secrecy::SecretString;
 use super::{Service, UserDetails, admit, code::TRIES, new_password::Candidate};
 use crate::{
     domain::{
-        Code, CodeKind, Failure, Notification, Password, PasswordHash, Policy, ResetCode, TenantId, User,
-        UserId, UserStatus,
+        ClientAddress, Code, CodeKind, Failure, Notification, Password, PasswordHash, Policy, ResetCode,
+        TenantId, User, UserId, UserStatus,
     },
     port::{AddressBudget, CodeTry, Committed, Recovery, RecoveryItems},
     secrets::TenantContext,
@@ -31,7 +31,7 @@ pub struct Command {
     /// Names this submission of a form: sent twice, the second is the first's success again.
     pub submission: Option<SecretString>,
     /// The client's address.
-    pub ip: Option<IpAddr>,
+    pub ip: ClientAddress,
 }
 
 /// A code that was right when it was read, with what stands behind it.
@@ -65,13 +65,14 @@ impl Service {
         let tenant = tenant.ok_or(Failure::InvalidCode)?;
         let context = self.tenants.find(&tenant, now).await?.ok_or(Failure::InvalidCode)?;
         let max = context.tenant.policy.wrong_codes_per_ip;
-        let budget = AddressBudget { tenant: &tenant, ip, max, now };
+        let client = ip.client(&context.tenant.policy.trusted_proxies);
+        let budget = AddressBudget { tenant: &tenant, ip: client, max, now };
         let attempt = CodeTry { tenant: &tenant, user: &id, id: self.attempt_id(now)?, now };
         if !self.store.count_code(&budget).await? {
             return Err(Failure::RateLimited(until_next_hour(now)));
         }
         let done = match self.check_code(context, &attempt, &code, submission).await {
-            Ok(Some((context, proven))) => self.recover(&context, proven, password, ip, now).await,
+            Ok(Some((context, proven))) => self.recover(&context, proven, password, &ip, now).await,
             Ok(None) => Err(Failure::InvalidCode),
             Err(failure) => Err(failure),
         };
@@ -146,7 +147,7 @@ impl Service {
         context: &TenantContext,
         mut proven: Proven,
         (password, field): (Password, &'static str),
-        ip: Option<IpAddr>,
+        ip: &ClientAddress,
         now: Timestamp,
     ) -> Result<UserDetails, Failure> {
         admit(context, ip)?;

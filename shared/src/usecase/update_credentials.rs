@@ -1,7 +1,5 @@
 //! Changing a user's password, name or flags (contract, "Update credentials").
 
-use std::net::IpAddr;
-
 use jiff::Timestamp;
 
 use super::{
@@ -13,7 +11,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Collection, Failure, Notification, Password, PasswordHash, Tenant, TenantId, User, UserId, Username,
+        ClientAddress, Collection, Failure, Notification, Password, PasswordHash, Tenant, TenantId, User,
+        UserId, Username,
     },
     port::{CodeIs, Committed, CredentialChange, GuardedChange, Sealed},
     secrets::TenantContext,
@@ -36,7 +35,7 @@ pub struct Command {
     /// the route is for (contract, "OCARIoT v1").
     pub others_only: bool,
     /// The client's address.
-    pub ip: Option<IpAddr>,
+    pub ip: ClientAddress,
 }
 
 /// What to change; nothing at all is allowed.
@@ -96,7 +95,7 @@ impl Service {
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn update_credentials(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
         let Command { tenant, bearer, user: id, wanted, others_only, ip } = command;
-        let (context, bearer) = self.verify_bearer(&tenant, &bearer, ip, now).await?;
+        let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
         telemetry::user(&id);
         // The one admin path that a customer's token opens, for its own id (security 21).
         if bearer.collection != Collection::Admin && bearer.user != id {
@@ -177,7 +176,11 @@ impl Service {
                 }
                 Committed::UsernameTaken => return Err(Failure::UsernameTaken),
                 // Read again: who asks, and whether it still may, shows at the head of the loop.
-                Committed::CallerGone | Committed::TargetChanged | Committed::CodeChanged => {}
+                Committed::CallerGone
+                | Committed::TargetChanged
+                | Committed::CodeChanged
+                | Committed::SessionsChanged
+                | Committed::Repeated => {}
             }
         }
         Err(Failure::Unavailable("the user kept changing".into()))

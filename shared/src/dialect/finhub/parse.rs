@@ -45,6 +45,7 @@ pub(super) fn create_session(
                 username,
                 password,
                 device: device(request),
+                ip: request.ip.clone(),
             })
         }
         _ => Err(incomplete()),
@@ -80,7 +81,7 @@ pub(super) fn refresh_session(
             refresh_token,
             path,
             session,
-            ip: request.ip,
+            ip: request.ip.clone(),
         }),
         _ => Err(incomplete()),
     }
@@ -105,7 +106,7 @@ pub(super) fn delete_session(
             owner,
             user,
             session,
-            ip: request.ip,
+            ip: request.ip.clone(),
         }),
         _ => Err(incomplete()),
     }
@@ -122,7 +123,7 @@ pub(super) fn reset_login(request: &HttpRequest) -> Result<reset_login::Command,
         tenant: tenant.ok_or(Failure::TenantMismatch)?,
         user,
         reason,
-        ip: request.ip,
+        ip: request.ip.clone(),
     })
 }
 
@@ -151,7 +152,7 @@ pub(super) fn update_credentials(
         user: user.ok_or_else(incomplete)?,
         wanted: update_credentials::Wanted { password, current_password, username, change_required },
         others_only: false,
-        ip: request.ip,
+        ip: request.ip.clone(),
     })
 }
 
@@ -298,7 +299,7 @@ fn device(request: &HttpRequest) -> Device {
         device_id: first(&["deviceId", "X-Device-Id", "device-id"]),
         forwarded_from: first(&["X-Forwarded-From"]),
         user_agent: first(&["User-Agent"]),
-        ip: request.ip,
+        ip: None,
     }
 }
 

@@ -111,6 +111,26 @@ fn words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
             "ACCOUNT_LOCKED",
             "Too many failed attempts: the account is locked for now",
         ),
+        Failure::PasswordDisabled => (
+            StatusCode::UNAUTHORIZED,
+            "ACCOUNT_LOCKED",
+            "Too many failed attempts: the account is locked until its password is set anew",
+        ),
+        Failure::SessionLimit => (
+            StatusCode::CONFLICT,
+            "SESSION_LIMIT",
+            "The user has as many sessions as the tenant allows: end one first",
+        ),
+        Failure::IdempotencyMismatch => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "IDEMPOTENCY_MISMATCH",
+            "This Idempotency-Key was used for another request: use a new one",
+        ),
+        Failure::IdempotencyExpired => (
+            StatusCode::CONFLICT,
+            "IDEMPOTENCY_EXPIRED",
+            "What this Idempotency-Key succeeded in is over: use a new one",
+        ),
         Failure::CredentialsResetRequired => (
             StatusCode::UNAUTHORIZED,
             "CREDENTIALS_RESET_REQUIRED",

@@ -67,7 +67,7 @@ fn reset_password(request: &HttpRequest, matched: &Matched) -> Result<update_cre
             ..update_credentials::Wanted::default()
         },
         others_only: true,
-        ip: request.ip,
+        ip: request.ip.clone(),
     })
 }
 
@@ -116,6 +116,7 @@ fn words(failure: &Failure) -> (StatusCode, Option<&'static str>, &'static str) 
         Failure::InvalidToken(_)
         | Failure::Authentication
         | Failure::AccountLocked(_)
+        | Failure::PasswordDisabled
         | Failure::CredentialsResetRequired
         | Failure::InvalidRefreshToken
         | Failure::RefreshTokenReused
@@ -140,6 +141,13 @@ fn words(failure: &Failure) -> (StatusCode, Option<&'static str>, &'static str) 
         Failure::RouteNotFound => (StatusCode::NOT_FOUND, None, "There is no such route."),
         Failure::SessionNotFound => (StatusCode::NOT_FOUND, None, "There is no such session."),
         Failure::UsernameTaken => (StatusCode::CONFLICT, None, "The username is taken."),
+        Failure::SessionLimit => (StatusCode::CONFLICT, None, "The user has too many sessions."),
+        Failure::IdempotencyMismatch => {
+            (StatusCode::UNPROCESSABLE_ENTITY, None, "This Idempotency-Key was used for another request.")
+        }
+        Failure::IdempotencyExpired => {
+            (StatusCode::CONFLICT, None, "What this Idempotency-Key succeeded in is over.")
+        }
         Failure::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, None, "The body is larger than 64 KiB."),
         Failure::UnsupportedMediaType => {
             (StatusCode::UNSUPPORTED_MEDIA_TYPE, None, "Send the body as application/json.")

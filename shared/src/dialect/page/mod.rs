@@ -142,7 +142,7 @@ impl Asked<'_> {
                 code,
                 password: (password, "password"),
                 submission: Some(form.token),
-                ip: self.request.ip,
+                ip: self.request.ip.clone(),
             }),
             _ => Err(wrong),
         }

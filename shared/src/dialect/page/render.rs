@@ -203,13 +203,17 @@ fn words(failure: &Failure) -> (StatusCode, Notice, bool) {
         }
         Failure::Authentication
         | Failure::AccountLocked(_)
+        | Failure::PasswordDisabled
         | Failure::CredentialsResetRequired
         | Failure::InvalidToken(_)
         | Failure::InvalidRefreshToken
         | Failure::RefreshTokenReused
         | Failure::SessionExpired
         | Failure::SessionTerminated => (StatusCode::UNAUTHORIZED, Notice::Refused, false),
-        Failure::UsernameTaken => (StatusCode::CONFLICT, Notice::Refused, false),
+        Failure::UsernameTaken | Failure::SessionLimit | Failure::IdempotencyExpired => {
+            (StatusCode::CONFLICT, Notice::Refused, false)
+        }
+        Failure::IdempotencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, Notice::Refused, false),
         Failure::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, Notice::TooMany, true),
         Failure::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, Notice::Unavailable, true),
         Failure::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, Notice::Broken, true),

@@ -50,7 +50,7 @@ pub(super) fn password_reset(
             Caller::Bearer { tenant, token: Box::new(token) }
         }
     };
-    Ok(password_reset::Command { caller, user, delivery, ip: request.ip })
+    Ok(password_reset::Command { caller, user, delivery, ip: request.ip.clone() })
 }
 
 /// Which use case a new password is for.
@@ -100,7 +100,7 @@ pub(super) fn set_password(
             code: code.ok_or_else(incomplete)?,
             password,
             submission: None,
-            ip: request.ip,
+            ip: request.ip.clone(),
         }));
     }
     let without_proof = current_password.is_none();
@@ -118,7 +118,7 @@ pub(super) fn set_password(
         },
         // Without a proof it is an administrator's, and never for its own password.
         others_only: without_proof,
-        ip: request.ip,
+        ip: request.ip.clone(),
     })))
 }
 

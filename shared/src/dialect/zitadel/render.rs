@@ -172,6 +172,16 @@ fn words(failure: &Failure, framing: Framing) -> (Code, &'static str) {
         Failure::AccountLocked(_) => {
             (Code::Unauthenticated, "Too many failed attempts: the account is locked for now")
         }
+        Failure::PasswordDisabled => {
+            (Code::Unauthenticated, "Too many failed attempts: the password must be set anew")
+        }
+        Failure::SessionLimit => (Code::FailedPrecondition, "The user has too many sessions"),
+        Failure::IdempotencyMismatch => {
+            (Code::InvalidArgument, "This Idempotency-Key was used for another request: use a new one")
+        }
+        Failure::IdempotencyExpired => {
+            (Code::FailedPrecondition, "What this Idempotency-Key succeeded in is over: use a new one")
+        }
         Failure::InvalidToken(_) => {
             (Code::Unauthenticated, "The access token is missing, expired or not valid")
         }
