@@ -20,6 +20,7 @@ mod recovery;
 mod replay;
 mod rpc;
 mod secrets;
+mod sessions;
 
 pub(crate) const ADMIN: &str = "admin@cloudvault.example";
 pub(crate) const SECOND_ADMIN: &str = "second.admin@cloudvault.example";

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::domain::{
-    AttemptId, Collection, Failure, HashCost, Nonce, Password, PasswordHash, ResetCode, Session, SessionId,
-    Templates, Tenant, TenantId, User, UserId, Username,
+    AttemptId, Collection, Failure, HashCost, LiveSession, Nonce, Password, PasswordHash, ResetCode, Session,
+    SessionId, Templates, Tenant, TenantId, User, UserId, Username,
 };
 
 /// The time. Asked once per request and passed down.
@@ -153,6 +153,15 @@ pub trait Store: Send + Sync {
         code: CodeIs,
     ) -> Result<CallerItems, Failure>;
 
+    /// A caller's session and user, and a session that is asked for with its user, in one consistent
+    /// read.
+    async fn caller_and_session(
+        &self,
+        tenant: &TenantId,
+        session: (&UserId, &SessionId),
+        asked: (&UserId, &SessionId),
+    ) -> Result<CallerItems, Failure>;
+
     /// Takes one of the user's places to guess a password (storage, "Attempts").
     async fn reserve_attempt(
         &self,
@@ -178,14 +187,18 @@ pub trait Store: Send + Sync {
     /// session for that path, or it is past its absolute life.
     async fn end_session(&self, end: &EndSession<'_>) -> Result<Option<Timestamp>, Failure>;
 
-    /// How many of the user's sessions are live under its present epoch, leaving out `except`.
-    async fn live_sessions(
-        &self,
-        user: &User,
-        tenant_epoch: u64,
-        except: Option<&SessionId>,
-        now: Timestamp,
-    ) -> Result<u64, Failure>;
+    /// How many of a user's sessions are live, leaving out `except`.
+    async fn count_sessions(&self, of: &SessionsOf<'_>, except: Option<&SessionId>) -> Result<u64, Failure>;
+
+    /// A user's live sessions, in no order.
+    async fn live_sessions(&self, of: &SessionsOf<'_>) -> Result<Vec<LiveSession>, Failure>;
+
+    /// Some of a user's live sessions, in the order of their ids: over all pages each that lives
+    /// throughout is there once.
+    async fn session_page(&self, query: &SessionPageQuery<'_>) -> Result<SessionPage, Failure>;
+
+    /// Ends a user's sessions by one step of its epoch.
+    async fn end_sessions(&self, change: &GuardedChange<'_>, ending: Ending) -> Result<Committed, Failure>;
 
     /// Ends the user's sessions, bars its password, clears its lockout and issues a code, all or
     /// nothing.
@@ -454,7 +467,7 @@ pub enum CodeIs {
     Unwanted,
 }
 
-/// What [`Store::caller`] found.
+/// What [`Store::caller`] and [`Store::caller_and_session`] found.
 #[derive(Debug, Default)]
 pub struct CallerItems {
     /// The caller's session.
@@ -465,6 +478,8 @@ pub struct CallerItems {
     pub other: Option<User>,
     /// The newest code of that user, or of the caller where no other was asked for.
     pub code: Option<ResetCode>,
+    /// The session that was asked for.
+    pub asked: Option<Session>,
 }
 
 /// One attempt at one user's password.
@@ -560,6 +575,60 @@ pub struct EndSession<'a> {
     pub reuse: bool,
     /// Now.
     pub now: Timestamp,
+}
+
+/// A user's sessions, of which those are live that its and its tenant's epochs have not passed.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionsOf<'a> {
+    /// Tenant.
+    pub tenant: &'a TenantId,
+    /// The user, whether it exists or not.
+    pub user: &'a UserId,
+    /// Its epoch.
+    pub user_epoch: u64,
+    /// The tenant's.
+    pub tenant_epoch: u64,
+    /// Now.
+    pub now: Timestamp,
+}
+
+impl<'a> SessionsOf<'a> {
+    /// The sessions of a user as it was read.
+    pub fn user(user: &'a User, tenant_epoch: u64, now: Timestamp) -> Self {
+        let User { tenant, id, session_epoch, .. } = user;
+        Self { tenant, user: id, user_epoch: *session_epoch, tenant_epoch, now }
+    }
+}
+
+/// A page of a user's sessions.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionPageQuery<'a> {
+    /// Whose.
+    pub of: SessionsOf<'a>,
+    /// The collection and its owner in the path, which the sessions must fit.
+    pub path: (Collection, &'a str),
+    /// The session that the last page ended at.
+    pub after: Option<&'a SessionId>,
+    /// Most of them; at least 1.
+    pub limit: usize,
+}
+
+/// What [`Store::session_page`] found.
+#[derive(Debug)]
+pub struct SessionPage {
+    /// The sessions, as many as were asked for or fewer.
+    pub sessions: Vec<Session>,
+    /// Where the next page begins behind; `None` when there is none.
+    pub after: Option<SessionId>,
+}
+
+/// Which of a user's sessions end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// All.
+    All,
+    /// All but the caller's own, where it is one of them.
+    AllButCurrent,
 }
 
 /// A change to a user, done only while what allowed it still holds.

@@ -11,8 +11,10 @@ pub enum Function {
     CreateSession,
     /// Refreshes sessions.
     RefreshSession,
-    /// Logs out.
+    /// Logs out, from one session or all.
     DeleteSession,
+    /// Shows a user's sessions.
+    ListSessions,
     /// Resets logins.
     ResetLogin,
     /// Changes credentials.
@@ -25,10 +27,11 @@ pub enum Function {
 
 impl Function {
     /// Every function.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::CreateSession,
         Self::RefreshSession,
         Self::DeleteSession,
+        Self::ListSessions,
         Self::ResetLogin,
         Self::UpdateCredentials,
         Self::PasswordPage,
@@ -41,6 +44,7 @@ impl Function {
             Self::CreateSession => "create-session",
             Self::RefreshSession => "refresh-session",
             Self::DeleteSession => "delete-session",
+            Self::ListSessions => "list-sessions",
             Self::ResetLogin => "reset-login",
             Self::UpdateCredentials => "update-credentials",
             Self::PasswordPage => "password-page",
@@ -73,6 +77,12 @@ pub enum Finhub {
     RefreshCustomerSession(Collection),
     /// Log out.
     DeleteSession(Collection),
+    /// Log out everywhere, or everywhere else.
+    EndSessions(Collection),
+    /// Look at a user's sessions.
+    ListSessions(Collection),
+    /// Look at one of them.
+    ReadSession(Collection),
     /// Reset a login.
     ResetLogin,
     /// Change credentials.
@@ -114,7 +124,8 @@ impl Endpoint {
             Self::Finhub(Finhub::RefreshAdminSession | Finhub::RefreshCustomerSession(_)) => {
                 Function::RefreshSession
             }
-            Self::Finhub(Finhub::DeleteSession(_)) => Function::DeleteSession,
+            Self::Finhub(Finhub::DeleteSession(_) | Finhub::EndSessions(_)) => Function::DeleteSession,
+            Self::Finhub(Finhub::ListSessions(_) | Finhub::ReadSession(_)) => Function::ListSessions,
             Self::Finhub(Finhub::ResetLogin) | Self::Zitadel(Zitadel::PasswordReset, _) => {
                 Function::ResetLogin
             }
@@ -150,7 +161,7 @@ const fn page(method: Method, endpoint: Page) -> Route {
 }
 
 /// Every route (contract, first table).
-pub const ROUTES: [Route; 18] = [
+pub const ROUTES: [Route; 27] = [
     finhub(
         Method::POST,
         "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
@@ -191,6 +202,51 @@ pub const ROUTES: [Route; 18] = [
         Method::DELETE,
         "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions/{sessionId}",
         Finhub::DeleteSession(Collection::Organization),
+    ),
+    finhub(
+        Method::DELETE,
+        "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
+        Finhub::EndSessions(Collection::Admin),
+    ),
+    finhub(
+        Method::DELETE,
+        "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions",
+        Finhub::EndSessions(Collection::Individual),
+    ),
+    finhub(
+        Method::DELETE,
+        "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions",
+        Finhub::EndSessions(Collection::Organization),
+    ),
+    finhub(
+        Method::GET,
+        "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
+        Finhub::ListSessions(Collection::Admin),
+    ),
+    finhub(
+        Method::GET,
+        "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions",
+        Finhub::ListSessions(Collection::Individual),
+    ),
+    finhub(
+        Method::GET,
+        "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions",
+        Finhub::ListSessions(Collection::Organization),
+    ),
+    finhub(
+        Method::GET,
+        "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions/{sessionId}",
+        Finhub::ReadSession(Collection::Admin),
+    ),
+    finhub(
+        Method::GET,
+        "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions/{sessionId}",
+        Finhub::ReadSession(Collection::Individual),
+    ),
+    finhub(
+        Method::GET,
+        "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions/{sessionId}",
+        Finhub::ReadSession(Collection::Organization),
     ),
     finhub(Method::POST, "/api/v2.1/admin/users/login/reset", Finhub::ResetLogin),
     finhub(Method::PUT, "/api/v2.1/admin/users/{userId}/credentials", Finhub::UpdateCredentials),

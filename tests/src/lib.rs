@@ -532,7 +532,10 @@ impl World {
     ) -> Result<Answer> {
         let function = Function::ALL
             .into_iter()
-            .find(|function| Router::new(*function).is_ok_and(|router| router.find(method, path).is_some()))
+            .find(|function| {
+                let path = path.split('?').next().unwrap_or_default();
+                Router::new(*function).is_ok_and(|router| router.find(method, path).is_some())
+            })
             .with_context(|| format!("no function answers {method} {path}"))?;
         self.send(function, &event(method, path, tenant, bearer, body).to_string()).await
     }
@@ -759,8 +762,9 @@ pub fn as_tenant(mut event: Value) -> Value {
     event
 }
 
-/// An API Gateway event, payload 2.0, as a backend's call arrives.
+/// An API Gateway event, payload 2.0, as a backend's call arrives. `path` may have a query.
 pub fn event(method: &Method, path: &str, tenant: &str, bearer: Option<&str>, body: Option<&Value>) -> Value {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let mut headers =
         json!({ "user-agent": "e2e/1.0", "x-tenant-id": tenant, "content-type": "application/json" });
     if let Some(token) = bearer {
@@ -770,7 +774,7 @@ pub fn event(method: &Method, path: &str, tenant: &str, bearer: Option<&str>, bo
         "version": "2.0",
         "routeKey": "$default",
         "rawPath": path,
-        "rawQueryString": "",
+        "rawQueryString": query,
         "headers": headers,
         "requestContext": {
             "accountId": "123456789012",

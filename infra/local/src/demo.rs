@@ -343,6 +343,7 @@ async fn seed_user(
             locale: None,
             status: UserStatus::Active,
             session_epoch: known.map_or(0, |known| known.session_epoch),
+            sessions_revision: known.map_or(0, |known| known.sessions_revision),
             reset_required: false,
             change_required: false,
             sequence: known.map_or(0, |known| known.sequence + 1),

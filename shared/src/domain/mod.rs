@@ -23,7 +23,7 @@ pub use id::{AttemptId, CustomerId, Invalid, OrganizationId, SessionId, TenantId
 pub use link::{LinkHost, LinkTemplate};
 pub use notification::{CodeMessage, Medium, Notification};
 pub use secret::matches;
-pub use session::{Collection, Device, Ended, Judgement, Nonce, Session, SessionFault, judge};
+pub use session::{Collection, Device, Ended, Judgement, LiveSession, Nonce, Session, SessionFault, judge};
 pub use template::{MessageTemplate, Templates};
 pub use tenant::{
     Delivery, HashCost, Policy, SessionLimit, SigningAlgorithm, Tenant, TenantStatus, WhenFull,

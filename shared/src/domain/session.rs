@@ -104,6 +104,15 @@ pub struct Device {
     pub ip: Option<IpAddr>,
 }
 
+/// A live session, as far as a limit looks at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveSession {
+    /// It.
+    pub id: SessionId,
+    /// Login.
+    pub created_at: Timestamp,
+}
+
 /// How a session was ended before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
@@ -127,6 +136,18 @@ impl Session {
     /// over (security 13).
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.expires_at || now >= self.idle_expires_at
+    }
+
+    /// Whether that organization's or customer's collection has it. What was created through the admin
+    /// collection is in a customer's too, where its user belongs to that customer.
+    pub fn is_under(&self, collection: Collection, owner: &str) -> bool {
+        match collection {
+            Collection::Admin => self.organization.as_str() == owner,
+            Collection::Individual | Collection::Organization => {
+                self.customer.as_ref().is_some_and(|customer| customer.as_str() == owner)
+                    && matches!(self.collection, created if created == collection || created == Collection::Admin)
+            }
+        }
     }
 
     /// What keeps it from opening anything at `now`, given the epochs of its user and tenant.

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{LinkHost, LinkTemplate, PasswordPolicy, TenantId};
+use super::{LinkHost, LinkTemplate, LiveSession, PasswordPolicy, SessionId, TenantId};
 
 /// A tenant's record.
 #[derive(Debug, Clone)]
@@ -109,6 +109,20 @@ pub struct SessionLimit {
 impl SessionLimit {
     /// Most sessions that a limit may allow.
     pub const MAX: u32 = 100;
+
+    /// Those of a user's `live` sessions that end so that one more fits, oldest first; `None` when it
+    /// is the one more that does not.
+    pub fn evicts(self, mut live: Vec<LiveSession>) -> Option<Vec<SessionId>> {
+        let max = usize::try_from(self.max).unwrap_or(usize::MAX);
+        let surplus = (live.len() + 1).saturating_sub(max);
+        match self.when_full {
+            WhenFull::Reject if surplus > 0 => None,
+            WhenFull::Reject | WhenFull::Oldest | WhenFull::Single => {
+                live.sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
+                Some(live.into_iter().take(surplus).map(|session| session.id).collect())
+            }
+        }
+    }
 
     fn bounded(self) -> Self {
         let max = if self.when_full == WhenFull::Single { 1 } else { self.max.clamp(1, Self::MAX) };
@@ -324,6 +338,8 @@ fn canonical(net: IpNet) -> IpNet {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
 
     // security 22
@@ -337,6 +353,29 @@ mod tests {
         assert!(Policy::default().admits(None));
         let mapped = Policy { ip_allow: vec!["::ffff:192.0.2.0/120".parse().unwrap()], ..Policy::default() };
         assert!(mapped.bounded().admits(Some("192.0.2.7".parse().unwrap())));
+    }
+
+    #[test]
+    fn a_limit_ends_the_oldest_or_refuses_the_newest() {
+        let live = |ages: &[u8]| -> Vec<_> {
+            let session = |age: &u8| LiveSession {
+                id: SessionId::from_random([*age; 16]),
+                created_at: Timestamp::from_second(1_000 - i64::from(*age)).unwrap(),
+            };
+            ages.iter().map(session).collect()
+        };
+        let ids = |ages: &[u8]| ages.iter().map(|age| SessionId::from_random([*age; 16])).collect();
+        let limit = |max, when_full| SessionLimit { max, when_full }.bounded();
+        let oldest = limit(3, WhenFull::Oldest);
+        assert_eq!(oldest.evicts(live(&[])), Some(Vec::new()));
+        assert_eq!(oldest.evicts(live(&[1, 2])), Some(Vec::new()));
+        assert_eq!(oldest.evicts(live(&[1, 3, 2])), Some(ids(&[3])));
+        assert_eq!(oldest.evicts(live(&[4, 1, 5, 3, 2])), Some(ids(&[5, 4, 3])), "a limit that was lowered");
+        assert_eq!(limit(7, WhenFull::Single).evicts(live(&[1, 2])), Some(ids(&[2, 1])));
+        let reject = limit(2, WhenFull::Reject);
+        assert_eq!(reject.evicts(live(&[1])), Some(Vec::new()));
+        assert_eq!(reject.evicts(live(&[1, 2])), None);
+        assert_eq!(reject.evicts(live(&[1, 2, 3])), None);
     }
 
     #[test]

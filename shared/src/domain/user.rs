@@ -35,6 +35,8 @@ pub struct User {
     pub status: UserStatus,
     /// Counts the times that all its sessions were ended at once (storage, "Epoch, not time").
     pub session_epoch: u64,
+    /// Counts the sessions that were added to its others where its tenant limits those.
+    pub sessions_revision: u64,
     /// Its login was reset and not completed: the password no longer opens a session.
     pub reset_required: bool,
     /// Its next sessions may only change its own password (contract, "OCARIoT v1").
@@ -51,8 +53,14 @@ impl User {
     /// Whether it logs in through `collection` with `owner` in the path (contract, "Create session":
     /// the path must fit the user).
     pub fn fits(&self, collection: Collection, owner: &str) -> bool {
+        self.is_under(collection, owner) && (collection != Collection::Admin || self.is_administrator())
+    }
+
+    /// Whether it is a user of that organization or customer: the admin collection has all of an
+    /// organization's users, administrators or not.
+    pub fn is_under(&self, collection: Collection, owner: &str) -> bool {
         match collection {
-            Collection::Admin => self.organization.as_str() == owner && self.is_administrator(),
+            Collection::Admin => self.organization.as_str() == owner,
             Collection::Individual | Collection::Organization => {
                 self.customer.as_ref().is_some_and(|customer| customer.as_str() == owner)
                     && self.customer_kind.is_none_or(|kind| kind == collection)

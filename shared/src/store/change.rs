@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::{Failure, PasswordHash, Session, User},
-    port::{Committed, CredentialChange, GuardedChange, NewCode},
+    port::{Committed, CredentialChange, Ending, GuardedChange, NewCode},
 };
 
 /// What it means when the condition of one write of a transaction fails.
@@ -120,6 +120,24 @@ impl DynamoStore {
         if password.is_some() && !change.is_own() {
             writes.push((Guard::None, self.forget_attempts(&change.target.tenant, &change.target.id)?));
         }
+        writes.extend(self.change_user(change, user)?);
+        self.commit(writes).await
+    }
+
+    pub(super) async fn commit_end(
+        &self,
+        change: &GuardedChange<'_>,
+        ending: Ending,
+    ) -> Result<Committed, Failure> {
+        let mut user = Draft::default();
+        user.end_sessions();
+        let session = match ending {
+            Ending::AllButCurrent if change.is_own() => {
+                self.carry_session_over(change.caller_session, change.now)?
+            }
+            Ending::All | Ending::AllButCurrent => self.check_session(change.caller_session, change.now)?,
+        };
+        let mut writes = vec![(Guard::Caller, session)];
         writes.extend(self.change_user(change, user)?);
         self.commit(writes).await
     }
@@ -228,7 +246,7 @@ impl DynamoStore {
     }
 
     /// The one session that outlives its user's epoch: the caller's own, on a change of its own
-    /// password.
+    /// password, or when it ends all others.
     fn carry_session_over(&self, session: &Session, now: Timestamp) -> Result<TransactWriteItem, Failure> {
         let update = Update::builder()
             .table_name(&self.table)

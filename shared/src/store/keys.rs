@@ -48,6 +48,12 @@ impl Key {
         Self { pk: user_partition(tenant, user), sk: format!("{SESSION_PREFIX}{}", encode(session.as_str())) }
     }
 
+    /// The session that a sort key is of; `None` where it is of anything else.
+    pub(super) fn session_id(sk: &str) -> Option<SessionId> {
+        let id = percent_decode_str(sk.strip_prefix(SESSION_PREFIX)?).decode_utf8().ok()?;
+        SessionId::parse(&id).ok()
+    }
+
     pub(super) fn username(tenant: &TenantId, username: &Username) -> Self {
         Self {
             pk: format!("T#{}#N#{}", encode(tenant.as_str()), encode(username.folded())),
@@ -195,6 +201,15 @@ mod tests {
             for ((one, two), same) in one.iter().zip(&two).zip(same) {
                 prop_assert_eq!(one == two, same);
             }
+        }
+
+        #[test]
+        fn a_session_is_found_again_by_its_sort_key(session in "[!-~]{1,100}") {
+            let (tenant, user) = (TenantId::parse("t").unwrap(), UserId::parse("u").unwrap());
+            let session = SessionId::parse(&session).unwrap();
+            let key = Key::session(&tenant, &user, &session);
+            prop_assert_eq!(Key::session_id(&key.sk), Some(session));
+            prop_assert_eq!(Key::session_id(&Key::user(&tenant, &user).sk), None);
         }
 
         #[test]

@@ -9,6 +9,7 @@ mod code;
 mod conflict;
 mod item;
 mod keys;
+mod listing;
 mod once;
 mod outbox;
 mod room;
@@ -24,12 +25,14 @@ use jiff::Timestamp;
 use self::keys::Key;
 use crate::{
     domain::{
-        Failure, PasswordHash, ResetCode, SessionId, Templates, Tenant, TenantId, User, UserId, Username,
+        Failure, LiveSession, PasswordHash, ResetCode, SessionId, Templates, Tenant, TenantId, User, UserId,
+        Username,
     },
     port::{
         AddressBudget, AttemptBudget, AttemptKey, CallerItems, CodeIs, CodeTry, Committed, CredentialChange,
-        EndSession, GuardedChange, Inserted, LoginItems, LoginQuery, NewCode, NewSession, OutboxItems,
-        OutboxKey, Recovery, RecoveryItems, Reservation, Rotated, Rotation, Store, Verdict,
+        EndSession, Ending, GuardedChange, Inserted, LoginItems, LoginQuery, NewCode, NewSession,
+        OutboxItems, OutboxKey, Recovery, RecoveryItems, Reservation, Rotated, Rotation, SessionPage,
+        SessionPageQuery, SessionsOf, Store, Verdict,
     },
 };
 
@@ -69,6 +72,15 @@ impl Store for DynamoStore {
         self.read_caller(tenant, session, other, code).await
     }
 
+    async fn caller_and_session(
+        &self,
+        tenant: &TenantId,
+        session: (&UserId, &SessionId),
+        asked: (&UserId, &SessionId),
+    ) -> Result<CallerItems, Failure> {
+        self.read_caller_and_session(tenant, session, asked).await
+    }
+
     async fn reserve_attempt(
         &self,
         attempt: &AttemptKey<'_>,
@@ -98,14 +110,20 @@ impl Store for DynamoStore {
         self.end(end).await
     }
 
-    async fn live_sessions(
-        &self,
-        user: &User,
-        tenant_epoch: u64,
-        except: Option<&SessionId>,
-        now: Timestamp,
-    ) -> Result<u64, Failure> {
-        self.count_live(user, tenant_epoch, except, now).await
+    async fn count_sessions(&self, of: &SessionsOf<'_>, except: Option<&SessionId>) -> Result<u64, Failure> {
+        self.count_live(of, except).await
+    }
+
+    async fn live_sessions(&self, of: &SessionsOf<'_>) -> Result<Vec<LiveSession>, Failure> {
+        self.read_live(of).await
+    }
+
+    async fn session_page(&self, query: &SessionPageQuery<'_>) -> Result<SessionPage, Failure> {
+        self.read_page(query).await
+    }
+
+    async fn end_sessions(&self, change: &GuardedChange<'_>, ending: Ending) -> Result<Committed, Failure> {
+        self.commit_end(change, ending).await
     }
 
     async fn reset_login(&self, change: &GuardedChange<'_>, code: &NewCode) -> Result<Committed, Failure> {

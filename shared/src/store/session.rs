@@ -1,10 +1,10 @@
-//! The session item: insertion, rotation, end, count.
+//! The session item: insertion, rotation, end.
 
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::{
     operation::{put_item::PutItemError, update_item::UpdateItemError},
-    types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure, Select},
+    types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
@@ -17,12 +17,12 @@ use super::{
     item::{
         Attributes, corrupt, decode, encode, instant, number, string, to_instant, ttl_seconds, unavailable,
     },
-    keys::{Key, SESSION_PREFIX},
+    keys::Key,
 };
 use crate::{
     domain::{
         AttemptId, Collection, CustomerId, Device, Ended, Failure, Judgement, Nonce, OrganizationId, Session,
-        SessionId, TenantId, User, UserId, judge,
+        SessionId, TenantId, UserId, judge,
     },
     port::{Committed, EndSession, Inserted, NewSession, Rotated, Rotation},
 };
@@ -177,6 +177,10 @@ pub(super) fn to_session(attributes: Attributes) -> Result<Session, Failure> {
 pub(super) const LIVE: &str =
     "attribute_not_exists(ended_at) AND idle_expires_at > :now AND absolute_expires_at > :now";
 
+/// Ends a session at `:now`; one that has ended stays as it is.
+pub(super) const END: &str = "SET ended_at = if_not_exists(ended_at, :now), \
+     ended_by_reuse = if_not_exists(ended_by_reuse, :reuse)";
+
 impl DynamoStore {
     /// One write where nothing goes with the session; a transaction where something does.
     pub(super) async fn insert(&self, new: &NewSession<'_>) -> Result<Inserted, Failure> {
@@ -302,7 +306,7 @@ impl DynamoStore {
     pub(super) async fn end(&self, end: &EndSession<'_>) -> Result<Option<Timestamp>, Failure> {
         let mut condition = "absolute_expires_at > :now".to_owned();
         let mut values = vec![(":now", instant(end.now)), (":reuse", AttributeValue::Bool(end.reuse))];
-        // The path must fit the session's user.
+        // The path must fit the session's user: as `Session::is_under` has it.
         match end.path {
             None => {}
             Some((Collection::Admin, organization)) => {
@@ -321,10 +325,7 @@ impl DynamoStore {
                 .update_item()
                 .table_name(&self.table)
                 .set_key(Some(Key::session(end.tenant, end.user, end.session).attributes()))
-                .update_expression(
-                    "SET ended_at = if_not_exists(ended_at, :now), \
-                     ended_by_reuse = if_not_exists(ended_by_reuse, :reuse)",
-                )
+                .update_expression(END)
                 .condition_expression(&condition)
                 .set_expression_attribute_values(Some(
                     values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
@@ -346,39 +347,6 @@ impl DynamoStore {
             }
             Err(error) => Err(unavailable(&error)),
         }
-    }
-
-    pub(super) async fn count_live(
-        &self,
-        user: &User,
-        tenant_epoch: u64,
-        except: Option<&SessionId>,
-        now: Timestamp,
-    ) -> Result<u64, Failure> {
-        let mut pages = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :sessions)")
-            .filter_expression(format!(
-                "{LIVE} AND user_epoch = :user_epoch AND tenant_epoch = :tenant_epoch AND session_id <> :except"
-            ))
-            .expression_attribute_values(":pk", string(Key::user(&user.tenant, &user.id).pk))
-            .expression_attribute_values(":sessions", string(SESSION_PREFIX))
-            .expression_attribute_values(":now", instant(now))
-            .expression_attribute_values(":user_epoch", number(user.session_epoch))
-            .expression_attribute_values(":tenant_epoch", number(tenant_epoch))
-            .expression_attribute_values(":except", string(except.map_or("", SessionId::as_str)))
-            .select(Select::Count)
-            .consistent_read(true)
-            .into_paginator()
-            .send();
-        let mut live = 0;
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| unavailable(&error))?;
-            live += u64::try_from(page.count).unwrap_or_default();
-        }
-        Ok(live)
     }
 }
 

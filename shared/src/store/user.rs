@@ -16,6 +16,7 @@ use super::{
     item::{Attributes, corrupt, decode, encode, number, string, to_instant, unavailable},
     keys::Key,
     once::to_once,
+    room::SAME_SESSIONS,
     session::to_session,
 };
 use crate::{
@@ -48,6 +49,8 @@ struct UserItem {
     locale: Option<String>,
     disabled: bool,
     session_epoch: u64,
+    #[serde(default)]
+    sessions_revision: u64,
     reset_required: bool,
     change_required: bool,
     change_sequence: u64,
@@ -72,6 +75,7 @@ impl From<&User> for UserItem {
             locale,
             status,
             session_epoch,
+            sessions_revision,
             reset_required,
             change_required,
             sequence,
@@ -93,6 +97,7 @@ impl From<&User> for UserItem {
             locale: locale.clone(),
             disabled: *status == UserStatus::Disabled,
             session_epoch: *session_epoch,
+            sessions_revision: *sessions_revision,
             reset_required: *reset_required,
             change_required: *change_required,
             change_sequence: *sequence,
@@ -128,6 +133,7 @@ impl TryFrom<UserItem> for User {
             phone: item.phone,
             locale: item.locale,
             session_epoch: item.session_epoch,
+            sessions_revision: item.sessions_revision,
             reset_required: item.reset_required,
             change_required: item.change_required,
             sequence: item.change_sequence,
@@ -183,6 +189,38 @@ impl DynamoStore {
             user: take(Some(1)).map(to_user).transpose()?,
             other: take(other_at).map(to_user).transpose()?,
             code: take(code_at).map(to_code).transpose()?,
+            asked: None,
+        })
+    }
+
+    pub(super) async fn read_caller_and_session(
+        &self,
+        tenant: &TenantId,
+        (user, session): (&UserId, &SessionId),
+        asked: (&UserId, &SessionId),
+    ) -> Result<CallerItems, Failure> {
+        let mut keys = vec![Key::session(tenant, user, session), Key::user(tenant, user)];
+        // A batch takes no key twice.
+        let other_at = (asked.0 != user).then(|| {
+            keys.push(Key::user(tenant, asked.0));
+            keys.len() - 1
+        });
+        let asked_at = (asked != (user, session)).then(|| {
+            keys.push(Key::session(tenant, asked.0, asked.1));
+            keys.len() - 1
+        });
+        let mut items = self.read_all(&keys).await?;
+        let mut take = |at: Option<usize>| at.and_then(|at| items.get_mut(at)?.take());
+        let session = take(Some(0)).map(to_session).transpose()?;
+        Ok(CallerItems {
+            asked: match asked_at {
+                Some(_) => take(asked_at).map(to_session).transpose()?,
+                None => session.clone(),
+            },
+            session,
+            user: take(Some(1)).map(to_user).transpose()?,
+            other: take(other_at).map(to_user).transpose()?,
+            code: None,
         })
     }
 
@@ -276,8 +314,10 @@ impl DynamoStore {
         let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(encode(&key, &UserItem::from(new))?))
-            .condition_expression("change_sequence = :sequence")
+            .condition_expression(format!("change_sequence = :sequence AND {SAME_SESSIONS}"))
             .expression_attribute_values(":sequence", number(old.sequence))
+            .expression_attribute_values(":read", number(old.sessions_revision))
+            .expression_attribute_values(":none", number(0))
             .build();
         let mut writes = vec![
             (Guard::Target, TransactWriteItem::builder().put(built(put)?).build()),

@@ -2,12 +2,14 @@
 
 mod access;
 mod code;
+mod cursor;
 mod form;
 mod keys;
 mod refresh;
 mod seal;
 
 pub use access::{Bearer, Claims, SCOPE_FULL, SCOPE_PASSWORD_CHANGE, Unverified};
+pub use cursor::PageCursor;
 pub use form::FormToken;
 pub use keys::{InvalidSecret, TenantKeys, new_signing_key};
 pub use refresh::RefreshToken;
@@ -63,6 +65,7 @@ pub(crate) mod tests {
             locale: None,
             status: UserStatus::Active,
             session_epoch: 3,
+            sessions_revision: 0,
             reset_required: false,
             change_required: false,
             sequence: 0,
@@ -71,7 +74,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn document(seed: u8, roots: &[u32]) -> SecretDocument {
+    pub(crate) fn document(seed: u8, roots: &[u32]) -> SecretDocument {
         use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
         let roots: Vec<_> = roots
             .iter()

@@ -5,10 +5,10 @@ use jiff::Timestamp;
 use super::{Service, admit};
 use crate::{
     domain::{
-        ClientAddress, Collection, Failure, ResetCode, Session, TenantId, TokenFault, User, UserId,
-        UserStatus,
+        ClientAddress, Collection, Failure, ResetCode, Session, SessionId, TenantId, TokenFault, User,
+        UserId, UserStatus,
     },
-    port::CodeIs,
+    port::{CallerItems, CodeIs},
     secrets::TenantContext,
     telemetry,
     token::{Bearer, Unverified},
@@ -22,6 +22,8 @@ pub(super) struct Caller {
     pub(super) other: Option<User>,
     /// The newest reset code of that one, or its own; if it was wanted.
     pub(super) code: Option<ResetCode>,
+    /// The session asked for, if there is one and one was.
+    pub(super) asked: Option<Session>,
     collection: Collection,
 }
 
@@ -49,6 +51,24 @@ impl Caller {
             _ if self.user.change_required => Err(Failure::Forbidden),
             _ => Err(Failure::UserNotFound),
         }
+    }
+
+    /// The user of that id, if its sessions are the caller's to see and to end, and the path leads to
+    /// it.
+    ///
+    /// # Errors
+    /// `UserNotFound`; `Forbidden` for a caller whose password must change (security 21).
+    pub(super) fn owner_of_sessions(
+        &self,
+        id: &UserId,
+        collection: Collection,
+        owner: &str,
+    ) -> Result<&User, Failure> {
+        if self.user.change_required {
+            return Err(Failure::Forbidden);
+        }
+        let target = self.target(id)?;
+        if target.is_under(collection, owner) { Ok(target) } else { Err(Failure::UserNotFound) }
     }
 }
 
@@ -85,12 +105,38 @@ impl Service {
         code: CodeIs,
         now: Timestamp,
     ) -> Result<Caller, Failure> {
+        let read = || self.store.caller(&bearer.tenant, (&bearer.user, &bearer.session), other, code);
+        self.judge_caller(context, bearer, read, now).await
+    }
+
+    /// The same, with a session and its user in that one read.
+    pub(super) async fn authenticate_with_session(
+        &self,
+        context: &TenantContext,
+        bearer: &Bearer,
+        asked: (&UserId, &SessionId),
+        now: Timestamp,
+    ) -> Result<Caller, Failure> {
+        let read = || self.store.caller_and_session(&bearer.tenant, (&bearer.user, &bearer.session), asked);
+        self.judge_caller(context, bearer, read, now).await
+    }
+
+    async fn judge_caller<F>(
+        &self,
+        context: &TenantContext,
+        bearer: &Bearer,
+        read: impl Fn() -> F,
+        now: Timestamp,
+    ) -> Result<Caller, Failure>
+    where
+        F: Future<Output = Result<CallerItems, Failure>>,
+    {
         if bearer.expired {
             return Err(Failure::InvalidToken(TokenFault::Expired));
         }
-        let read = || self.store.caller(&bearer.tenant, (&bearer.user, &bearer.session), other, code);
         let mut items = read().await?;
-        if is_torn(items.session.as_ref(), items.user.as_ref()) {
+        let asked_of = items.other.as_ref().or(items.user.as_ref());
+        if is_torn(items.session.as_ref(), items.user.as_ref()) || is_torn(items.asked.as_ref(), asked_of) {
             items = read().await?;
         }
         let gone = Failure::InvalidToken(TokenFault::SessionGone);
@@ -101,8 +147,23 @@ impl Service {
         if fault.is_some() || user.status == UserStatus::Disabled {
             return Err(gone);
         }
-        Ok(Caller { session, user, other: items.other, code: items.code, collection: bearer.collection })
+        let CallerItems { other, code, asked, .. } = items;
+        Ok(Caller { session, user, other, code, asked, collection: bearer.collection })
     }
+}
+
+/// Whether a token is one for a collection's routes.
+///
+/// # Errors
+/// `InvalidToken` past its end; `Forbidden` for a customer's on an admin route (security 21).
+pub(super) fn admits(collection: Collection, bearer: &Bearer) -> Result<(), Failure> {
+    if bearer.expired {
+        return Err(Failure::InvalidToken(TokenFault::Expired));
+    }
+    if collection == Collection::Admin && bearer.collection != Collection::Admin {
+        return Err(Failure::Forbidden);
+    }
+    Ok(())
 }
 
 /// Whether a session may have been read just before, and its user just after, one transaction that

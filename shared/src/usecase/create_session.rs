@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{Grant, Service, admit, guess::Guess, idle_end};
+use super::{Grant, Service, admit, guess::Guess, idle_end, keep_session::Held};
 use crate::{
     domain::{
         ClientAddress, Collection, Device, Failure, Nonce, Password, Policy, Session, SessionId, TenantId,
@@ -43,11 +43,12 @@ pub struct Command {
 
 impl Service {
     /// Two calls in sequence: attempt and user in parallel, then session and attempt's success; beside
-    /// these a hash that is not made as the tenant's are now is made anew and written.
+    /// these a hash that is not made as the tenant's are now is made anew and written. A limit of
+    /// sessions adds a query beside the hash, and makes the session's write a transaction.
     ///
     /// # Errors
     /// `InvalidTenantCredentials`, `TenantSuspended`, `IpNotAllowed`, `AccountLocked`, `RateLimited`,
-    /// `Authentication`, `CredentialsResetRequired`, `Unavailable`.
+    /// `Authentication`, `CredentialsResetRequired`, `SessionLimit`, `Unavailable`.
     pub async fn create_session(&self, command: Command, now: Timestamp) -> Result<Grant, Failure> {
         let Command {
             tenant,
@@ -71,11 +72,15 @@ impl Service {
         let place = place?;
         let guess = async {
             let LoginItems { user, once: _ } = items?;
-            let right = self.verify_password(password.clone(), user.as_ref(), policy).await?;
-            Ok((right, user))
+            // A limit's query hides behind the hash.
+            let (right, held) = tokio::try_join!(
+                self.verify_password(password.clone(), user.as_ref(), policy),
+                self.held_sessions(&context, &id, user.as_ref(), now)
+            )?;
+            Ok((right, user, held))
         };
         // A place whose password was never judged is given back: faults of ours lock nobody out.
-        let (right, user) = match guess.await {
+        let (right, user, held) = match guess.await {
             Ok(guess) => guess,
             Err(failure) => {
                 self.settle_quietly(&tenant, &id, &place, Guess::Unused).await;
@@ -93,10 +98,18 @@ impl Service {
             self.settle(&tenant, &id, &place, Guess::Wrong).await?;
             return Err(Failure::Authentication);
         };
-        if user.reset_required {
-            self.settle(&tenant, &id, &place, Guess::Unused).await?;
-            return Err(Failure::CredentialsResetRequired);
-        }
+        let room = if user.reset_required {
+            Err(Failure::CredentialsResetRequired)
+        } else {
+            held.map(Held::room).transpose()
+        };
+        let room = match room {
+            Ok(room) => room,
+            Err(refused) => {
+                self.settle(&tenant, &id, &place, Guess::Unused).await?;
+                return Err(refused);
+            }
+        };
 
         let made = self.new_session(&user, &context, collection, device, now);
         let grant = match made.and_then(|session| self.grant(&context, session, &user, now)) {
@@ -108,7 +121,7 @@ impl Service {
         };
         telemetry::session(&context.keys.session_digest(&grant.session.id));
         let (kept, forgiven, ()) = tokio::join!(
-            self.keep_session(&context, &user, &grant.session, now),
+            self.keep_session(&context, &grant.session, room, now),
             self.settle(&tenant, &id, &place, Guess::Right),
             self.renew_hash(&user, password, policy)
         );

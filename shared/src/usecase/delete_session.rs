@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::Service;
+use super::{Service, authenticate::admits};
 use crate::{
-    domain::{ClientAddress, Collection, Failure, SessionId, TenantId, TokenFault, UserId},
+    domain::{ClientAddress, Collection, Failure, SessionId, TenantId, UserId},
     port::{CodeIs, EndSession},
     telemetry,
     token::Unverified,
@@ -49,12 +49,7 @@ impl Service {
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
         telemetry::user(&user);
         telemetry::session(&context.keys.session_digest(&session));
-        if bearer.expired {
-            return Err(Failure::InvalidToken(TokenFault::Expired));
-        }
-        if collection == Collection::Admin && bearer.collection != Collection::Admin {
-            return Err(Failure::Forbidden);
-        }
+        admits(collection, &bearer)?;
         // A session may end itself however often it likes, ended or not: that is why this route
         // alone accepts an ended session's token.
         if bearer.session != session || bearer.user != user {

@@ -14,7 +14,7 @@ use crate::{
         ClientAddress, Collection, Failure, Notification, Password, PasswordHash, Tenant, TenantId, User,
         UserId, Username,
     },
-    port::{CodeIs, Committed, CredentialChange, GuardedChange, Sealed},
+    port::{CodeIs, Committed, CredentialChange, GuardedChange, Sealed, SessionsOf},
     secrets::TenantContext,
     telemetry,
     token::{Bearer, Unverified},
@@ -270,9 +270,10 @@ impl Service {
             return Ok(());
         }
         let except = change.is_own().then_some(&change.caller_session.id);
+        let ending = SessionsOf::user(change.target, *session_epoch, change.now);
         let (hash, ended) = tokio::try_join!(
             self.passwords.hash(candidate.password.clone(), policy.hash_cost),
-            self.store.live_sessions(change.target, *session_epoch, except, change.now)
+            self.store.count_sessions(&ending, except)
         )?;
         prepared.hash = Some(hash);
         prepared.sessions_revoked = ended;

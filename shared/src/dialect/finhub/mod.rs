@@ -31,6 +31,18 @@ pub async fn answer(call: &Call<'_>, endpoint: Finhub) -> Result<Reply, Failure>
             let command = parse::delete_session(request, matched, collection)?;
             service.delete_session(command, now).await.map(|outcome| render::terminated(&outcome))
         }
+        Finhub::EndSessions(collection) => {
+            let command = parse::end_sessions(request, matched, collection)?;
+            service.end_sessions(command, now).await.map(|outcome| render::all_terminated(&outcome))
+        }
+        Finhub::ListSessions(collection) => {
+            let command = parse::list_sessions(request, matched, collection)?;
+            service.list_sessions(command, now).await.map(|outcome| render::sessions(&outcome))
+        }
+        Finhub::ReadSession(collection) => {
+            let command = parse::read_session(request, matched, collection)?;
+            service.read_session(command, now).await.map(|outcome| render::session(&outcome))
+        }
         Finhub::ResetLogin => {
             let command = parse::reset_login(request)?;
             service.reset_login(command, now).await.map(|()| render::login_reset())

@@ -6,16 +6,25 @@ use serde_json::{Map, Value};
 
 use super::{HttpRequest, tenant_credential};
 use crate::{
+    dialect::pairs::{Pairs, Twice},
     domain::{
         Collection, Device, Failure, FieldError, Invalid, Password, SessionId, TenantId, UserId, Username,
     },
     json,
+    port::Ending,
     route::Matched,
-    usecase::{create_session, delete_session, refresh_session, reset_login, update_credentials},
+    usecase::{
+        create_session, delete_session, end_sessions, list_sessions, read_session, refresh_session,
+        reset_login, update_credentials,
+    },
 };
 
 /// Characters kept of what a client says of itself.
 const MAX_METADATA_CHARS: usize = 256;
+/// Sessions of a page that asks for no number of them.
+const DEFAULT_PAGE: usize = 20;
+/// Most sessions of a page.
+const MAX_PAGE: usize = 100;
 /// Characters of a reset's reason (contract, "Login reset").
 const MAX_REASON_CHARS: usize = 500;
 
@@ -110,6 +119,73 @@ pub(super) fn delete_session(
         }),
         _ => Err(incomplete()),
     }
+}
+
+pub(super) fn end_sessions(
+    request: &HttpRequest,
+    matched: &Matched,
+    collection: Collection,
+) -> Result<end_sessions::Command, Failure> {
+    let mut form = Form::read(request, BodyIs::Ignored)?;
+    let owner = form.path_owner(matched, collection);
+    let user = form.path(matched, "userId", UserId::parse);
+    let query = form.query();
+    let except = form.parameter(&query, "except", |text| match text {
+        "current" => Ok(Ending::AllButCurrent),
+        _ => Err(Invalid::new("must be current, or be left out to end all")),
+    });
+    let tenant = form.tenant();
+    form.finish()?;
+    match (owner, user) {
+        (Some(owner), Some(user)) => Ok(end_sessions::Command {
+            bearer: request.bearer()?,
+            tenant: tenant.ok_or(Failure::TenantMismatch)?,
+            collection,
+            owner,
+            user,
+            ending: except.unwrap_or(Ending::All),
+            ip: request.ip.clone(),
+        }),
+        _ => Err(incomplete()),
+    }
+}
+
+pub(super) fn list_sessions(
+    request: &HttpRequest,
+    matched: &Matched,
+    collection: Collection,
+) -> Result<list_sessions::Command, Failure> {
+    let mut form = Form::read(request, BodyIs::Ignored)?;
+    let owner = form.path_owner(matched, collection);
+    let user = form.path(matched, "userId", UserId::parse);
+    let query = form.query();
+    let limit = form.parameter(&query, "limit", page_limit);
+    let cursor = form.parameter(&query, "cursor", |text| Ok(text.to_owned()));
+    let tenant = form.tenant();
+    form.finish()?;
+    match (owner, user) {
+        (Some(owner), Some(user)) => Ok(list_sessions::Command {
+            bearer: request.bearer()?,
+            tenant: tenant.ok_or(Failure::TenantMismatch)?,
+            collection,
+            owner,
+            user,
+            limit: limit.unwrap_or(DEFAULT_PAGE),
+            cursor,
+            ip: request.ip.clone(),
+        }),
+        _ => Err(incomplete()),
+    }
+}
+
+pub(super) fn read_session(
+    request: &HttpRequest,
+    matched: &Matched,
+    collection: Collection,
+) -> Result<read_session::Command, Failure> {
+    let delete_session::Command { tenant, bearer, collection, owner, user, session, ip } =
+        delete_session(request, matched, collection)?;
+    Ok(read_session::Command { tenant, bearer, collection, owner, user, session, ip })
 }
 
 pub(super) fn reset_login(request: &HttpRequest) -> Result<reset_login::Command, Failure> {
@@ -271,6 +347,31 @@ impl<'a> Form<'a> {
         self.path(matched, name, UserId::parse).map(String::from)
     }
 
+    /// The query's parameters.
+    fn query(&mut self) -> Option<Pairs> {
+        let pairs = Pairs::read(&self.request.query);
+        if pairs.is_none() {
+            self.fault("query", "must be percent-encoded UTF-8");
+        }
+        pairs
+    }
+
+    /// A parameter of the query that may be there once; others are ignored.
+    fn parameter<T>(
+        &mut self,
+        query: &Option<Pairs>,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        let parsed = match query.as_ref()?.one(name) {
+            Ok(None) => return None,
+            Ok(Some("")) => Err("must not be empty".to_owned()),
+            Ok(Some(text)) => parse(text).map_err(|why| why.to_string()),
+            Err(Twice) => Err("must be there once".to_owned()),
+        };
+        parsed.map_err(|why| self.fault(name, why)).ok()
+    }
+
     fn tenant(&self) -> Option<TenantId> {
         self.request.tenant()
     }
@@ -283,6 +384,13 @@ impl<'a> Form<'a> {
 /// Unreachable while `finish` reports what is missing; kept an error, not a panic.
 fn incomplete() -> Failure {
     Failure::field("body", "is incomplete")
+}
+
+/// Digits alone: what a number's parser takes beyond them is none here.
+fn page_limit(text: &str) -> Result<usize, Invalid> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit()).then_some(text);
+    let limit = digits.and_then(|digits| digits.parse().ok());
+    limit.filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or(Invalid::new("must be a number from 1 to 100"))
 }
 
 fn reason(text: &str) -> Result<String, Invalid> {

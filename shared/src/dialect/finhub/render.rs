@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     dialect::{Reply, time},
-    domain::{Failure, FieldError},
-    usecase::{Grant, delete_session, update_credentials},
+    domain::{Failure, FieldError, Session, SessionId},
+    usecase::{Grant, delete_session, end_sessions, list_sessions, read_session, update_credentials},
 };
 
 pub(super) fn created(grant: &Grant) -> Reply {
@@ -48,6 +48,50 @@ pub(super) fn terminated(outcome: &delete_session::Outcome) -> Reply {
             "terminatedAt": time(outcome.terminated_at),
         },
     }))
+}
+
+pub(super) fn all_terminated(outcome: &end_sessions::Outcome) -> Reply {
+    ok(json!({
+        "success": true,
+        "data": {
+            "userId": outcome.user.as_str(),
+            "status": "TERMINATED",
+            "sessionsTerminated": outcome.ended,
+            "terminatedAt": time(outcome.ended_at),
+        },
+    }))
+}
+
+pub(super) fn sessions(outcome: &list_sessions::Outcome) -> Reply {
+    let sessions: Vec<_> =
+        outcome.sessions.iter().map(|session| details(session, &outcome.current)).collect();
+    let mut data = json!({ "sessions": sessions });
+    if let (Some(cursor), Some(members)) = (&outcome.cursor, data.as_object_mut()) {
+        members.insert("nextCursor".to_owned(), Value::String(cursor.clone()));
+    }
+    ok(json!({ "success": true, "data": data }))
+}
+
+pub(super) fn session(outcome: &read_session::Outcome) -> Reply {
+    ok(json!({ "success": true, "data": details(&outcome.session, &outcome.current) }))
+}
+
+/// What is shown of a live session; what its client did not tell is null.
+fn details(session: &Session, current: &SessionId) -> Value {
+    let Session { id, device, created_at, refreshed_at, idle_expires_at, expires_at, .. } = session;
+    json!({
+        "sessionId": id.as_str(),
+        "status": "ACTIVE",
+        "platform": device.platform,
+        "deviceId": device.device_id,
+        "userAgent": device.user_agent,
+        "ipAddress": device.ip.map(|ip| ip.to_string()),
+        "createdAt": time(*created_at),
+        "lastRefreshedAt": time(*refreshed_at),
+        "idleExpiresAt": time(*idle_expires_at),
+        "sessionExpiresAt": time(*expires_at),
+        "current": id == current,
+    })
 }
 
 pub(super) fn login_reset() -> Reply {

@@ -1,12 +1,14 @@
 //! Queries, cookies and forms into what they say.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 use url::Url;
 
 use super::HttpRequest;
-use crate::domain::{Code, Failure, Invalid, TenantId, UserId};
+use crate::{
+    dialect::pairs::{Pairs, Twice},
+    domain::{Code, Failure, Invalid, TenantId, UserId},
+};
 
 /// Holds what a link said, between the link and the form. The prefix binds it to this very host
 /// (RFC 6265bis, section 4.1.3.2).
@@ -123,7 +125,8 @@ pub(super) fn form(request: &HttpRequest) -> Result<Form, Failure> {
     }
     let malformed = || Failure::Malformed("The body is no form in UTF-8");
     let pairs = std::str::from_utf8(&request.body).ok().and_then(Pairs::read).ok_or_else(malformed)?;
-    let text = |name| pairs.one(name).map(Option::unwrap_or_default);
+    let twice = |Twice| Failure::Malformed("The form has a field twice");
+    let text = |name| pairs.one(name).map(Option::unwrap_or_default).map_err(twice);
     Ok(Form {
         token: text("token")?.into(),
         // People copy codes with blanks around them, and group letters when they type.
@@ -131,34 +134,6 @@ pub(super) fn form(request: &HttpRequest) -> Result<Form, Failure> {
         password: text("password")?.into(),
         repeated: text("repeated")?.into(),
     })
-}
-
-/// Names and values of a query or a form (URL, section 5.1). Strict where that section is not: a
-/// password must not be changed into another by replacing what is no UTF-8.
-struct Pairs(Vec<(String, String)>);
-
-impl Pairs {
-    fn read(text: &str) -> Option<Self> {
-        let decoded =
-            |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8().map(String::from).ok();
-        let pair = |pair: &str| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decoded(name)?, decoded(value)?))
-        };
-        text.split('&').filter(|part| !part.is_empty()).map(pair).collect::<Option<_>>().map(Self)
-    }
-
-    /// The value of that name.
-    ///
-    /// # Errors
-    /// `Malformed` when there are several: which one counts is nobody's guess.
-    fn one(&self, name: &str) -> Result<Option<&str>, Failure> {
-        let mut values = self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
-        match (values.next(), values.next()) {
-            (value, None) => Ok(value),
-            _ => Err(Failure::Malformed("The form has a field twice")),
-        }
-    }
 }
 
 #[cfg(test)]
