@@ -12,6 +12,7 @@ mod delivery;
 mod faults;
 mod flows;
 mod isolation;
+mod once;
 mod page;
 mod policies;
 mod races;

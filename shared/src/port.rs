@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use crate::domain::{
     AttemptId, Collection, Failure, HashCost, Nonce, Password, PasswordHash, ResetCode, Session, SessionId,
-    Templates, Tenant, TenantId, User, UserId, Username,
+    Templates, Tenant, TenantId, User, UserDetails, UserId, Username,
 };
 
 /// The time. Asked once per request and passed down.
@@ -144,13 +144,13 @@ pub trait Store: Send + Sync {
     async fn user(&self, tenant: &TenantId, user: &UserId) -> Result<Option<User>, Failure>;
 
     /// A caller's session and user, and another user, in one consistent read; with that other user's
-    /// (or the caller's own) newest code where it is `wanted`.
+    /// (or the caller's own) newest code where it is wanted.
     async fn caller(
         &self,
         tenant: &TenantId,
         session: (&UserId, &SessionId),
         other: Option<&UserId>,
-        code: CodeIs,
+        code: CodeIs<'_>,
     ) -> Result<CallerItems, Failure>;
 
     /// Takes one of the user's places to guess a password (storage, "Attempts").
@@ -205,8 +205,14 @@ pub trait Store: Send + Sync {
     /// Whether a user of the tenant has that name.
     async fn username_taken(&self, tenant: &TenantId, username: &Username) -> Result<bool, Failure>;
 
-    /// A user and its newest code, read consistently.
-    async fn recovery(&self, tenant: &TenantId, user: &UserId) -> Result<RecoveryItems, Failure>;
+    /// A user and its newest code, read consistently; with what the request's key remembers, where it
+    /// has one.
+    async fn recovery(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        once: Option<&OnceKey>,
+    ) -> Result<RecoveryItems, Failure>;
 
     /// Keeps a new code in the place of the one before, and queues its message, all or nothing;
     /// while the caller, if it is not the tenant itself, may still ask.
@@ -279,19 +285,44 @@ pub struct Once {
     pub fingerprint: String,
     /// Version of the root key of that hash.
     pub key_version: u32,
-    /// The session that it created, where it did.
-    pub session: Option<SessionId>,
+    /// It.
+    pub success: Success,
+    /// It is remembered until then.
+    pub ends_at: Timestamp,
+}
+
+/// A success, as far as telling it again takes: never a token or a code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Success {
+    /// A login.
+    Session {
+        /// The session.
+        id: SessionId,
+        /// The user's epoch then.
+        user_epoch: u64,
+    },
+    /// A login was reset by the caller of that session.
+    LoginReset(SessionId),
+    /// A code was sent.
+    CodeSent {
+        /// What was told of the user; `None` where the tenant asked.
+        details: Option<UserDetails>,
+        /// When it was asked for.
+        asked_at: Timestamp,
+    },
+    /// A code was returned: it cannot be told again.
+    CodeReturned,
 }
 
 /// A success to remember.
 #[derive(Debug, Clone)]
 pub struct NewOnce {
-    /// Under that key, which must be free.
+    /// Under that key, which must be free, or remember nothing any more.
     pub key: OnceKey,
     /// It.
     pub once: Once,
-    /// Until then.
-    pub ends_at: Timestamp,
+    /// Now.
+    pub now: Timestamp,
 }
 
 /// A session to keep.
@@ -383,6 +414,8 @@ pub struct RecoveryItems {
     pub user: Option<User>,
     /// The code, or what is left of the last one.
     pub code: Option<ResetCode>,
+    /// What the request's key was used for before.
+    pub once: Option<Once>,
 }
 
 /// A reset code to keep, with the message that carries it.
@@ -398,6 +431,8 @@ pub struct NewCode {
     pub code: ResetCode,
     /// The message, where the code is sent.
     pub message: Option<Sealed>,
+    /// What remembers the request for it, where that asked for it.
+    pub once: Option<NewOnce>,
 }
 
 /// One try at a typed code.
@@ -447,9 +482,9 @@ pub struct Recovery<'a> {
 
 /// Whether a reset code is read along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CodeIs {
-    /// It is.
-    Wanted,
+pub enum CodeIs<'a> {
+    /// It is, with what the request's key remembers where it has one.
+    Wanted(Option<&'a OnceKey>),
     /// It is not.
     Unwanted,
 }
@@ -465,6 +500,8 @@ pub struct CallerItems {
     pub other: Option<User>,
     /// The newest code of that user, or of the caller where no other was asked for.
     pub code: Option<ResetCode>,
+    /// What the request's key was used for before.
+    pub once: Option<Once>,
 }
 
 /// One attempt at one user's password.

@@ -8,7 +8,7 @@ use crate::{
         ClientAddress, Collection, Failure, ResetCode, Session, TenantId, TokenFault, User, UserId,
         UserStatus,
     },
-    port::CodeIs,
+    port::{CodeIs, Once},
     secrets::TenantContext,
     telemetry,
     token::{Bearer, Unverified},
@@ -22,6 +22,8 @@ pub(super) struct Caller {
     pub(super) other: Option<User>,
     /// The newest reset code of that one, or its own; if it was wanted.
     pub(super) code: Option<ResetCode>,
+    /// What the request's key remembers.
+    pub(super) once: Option<Once>,
     collection: Collection,
 }
 
@@ -82,7 +84,7 @@ impl Service {
         context: &TenantContext,
         bearer: &Bearer,
         other: Option<&UserId>,
-        code: CodeIs,
+        code: CodeIs<'_>,
         now: Timestamp,
     ) -> Result<Caller, Failure> {
         if bearer.expired {
@@ -101,7 +103,8 @@ impl Service {
         if fault.is_some() || user.status == UserStatus::Disabled {
             return Err(gone);
         }
-        Ok(Caller { session, user, other: items.other, code: items.code, collection: bearer.collection })
+        let (other, code, once) = (items.other, items.code, items.once);
+        Ok(Caller { session, user, other, code, once, collection: bearer.collection })
     }
 }
 

@@ -4,13 +4,14 @@
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use super::{HttpRequest, tenant_credential};
+use super::{HttpRequest, IDEMPOTENCY_KEY, tenant_credential};
 use crate::{
     domain::{
         Collection, Device, Failure, FieldError, Invalid, Password, SessionId, TenantId, UserId, Username,
     },
     json,
     route::Matched,
+    token::Repeatable,
     usecase::{create_session, delete_session, refresh_session, reset_login, update_credentials},
 };
 
@@ -32,6 +33,7 @@ pub(super) fn create_session(
     let tenant_key = form.required("tenantKey", tenant_credential);
     let tenant_secret = form.required("tenantSecret", tenant_credential);
     let tenant = form.tenant();
+    let once = form.repeatable(matched);
     form.finish()?;
     match (owner, user, username, password, tenant_key, tenant_secret) {
         (Some(owner), Some(user), Some(username), Some(password), Some(tenant_key), Some(tenant_secret)) => {
@@ -46,6 +48,7 @@ pub(super) fn create_session(
                 password,
                 device: device(request),
                 ip: request.ip.clone(),
+                once,
             })
         }
         _ => Err(incomplete()),
@@ -112,11 +115,12 @@ pub(super) fn delete_session(
     }
 }
 
-pub(super) fn reset_login(request: &HttpRequest) -> Result<reset_login::Command, Failure> {
+pub(super) fn reset_login(request: &HttpRequest, matched: &Matched) -> Result<reset_login::Command, Failure> {
     let mut form = Form::read(request, BodyIs::Required)?;
     let user = form.optional("userId", UserId::parse);
     let reason = form.optional("reason", reason);
     let tenant = form.tenant();
+    let once = form.repeatable(matched);
     form.finish()?;
     Ok(reset_login::Command {
         bearer: request.bearer()?,
@@ -124,6 +128,7 @@ pub(super) fn reset_login(request: &HttpRequest) -> Result<reset_login::Command,
         user,
         reason,
         ip: request.ip.clone(),
+        once,
     })
 }
 
@@ -269,6 +274,15 @@ impl<'a> Form<'a> {
             Collection::Individual | Collection::Organization => "customerId",
         };
         self.path(matched, name, UserId::parse).map(String::from)
+    }
+
+    /// What the request is known again by, where it may be sent again.
+    fn repeatable(&mut self, matched: &Matched) -> Option<Repeatable> {
+        let repeatable = self.request.repeatable(matched.route.path);
+        repeatable.unwrap_or_else(|why| {
+            self.fault(IDEMPOTENCY_KEY, why.to_string());
+            None
+        })
     }
 
     fn tenant(&self) -> Option<TenantId> {
