@@ -13,6 +13,7 @@ mod faults;
 mod flows;
 mod histories;
 mod isolation;
+mod once;
 mod page;
 mod policies;
 mod races;

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use crate::domain::{
     AttemptId, Collection, Failure, HashCost, LiveSession, Nonce, Password, PasswordHash, ResetCode, Session,
-    SessionId, Templates, Tenant, TenantId, User, UserId, Username,
+    SessionId, Templates, Tenant, TenantId, User, UserDetails, UserId, Username,
 };
 
 /// The time. Asked once per request and passed down.
@@ -144,13 +144,13 @@ pub trait Store: Send + Sync {
     async fn user(&self, tenant: &TenantId, user: &UserId) -> Result<Option<User>, Failure>;
 
     /// A caller's session and user, and another user, in one consistent read; with that other user's
-    /// (or the caller's own) newest code where it is `wanted`.
+    /// (or the caller's own) newest code where it is wanted.
     async fn caller(
         &self,
         tenant: &TenantId,
         session: (&UserId, &SessionId),
         other: Option<&UserId>,
-        code: CodeIs,
+        code: CodeIs<'_>,
     ) -> Result<CallerItems, Failure>;
 
     /// A caller's session and user, and a session that is asked for with its user, in one consistent
@@ -218,8 +218,14 @@ pub trait Store: Send + Sync {
     /// Whether a user of the tenant has that name.
     async fn username_taken(&self, tenant: &TenantId, username: &Username) -> Result<bool, Failure>;
 
-    /// A user and its newest code, read consistently.
-    async fn recovery(&self, tenant: &TenantId, user: &UserId) -> Result<RecoveryItems, Failure>;
+    /// A user and its newest code, read consistently; with what the request's key remembers, where it
+    /// has one.
+    async fn recovery(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        once: Option<&OnceKey>,
+    ) -> Result<RecoveryItems, Failure>;
 
     /// Keeps a new code in the place of the one before, and queues its message, all or nothing;
     /// while the caller, if it is not the tenant itself, may still ask.
@@ -292,19 +298,44 @@ pub struct Once {
     pub fingerprint: String,
     /// Version of the root key of that hash.
     pub key_version: u32,
-    /// The session that it created, where it did.
-    pub session: Option<SessionId>,
+    /// It.
+    pub success: Success,
+    /// It is remembered until then.
+    pub ends_at: Timestamp,
+}
+
+/// A success, as far as telling it again takes: never a token or a code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Success {
+    /// A login.
+    Session {
+        /// The session.
+        id: SessionId,
+        /// The user's epoch then.
+        user_epoch: u64,
+    },
+    /// A login was reset by the caller of that session.
+    LoginReset(SessionId),
+    /// A code was sent.
+    CodeSent {
+        /// What was told of the user; `None` where the tenant asked.
+        details: Option<UserDetails>,
+        /// When it was asked for.
+        asked_at: Timestamp,
+    },
+    /// A code was returned: it cannot be told again.
+    CodeReturned,
 }
 
 /// A success to remember.
 #[derive(Debug, Clone)]
 pub struct NewOnce {
-    /// Under that key, which must be free.
+    /// Under that key, which must be free, or remember nothing any more.
     pub key: OnceKey,
     /// It.
     pub once: Once,
-    /// Until then.
-    pub ends_at: Timestamp,
+    /// Now.
+    pub now: Timestamp,
 }
 
 /// A session to keep.
@@ -396,6 +427,8 @@ pub struct RecoveryItems {
     pub user: Option<User>,
     /// The code, or what is left of the last one.
     pub code: Option<ResetCode>,
+    /// What the request's key was used for before.
+    pub once: Option<Once>,
 }
 
 /// A reset code to keep, with the message that carries it.
@@ -411,6 +444,8 @@ pub struct NewCode {
     pub code: ResetCode,
     /// The message, where the code is sent.
     pub message: Option<Sealed>,
+    /// What remembers the request for it, where that asked for it.
+    pub once: Option<NewOnce>,
 }
 
 /// One try at a typed code.
@@ -460,9 +495,9 @@ pub struct Recovery<'a> {
 
 /// Whether a reset code is read along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CodeIs {
-    /// It is.
-    Wanted,
+pub enum CodeIs<'a> {
+    /// It is, with what the request's key remembers where it has one.
+    Wanted(Option<&'a OnceKey>),
     /// It is not.
     Unwanted,
 }
@@ -480,6 +515,8 @@ pub struct CallerItems {
     pub code: Option<ResetCode>,
     /// The session that was asked for.
     pub asked: Option<Session>,
+    /// What the request's key was used for before.
+    pub once: Option<Once>,
 }
 
 /// One attempt at one user's password.

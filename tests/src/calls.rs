@@ -1,23 +1,46 @@
-//! What is asked of the table, counted where the SDK sends it.
+//! What is asked of the table, counted where the SDK sends it; and answers that get lost on their way.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_sdk_dynamodb::{
-    config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextRef},
+    config::{
+        ConfigBag, Intercept, RuntimeComponents,
+        interceptors::{BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef},
+    },
     error::BoxError,
 };
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
 
 /// The operations that a client sent, in order.
 #[derive(Debug, Clone, Default)]
-pub struct Calls(Arc<Mutex<Vec<String>>>);
+pub struct Calls(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    sent: Vec<String>,
+    losing: Option<String>,
+}
 
 impl Calls {
     /// Those since the last time, sorted: what runs in parallel has no order.
     pub fn take(&self) -> Vec<String> {
-        let mut taken = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut taken = std::mem::take(&mut self.state().sent);
         taken.sort();
         taken
     }
+
+    /// Loses the answer to the next call of that operation, once it is done.
+    pub fn lose_answer(&self, operation: &str) {
+        self.state().losing = Some(operation.to_owned());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn operation(config: &ConfigBag) -> String {
+    config.load::<Metadata>().map_or_else(String::new, |known| known.name().to_string())
 }
 
 impl Intercept for Calls {
@@ -27,13 +50,25 @@ impl Intercept for Calls {
 
     fn read_before_transmit(
         &self,
-        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _context: &BeforeTransmitInterceptorContextRef<'_>,
         _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
+        config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let target = context.request().headers().get("x-amz-target").unwrap_or_default();
-        let operation = target.rsplit('.').next().unwrap_or_default();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(operation.to_owned());
+        self.state().sent.push(operation(config));
+        Ok(())
+    }
+
+    fn read_before_deserialization(
+        &self,
+        _context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let mut state = self.state();
+        if state.losing.as_ref() == Some(&operation(config)) {
+            state.losing = None;
+            return Err("the answer was lost".into());
+        }
         Ok(())
     }
 }

@@ -259,7 +259,7 @@ impl World {
         let key =
             OutboxKey { tenant: tenant.clone(), user: user.clone(), id: AttemptId::new(now, random()?) };
         let message = keys.seal_notification(key.clone(), &say(&code, id), ends_at, &SystemEntropy)?;
-        let before = self.store.recovery(&tenant, &user).await?.code;
+        let before = self.store.recovery(&tenant, &user, None).await?.code;
         let proof = CodeProof::of(&code, &tenant, &user, &keys);
         let new = NewCode {
             tenant,
@@ -267,6 +267,7 @@ impl World {
             replaces: before.map(|before| before.id),
             code: ResetCode { id, proof, ends_at, sent: vec![now], spent: None },
             message: Some(message),
+            once: None,
         };
         ensure!(self.store.issue_code(None, &new).await? == Committed::Done, "another code came first");
         Ok(Queued { key, code })

@@ -11,6 +11,7 @@
 
 pub mod calls;
 pub mod delivery;
+pub mod rotation;
 
 use std::{
     collections::HashMap,

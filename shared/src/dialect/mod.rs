@@ -13,10 +13,10 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::{
-    domain::{ClientAddress, Failure, Invalid, TenantId, TokenFault},
+    domain::{ClientAddress, Failure, IdempotencyKey, Invalid, TenantId, TokenFault},
     route::Matched,
     telemetry,
-    token::Unverified,
+    token::{Repeatable, Unverified},
     usecase::Service,
 };
 
@@ -24,6 +24,8 @@ use crate::{
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Bytes of a tenant's key and secret that are compared.
 const MAX_TENANT_CREDENTIAL_BYTES: usize = 1_024;
+/// The header that makes a request one that may be sent again.
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 /// How long a client waits before it tries a dependency again.
 const UNAVAILABLE_FOR_SECONDS: u64 = 2;
 
@@ -65,6 +67,18 @@ impl HttpRequest {
         let text = String::from_utf8_lossy(value.as_bytes());
         let text = text.trim();
         (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    /// What the request is known again by, where it has an `Idempotency-Key`. What is sent is
+    /// fingerprinted as it came: two spellings of one request are two.
+    fn repeatable(&self, route: &'static str) -> Result<Option<Repeatable>, Invalid> {
+        let Some(value) = self.headers.get(IDEMPOTENCY_KEY) else {
+            return Ok(None);
+        };
+        let key = IdempotencyKey::parse(String::from_utf8_lossy(value.as_bytes()).trim_matches(' '))?;
+        let kind = self.content_type().unwrap_or_default();
+        let parts = [self.method.as_str(), &self.path, &self.query, &kind].map(str::as_bytes);
+        Ok(Some(Repeatable::new(key, route, &[parts.as_slice(), &[self.body.as_slice()]].concat())))
     }
 
     /// What the body is said to be, without parameters, in lower case.

@@ -100,6 +100,17 @@ text_id! {
     SessionId, session_form
 }
 
+text_id! {
+    /// What a client repeats a request by, without repeating what it did: 1 to 255 printable ASCII
+    /// characters (contract, "Every request").
+    IdempotencyKey, printable_form
+}
+
+fn printable_form(text: &str) -> Result<(), Invalid> {
+    let valid = (1..=255).contains(&text.len()) && text.bytes().all(|b| matches!(b, b' '..=b'~'));
+    if valid { Ok(()) } else { Err(Invalid("must be 1 to 255 printable ASCII characters")) }
+}
+
 fn tenant_form(text: &str) -> Result<(), Invalid> {
     let valid = (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));

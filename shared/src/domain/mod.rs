@@ -19,7 +19,7 @@ pub use blocklist::{ForbiddenNames, fingerprint};
 pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, recent};
 pub use credential::{Password, PasswordHash, PasswordPolicy, Username, folded};
 pub use failure::{Cause, Failure, FieldError, TokenFault};
-pub use id::{AttemptId, CustomerId, Invalid, OrganizationId, SessionId, TenantId, UserId};
+pub use id::{AttemptId, CustomerId, IdempotencyKey, Invalid, OrganizationId, SessionId, TenantId, UserId};
 pub use link::{LinkHost, LinkTemplate};
 pub use notification::{CodeMessage, Medium, Notification};
 pub use secret::matches;
@@ -28,7 +28,7 @@ pub use template::{MessageTemplate, Templates};
 pub use tenant::{
     Delivery, HashCost, Policy, SessionLimit, SigningAlgorithm, Tenant, TenantStatus, WhenFull,
 };
-pub use user::{Role, User, UserStatus};
+pub use user::{Role, User, UserDetails, UserStatus};
 
 #[cfg(test)]
 pub(crate) use session::tests;

@@ -98,6 +98,35 @@ impl User {
     }
 }
 
+/// What an answer says of a user's record (contract, "ZITADEL v2").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserDetails {
+    /// Counts its changes.
+    pub sequence: u64,
+    /// The last of them.
+    pub changed_at: Timestamp,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Its owning organization.
+    pub organization: OrganizationId,
+}
+
+impl UserDetails {
+    pub(crate) fn of(user: &User) -> Self {
+        Self {
+            sequence: user.sequence,
+            changed_at: user.changed_at,
+            created_at: user.created_at,
+            organization: user.organization.clone(),
+        }
+    }
+
+    /// The details of `user` once the change that was decided on it as read is done.
+    pub(crate) fn after_change(user: &User, now: Timestamp) -> Self {
+        Self { sequence: user.sequence + 1, changed_at: now, ..Self::of(user) }
+    }
+}
+
 /// What a user may do (contract, "Who may").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {

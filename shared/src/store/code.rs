@@ -25,13 +25,14 @@ use super::{
         unavailable,
     },
     keys::Key,
+    once::to_once,
     user::{built, to_user},
 };
 use crate::{
     domain::{
         AttemptId, CODE_WINDOW, CodeKind, CodeProof, Failure, MAX_CODE_TRIES, ResetCode, TenantId, UserId,
     },
-    port::{AddressBudget, CodeTry, Committed, GuardedChange, NewCode, Recovery, RecoveryItems},
+    port::{AddressBudget, CodeTry, Committed, GuardedChange, NewCode, OnceKey, Recovery, RecoveryItems},
 };
 
 #[derive(Serialize, Deserialize)]
@@ -112,9 +113,17 @@ impl DynamoStore {
         &self,
         tenant: &TenantId,
         user: &UserId,
+        once: Option<&OnceKey>,
     ) -> Result<RecoveryItems, Failure> {
-        let [user, code] = self.read_each([Key::user(tenant, user), Key::code(tenant, user)]).await?;
-        Ok(RecoveryItems { user: user.map(to_user).transpose()?, code: code.map(to_code).transpose()? })
+        let mut keys = vec![Key::user(tenant, user), Key::code(tenant, user)];
+        keys.extend(once.map(Key::once));
+        let mut items = self.read_all(&keys).await?.into_iter();
+        let mut next = || items.next().flatten();
+        Ok(RecoveryItems {
+            user: next().map(to_user).transpose()?,
+            code: next().map(to_code).transpose()?,
+            once: next().map(to_once).transpose()?,
+        })
     }
 
     pub(super) async fn commit_code(
@@ -129,9 +138,9 @@ impl DynamoStore {
         self.commit(writes).await
     }
 
-    /// The code in the place of the one before, and its message.
+    /// The code in the place of the one before, its message, and what remembers the request for it.
     pub(super) fn put_code(&self, new: &NewCode) -> Result<Vec<Guarded>, Failure> {
-        let NewCode { tenant, user, replaces, code, message } = new;
+        let NewCode { tenant, user, replaces, code, message, once } = new;
         let put = Put::builder()
             .table_name(&self.table)
             .set_item(Some(encode(&Key::code(tenant, user), &CodeItem::from(code))?));
@@ -144,6 +153,9 @@ impl DynamoStore {
         let mut writes = vec![(Guard::Code, TransactWriteItem::builder().put(built(put.build())?).build())];
         if let Some(message) = message {
             writes.push((Guard::None, self.put_outbox(message)?));
+        }
+        if let Some(once) = once {
+            writes.push((Guard::Once, self.put_once(once)?));
         }
         Ok(writes)
     }

@@ -30,7 +30,7 @@ use crate::{
     },
     port::{
         AddressBudget, AttemptBudget, AttemptKey, CallerItems, CodeIs, CodeTry, Committed, CredentialChange,
-        EndSession, Ending, GuardedChange, Inserted, LoginItems, LoginQuery, NewCode, NewSession,
+        EndSession, Ending, GuardedChange, Inserted, LoginItems, LoginQuery, NewCode, NewSession, OnceKey,
         OutboxItems, OutboxKey, Recovery, RecoveryItems, Reservation, Rotated, Rotation, SessionPage,
         SessionPageQuery, SessionsOf, Store, Verdict,
     },
@@ -67,7 +67,7 @@ impl Store for DynamoStore {
         tenant: &TenantId,
         session: (&UserId, &SessionId),
         other: Option<&UserId>,
-        code: CodeIs,
+        code: CodeIs<'_>,
     ) -> Result<CallerItems, Failure> {
         self.read_caller(tenant, session, other, code).await
     }
@@ -147,8 +147,13 @@ impl Store for DynamoStore {
         Ok(taken.is_some())
     }
 
-    async fn recovery(&self, tenant: &TenantId, user: &UserId) -> Result<RecoveryItems, Failure> {
-        self.read_recovery(tenant, user).await
+    async fn recovery(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        once: Option<&OnceKey>,
+    ) -> Result<RecoveryItems, Failure> {
+        self.read_recovery(tenant, user, once).await
     }
 
     async fn issue_code(

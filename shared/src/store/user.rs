@@ -170,18 +170,23 @@ impl DynamoStore {
         tenant: &TenantId,
         (user, session): (&UserId, &SessionId),
         other: Option<&UserId>,
-        code: CodeIs,
+        code: CodeIs<'_>,
     ) -> Result<CallerItems, Failure> {
         let other = other.filter(|other| *other != user);
+        let (code, once) = match code {
+            CodeIs::Wanted(once) => (Some(Key::code(tenant, other.unwrap_or(user))), once),
+            CodeIs::Unwanted => (None, None),
+        };
         let mut keys = vec![Key::session(tenant, user, session), Key::user(tenant, user)];
-        let other_at = other.map(|other| {
-            keys.push(Key::user(tenant, other));
-            keys.len() - 1
-        });
-        if code == CodeIs::Wanted {
-            keys.push(Key::code(tenant, other.unwrap_or(user)));
-        }
-        let code_at = (code == CodeIs::Wanted).then(|| keys.len() - 1);
+        let mut also = |key: Option<Key>| {
+            key.map(|key| {
+                keys.push(key);
+                keys.len() - 1
+            })
+        };
+        let other_at = also(other.map(|other| Key::user(tenant, other)));
+        let code_at = also(code);
+        let once_at = also(once.map(Key::once));
         let mut items = self.read_all(&keys).await?;
         let mut take = |at: Option<usize>| at.and_then(|at| items.get_mut(at)?.take());
         Ok(CallerItems {
@@ -189,6 +194,7 @@ impl DynamoStore {
             user: take(Some(1)).map(to_user).transpose()?,
             other: take(other_at).map(to_user).transpose()?,
             code: take(code_at).map(to_code).transpose()?,
+            once: take(once_at).map(to_once).transpose()?,
             asked: None,
         })
     }
@@ -221,6 +227,7 @@ impl DynamoStore {
             user: take(Some(1)).map(to_user).transpose()?,
             other: take(other_at).map(to_user).transpose()?,
             code: None,
+            once: None,
         })
     }
 
@@ -235,7 +242,7 @@ impl DynamoStore {
 
     /// One batch, read consistently, in the order of `keys`; what DynamoDB leaves out is asked for
     /// again.
-    async fn read_all(&self, keys: &[Key]) -> Result<Vec<Option<Attributes>>, Failure> {
+    pub(super) async fn read_all(&self, keys: &[Key]) -> Result<Vec<Option<Attributes>>, Failure> {
         let wanted = KeysAndAttributes::builder()
             .set_keys(Some(keys.iter().map(Key::attributes).collect()))
             .consistent_read(true)

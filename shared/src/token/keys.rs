@@ -63,6 +63,7 @@ struct RootKeys {
     outbox: LessSafeKey,
     page: hmac::Key,
     cursor: hmac::Key,
+    fingerprint: hmac::Key,
 }
 
 /// Signs access tokens.
@@ -150,6 +151,10 @@ impl TenantKeys {
 
     pub(super) fn cursor_key(&self, version: u32) -> Option<&hmac::Key> {
         self.roots.get(&version).map(|root| &root.cursor)
+    }
+
+    pub(super) fn fingerprint_key(&self, version: u32) -> Option<&hmac::Key> {
+        self.roots.get(&version).map(|root| &root.fingerprint)
     }
 
     /// Whether access tokens of that algorithm can be signed.
@@ -250,6 +255,7 @@ impl TenantKeys {
             outbox: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*derive(bytes, "outbox")?)?),
             page: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "page")?),
             cursor: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "cursor")?),
+            fingerprint: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "fingerprint")?),
         };
         let verifier = Verifier {
             algorithm: Algorithm::HS256,

@@ -5,6 +5,7 @@ mod code;
 mod cursor;
 mod form;
 mod keys;
+mod once;
 mod refresh;
 mod seal;
 
@@ -12,14 +13,16 @@ pub use access::{Bearer, Claims, SCOPE_FULL, SCOPE_PASSWORD_CHANGE, Unverified};
 pub use cursor::PageCursor;
 pub use form::FormToken;
 pub use keys::{InvalidSecret, TenantKeys, new_signing_key};
+pub use once::Repeatable;
 pub use refresh::RefreshToken;
 
 /// A MAC's input: texts behind their lengths, so that no two lists of them share one.
-fn framed(texts: &[&str]) -> Vec<u8> {
+fn framed(texts: &[impl AsRef<[u8]>]) -> Vec<u8> {
     let mut message = Vec::new();
     for text in texts {
+        let text = text.as_ref();
         message.extend_from_slice(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
-        message.extend_from_slice(text.as_bytes());
+        message.extend_from_slice(text);
     }
     message
 }

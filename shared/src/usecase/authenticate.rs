@@ -8,7 +8,7 @@ use crate::{
         ClientAddress, Collection, Failure, ResetCode, Session, SessionId, TenantId, TokenFault, User,
         UserId, UserStatus,
     },
-    port::{CallerItems, CodeIs},
+    port::{CallerItems, CodeIs, Once},
     secrets::TenantContext,
     telemetry,
     token::{Bearer, Unverified},
@@ -24,6 +24,8 @@ pub(super) struct Caller {
     pub(super) code: Option<ResetCode>,
     /// The session asked for, if there is one and one was.
     pub(super) asked: Option<Session>,
+    /// What the request's key remembers.
+    pub(super) once: Option<Once>,
     collection: Collection,
 }
 
@@ -102,7 +104,7 @@ impl Service {
         context: &TenantContext,
         bearer: &Bearer,
         other: Option<&UserId>,
-        code: CodeIs,
+        code: CodeIs<'_>,
         now: Timestamp,
     ) -> Result<Caller, Failure> {
         let read = || self.store.caller(&bearer.tenant, (&bearer.user, &bearer.session), other, code);
@@ -147,8 +149,8 @@ impl Service {
         if fault.is_some() || user.status == UserStatus::Disabled {
             return Err(gone);
         }
-        let CallerItems { other, code, asked, .. } = items;
-        Ok(Caller { session, user, other, code, asked, collection: bearer.collection })
+        let CallerItems { other, code, asked, once, .. } = items;
+        Ok(Caller { session, user, other, code, asked, once, collection: bearer.collection })
     }
 }
 

@@ -78,6 +78,7 @@ impl Service {
             replaces: before.map(|before| before.id),
             code: ResetCode { id: code_id, proof: user.map(|_| proof), ends_at, sent, spent: None },
             message,
+            once: None,
         };
         Ok((new, code))
     }

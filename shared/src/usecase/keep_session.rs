@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::Service;
 use crate::{
     domain::{Failure, LiveSession, Session, SessionId, SessionLimit, User, UserId},
-    port::{EndSession, Inserted, NewSession, Room, SessionsOf},
+    port::{EndSession, Inserted, NewOnce, NewSession, Room, SessionsOf},
     secrets::TenantContext,
 };
 
@@ -29,6 +29,15 @@ pub(super) struct Held {
     limit: SessionLimit,
     revision: u64,
     live: Vec<LiveSession>,
+}
+
+/// What became of a session to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// It is kept.
+    Done,
+    /// The request's key remembers a success already.
+    Repeated,
 }
 
 impl Held {
@@ -70,7 +79,8 @@ impl Service {
         Ok(Some(Held { limit, revision, live }))
     }
 
-    /// Keeps a new session of a user, and ends those that make room for it.
+    /// Keeps a new session of a user with what remembers its request, and ends those that make room
+    /// for it.
     ///
     /// # Errors
     /// `SessionLimit`, where others took the room first; `RateLimited` when they kept coming;
@@ -80,20 +90,19 @@ impl Service {
         context: &TenantContext,
         session: &Session,
         mut room: Option<Room>,
+        once: Option<&NewOnce>,
         now: Timestamp,
-    ) -> Result<(), Failure> {
+    ) -> Result<Kept, Failure> {
         let mut waits = waits().build();
         loop {
             if let Some(room) = &mut room {
                 self.end_surplus(session, room, now).await?;
             }
-            let new = NewSession { room: room.as_ref(), ..NewSession::alone(session) };
+            let new = NewSession { session, room: room.as_ref(), once };
             match self.store.insert_session(&new).await? {
-                Inserted::Done => return Ok(()),
+                Inserted::Done => return Ok(Kept::Done),
+                Inserted::Repeated => return Ok(Kept::Repeated),
                 Inserted::Raced => {}
-                Inserted::Repeated => {
-                    return Err(Failure::Internal("a session without a key was repeated".into()));
-                }
             }
             let wait = waits.next().ok_or(Failure::RateLimited(Duration::from_secs(1)))?;
             tokio::time::sleep(wait).await;

@@ -11,6 +11,7 @@ mod guess;
 mod keep_session;
 pub mod list_sessions;
 mod new_password;
+mod once;
 pub mod password_page;
 pub mod password_reset;
 pub mod read_session;
@@ -25,9 +26,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::{
-    domain::{
-        AttemptId, ClientAddress, Failure, OrganizationId, Policy, Session, SessionId, TenantStatus, User,
-    },
+    domain::{AttemptId, ClientAddress, Failure, Policy, Session, SessionId, TenantStatus, User},
     port::{Clock, Entropy, Passwords, SecretSource, Store, random},
     secrets::{TenantContext, Tenants},
     token::{Claims, RefreshToken},
@@ -102,35 +101,6 @@ pub struct Grant {
     pub expires_in: i64,
     /// Whether it opens nothing but a change of the user's own password.
     pub password_change_required: bool,
-}
-
-/// What an answer says of a user's record (contract, "ZITADEL v2").
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserDetails {
-    /// Counts its changes.
-    pub sequence: u64,
-    /// The last of them.
-    pub changed_at: Timestamp,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// Its owning organization.
-    pub organization: OrganizationId,
-}
-
-impl UserDetails {
-    fn of(user: &User) -> Self {
-        Self {
-            sequence: user.sequence,
-            changed_at: user.changed_at,
-            created_at: user.created_at,
-            organization: user.organization.clone(),
-        }
-    }
-
-    /// The details of `user` once the change that was decided on it as read is done.
-    fn after_change(user: &User, now: Timestamp) -> Self {
-        Self { sequence: user.sequence + 1, changed_at: now, ..Self::of(user) }
-    }
 }
 
 /// The client's address, if the tenant takes requests, and from there; asked once tenant credentials

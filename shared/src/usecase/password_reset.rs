@@ -4,15 +4,16 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::{
-    Service, UserDetails, admit,
+    Service, admit,
     code::{Sending, TRIES, within_budget},
+    once::Asked,
 };
 use crate::{
-    domain::{ClientAddress, Code, Collection, Failure, LinkTemplate, Medium, TenantId, UserId},
-    port::{CodeIs, Committed, GuardedChange, RecoveryItems},
+    domain::{ClientAddress, Code, Collection, Failure, LinkTemplate, Medium, TenantId, UserDetails, UserId},
+    port::{CodeIs, Committed, GuardedChange, NewCode, RecoveryItems, Success},
     secrets::TenantContext,
     telemetry,
-    token::{Bearer, Unverified},
+    token::{Bearer, Repeatable, Unverified},
 };
 
 /// A request for a code.
@@ -26,6 +27,8 @@ pub struct Command {
     pub delivery: Delivery,
     /// The client's address.
     pub ip: ClientAddress,
+    /// What it is known again by, where it may be sent again.
+    pub once: Option<Repeatable>,
 }
 
 /// Who asks for a code.
@@ -74,6 +77,30 @@ pub struct Outcome {
     pub asked_at: Timestamp,
 }
 
+impl Outcome {
+    /// What the same request was told before.
+    ///
+    /// # Errors
+    /// `IdempotencyExpired` for a code that was returned: it is kept nowhere.
+    fn again(success: Success) -> Result<Self, Failure> {
+        match success {
+            Success::CodeSent { details, asked_at } => Ok(Self { details, code: None, asked_at }),
+            Success::CodeReturned | Success::Session { .. } | Success::LoginReset(_) => {
+                Err(Failure::IdempotencyExpired)
+            }
+        }
+    }
+
+    /// What to remember of it.
+    fn success(&self) -> Success {
+        let Self { details, code, asked_at } = self;
+        match code {
+            Some(_) => Success::CodeReturned,
+            None => Success::CodeSent { details: details.clone(), asked_at: *asked_at },
+        }
+    }
+}
+
 impl Service {
     /// One read, one transaction: the code in the place of the one before, its message, and checks
     /// that the caller still may. Nothing else about the account changes. For the tenant itself the
@@ -84,9 +111,10 @@ impl Service {
     ///
     /// # Errors
     /// `Validation` (the template), `InvalidTenantCredentials`, `TenantMismatch`, `InvalidToken`,
-    /// `Forbidden`, `UserNotFound`, `RateLimited`, `TenantSuspended`, `IpNotAllowed`, `Unavailable`.
+    /// `Forbidden`, `UserNotFound`, `RateLimited`, `TenantSuspended`, `IpNotAllowed`,
+    /// `IdempotencyMismatch`, `IdempotencyExpired`, `Unavailable`.
     pub async fn password_reset(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
-        let Command { caller, user, delivery, ip } = command;
+        let Command { caller, user, delivery, ip, once } = command;
         telemetry::user(&user);
         match caller {
             Caller::Tenant { tenant, key, secret } => {
@@ -94,7 +122,8 @@ impl Service {
                 let context = self.tenants.open(&tenant, &key, &secret, now).await?;
                 admit(&context, &ip)?;
                 let sending = sending(delivery, &context)?.ok_or(Failure::Forbidden)?;
-                self.reset_for_tenant(&context, &user, &sending, now).await
+                let asked = Asked::by(once, &tenant, None);
+                self.reset_for_tenant(&context, &user, &sending, asked.as_ref(), now).await
             }
             Caller::Bearer { tenant, token } => {
                 let (context, bearer) = self.verify_bearer(&tenant, &token, &ip, now).await?;
@@ -102,7 +131,9 @@ impl Service {
                     return Err(Failure::Forbidden);
                 }
                 let sending = sending(delivery, &context)?;
-                self.reset_for_bearer(&context, &bearer, &user, sending.as_ref(), now).await
+                let asked = Asked::by(once, &tenant, Some(&bearer.user));
+                let wanted = (sending.as_ref(), asked.as_ref());
+                self.reset_for_bearer(&context, &bearer, &user, wanted, now).await
             }
         }
     }
@@ -112,15 +143,22 @@ impl Service {
         context: &TenantContext,
         id: &UserId,
         sending: &Sending,
+        asked: Option<&Asked>,
         now: Timestamp,
     ) -> Result<Outcome, Failure> {
         for _ in 0..TRIES {
-            let RecoveryItems { user, code } = self.store.recovery(&context.tenant.id, id).await?;
+            let key = asked.map(Asked::key);
+            let RecoveryItems { user, code, once } = self.store.recovery(&context.tenant.id, id, key).await?;
+            if let Some((_, success)) = self.recall(context, asked, once, now).await? {
+                return Outcome::again(success);
+            }
             within_budget(code.as_ref(), context.tenant.policy.codes_per_hour, now)?;
             let user = (id, user.as_ref());
             let (code, _) = self.new_code(context, user, code.as_ref(), Some(sending), now)?;
-            if self.store.issue_code(None, &code).await? == Committed::Done {
-                return Ok(Outcome { details: None, code: None, asked_at: now });
+            let outcome = Outcome { details: None, code: None, asked_at: now };
+            let once = asked.map(|asked| asked.remember(outcome.success(), context, now)).transpose()?;
+            if self.store.issue_code(None, &NewCode { once, ..code }).await? == Committed::Done {
+                return Ok(outcome);
             }
         }
         Err(Failure::Unavailable("the user's code kept changing".into()))
@@ -131,27 +169,34 @@ impl Service {
         context: &TenantContext,
         bearer: &Bearer,
         id: &UserId,
-        sending: Option<&Sending>,
+        (sending, asked): (Option<&Sending>, Option<&Asked>),
         now: Timestamp,
     ) -> Result<Outcome, Failure> {
         for _ in 0..TRIES {
-            let caller = self.authenticate(context, bearer, Some(id), CodeIs::Wanted, now).await?;
+            let wanted = CodeIs::Wanted(asked.map(Asked::key));
+            let caller = self.authenticate(context, bearer, Some(id), wanted, now).await?;
             // A restricted scope opens a change of its own password and nothing else (security 21).
             if caller.user.change_required {
                 return Err(Failure::Forbidden);
             }
             let target = caller.target(id)?;
             let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
-            match sending {
-                Some(_) => within_budget(caller.code.as_ref(), context.tenant.policy.codes_per_hour, now)?,
-                None if change.is_own() => return Err(Failure::Forbidden),
-                None => {}
+            if sending.is_none() && change.is_own() {
+                return Err(Failure::Forbidden);
+            }
+            if let Some((_, success)) = self.recall(context, asked, caller.once.clone(), now).await? {
+                return Outcome::again(success);
+            }
+            if sending.is_some() {
+                within_budget(caller.code.as_ref(), context.tenant.policy.codes_per_hour, now)?;
             }
             let user = (id, Some(target));
             let (new, code) = self.new_code(context, user, caller.code.as_ref(), sending, now)?;
-            if self.store.issue_code(Some(&change), &new).await? == Committed::Done {
-                let code = sending.is_none().then_some(code);
-                return Ok(Outcome { details: Some(UserDetails::of(target)), code, asked_at: now });
+            let code = sending.is_none().then_some(code);
+            let outcome = Outcome { details: Some(UserDetails::of(target)), code, asked_at: now };
+            let once = asked.map(|asked| asked.remember(outcome.success(), context, now)).transpose()?;
+            if self.store.issue_code(Some(&change), &NewCode { once, ..new }).await? == Committed::Done {
+                return Ok(outcome);
             }
         }
         Err(Failure::Unavailable("the user's code kept changing".into()))

@@ -5,12 +5,14 @@ use jiff::Timestamp;
 use super::{
     Service,
     code::{Sending, TRIES},
+    once::Asked,
 };
 use crate::{
-    domain::{ClientAddress, Failure, TenantId, UserId},
-    port::{CodeIs, Committed, GuardedChange},
+    domain::{ClientAddress, Failure, TenantId, TokenFault, UserId, UserStatus},
+    port::{CodeIs, Committed, GuardedChange, NewCode, Success},
+    secrets::TenantContext,
     telemetry,
-    token::Unverified,
+    token::{Bearer, Repeatable, Unverified},
 };
 
 /// A login reset.
@@ -26,6 +28,8 @@ pub struct Command {
     pub reason: Option<String>,
     /// The client's address.
     pub ip: ClientAddress,
+    /// What it is known again by, where it may be sent again.
+    pub once: Option<Repeatable>,
 }
 
 impl Service {
@@ -36,25 +40,38 @@ impl Service {
     ///
     /// # Errors
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `TenantSuspended`,
-    /// `IpNotAllowed`, `Unavailable`.
+    /// `IpNotAllowed`, `IdempotencyMismatch`, `IdempotencyExpired`, `Unavailable`.
     pub async fn reset_login(&self, command: Command, now: Timestamp) -> Result<(), Failure> {
-        let Command { tenant, bearer, user, reason, ip } = command;
+        let Command { tenant, bearer, user, reason, ip, once } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
         let target = user.as_ref().unwrap_or(&bearer.user);
         telemetry::user(target);
         telemetry::reason(reason.as_deref());
+        let asked = Asked::by(once, &tenant, Some(&bearer.user));
         for _ in 0..TRIES {
-            let caller = self.authenticate(&context, &bearer, Some(target), CodeIs::Wanted, now).await?;
+            let wanted = CodeIs::Wanted(asked.as_ref().map(Asked::key));
+            let caller = match self.authenticate(&context, &bearer, Some(target), wanted, now).await {
+                Err(Failure::InvalidToken(TokenFault::SessionGone)) if *target == bearer.user => {
+                    return self.reset_before(&context, &bearer, asked.as_ref(), now).await;
+                }
+                caller => caller?,
+            };
             if !caller.is_administrator() || caller.user.change_required {
                 return Err(Failure::Forbidden);
             }
             let target = caller.target(target)?;
+            if self.recall(&context, asked.as_ref(), caller.once.clone(), now).await?.is_some() {
+                return Ok(());
+            }
             let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
             let user = (&target.id, Some(target));
             let (code, _) = self.new_code(&context, user, caller.code.as_ref(), Some(&Sending::MAIL), now)?;
-            match self.store.reset_login(&change, &code).await? {
+            let success = || Success::LoginReset(bearer.session.clone());
+            let once = asked.as_ref().map(|asked| asked.remember(success(), &context, now)).transpose()?;
+            match self.store.reset_login(&change, &NewCode { once, ..code }).await? {
                 Committed::Done => return Ok(()),
-                // Read again: who asks, and whether it still may, shows at the head of the loop.
+                // Read again: who asks, whether it still may, and whether it did, shows at the head of the
+                // loop.
                 Committed::CallerGone
                 | Committed::TargetChanged
                 | Committed::UsernameTaken
@@ -64,5 +81,31 @@ impl Service {
             }
         }
         Err(Failure::Unavailable("the user kept changing".into()))
+    }
+
+    /// Whether this caller's own login was reset by the same request before. That ended its session, so
+    /// nothing else could tell a client that lost the answer; and nothing else is told or done.
+    ///
+    /// # Errors
+    /// `InvalidToken` where it was not; `IdempotencyMismatch`, `IdempotencyExpired`, `Unavailable`.
+    async fn reset_before(
+        &self,
+        context: &TenantContext,
+        bearer: &Bearer,
+        asked: Option<&Asked>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let gone = Failure::InvalidToken(TokenFault::SessionGone);
+        let Some(key) = asked.map(Asked::key) else {
+            return Err(gone);
+        };
+        let session = (&bearer.user, &bearer.session);
+        let items = self.store.caller(&bearer.tenant, session, None, CodeIs::Wanted(Some(key))).await?;
+        let may_ask =
+            items.session.is_some_and(|session| session.ended.is_none() && !session.is_expired(now))
+                && items.user.is_some_and(|user| user.status == UserStatus::Active);
+        let by_it = Success::LoginReset(bearer.session.clone());
+        let known = items.once.filter(|known| may_ask && known.success == by_it);
+        self.recall(context, asked, known, now).await?.map(|_| ()).ok_or(gone)
     }
 }

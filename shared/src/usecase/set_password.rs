@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{Service, UserDetails, admit, code::TRIES, new_password::Candidate};
+use super::{Service, admit, code::TRIES, new_password::Candidate};
 use crate::{
     domain::{
         ClientAddress, Code, CodeKind, Failure, Notification, Password, PasswordHash, Policy, ResetCode,
-        TenantId, User, UserId, UserStatus,
+        TenantId, User, UserDetails, UserId, UserStatus,
     },
     port::{AddressBudget, CodeTry, Committed, Recovery, RecoveryItems},
     secrets::TenantContext,
@@ -92,7 +92,7 @@ impl Service {
         submission: Option<SecretString>,
     ) -> Result<Option<(TenantContext, Proven)>, Failure> {
         let CodeTry { tenant, user: id, now, .. } = *attempt;
-        let RecoveryItems { user, code: kept } = self.find_code(attempt, code.kind()).await?;
+        let RecoveryItems { user, code: kept, once: _ } = self.find_code(attempt, code.kind()).await?;
         let Some((user, kept)) = user.zip(kept) else {
             return Ok(None);
         };
@@ -117,13 +117,13 @@ impl Service {
     /// The user and its code; of a typed code, one try is taken with it.
     async fn find_code(&self, attempt: &CodeTry<'_>, kind: CodeKind) -> Result<RecoveryItems, Failure> {
         match kind {
-            CodeKind::Link => self.store.recovery(attempt.tenant, attempt.user).await,
+            CodeKind::Link => self.store.recovery(attempt.tenant, attempt.user, None).await,
             CodeKind::Typed => {
                 let (code, user) = tokio::join!(
                     self.store.reserve_code_try(attempt),
                     self.store.user(attempt.tenant, attempt.user)
                 );
-                Ok(RecoveryItems { user: user?, code: code? })
+                Ok(RecoveryItems { user: user?, code: code?, once: None })
             }
         }
     }
@@ -179,7 +179,7 @@ impl Service {
             }
             // Read again: the same form sent twice finds its own success.
             hashed = Some(hash);
-            let again = self.store.recovery(&user.tenant, &user.id).await?;
+            let again = self.store.recovery(&user.tenant, &user.id, None).await?;
             let (Some(user), Some(code)) = (again.user, again.code) else {
                 return Err(Failure::InvalidCode);
             };
@@ -196,7 +196,7 @@ impl Service {
     async fn commit(&self, recovery: &Recovery<'_>) -> Result<Committed, Failure> {
         match self.store.recover(recovery).await {
             Err(failure @ Failure::Unavailable(_)) => {
-                let again = self.store.recovery(&recovery.user.tenant, &recovery.user.id).await?;
+                let again = self.store.recovery(&recovery.user.tenant, &recovery.user.id, None).await?;
                 let spent = again.code.and_then(|code| code.spent);
                 if spent.as_deref() == Some(recovery.submission) { Ok(Committed::Done) } else { Err(failure) }
             }

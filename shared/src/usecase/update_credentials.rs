@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    Service, UserDetails,
+    Service,
     authenticate::Caller,
     code::TRIES,
     guess::{Guess, Place},
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     domain::{
         ClientAddress, Collection, Failure, Notification, Password, PasswordHash, Tenant, TenantId, User,
-        UserId, Username,
+        UserDetails, UserId, Username,
     },
     port::{CodeIs, Committed, CredentialChange, GuardedChange, Sealed, SessionsOf},
     secrets::TenantContext,

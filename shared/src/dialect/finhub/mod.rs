@@ -3,7 +3,7 @@
 mod parse;
 mod render;
 
-use super::{Call, HttpRequest, Reply, tenant_credential};
+use super::{Call, HttpRequest, IDEMPOTENCY_KEY, Reply, tenant_credential};
 use crate::{domain::Failure, route::Finhub};
 
 pub use render::failure;
@@ -44,7 +44,7 @@ pub async fn answer(call: &Call<'_>, endpoint: Finhub) -> Result<Reply, Failure>
             service.read_session(command, now).await.map(|outcome| render::session(&outcome))
         }
         Finhub::ResetLogin => {
-            let command = parse::reset_login(request)?;
+            let command = parse::reset_login(request, matched)?;
             service.reset_login(command, now).await.map(|()| render::login_reset())
         }
         Finhub::UpdateCredentials => {

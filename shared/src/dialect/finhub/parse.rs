@@ -4,7 +4,7 @@
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use super::{HttpRequest, tenant_credential};
+use super::{HttpRequest, IDEMPOTENCY_KEY, tenant_credential};
 use crate::{
     dialect::pairs::{Pairs, Twice},
     domain::{
@@ -13,6 +13,7 @@ use crate::{
     json,
     port::Ending,
     route::Matched,
+    token::Repeatable,
     usecase::{
         create_session, delete_session, end_sessions, list_sessions, read_session, refresh_session,
         reset_login, update_credentials,
@@ -41,6 +42,7 @@ pub(super) fn create_session(
     let tenant_key = form.required("tenantKey", tenant_credential);
     let tenant_secret = form.required("tenantSecret", tenant_credential);
     let tenant = form.tenant();
+    let once = form.repeatable(matched);
     form.finish()?;
     match (owner, user, username, password, tenant_key, tenant_secret) {
         (Some(owner), Some(user), Some(username), Some(password), Some(tenant_key), Some(tenant_secret)) => {
@@ -55,6 +57,7 @@ pub(super) fn create_session(
                 password,
                 device: device(request),
                 ip: request.ip.clone(),
+                once,
             })
         }
         _ => Err(incomplete()),
@@ -188,11 +191,12 @@ pub(super) fn read_session(
     Ok(read_session::Command { tenant, bearer, collection, owner, user, session, ip })
 }
 
-pub(super) fn reset_login(request: &HttpRequest) -> Result<reset_login::Command, Failure> {
+pub(super) fn reset_login(request: &HttpRequest, matched: &Matched) -> Result<reset_login::Command, Failure> {
     let mut form = Form::read(request, BodyIs::Required)?;
     let user = form.optional("userId", UserId::parse);
     let reason = form.optional("reason", reason);
     let tenant = form.tenant();
+    let once = form.repeatable(matched);
     form.finish()?;
     Ok(reset_login::Command {
         bearer: request.bearer()?,
@@ -200,6 +204,7 @@ pub(super) fn reset_login(request: &HttpRequest) -> Result<reset_login::Command,
         user,
         reason,
         ip: request.ip.clone(),
+        once,
     })
 }
 
@@ -370,6 +375,15 @@ impl<'a> Form<'a> {
             Err(Twice) => Err("must be there once".to_owned()),
         };
         parsed.map_err(|why| self.fault(name, why)).ok()
+    }
+
+    /// What the request is known again by, where it may be sent again.
+    fn repeatable(&mut self, matched: &Matched) -> Option<Repeatable> {
+        let repeatable = self.request.repeatable(matched.route.path);
+        repeatable.unwrap_or_else(|why| {
+            self.fault(IDEMPOTENCY_KEY, why.to_string());
+            None
+        })
     }
 
     fn tenant(&self) -> Option<TenantId> {

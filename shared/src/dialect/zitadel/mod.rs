@@ -9,7 +9,7 @@ mod render;
 
 use jiff::Timestamp;
 
-use super::{Call, HttpRequest, Reply, bounded, retry_after, tenant_credential, time};
+use super::{Call, HttpRequest, IDEMPOTENCY_KEY, Reply, bounded, retry_after, tenant_credential, time};
 use crate::{
     domain::Failure,
     route::{Framing, Zitadel},

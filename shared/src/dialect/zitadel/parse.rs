@@ -2,7 +2,7 @@
 //! headers is found before it is refused, so that a client fixes it in one go.
 
 use super::{
-    HttpRequest, bounded,
+    HttpRequest, IDEMPOTENCY_KEY, bounded,
     messages::NOTIFICATION_TYPES,
     proto::user::{
         NotificationType, PasswordResetRequest, SendPasswordResetLink, SetPasswordRequest,
@@ -24,6 +24,9 @@ const MAX_PASSWORD_CHARS: usize = 200;
 /// The new password's name, where its rules are told.
 const NEW_PASSWORD: &str = "newPassword.password";
 
+/// The call's name, whichever route it comes by.
+const PASSWORD_RESET: &str = "zitadel.user.v2.UserService/PasswordReset";
+
 pub(super) fn password_reset(
     request: &HttpRequest,
     matched: &Matched,
@@ -37,6 +40,8 @@ pub(super) fn password_reset(
         Some(Wanted::SendLink(link)) => faults.delivery(link),
     };
     let credentials = faults.tenant_credentials(request);
+    // The call's two routes are one: a client may change from one form to another.
+    let once = faults.check(IDEMPOTENCY_KEY, request.repeatable(PASSWORD_RESET)).flatten();
     faults.finish()?;
     let (Some(user), Some(delivery)) = (user, delivery) else {
         return Err(incomplete());
@@ -50,7 +55,7 @@ pub(super) fn password_reset(
             Caller::Bearer { tenant, token: Box::new(token) }
         }
     };
-    Ok(password_reset::Command { caller, user, delivery, ip: request.ip.clone() })
+    Ok(password_reset::Command { caller, user, delivery, ip: request.ip.clone(), once })
 }
 
 /// Which use case a new password is for.

@@ -17,9 +17,9 @@ use super::{
     retry_after,
 };
 use crate::{
-    domain::{Failure, FieldError},
+    domain::{Failure, FieldError, UserDetails},
     route::Framing,
-    usecase::{UserDetails, password_reset},
+    usecase::password_reset,
 };
 
 pub(super) fn code_asked_for(outcome: &password_reset::Outcome) -> PasswordResetResponse {
