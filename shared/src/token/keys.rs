@@ -62,6 +62,7 @@ struct RootKeys {
     code: hmac::Key,
     outbox: LessSafeKey,
     page: hmac::Key,
+    device: hmac::Key,
 }
 
 /// Signs access tokens.
@@ -145,6 +146,10 @@ impl TenantKeys {
 
     pub(super) fn page_key(&self, version: u32) -> Option<&hmac::Key> {
         self.roots.get(&version).map(|root| &root.page)
+    }
+
+    pub(super) fn device_key(&self, version: u32) -> Option<&hmac::Key> {
+        self.roots.get(&version).map(|root| &root.device)
     }
 
     /// Whether access tokens of that algorithm can be signed.
@@ -244,6 +249,7 @@ impl TenantKeys {
             code: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "code")?),
             outbox: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*derive(bytes, "outbox")?)?),
             page: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "page")?),
+            device: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "device")?),
         };
         let verifier = Verifier {
             algorithm: Algorithm::HS256,

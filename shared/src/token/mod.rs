@@ -2,12 +2,14 @@
 
 mod access;
 mod code;
+mod device;
 mod form;
 mod keys;
 mod refresh;
 mod seal;
 
 pub use access::{Bearer, Claims, SCOPE_FULL, SCOPE_PASSWORD_CHANGE, Unverified};
+pub use device::DeviceProof;
 pub use form::FormToken;
 pub use keys::{InvalidSecret, TenantKeys, new_signing_key};
 pub use refresh::RefreshToken;

@@ -5,15 +5,20 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{Grant, Service, admit, guess::Guess, idle_end};
+use super::{
+    Grant, Service, admit,
+    guess::{Guess, Origin},
+    idle_end,
+};
 use crate::{
     domain::{
-        ClientAddress, Collection, Device, Failure, Nonce, Password, Policy, Session, SessionId, TenantId,
-        User, UserId, UserStatus, Username,
+        ClientAddress, Collection, Device, Failure, Nonce, Password, Policy, ProvenDevice, Session,
+        SessionId, TenantId, User, UserId, UserStatus, Username,
     },
     port::{LoginItems, LoginQuery, random},
     secrets::TenantContext,
     telemetry,
+    token::DeviceProof,
 };
 
 /// A login.
@@ -39,15 +44,19 @@ pub struct Command {
     pub device: Device,
     /// The client's address.
     pub ip: ClientAddress,
+    /// What an earlier login from this device was given, or anything else.
+    pub device_proof: Option<SecretString>,
 }
 
 impl Service {
     /// Two calls in sequence: attempt and user in parallel, then session and attempt's success; beside
-    /// these a hash that is not made as the tenant's are now is made anew and written.
+    /// these a hash that is not made as the tenant's are now is made anew and written. One more between
+    /// the two, and one at the end, while half of a budget is used up: each guess takes its part of it
+    /// then before it is verified ([`Service::charge`]).
     ///
     /// # Errors
-    /// `InvalidTenantCredentials`, `TenantSuspended`, `IpNotAllowed`, `AccountLocked`, `RateLimited`,
-    /// `Authentication`, `CredentialsResetRequired`, `Unavailable`.
+    /// `InvalidTenantCredentials`, `TenantSuspended`, `IpNotAllowed`, `AccountLocked`,
+    /// `PasswordDisabled`, `RateLimited`, `Authentication`, `CredentialsResetRequired`, `Unavailable`.
     pub async fn create_session(&self, command: Command, now: Timestamp) -> Result<Grant, Failure> {
         let Command {
             tenant,
@@ -60,17 +69,23 @@ impl Service {
             password,
             device,
             ip,
+            device_proof,
         } = command;
         telemetry::user(&id);
         let context = self.tenants.open(&tenant, &tenant_key, &tenant_secret, now).await?;
         let device = Device { ip: admit(&context, &ip)?, ..device };
         let policy = &context.tenant.policy;
 
-        let query = LoginQuery { tenant: &tenant, user: &id, once: None };
-        let (place, items) = tokio::join!(self.reserve(&tenant, &id, policy, now), self.store.login(&query));
-        let place = place?;
+        let proven = self.proven_device(&context, &id, device_proof, now).await;
+        let origin = proven.map_or(Origin::Stranger(device.ip), Origin::Device);
+        let budgets = origin.budgets(&tenant, &id, policy, now);
+        let query = LoginQuery { tenant: &tenant, user: &id, once: None, budgets: &budgets };
+        let (place, items) =
+            tokio::join!(self.reserve(&tenant, &id, origin, policy, now), self.store.login(&query));
+        let mut place = place?;
         let guess = async {
-            let LoginItems { user, once: _ } = items?;
+            let LoginItems { user, once: _, used } = items?;
+            self.charge(&mut place, budgets.clone(), &used).await?;
             let right = self.verify_password(password.clone(), user.as_ref(), policy).await?;
             Ok((right, user))
         };
@@ -98,8 +113,8 @@ impl Service {
             return Err(Failure::CredentialsResetRequired);
         }
 
-        let made = self.new_session(&user, &context, collection, device, now);
-        let grant = match made.and_then(|session| self.grant(&context, session, &user, now)) {
+        let made = self.new_session(&user, &context, collection, (device, proven), now);
+        let grant = match made.and_then(|session| self.first_grant(&context, session, &user, now)) {
             Ok(grant) => grant,
             Err(failure) => {
                 self.settle_quietly(&tenant, &id, &place, Guess::Unused).await;
@@ -114,6 +129,43 @@ impl Service {
         );
         kept.and(forgiven)?;
         Ok(grant)
+    }
+
+    /// The device that a login's proof names, if the proof is this tenant's and this user's. Whatever
+    /// else was sent is as if it had not been.
+    async fn proven_device(
+        &self,
+        context: &TenantContext,
+        user: &UserId,
+        proof: Option<SecretString>,
+        now: Timestamp,
+    ) -> Option<ProvenDevice> {
+        let proof = DeviceProof::parse(&proof?)?;
+        let whose = (&context.tenant.id, user);
+        if context.keys.has_root(proof.key_version()) {
+            return proof.device(whose, &context.keys, now);
+        }
+        // A root key that is not known may be a fresh one.
+        match self.tenants.reload_keys(&context.tenant.id, now).await {
+            Ok((keys, _)) => proof.device(whose, &keys, now),
+            Err(failure) => {
+                tracing::warn!(%failure, "device_proof.not_checked");
+                None
+            }
+        }
+    }
+
+    /// What a session's login is granted, with a proof of its device.
+    fn first_grant(
+        &self,
+        context: &TenantContext,
+        session: Session,
+        user: &User,
+        now: Timestamp,
+    ) -> Result<Grant, Failure> {
+        let whose = (&session.tenant, &session.user);
+        let proof = session.proven_device.and_then(|it| DeviceProof::issue(it, whose, &context.keys, now));
+        Ok(Grant { device_proof: proof, ..self.grant(context, session, user, now)? })
     }
 
     /// Hashes a password that was right as the tenant's passwords are hashed now, if its hash is not
@@ -138,10 +190,14 @@ impl Service {
         user: &User,
         context: &TenantContext,
         collection: Collection,
-        device: Device,
+        (device, proven): (Device, Option<ProvenDevice>),
         now: Timestamp,
     ) -> Result<Session, Failure> {
         let policy = &context.tenant.policy;
+        let proven = match proven {
+            Some(proven) => proven,
+            None => ProvenDevice::from_random(random(&*self.entropy)?),
+        };
         Ok(Session {
             tenant: user.tenant.clone(),
             user: user.id.clone(),
@@ -162,6 +218,7 @@ impl Service {
             idle_expires_at: idle_end(policy, now),
             expires_at: now.checked_add(policy.session_life).unwrap_or(Timestamp::MAX),
             device,
+            proven_device: Some(proven),
         })
     }
 }
