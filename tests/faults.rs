@@ -38,10 +38,10 @@ async fn attempts_that_died_count_as_failed() {
     let actor = world.actor(MARCUS).unwrap();
     let (tenant, user) =
         (TenantId::parse(&actor.tenant.tenant_id).unwrap(), UserId::parse(&actor.user.user_id).unwrap());
-    let budget = AttemptBudget { max: 5, lockout_millis: 1_800_000 };
+    let budget = AttemptBudget { max: 5, per_hour: 20, disable_after: 100, lockout_millis: 1_800_000 };
     for index in 0..5 {
         let id = AttemptId::new(world.clock.now(), [index; 16]);
-        let key = AttemptKey { tenant: &tenant, user: &user, id };
+        let key = AttemptKey { tenant: &tenant, user: &user, device: None, id };
         let granted = Reservation::Granted(vec![]);
         assert_eq!(world.store.reserve_attempt(&key, budget, world.clock.now()).await.unwrap(), granted);
         // A repeated write finds its own place.

@@ -67,8 +67,12 @@ async fn no_secret_is_logged_whatever_happens_and_every_decision_is() {
         planted.extend([tokens.token.clone(), tokens.refresh.clone(), tokens.session.clone()]);
         planted.extend(tokens.token.split('.').map(str::to_owned));
     }
+    planted.push(login.device_proof.clone());
     // Marked secrets in every field, right and wrong, and every kind of failure.
     world.try_login(&admin, "PLANTED password").await.unwrap();
+    for proof in [login.device_proof.as_str(), "dwd1_PLANTED", &"PLANTED".repeat(20)] {
+        world.try_login_from(&admin, "PLANTED password", "192.0.2.1", Some(proof)).await.unwrap();
+    }
     let mut wrong = admin.clone();
     wrong.tenant.tenant_key = "PLANTED tenant key".into();
     wrong.tenant.tenant_secret = "PLANTED tenant secret".into();
@@ -131,7 +135,7 @@ async fn no_secret_is_logged_whatever_happens_and_every_decision_is() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .filter(|line| line["message"] == "request.decided")
         .collect();
-    assert_eq!(decided.len(), 14);
+    assert_eq!(decided.len(), 17);
     for line in &decided {
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
         assert_eq!(line["span"]["request_id"], "e2e-request");

@@ -11,6 +11,7 @@
 mod delivery;
 mod faults;
 mod flows;
+mod guesses;
 mod histories;
 mod isolation;
 mod once;

@@ -150,6 +150,13 @@ async fn prepare(
         for _ in 0..step["times"].as_u64().unwrap_or(1) {
             ensure!(world.try_login(&actor, "not the password").await?.status == 401, "was not refused");
         }
+    } else if let Some(username) = text("failUpdate") {
+        let by = known(text("by").unwrap_or("login"))?;
+        let user = world.actor(username)?.user.user_id;
+        let body = json!({ "password": crate::NEW_PASSWORD, "currentPassword": "not the password" });
+        for _ in 0..step["times"].as_u64().unwrap_or(1) {
+            ensure!(world.update(&by, &user, &body).await?.status == 401, "was not refused");
+        }
     } else if let Some(username) = text("reset") {
         let body = json!({ "userId": world.actor(username)?.user.user_id });
         ensure!(
@@ -208,12 +215,25 @@ async fn prepare(
         world.change_tenant(tenant, step["status"] == "SUSPENDED", text("admits")).await?;
     } else if let Some(tenant) = text("policy") {
         let number = |name: &str| step[name].as_u64().and_then(|number| u32::try_from(number).ok());
-        let (last, wrong) = (number("passwordHistory"), number("wrongCodes"));
-        ensure!(last.is_some() || wrong.is_some(), "names no policy");
+        let named = [
+            "passwordHistory",
+            "wrongCodes",
+            "disableAfter",
+            "failuresPerUser",
+            "failuresPerAddress",
+            "failuresPerTenant",
+        ]
+        .map(number);
+        ensure!(named.iter().any(Option::is_some), "names no policy");
+        let [last, wrong_codes, disable_after, per_user, per_address, per_tenant] = named;
         world
             .change_policy(tenant, |policy| {
                 policy.password_history = last.map_or(policy.password_history, |last| last as usize);
-                policy.wrong_codes_per_ip = wrong.unwrap_or(policy.wrong_codes_per_ip);
+                policy.wrong_codes_per_ip = wrong_codes.unwrap_or(policy.wrong_codes_per_ip);
+                policy.disable_after = disable_after.unwrap_or(policy.disable_after);
+                policy.failures_per_user = per_user.unwrap_or(policy.failures_per_user);
+                policy.failures_per_ip = per_address.unwrap_or(policy.failures_per_ip);
+                policy.failures_per_tenant = per_tenant.unwrap_or(policy.failures_per_tenant);
             })
             .await?;
     } else if text("down") == Some("dynamodb") {
@@ -274,6 +294,7 @@ fn remember(
     values.insert(format!("{name}.token"), login.token.clone());
     values.insert(format!("{name}.refreshToken"), login.refresh.clone());
     values.insert(format!("{name}.sessionId"), login.session.clone());
+    values.insert(format!("{name}.deviceProof"), login.device_proof.clone());
     logins.insert(name.to_owned(), login);
 }
 
@@ -349,6 +370,7 @@ fn same(found: &Value, expected: &Value, at: &str) -> Result<()> {
                 "<uuid>" => text.len() == 36 && text.matches('-').count() == 4,
                 "<jwt>" => text.split('.').count() == 3 && text.starts_with("eyJ"),
                 "<refresh token>" => text.starts_with("dwr1_"),
+                "<device proof>" => text.starts_with("dwd1_") && text.len() == 85,
                 "<time>" => text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok(),
                 "<code>" => text.len() == 8 && text.bytes().all(|letter| letter.is_ascii_alphanumeric()),
                 "<text>" => !text.is_empty(),

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::domain::{
-    AttemptId, Collection, Failure, HashCost, LiveSession, Nonce, Password, PasswordHash, ResetCode, Session,
-    SessionId, Templates, Tenant, TenantId, User, UserDetails, UserId, Username,
+    AttemptId, Collection, Failure, HashCost, LiveSession, Nonce, Password, PasswordHash, ProvenDevice,
+    ResetCode, Session, SessionId, Templates, Tenant, TenantId, User, UserDetails, UserId, Username,
 };
 
 /// The time. Asked once per request and passed down.
@@ -242,11 +242,14 @@ pub trait Store: Send + Sync {
     /// Gives a try back: the code was right.
     async fn release_code_try(&self, attempt: &CodeTry<'_>) -> Result<(), Failure>;
 
-    /// Counts a code that comes from an address; `false` when too many wrong ones came before it.
-    async fn count_code(&self, budget: &AddressBudget<'_>) -> Result<bool, Failure>;
+    /// Takes one of an hour's budget; `false` when it is used up.
+    async fn take_from_budget(&self, budget: &HourBudget) -> Result<bool, Failure>;
 
-    /// Takes one off that count: the code was right.
-    async fn uncount_code(&self, budget: &AddressBudget<'_>) -> Result<(), Failure>;
+    /// Gives back what was taken: nothing was wrong.
+    async fn return_to_budget(&self, budget: &HourBudget) -> Result<(), Failure>;
+
+    /// Counts what was wrong and not taken before, also above the budget.
+    async fn count_against_budget(&self, budget: &HourBudget) -> Result<(), Failure>;
 
     /// Sets a password by a code and uses that up, all or nothing: sessions end, the lockout and a
     /// login reset with them.
@@ -271,6 +274,8 @@ pub struct LoginQuery<'a> {
     pub user: &'a UserId,
     /// The key that the request is remembered by, where it has one.
     pub once: Option<&'a OnceKey>,
+    /// The budgets that it is held against.
+    pub budgets: &'a [HourBudget],
 }
 
 /// What [`Store::login`] found.
@@ -280,6 +285,8 @@ pub struct LoginItems {
     pub user: Option<User>,
     /// What the request's key was used for before.
     pub once: Option<Once>,
+    /// How much of each budget is used, in the query's order.
+    pub used: Vec<u32>,
 }
 
 /// Where an `Idempotency-Key` is kept: a digest of key, route and caller (contract, "Every request").
@@ -461,17 +468,48 @@ pub struct CodeTry<'a> {
     pub now: Timestamp,
 }
 
-/// Wrong codes from one address, within the present hour.
-#[derive(Debug, Clone, Copy)]
-pub struct AddressBudget<'a> {
+/// What may go wrong within the present hour (security 10 and 19).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HourBudget {
     /// Tenant.
-    pub tenant: &'a TenantId,
-    /// The address; `None` where it is unknown: all of those together.
-    pub ip: Option<IpAddr>,
-    /// How many there may be.
+    pub tenant: TenantId,
+    /// Of what.
+    pub of: BudgetOf,
+    /// How often.
     pub max: u32,
     /// Now.
     pub now: Timestamp,
+}
+
+/// What a budget counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BudgetOf {
+    /// Wrong codes from one address; `None` where it is unknown: all of those together.
+    WrongCodes(Option<IpAddr>),
+    /// Wrong passwords from one address, as above.
+    WrongPasswords(Option<IpAddr>),
+    /// Wrong passwords for those of the tenant's users that this part of its budget is for.
+    TenantPart(u32),
+}
+
+impl HourBudget {
+    const SECONDS: i64 = 60 * 60;
+
+    /// The hour it is for, counted from the epoch.
+    pub fn hour(&self) -> i64 {
+        self.now.as_second().div_euclid(Self::SECONDS)
+    }
+
+    /// When that ends, in epoch seconds.
+    pub fn ends_at(&self) -> i64 {
+        self.hour().saturating_add(1).saturating_mul(Self::SECONDS)
+    }
+
+    /// The failure of whoever comes when it is used up.
+    pub fn exhausted(&self) -> Failure {
+        let left = self.ends_at().saturating_sub(self.now.as_second());
+        Failure::RateLimited(Duration::from_secs(u64::try_from(left).unwrap_or_default()))
+    }
 }
 
 /// A new password by a code.
@@ -526,16 +564,23 @@ pub struct AttemptKey<'a> {
     pub tenant: &'a TenantId,
     /// The user tried, whether it exists or not.
     pub user: &'a UserId,
+    /// The device that proved an earlier login; `None`: a stranger. Each of them, and all strangers
+    /// together, have attempts of their own (security 10).
+    pub device: Option<ProvenDevice>,
     /// The attempt.
     pub id: AttemptId,
 }
 
-/// How many attempts a user has.
+/// How many attempts there are.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptBudget {
     /// Places at once, and failures until a lockout.
     pub max: usize,
-    /// Length of a lockout in milliseconds, and of the quiet after which failures are forgotten.
+    /// Failures within an hour, over all lockouts.
+    pub per_hour: usize,
+    /// Failures in a row after which there are none until the password is set anew (security 8).
+    pub disable_after: u32,
+    /// Length of a lockout in milliseconds, and of the quiet after which it forgets failures.
     pub lockout_millis: i64,
 }
 
@@ -546,6 +591,10 @@ pub enum Reservation {
     Granted(Vec<AttemptId>),
     /// None: so many failed that the user is locked until then.
     Locked(Timestamp),
+    /// None: so many failed within an hour that the next is at that time.
+    Limited(Timestamp),
+    /// None until the password is set anew: so many failed in a row.
+    Disabled,
     /// None just now: others are still being verified.
     Busy,
 }
@@ -553,10 +602,15 @@ pub enum Reservation {
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy)]
 pub enum Verdict<'a> {
-    /// Wrong password.
-    Failed,
+    /// Wrong password; so many of these in a row disable it.
+    Failed {
+        /// [`AttemptBudget::disable_after`]
+        disable_after: u32,
+    },
     /// Right: it leaves no trace, and forgives the failures that its reservation saw.
     Succeeded(&'a [AttemptId]),
+    /// Never judged, or right and of no use: it leaves no trace, and forgives nothing.
+    Unused,
 }
 
 /// One try to move a session on.

@@ -2,6 +2,7 @@
 
 use std::{borrow::Borrow, fmt};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
@@ -183,6 +184,38 @@ impl fmt::Display for AttemptId {
     }
 }
 
+/// A device that logged in before: what all of its proofs name (security 10). Opens nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProvenDevice([u8; Self::BYTES]);
+
+impl ProvenDevice {
+    /// Its length.
+    pub const BYTES: usize = 16;
+
+    /// A device of these random bytes.
+    pub fn from_random(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// # Errors
+    /// [`Invalid`] when the text is not as this type writes it.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or(Invalid("must be the base64url of 16 bytes"))
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ProvenDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +246,15 @@ mod tests {
         let id = AttemptId::new(now, [7; 16]);
         assert_eq!(id.made_at(), now);
         assert_eq!(AttemptId::parse(&id.to_string()).unwrap(), id);
+    }
+
+    #[test]
+    fn a_device_has_one_spelling() {
+        let device = ProvenDevice::from_random([0xfb; 16]);
+        assert_eq!(ProvenDevice::parse(&device.to_string()).unwrap(), device);
+        for bad in ["", "AAAA", &format!("{device}="), &device.to_string().replace('w', "x")] {
+            assert!(ProvenDevice::parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

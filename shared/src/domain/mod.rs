@@ -19,7 +19,9 @@ pub use blocklist::{ForbiddenNames, fingerprint};
 pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, recent};
 pub use credential::{Password, PasswordHash, PasswordPolicy, Username, folded};
 pub use failure::{Cause, Failure, FieldError, TokenFault};
-pub use id::{AttemptId, CustomerId, IdempotencyKey, Invalid, OrganizationId, SessionId, TenantId, UserId};
+pub use id::{
+    AttemptId, CustomerId, IdempotencyKey, Invalid, OrganizationId, ProvenDevice, SessionId, TenantId, UserId,
+};
 pub use link::{LinkHost, LinkTemplate};
 pub use notification::{CodeMessage, Medium, Notification};
 pub use secret::matches;

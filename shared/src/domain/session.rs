@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{AttemptId, CustomerId, OrganizationId, SessionId, TenantId, UserId};
+use super::{AttemptId, CustomerId, OrganizationId, ProvenDevice, SessionId, TenantId, UserId};
 
 /// A session as stored.
 #[derive(Debug, Clone)]
@@ -47,6 +47,9 @@ pub struct Session {
     pub expires_at: Timestamp,
     /// Where it was created from, as the client says.
     pub device: Device,
+    /// The device whose proof came with the login, or was given for it; `None` in sessions that are
+    /// older than proofs.
+    pub proven_device: Option<ProvenDevice>,
 }
 
 /// 256 random bits of a session (security 12).
@@ -229,6 +232,7 @@ pub(crate) mod tests {
             idle_expires_at: at(100),
             expires_at: at(200),
             device: Device::default(),
+            proven_device: None,
         }
     }
 

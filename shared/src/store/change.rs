@@ -117,7 +117,7 @@ impl DynamoStore {
             _ => self.check_session(change.caller_session, change.now)?,
         };
         writes.push((Guard::Caller, session));
-        if password.is_some() && !change.is_own() {
+        if password.is_some() {
             writes.push((Guard::None, self.forget_attempts(&change.target.tenant, &change.target.id)?));
         }
         writes.extend(self.change_user(change, user)?);

@@ -1,5 +1,4 @@
-//! A user's newest reset code, its tries, and the budget of wrong codes that an address has
-//! (security 19).
+//! A user's newest reset code and its tries (security 19).
 //!
 //! One code item per user and purpose: a new code takes the place of the one before, on condition
 //! that this is still the one that was read. A used code stays, marked, until its end: whoever
@@ -32,7 +31,7 @@ use crate::{
     domain::{
         AttemptId, CODE_WINDOW, CodeKind, CodeProof, Failure, MAX_CODE_TRIES, ResetCode, TenantId, UserId,
     },
-    port::{AddressBudget, CodeTry, Committed, GuardedChange, NewCode, OnceKey, Recovery, RecoveryItems},
+    port::{CodeTry, Committed, GuardedChange, NewCode, OnceKey, Recovery, RecoveryItems},
 };
 
 #[derive(Serialize, Deserialize)]
@@ -241,47 +240,6 @@ impl DynamoStore {
         }
     }
 
-    /// A repeated write counts twice: a budget that is a little smaller after a lost answer harms
-    /// nobody.
-    pub(super) async fn count_wrong_code(&self, budget: &AddressBudget<'_>) -> Result<bool, Failure> {
-        let hour = hour(budget.now);
-        let end = hour.saturating_add(1).saturating_mul(HOUR_SECONDS);
-        let request = || {
-            self.client
-                .update_item()
-                .table_name(&self.table)
-                .set_key(Some(Key::address(budget.tenant, budget.ip, hour).attributes()))
-                .update_expression("ADD codes :one SET expires_at = :ttl")
-                .condition_expression("attribute_not_exists(codes) OR codes < :max")
-                .expression_attribute_values(":one", number(1))
-                .expression_attribute_values(":ttl", number(end))
-                .expression_attribute_values(":max", number(budget.max))
-                .send()
-        };
-        match retried(request).await {
-            Ok(_) => Ok(true),
-            Err(error) => only_refused(&error).map(|()| false),
-        }
-    }
-
-    pub(super) async fn uncount_wrong_code(&self, budget: &AddressBudget<'_>) -> Result<(), Failure> {
-        let request = || {
-            self.client
-                .update_item()
-                .table_name(&self.table)
-                .set_key(Some(Key::address(budget.tenant, budget.ip, hour(budget.now)).attributes()))
-                .update_expression("ADD codes :one")
-                .condition_expression("codes > :none")
-                .expression_attribute_values(":one", number(-1))
-                .expression_attribute_values(":none", number(0))
-                .send()
-        };
-        match retried(request).await {
-            Ok(_) => Ok(()),
-            Err(error) => only_refused(&error),
-        }
-    }
-
     pub(super) async fn commit_recovery(&self, recovery: &Recovery<'_>) -> Result<Committed, Failure> {
         let Recovery { user, code, submission, password, history, message, now } = recovery;
         let mut draft = Draft::default();
@@ -304,12 +262,6 @@ impl DynamoStore {
         ])
         .await
     }
-}
-
-const HOUR_SECONDS: i64 = 60 * 60;
-
-fn hour(now: Timestamp) -> i64 {
-    now.as_second().div_euclid(HOUR_SECONDS)
 }
 
 fn tries(item: &Attributes) -> BTreeSet<String> {

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::{
     domain::{AttemptId, SessionId, TenantId, UserId, Username},
-    port::{OnceKey, OutboxKey},
+    port::{BudgetOf, HourBudget, OnceKey, OutboxKey},
 };
 
 /// A primary key.
@@ -70,10 +70,17 @@ impl Key {
         Self { pk: user_partition(&key.tenant, &key.user), sk: format!("{OUTBOX_PREFIX}{}", key.id) }
     }
 
-    /// What an address may still do within the hour that is the `hour`-th of all.
-    pub(super) fn address(tenant: &TenantId, ip: Option<IpAddr>, hour: i64) -> Self {
-        let ip = ip.map_or_else(|| "unknown".to_owned(), |ip| network(ip).to_string());
-        Self { pk: format!("T#{}#IP#{}", encode(tenant.as_str()), encode(&ip)), sk: format!("CODES#{hour}") }
+    /// What may still go wrong within an hour.
+    pub(super) fn budget(budget: &HourBudget) -> Self {
+        let (whose, what) = match budget.of {
+            BudgetOf::WrongCodes(ip) => (format!("IP#{}", address(ip)), "CODES"),
+            BudgetOf::WrongPasswords(ip) => (format!("IP#{}", address(ip)), "FAILED"),
+            BudgetOf::TenantPart(part) => (format!("F#{part}"), "FAILED"),
+        };
+        Self {
+            pk: format!("T#{}#{whose}", encode(budget.tenant.as_str())),
+            sk: format!("{what}#{}", budget.hour()),
+        }
     }
 
     /// What a request with an `Idempotency-Key` succeeded in.
@@ -89,6 +96,12 @@ impl Key {
             ("sk".to_owned(), AttributeValue::S(self.sk.clone())),
         ])
     }
+}
+
+/// An address in a key.
+fn address(ip: Option<IpAddr>) -> String {
+    let ip = ip.map_or_else(|| "unknown".to_owned(), |ip| network(ip).to_string());
+    encode(&ip).to_string()
 }
 
 /// Whom an address stands for: one customer of a provider has a whole /64 of IPv6 (RFC 6177).
@@ -128,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    const KINDS: usize = 9;
+    const KINDS: usize = 11;
 
     fn all(tenant: &str, user: &str, session: &str, name: &str) -> Option<[Key; KINDS]> {
         let (tenant, user) = (TenantId::parse(tenant).ok()?, UserId::parse(user).ok()?);
@@ -142,9 +155,17 @@ mod tests {
             Key::username(&tenant, &name),
             Key::code(&tenant, &user),
             Key::outbox(&message),
-            Key::address(&tenant, Some([192, 0, 2, 1].into()), 7),
+            Key::budget(&budget(&tenant, BudgetOf::WrongCodes(Some([192, 0, 2, 1].into())))),
             Key::templates(&tenant),
+            Key::budget(&budget(&tenant, BudgetOf::WrongPasswords(Some([192, 0, 2, 1].into())))),
+            Key::budget(&budget(&tenant, BudgetOf::TenantPart(3))),
         ])
+    }
+
+    /// Of the seventh hour.
+    fn budget(tenant: &TenantId, of: BudgetOf) -> HourBudget {
+        let now = jiff::Timestamp::from_second(7 * 3_600 + 1_000).unwrap();
+        HourBudget { tenant: tenant.clone(), of, max: 1, now }
     }
 
     fn message_id() -> AttemptId {
@@ -153,7 +174,7 @@ mod tests {
 
     #[test]
     fn keys_read_as_documented() {
-        let [tenant, user, attempts, session, name, code, message, address, templates] =
+        let [tenant, user, attempts, session, name, code, message, codes, templates, passwords, part] =
             all("t_1", "a#b/c", "s/1", "Ü@x").unwrap();
         assert_eq!(tenant, Key { pk: "T#t_1".into(), sk: "TENANT".into() });
         assert_eq!(user, Key { pk: "T#t_1#U#a%23b%2Fc".into(), sk: "USER".into() });
@@ -162,12 +183,18 @@ mod tests {
         assert_eq!(name.pk, "T#t_1#N#%C3%BC@x");
         assert_eq!(code.sk, "CODE#password");
         assert_eq!(message.sk, "OUT#01ARZ3NDEKTSV4RRFFQ69G5FAV");
-        assert_eq!(address, Key { pk: "T#t_1#IP#192.0.2.1".into(), sk: "CODES#7".into() });
+        assert_eq!(codes, Key { pk: "T#t_1#IP#192.0.2.1".into(), sk: "CODES#7".into() });
+        assert_eq!(passwords, Key { pk: "T#t_1#IP#192.0.2.1".into(), sk: "FAILED#7".into() });
+        assert_eq!(part, Key { pk: "T#t_1#F#3".into(), sk: "FAILED#7".into() });
         assert_eq!(templates, Key { pk: "T#t_1".into(), sk: "TEMPLATES".into() });
-        let mapped = Key::address(&TenantId::parse("t").unwrap(), "::ffff:192.0.2.1".parse().ok(), 7);
-        assert_eq!(mapped.pk, "T#t#IP#192.0.2.1", "one address, one budget (security 22)");
-        let [one, two] = ["2001:db8::1", "2001:db8::ffff:1"]
-            .map(|ip| Key::address(&TenantId::parse("t").unwrap(), ip.parse().ok(), 7));
+        let tenant = TenantId::parse("t").unwrap();
+        let of_address = |ip: &str| Key::budget(&budget(&tenant, BudgetOf::WrongPasswords(ip.parse().ok())));
+        assert_eq!(
+            of_address("::ffff:192.0.2.1").pk,
+            "T#t#IP#192.0.2.1",
+            "one address, one budget (security 22)"
+        );
+        let [one, two] = ["2001:db8::1", "2001:db8::ffff:1"].map(of_address);
         assert_eq!(one, two, "and one network");
     }
 

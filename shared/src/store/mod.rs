@@ -4,6 +4,7 @@
 //! write itself.
 
 mod attempt;
+mod budget;
 mod change;
 mod code;
 mod conflict;
@@ -29,8 +30,8 @@ use crate::{
         Username,
     },
     port::{
-        AddressBudget, AttemptBudget, AttemptKey, CallerItems, CodeIs, CodeTry, Committed, CredentialChange,
-        EndSession, Ending, GuardedChange, Inserted, LoginItems, LoginQuery, NewCode, NewSession, OnceKey,
+        AttemptBudget, AttemptKey, CallerItems, CodeIs, CodeTry, Committed, CredentialChange, EndSession,
+        Ending, GuardedChange, HourBudget, Inserted, LoginItems, LoginQuery, NewCode, NewSession, OnceKey,
         OutboxItems, OutboxKey, Recovery, RecoveryItems, Reservation, Rotated, Rotation, SessionPage,
         SessionPageQuery, SessionsOf, Store, Verdict,
     },
@@ -172,12 +173,16 @@ impl Store for DynamoStore {
         self.release_try(attempt).await
     }
 
-    async fn count_code(&self, budget: &AddressBudget<'_>) -> Result<bool, Failure> {
-        self.count_wrong_code(budget).await
+    async fn take_from_budget(&self, budget: &HourBudget) -> Result<bool, Failure> {
+        self.take(budget).await
     }
 
-    async fn uncount_code(&self, budget: &AddressBudget<'_>) -> Result<(), Failure> {
-        self.uncount_wrong_code(budget).await
+    async fn return_to_budget(&self, budget: &HourBudget) -> Result<(), Failure> {
+        self.give_back(budget).await
+    }
+
+    async fn count_against_budget(&self, budget: &HourBudget) -> Result<(), Failure> {
+        self.count(budget).await
     }
 
     async fn recover(&self, recovery: &Recovery<'_>) -> Result<Committed, Failure> {

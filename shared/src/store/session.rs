@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     domain::{
-        AttemptId, Collection, CustomerId, Device, Ended, Failure, Judgement, Nonce, OrganizationId, Session,
-        SessionId, TenantId, UserId, judge,
+        AttemptId, Collection, CustomerId, Device, Ended, Failure, Judgement, Nonce, OrganizationId,
+        ProvenDevice, Session, SessionId, TenantId, UserId, judge,
     },
     port::{Committed, EndSession, Inserted, NewSession, Rotated, Rotation},
 };
@@ -68,6 +68,8 @@ struct SessionItem {
     user_agent: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client_ip: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proven_device: Option<String>,
 }
 
 impl From<&Session> for SessionItem {
@@ -92,6 +94,7 @@ impl From<&Session> for SessionItem {
             idle_expires_at,
             expires_at,
             device: Device { platform, device_id, forwarded_from, user_agent, ip },
+            proven_device,
         } = session;
         Self {
             tenant_id: tenant.clone(),
@@ -119,6 +122,7 @@ impl From<&Session> for SessionItem {
             forwarded_from: forwarded_from.clone(),
             user_agent: user_agent.clone(),
             client_ip: ip.map(|ip| ip.to_string()),
+            proven_device: proven_device.map(|device| device.to_string()),
         }
     }
 }
@@ -134,6 +138,9 @@ impl TryFrom<SessionItem> for Session {
             .map(|(number, at)| Ok((number.parse().map_err(|_| corrupt("generation"))?, to_instant(*at)?)));
         let rotation = item.rotation_id.map(|id| AttemptId::parse(&id).map_err(|_| corrupt("rotation id")));
         let reuse = item.ended_by_reuse.unwrap_or_default();
+        let proven = item
+            .proven_device
+            .map(|device| ProvenDevice::parse(&device).map_err(|_| corrupt("proven device")));
         let ended = item.ended_at.map(|at| to_instant(at).map(|at| Ended { at, reuse }));
         Ok(Self {
             collection: Collection::from_user_type(&item.user_type).ok_or_else(|| corrupt("collection"))?,
@@ -152,6 +159,7 @@ impl TryFrom<SessionItem> for Session {
                 user_agent: item.user_agent,
                 ip: item.client_ip.and_then(|ip| ip.parse().ok()),
             },
+            proven_device: proven.transpose()?,
             tenant: item.tenant_id,
             user: item.user_id,
             id: item.session_id,
@@ -380,6 +388,7 @@ mod tests {
                 nonce: Nonce(nonce),
                 retired: retired.into_iter().map(|(number, second)| (number, at(second))).collect(),
                 rotation: Some(AttemptId::new(at(5), [3; 16])),
+                proven_device: ended.map(|_| ProvenDevice::from_random([9; 16])),
                 ended: ended.map(|(second, reuse)| Ended { at: at(second), reuse }),
                 device: Device { platform, ip: Some("2001:db8::1".parse().unwrap()), ..Device::default() },
                 ..session()

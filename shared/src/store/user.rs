@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DynamoStore,
+    budget::to_used,
     change::{Guard, Guarded},
     code::to_code,
     conflict::{only_refused, retried},
@@ -158,11 +159,15 @@ impl DynamoStore {
     }
 
     pub(super) async fn read_login(&self, query: &LoginQuery<'_>) -> Result<LoginItems, Failure> {
-        let LoginQuery { tenant, user, once } = *query;
-        let keys: Vec<_> = std::iter::once(Key::user(tenant, user)).chain(once.map(Key::once)).collect();
+        let LoginQuery { tenant, user, once, budgets } = *query;
+        let mut keys = vec![Key::user(tenant, user)];
+        keys.extend(budgets.iter().map(Key::budget));
+        keys.extend(once.map(Key::once));
         let mut items = self.read_all(&keys).await?.into_iter();
         let mut next = || items.next().flatten();
-        Ok(LoginItems { user: next().map(to_user).transpose()?, once: next().map(to_once).transpose()? })
+        let user = next().map(to_user).transpose()?;
+        let used = budgets.iter().map(|_| to_used(next().as_ref())).collect::<Result<_, _>>()?;
+        Ok(LoginItems { user, used, once: next().map(to_once).transpose()? })
     }
 
     pub(super) async fn read_caller(

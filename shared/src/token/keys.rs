@@ -64,6 +64,7 @@ struct RootKeys {
     page: hmac::Key,
     cursor: hmac::Key,
     fingerprint: hmac::Key,
+    device: hmac::Key,
 }
 
 /// Signs access tokens.
@@ -155,6 +156,10 @@ impl TenantKeys {
 
     pub(super) fn fingerprint_key(&self, version: u32) -> Option<&hmac::Key> {
         self.roots.get(&version).map(|root| &root.fingerprint)
+    }
+
+    pub(super) fn device_key(&self, version: u32) -> Option<&hmac::Key> {
+        self.roots.get(&version).map(|root| &root.device)
     }
 
     /// Whether access tokens of that algorithm can be signed.
@@ -256,6 +261,7 @@ impl TenantKeys {
             page: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "page")?),
             cursor: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "cursor")?),
             fingerprint: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "fingerprint")?),
+            device: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "device")?),
         };
         let verifier = Verifier {
             algorithm: Algorithm::HS256,

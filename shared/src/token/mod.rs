@@ -3,6 +3,7 @@
 mod access;
 mod code;
 mod cursor;
+mod device;
 mod form;
 mod keys;
 mod once;
@@ -11,6 +12,7 @@ mod seal;
 
 pub use access::{Bearer, Claims, SCOPE_FULL, SCOPE_PASSWORD_CHANGE, Unverified};
 pub use cursor::PageCursor;
+pub use device::DeviceProof;
 pub use form::FormToken;
 pub use keys::{InvalidSecret, TenantKeys, new_signing_key};
 pub use once::Repeatable;

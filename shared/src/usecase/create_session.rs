@@ -7,20 +7,20 @@ use secrecy::SecretString;
 
 use super::{
     Grant, Service, admit,
-    guess::Guess,
+    guess::{Guess, Origin, Place},
     idle_end,
     keep_session::{Held, Kept},
     once::Asked,
 };
 use crate::{
     domain::{
-        ClientAddress, Collection, Device, Failure, Nonce, Password, Policy, Session, SessionId, TenantId,
-        User, UserId, UserStatus, Username,
+        ClientAddress, Collection, Device, Failure, Nonce, Password, Policy, ProvenDevice, Session,
+        SessionId, TenantId, User, UserId, UserStatus, Username,
     },
-    port::{CodeIs, LoginItems, LoginQuery, NewOnce, Success, random},
+    port::{CodeIs, HourBudget, LoginItems, LoginQuery, NewOnce, Success, random},
     secrets::TenantContext,
     telemetry,
-    token::Repeatable,
+    token::{DeviceProof, Repeatable},
 };
 
 /// A login.
@@ -48,6 +48,8 @@ pub struct Command {
     pub ip: ClientAddress,
     /// What it is known again by, where it may be sent again.
     pub once: Option<Repeatable>,
+    /// What an earlier login from this device was given, or anything else.
+    pub device_proof: Option<SecretString>,
 }
 
 /// A login whose tenant is known to be the caller.
@@ -58,6 +60,7 @@ struct Login {
     username: Username,
     password: Password,
     device: Device,
+    proven: Option<ProvenDevice>,
     asked: Option<Asked>,
 }
 
@@ -69,8 +72,13 @@ impl Login {
             && user.status == UserStatus::Active
     }
 
-    fn query<'a>(&'a self, tenant: &'a TenantId) -> LoginQuery<'a> {
-        LoginQuery { tenant, user: &self.user, once: self.asked.as_ref().map(Asked::key) }
+    /// Where it comes from.
+    fn origin(&self) -> Origin {
+        self.proven.map_or(Origin::Stranger(self.device.ip), Origin::Device)
+    }
+
+    fn query<'a>(&'a self, tenant: &'a TenantId, budgets: &'a [HourBudget]) -> LoginQuery<'a> {
+        LoginQuery { tenant, user: &self.user, once: self.asked.as_ref().map(Asked::key), budgets }
     }
 }
 
@@ -85,15 +93,17 @@ enum Judged {
 impl Service {
     /// Two calls in sequence: attempt and user in parallel, then session and attempt's success; beside
     /// these a hash that is not made as the tenant's are now is made anew and written. A limit of
-    /// sessions adds a query beside the hash, and makes the session's write a transaction.
+    /// sessions adds a query beside the hash, and makes the session's write a transaction. While half of a
+    /// budget is used up there is one call more between the two, and one at the end: each guess takes its
+    /// part of it then before it is verified ([`Service::charge`]).
     ///
     /// A request that is sent again under its key reads the session that it made in the place of the
     /// second call, and is not hashed: its fingerprint holds the password that was right.
     ///
     /// # Errors
-    /// `InvalidTenantCredentials`, `TenantSuspended`, `IpNotAllowed`, `AccountLocked`, `RateLimited`,
-    /// `Authentication`, `CredentialsResetRequired`, `SessionLimit`, `IdempotencyMismatch`,
-    /// `IdempotencyExpired`, `Unavailable`.
+    /// `InvalidTenantCredentials`, `TenantSuspended`, `IpNotAllowed`, `AccountLocked`,
+    /// `PasswordDisabled`, `RateLimited`, `Authentication`, `CredentialsResetRequired`, `SessionLimit`,
+    /// `IdempotencyMismatch`, `IdempotencyExpired`, `Unavailable`.
     pub async fn create_session(&self, command: Command, now: Timestamp) -> Result<Grant, Failure> {
         let Command {
             tenant,
@@ -107,22 +117,27 @@ impl Service {
             device,
             ip,
             once,
+            device_proof,
         } = command;
         telemetry::user(&user);
         let context = self.tenants.open(&tenant, &tenant_key, &tenant_secret, now).await?;
         let device = Device { ip: admit(&context, &ip)?, ..device };
         let asked = Asked::by(once, &tenant, None);
-        let login = Login { collection, owner, user, username, password, device, asked };
+        let proven = self.proven_device(&context, &user, device_proof, now).await;
+        let login = Login { collection, owner, user, username, password, device, proven, asked };
         self.log_in(&context, login, now).await
     }
 
     async fn log_in(&self, context: &TenantContext, login: Login, now: Timestamp) -> Result<Grant, Failure> {
         let (tenant, policy) = (&context.tenant.id, &context.tenant.policy);
         let id = &login.user;
-        let query = login.query(tenant);
-        let (place, items) = tokio::join!(self.reserve(tenant, id, policy, now), self.store.login(&query));
-        let place = place?;
-        let judged = match self.judge(context, &login, items, now).await {
+        let origin = login.origin();
+        let budgets = origin.budgets(tenant, id, policy, now);
+        let query = login.query(tenant, &budgets);
+        let (place, items) =
+            tokio::join!(self.reserve(tenant, id, origin, policy, now), self.store.login(&query));
+        let mut place = place?;
+        let judged = match self.judge(context, &login, &mut place, (items, &budgets), now).await {
             Ok(judged) => judged,
             // A key that was used for another login is a guess, or it would tell whether that was the
             // password. A place whose password was never judged is given back: faults of ours lock
@@ -206,10 +221,12 @@ impl Service {
         &self,
         context: &TenantContext,
         login: &Login,
-        items: Result<LoginItems, Failure>,
+        place: &mut Place,
+        (items, budgets): (Result<LoginItems, Failure>, &[HourBudget]),
         now: Timestamp,
     ) -> Result<Judged, Failure> {
-        let LoginItems { user, once } = items?;
+        let LoginItems { user, once, used } = items?;
+        self.charge(place, budgets.to_vec(), &used).await?;
         if let Some((context, success)) = self.recall(context, login.asked.as_ref(), once, now).await? {
             return Ok(Judged::Before(context, success));
         }
@@ -230,7 +247,7 @@ impl Service {
         otherwise: Failure,
         now: Timestamp,
     ) -> Result<Grant, Failure> {
-        let LoginItems { once, .. } = self.store.login(&login.query(&context.tenant.id)).await?;
+        let LoginItems { once, .. } = self.store.login(&login.query(&context.tenant.id, &[])).await?;
         match self.recall(context, login.asked.as_ref(), once, now).await? {
             Some((context, success)) => self.grant_again(&context, login, success, now).await,
             None => Err(otherwise),
@@ -265,7 +282,7 @@ impl Service {
         match items.session.zip(items.user) {
             Some((session, user)) if lives(&session, &user) => {
                 telemetry::session(&context.keys.session_digest(&session.id));
-                self.grant(context, session, &user, now)
+                self.first_grant(context, session, &user, now)
             }
             _ => Err(Failure::IdempotencyExpired),
         }
@@ -279,10 +296,48 @@ impl Service {
         login: &Login,
         now: Timestamp,
     ) -> Result<(Grant, Option<NewOnce>), Failure> {
-        let session = self.new_session(user, context, login.collection, login.device.clone(), now)?;
+        let from = (login.device.clone(), login.proven);
+        let session = self.new_session(user, context, login.collection, from, now)?;
         let success = || Success::Session { id: session.id.clone(), user_epoch: session.user_epoch };
         let once = login.asked.as_ref().map(|asked| asked.remember(success(), context, now)).transpose()?;
-        Ok((self.grant(context, session, user, now)?, once))
+        Ok((self.first_grant(context, session, user, now)?, once))
+    }
+
+    /// The device that a login's proof names, if the proof is this tenant's and this user's. Whatever
+    /// else was sent is as if it had not been.
+    async fn proven_device(
+        &self,
+        context: &TenantContext,
+        user: &UserId,
+        proof: Option<SecretString>,
+        now: Timestamp,
+    ) -> Option<ProvenDevice> {
+        let proof = DeviceProof::parse(&proof?)?;
+        let whose = (&context.tenant.id, user);
+        if context.keys.has_root(proof.key_version()) {
+            return proof.device(whose, &context.keys, now);
+        }
+        // A root key that is not known may be a fresh one.
+        match self.tenants.reload_keys(&context.tenant.id, now).await {
+            Ok((keys, _)) => proof.device(whose, &keys, now),
+            Err(failure) => {
+                tracing::warn!(%failure, "device_proof.not_checked");
+                None
+            }
+        }
+    }
+
+    /// What a session's login is granted, with a proof of its device.
+    fn first_grant(
+        &self,
+        context: &TenantContext,
+        session: Session,
+        user: &User,
+        now: Timestamp,
+    ) -> Result<Grant, Failure> {
+        let whose = (&session.tenant, &session.user);
+        let proof = session.proven_device.and_then(|it| DeviceProof::issue(it, whose, &context.keys, now));
+        Ok(Grant { device_proof: proof, ..self.grant(context, session, user, now)? })
     }
 
     /// Hashes a password that was right as the tenant's passwords are hashed now, if its hash is not
@@ -307,10 +362,14 @@ impl Service {
         user: &User,
         context: &TenantContext,
         collection: Collection,
-        device: Device,
+        (device, proven): (Device, Option<ProvenDevice>),
         now: Timestamp,
     ) -> Result<Session, Failure> {
         let policy = &context.tenant.policy;
+        let proven = match proven {
+            Some(proven) => proven,
+            None => ProvenDevice::from_random(random(&*self.entropy)?),
+        };
         Ok(Session {
             tenant: user.tenant.clone(),
             user: user.id.clone(),
@@ -331,6 +390,7 @@ impl Service {
             idle_expires_at: idle_end(policy, now),
             expires_at: now.checked_add(policy.session_life).unwrap_or(Timestamp::MAX),
             device,
+            proven_device: Some(proven),
         })
     }
 }

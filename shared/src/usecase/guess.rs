@@ -1,23 +1,83 @@
-//! Verifying a password against a user's attempt budget (security 7, 9 and 11).
+//! Verifying a password against what whoever guesses has left (security 7 to 11).
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use backon::{ExponentialBuilder, Retryable};
+use futures_util::future::{join_all, try_join_all};
 use jiff::Timestamp;
 
 use super::Service;
 use crate::{
-    domain::{AttemptId, Failure, Password, Policy, TenantId, User, UserId},
-    port::{AttemptBudget, AttemptKey, Reservation, Verdict},
+    domain::{AttemptId, Failure, Password, Policy, ProvenDevice, TenantId, User, UserId},
+    port::{AttemptBudget, AttemptKey, BudgetOf, HourBudget, Reservation, Verdict},
 };
 
 /// How long a login waits for a place in all: well within a function's own time.
 const WAITS_FOR: Duration = Duration::from_secs(4);
+/// Most failures of one user within an hour that are remembered: the item stays small.
+const MAX_REMEMBERED: usize = 500;
+/// A tenant's budget of at least so many is kept in parts, so that no one item takes all of an
+/// attack's writes: a partition takes 1,000 a second (storage).
+const PART: u32 = 1_000;
+/// Most of those parts.
+const MAX_PARTS: u32 = 16;
 
-/// A place among the user's attempts.
+/// Where a guess comes from: it decides what binds it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Origin {
+    /// A device that logged in before: its own attempts alone (security 10).
+    Device(ProvenDevice),
+    /// Anybody else, from that address: the user's other attempts, and the budgets of address and
+    /// tenant.
+    Stranger(Option<IpAddr>),
+}
+
+impl Origin {
+    /// The budgets that a guess at `user`'s password is held against.
+    pub(super) fn budgets(
+        self,
+        tenant: &TenantId,
+        user: &UserId,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Vec<HourBudget> {
+        let Self::Stranger(ip) = self else {
+            return Vec::new();
+        };
+        let (part, share) = part_of(user, policy.failures_per_tenant);
+        let of_address = (BudgetOf::WrongPasswords(ip), policy.failures_per_ip);
+        let of_tenant = (BudgetOf::TenantPart(part), share);
+        let budget = |(of, max)| HourBudget { tenant: tenant.clone(), of, max, now };
+        [of_address, of_tenant].map(budget).into()
+    }
+
+    fn device(self) -> Option<ProvenDevice> {
+        match self {
+            Self::Device(device) => Some(device),
+            Self::Stranger(_) => None,
+        }
+    }
+}
+
+/// Which part of its tenant's budget a user's failures are counted in, and how large that is.
+fn part_of(user: &UserId, budget: u32) -> (u32, u32) {
+    let parts = (budget / PART).clamp(1, MAX_PARTS);
+    let hash = digest(&SHA256, user.as_str().as_bytes());
+    let hash = hash.as_ref().first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+    (hash % parts, budget.div_ceil(parts))
+}
+
+/// A place among the user's attempts, and what its guess took of the budgets.
 pub(super) struct Place {
     id: AttemptId,
+    device: Option<ProvenDevice>,
+    disable_after: u32,
     seen: Vec<AttemptId>,
+    /// Counted once the guess was wrong.
+    owed: Vec<HourBudget>,
+    /// Taken before, and given back unless the guess was wrong.
+    taken: Vec<HourBudget>,
 }
 
 /// How a guess ended.
@@ -41,27 +101,37 @@ impl Service {
     /// Takes a place, waiting some seconds for one while others are being verified.
     ///
     /// # Errors
-    /// `AccountLocked`; `RateLimited` when every place stayed busy; `Unavailable`.
+    /// `AccountLocked`; `PasswordDisabled`; `RateLimited` when every place stayed busy, or too many
+    /// guesses at this user's password failed within the hour; `Unavailable`.
     pub(super) async fn reserve(
         &self,
         tenant: &TenantId,
         user: &UserId,
+        origin: Origin,
         policy: &Policy,
         now: Timestamp,
     ) -> Result<Place, Failure> {
         let budget = AttemptBudget {
             max: policy.max_attempts,
+            per_hour: usize::try_from(policy.failures_per_user).unwrap_or(usize::MAX).min(MAX_REMEMBERED),
+            disable_after: policy.disable_after,
             lockout_millis: i64::try_from(policy.lockout.as_millis()).unwrap_or(i64::MAX),
         };
+        let device = origin.device();
         let id = self.attempt_id(now)?;
-        let key = AttemptKey { tenant, user, id };
+        let key = AttemptKey { tenant, user, device, id };
         let attempt = || async {
-            match self.store.reserve_attempt(&key, budget, now).await {
-                Ok(Reservation::Granted(seen)) => Ok(Place { id, seen }),
-                Ok(Reservation::Locked(until)) => Err(NoPlace::Refused(Failure::AccountLocked(until))),
-                Ok(Reservation::Busy) => Err(NoPlace::Busy),
-                Err(failure) => Err(NoPlace::Refused(failure)),
-            }
+            let refused = match self.store.reserve_attempt(&key, budget, now).await {
+                Ok(Reservation::Granted(seen)) => return Ok(seen),
+                Ok(Reservation::Busy) => return Err(NoPlace::Busy),
+                Ok(Reservation::Locked(until)) => Failure::AccountLocked(until),
+                Ok(Reservation::Limited(until)) => {
+                    Failure::RateLimited(until.duration_since(now).unsigned_abs())
+                }
+                Ok(Reservation::Disabled) => Failure::PasswordDisabled,
+                Err(failure) => failure,
+            };
+            Err(NoPlace::Refused(refused))
         };
         // A place is held for one hash: some 10 ms, more when many wait for the same cores.
         let backoff = ExponentialBuilder::default()
@@ -70,12 +140,54 @@ impl Service {
             .with_max_times(25)
             .with_total_delay(Some(WAITS_FOR))
             .with_jitter();
-        attempt.retry(backoff).when(|refusal| matches!(refusal, NoPlace::Busy)).await.map_err(|refusal| {
-            match refusal {
-                NoPlace::Busy => Failure::RateLimited(Duration::from_secs(1)),
-                NoPlace::Refused(failure) => failure,
+        let seen = attempt.retry(backoff).when(|refusal| matches!(refusal, NoPlace::Busy)).await;
+        let seen = seen.map_err(|refusal| match refusal {
+            NoPlace::Busy => Failure::RateLimited(Duration::from_secs(1)),
+            NoPlace::Refused(failure) => failure,
+        })?;
+        let disable_after = budget.disable_after;
+        Ok(Place { id, device, disable_after, seen, owed: Vec::new(), taken: Vec::new() })
+    }
+
+    /// Holds a guess against its budgets, of which so much was `used` when they were read. While that
+    /// is less than half, a failure is counted once it happened; from there on every guess takes its
+    /// part before it is verified, so that no burst gets past the budget's end.
+    ///
+    /// # Errors
+    /// `RateLimited` until the end of the hour; `Unavailable`. What was taken until then is given back
+    /// with the place.
+    pub(super) async fn charge(
+        &self,
+        place: &mut Place,
+        budgets: Vec<HourBudget>,
+        used: &[u32],
+    ) -> Result<(), Failure> {
+        let used = used.iter().copied().chain(std::iter::repeat(u32::MAX));
+        let budgets: Vec<_> = budgets.into_iter().zip(used).collect();
+        if let Some((spent, _)) = budgets.iter().find(|(budget, used)| *used >= budget.max) {
+            return Err(spent.exhausted());
+        }
+        let (scarce, ample): (Vec<_>, Vec<_>) =
+            budgets.into_iter().partition(|(budget, used)| *used >= budget.max / 2);
+        place.owed = ample.into_iter().map(|(budget, _)| budget).collect();
+        self.take(place, scarce.into_iter().map(|(budget, _)| budget).collect()).await
+    }
+
+    /// Takes a guess's part of every budget before it is verified.
+    ///
+    /// # Errors
+    /// As [`Self::charge`].
+    pub(super) async fn take(&self, place: &mut Place, budgets: Vec<HourBudget>) -> Result<(), Failure> {
+        let taken = join_all(budgets.iter().map(|budget| self.store.take_from_budget(budget))).await;
+        let mut refused = None;
+        for (budget, taken) in budgets.into_iter().zip(taken) {
+            match taken {
+                Ok(true) => place.taken.push(budget),
+                Ok(false) => refused = refused.or(Some(budget.exhausted())),
+                Err(failure) => refused = Some(failure),
             }
-        })
+        }
+        refused.map_or(Ok(()), Err)
     }
 
     /// Whether `password` is `user`'s. Without a user, the same work and `false`.
@@ -99,18 +211,47 @@ impl Service {
         place: &Place,
         guess: Guess,
     ) -> Result<(), Failure> {
-        let verdict = match guess {
-            Guess::Wrong => Verdict::Failed,
-            Guess::Right => Verdict::Succeeded(&place.seen),
-            Guess::Unused => Verdict::Succeeded(&[]),
+        let attempt = AttemptKey { tenant, user, device: place.device, id: place.id };
+        let (verdict, budgets) = match guess {
+            Guess::Wrong => (Verdict::Failed { disable_after: place.disable_after }, &place.owed),
+            Guess::Right => (Verdict::Succeeded(&place.seen), &place.taken),
+            Guess::Unused => (Verdict::Unused, &place.taken),
         };
-        self.store.settle_attempt(&AttemptKey { tenant, user, id: place.id }, &verdict).await
+        let adjusted = try_join_all(budgets.iter().map(|budget| async move {
+            match guess {
+                Guess::Wrong => self.store.count_against_budget(budget).await,
+                Guess::Right | Guess::Unused => self.store.return_to_budget(budget).await,
+            }
+        }));
+        let (settled, adjusted) = tokio::join!(self.store.settle_attempt(&attempt, &verdict), adjusted);
+        settled.and(adjusted.map(|_| ()))
     }
 
     /// [`Self::settle`] where something else is answered already: what cannot be settled is logged.
     pub(super) async fn settle_quietly(&self, tenant: &TenantId, user: &UserId, place: &Place, guess: Guess) {
         if let Err(failure) = self.settle(tenant, user, place, guess).await {
             tracing::warn!(%failure, "attempt.not_settled");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // security 10: no part is larger than its share, and users are spread over all of them.
+    #[test]
+    fn a_tenants_budget_is_kept_in_parts() {
+        for (budget, parts, share) in
+            [(1, 1, 1), (999, 1, 999), (2_000, 2, 1_000), (10_000, 10, 1_000), (100_000, 16, 6_250)]
+        {
+            let mut counts = vec![0; parts];
+            for n in 0..1_600 {
+                let (part, of) = part_of(&UserId::parse(&format!("user-{n}")).unwrap(), budget);
+                assert_eq!(of, share, "{budget}");
+                counts[part as usize] += 1;
+            }
+            assert!(counts.iter().all(|count| count * parts > 800), "{budget}: {counts:?}");
         }
     }
 }

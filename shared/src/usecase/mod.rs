@@ -81,6 +81,7 @@ impl Service {
             token_expires_at: Timestamp::from_second(claims.exp).unwrap_or(Timestamp::MAX),
             expires_in: claims.exp - claims.iat,
             password_change_required: user.change_required,
+            device_proof: None,
             session,
         })
     }
@@ -101,6 +102,8 @@ pub struct Grant {
     pub expires_in: i64,
     /// Whether it opens nothing but a change of the user's own password.
     pub password_change_required: bool,
+    /// With a login: what its device may prove at its next one that it is no stranger.
+    pub device_proof: Option<SecretString>,
 }
 
 /// The client's address, if the tenant takes requests, and from there; asked once tenant credentials

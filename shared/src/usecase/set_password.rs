@@ -1,7 +1,5 @@
 //! Setting a password with a reset code (contract, "ZITADEL v2", SetPassword; the hosted page).
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use secrecy::SecretString;
 
@@ -11,7 +9,7 @@ use crate::{
         ClientAddress, Code, CodeKind, Failure, Notification, Password, PasswordHash, Policy, ResetCode,
         TenantId, User, UserDetails, UserId, UserStatus,
     },
-    port::{AddressBudget, CodeTry, Committed, Recovery, RecoveryItems},
+    port::{BudgetOf, CodeTry, Committed, HourBudget, Recovery, RecoveryItems},
     secrets::TenantContext,
     telemetry,
     token::TenantKeys,
@@ -66,10 +64,10 @@ impl Service {
         let context = self.tenants.find(&tenant, now).await?.ok_or(Failure::InvalidCode)?;
         let max = context.tenant.policy.wrong_codes_per_ip;
         let client = ip.client(&context.tenant.policy.trusted_proxies);
-        let budget = AddressBudget { tenant: &tenant, ip: client, max, now };
+        let budget = HourBudget { tenant: tenant.clone(), of: BudgetOf::WrongCodes(client), max, now };
         let attempt = CodeTry { tenant: &tenant, user: &id, id: self.attempt_id(now)?, now };
-        if !self.store.count_code(&budget).await? {
-            return Err(Failure::RateLimited(until_next_hour(now)));
+        if !self.store.take_from_budget(&budget).await? {
+            return Err(budget.exhausted());
         }
         let done = match self.check_code(context, &attempt, &code, submission).await {
             Ok(Some((context, proven))) => self.recover(&context, proven, password, &ip, now).await,
@@ -129,14 +127,14 @@ impl Service {
     }
 
     /// Gives back what was taken; what cannot be given back is logged.
-    async fn give_back(&self, attempt: &CodeTry<'_>, kind: CodeKind, budget: &AddressBudget<'_>) {
+    async fn give_back(&self, attempt: &CodeTry<'_>, kind: CodeKind, budget: &HourBudget) {
         let a_try = async {
             match kind {
                 CodeKind::Link => Ok(()),
                 CodeKind::Typed => self.store.release_code_try(attempt).await,
             }
         };
-        let (a_try, count) = tokio::join!(a_try, self.store.uncount_code(budget));
+        let (a_try, count) = tokio::join!(a_try, self.store.return_to_budget(budget));
         if let Err(failure) = a_try.and(count) {
             tracing::warn!(%failure, "code_try.not_given_back");
         }
@@ -212,11 +210,4 @@ impl Service {
             Err(Failure::InvalidCode)
         }
     }
-}
-
-/// The budget of an address is its hour's.
-fn until_next_hour(now: Timestamp) -> Duration {
-    const HOUR: u64 = 60 * 60;
-    let into_the_hour = u64::try_from(now.as_second().rem_euclid(3_600)).unwrap_or_default();
-    Duration::from_secs(HOUR.saturating_sub(into_the_hour))
 }

@@ -1,12 +1,14 @@
 //! Changing a user's password, name or flags (contract, "Update credentials").
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 
 use super::{
     Service,
     authenticate::Caller,
     code::TRIES,
-    guess::{Guess, Place},
+    guess::{Guess, Origin, Place},
     new_password::{Candidate, looks_back},
 };
 use crate::{
@@ -77,6 +79,8 @@ pub struct Outcome {
 /// What a change needs beside the caller, kept from one try to the next.
 #[derive(Default)]
 struct Prepared {
+    /// The client's address.
+    client: Option<IpAddr>,
     /// The present password was right, under this epoch of its user.
     proof: Option<(Place, u64)>,
     /// The new password is none of its user's last ones, under this epoch of that user.
@@ -91,7 +95,7 @@ impl Service {
     ///
     /// # Errors
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `Validation`, `PasswordPolicy`,
-    /// `Authentication`, `AccountLocked`, `RateLimited`, `UsernameTaken`, `TenantSuspended`,
+    /// `Authentication`, `AccountLocked`, `PasswordDisabled`, `RateLimited`, `UsernameTaken`, `TenantSuspended`,
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn update_credentials(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
         let Command { tenant, bearer, user: id, wanted, others_only, ip } = command;
@@ -104,7 +108,8 @@ impl Service {
         if others_only && (bearer.collection != Collection::Admin || bearer.user == id) {
             return Err(Failure::Forbidden);
         }
-        let mut prepared = Prepared::default();
+        let client = ip.client(&context.tenant.policy.trusted_proxies);
+        let mut prepared = Prepared { client, ..Prepared::default() };
         let done = self.change(&context, &bearer, &id, &wanted, &mut prepared, now).await;
         if let Some((place, _)) = &prepared.proof {
             // The password was right, whatever came of it; and what was done is done.
@@ -145,7 +150,7 @@ impl Service {
             }
             let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
             if own && (wanted.password.is_some() || wanted.username.is_some()) {
-                self.prove(context, &caller.user, wanted, prepared, now).await?;
+                self.prove(context, &caller, wanted, prepared, now).await?;
             }
             if let Some(candidate) = &candidate {
                 self.prepare(context, &change, candidate, prepared).await?;
@@ -202,15 +207,19 @@ impl Service {
         self.message(context, &target.id, &news, now).map(Some)
     }
 
-    /// The present password, against the user's attempt budget; once, unless it changed since.
+    /// The present password, against the attempts of the session's device; once, unless it changed
+    /// since. So strangers cannot keep whoever is logged in from changing it (security 10). A session
+    /// that has no device is a stranger, and takes its part of their budgets at once: that is rare, and
+    /// needs no reading.
     async fn prove(
         &self,
         context: &TenantContext,
-        user: &User,
+        caller: &Caller,
         wanted: &Wanted,
         prepared: &mut Prepared,
         now: Timestamp,
     ) -> Result<(), Failure> {
+        let user = &caller.user;
         let Some(current) = wanted.current_password.clone() else {
             return Err(Failure::field(
                 "currentPassword",
@@ -226,8 +235,14 @@ impl Service {
             None => {}
         }
         let policy = &context.tenant.policy;
-        let place = self.reserve(&user.tenant, &user.id, policy, now).await?;
-        match self.verify_password(current, Some(user), policy).await {
+        let origin = caller.session.proven_device.map_or(Origin::Stranger(prepared.client), Origin::Device);
+        let mut place = self.reserve(&user.tenant, &user.id, origin, policy, now).await?;
+        let budgets = origin.budgets(&user.tenant, &user.id, policy, now);
+        let right = match self.take(&mut place, budgets).await {
+            Ok(()) => self.verify_password(current, Some(user), policy).await,
+            Err(failure) => Err(failure),
+        };
+        match right {
             Ok(true) => {
                 prepared.proof = Some((place, user.session_epoch));
                 Ok(())

@@ -41,6 +41,7 @@ pub(super) fn create_session(
     let password = form.required("password", Password::parse);
     let tenant_key = form.required("tenantKey", tenant_credential);
     let tenant_secret = form.required("tenantSecret", tenant_credential);
+    let device_proof = form.any_text("deviceProof");
     let tenant = form.tenant();
     let once = form.repeatable(matched);
     form.finish()?;
@@ -58,6 +59,7 @@ pub(super) fn create_session(
                 device: device(request),
                 ip: request.ip.clone(),
                 once,
+                device_proof,
             })
         }
         _ => Err(incomplete()),
@@ -313,6 +315,18 @@ impl<'a> Form<'a> {
             Some(_) => Err("must be a string".to_owned()),
         };
         parsed.map_err(|why| self.fault(name, why)).ok()
+    }
+
+    /// A member that, where it is there, is a string of whatever content.
+    fn any_text(&mut self, name: &'static str) -> Option<SecretString> {
+        match self.members.get(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(SecretString::from(text.as_str())),
+            Some(_) => {
+                self.fault(name, "must be a string");
+                None
+            }
+        }
     }
 
     fn optional_flag(&mut self, name: &'static str) -> Option<bool> {

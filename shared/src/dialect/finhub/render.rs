@@ -33,8 +33,13 @@ fn granted(grant: &Grant, message: &str) -> Reply {
         "message": message,
         "errorType": "NONE",
     });
-    if let (true, Some(members)) = (grant.password_change_required, data.as_object_mut()) {
-        members.insert("passwordChangeRequired".to_owned(), Value::Bool(true));
+    if let Some(members) = data.as_object_mut() {
+        if grant.password_change_required {
+            members.insert("passwordChangeRequired".to_owned(), Value::Bool(true));
+        }
+        if let Some(proof) = &grant.device_proof {
+            members.insert("deviceProof".to_owned(), proof.expose_secret().into());
+        }
     }
     ok(json!({ "code": 200, "message": "Success", "data": data }))
 }
