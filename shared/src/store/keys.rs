@@ -24,7 +24,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 /// What the sort keys of sessions begin with.
 pub(super) const SESSION_PREFIX: &str = "S#";
 /// What the sort keys of messages begin with: the stream's filter names it (infra/delivery.json).
-const OUTBOX_PREFIX: &str = "OUT#";
+pub(super) const OUTBOX_PREFIX: &str = "OUT#";
 
 impl Key {
     pub(super) fn tenant(tenant: &TenantId) -> Self {

@@ -13,6 +13,7 @@ mod once;
 mod outbox;
 mod room;
 mod session;
+mod suspend;
 mod template;
 mod tenant;
 mod user;
@@ -34,6 +35,7 @@ use crate::{
 };
 
 pub use keys::outbox_key;
+pub use suspend::Switched;
 
 /// The table.
 #[derive(Debug, Clone)]
