@@ -3,6 +3,7 @@
 //! One module per item. Reads that decide are consistent; what may happen is a condition of the
 //! write itself.
 
+mod anchor;
 mod attempt;
 mod change;
 mod code;

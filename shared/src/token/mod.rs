@@ -9,7 +9,7 @@ mod seal;
 
 pub use access::{Bearer, Claims, SCOPE_FULL, SCOPE_PASSWORD_CHANGE, Unverified};
 pub use form::FormToken;
-pub use keys::{InvalidSecret, TenantKeys, new_signing_key};
+pub use keys::{InvalidSecret, SessionDigest, TenantKeys, new_signing_key};
 pub use refresh::RefreshToken;
 
 /// A MAC's input: texts behind their lengths, so that no two lists of them share one.
@@ -177,7 +177,7 @@ pub(crate) mod tests {
         let keys = keys("t");
         let ids = [session().id, crate::domain::SessionId::from_random([2; 16])];
         assert_ne!(keys.session_digest(&ids[0]), keys.session_digest(&ids[1]));
-        assert!(!keys.session_digest(&ids[0]).contains(ids[0].as_str()));
+        assert!(!keys.session_digest(&ids[0]).as_str().contains(ids[0].as_str()));
     }
 
     // security 12, 20

@@ -83,13 +83,9 @@ impl Service {
             }
         };
         // Every way of being wrong is the same one from here on (security 9).
-        let known = user.filter(|user| {
-            right
-                && user.username.is_same(&username)
-                && user.fits(collection, &owner)
-                && user.status == UserStatus::Active
-        });
-        let Some(user) = known else {
+        let fault = fault(user.as_ref(), right, &username, (collection, &owner));
+        let Some(user) = user.filter(|_| fault.is_none()) else {
+            telemetry::detail(fault.unwrap_or_default());
             self.settle(&tenant, &id, &place, Guess::Wrong).await?;
             return Err(Failure::Authentication);
         };
@@ -163,5 +159,22 @@ impl Service {
             expires_at: now.checked_add(policy.session_life).unwrap_or(Timestamp::MAX),
             device,
         })
+    }
+}
+
+/// Which way a login is wrong: for the audit log alone, nothing else may depend on it (security 9).
+fn fault(
+    user: Option<&User>,
+    right: bool,
+    username: &Username,
+    (collection, owner): (Collection, &str),
+) -> Option<&'static str> {
+    match user {
+        None => Some("UNKNOWN_USER"),
+        Some(_) if !right => Some("WRONG_PASSWORD"),
+        Some(user) if user.status == UserStatus::Disabled => Some("USER_DISABLED"),
+        Some(user) if !user.fits(collection, owner) => Some("WRONG_PATH"),
+        Some(user) if !user.username.is_same(username) => Some("WRONG_USERNAME"),
+        Some(_) => None,
     }
 }

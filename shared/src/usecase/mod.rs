@@ -1,6 +1,7 @@
 //! What happens for each endpoint: one file each, with its `Command`, its `Outcome` and how it is
 //! decided. No wire format, no AWS type.
 
+pub mod anchor_audit;
 mod authenticate;
 mod code;
 pub mod create_session;
@@ -27,6 +28,7 @@ use crate::{
     },
     port::{Clock, Entropy, Passwords, SecretSource, Store, random},
     secrets::{TenantContext, Tenants},
+    telemetry,
     token::{Claims, RefreshToken},
 };
 
@@ -130,11 +132,18 @@ impl UserDetails {
     }
 }
 
+/// The client's address, as the tenant's proxies tell it.
+fn client(context: &TenantContext, from: &ClientAddress) -> Option<IpAddr> {
+    let ip = from.client(&context.tenant.policy.trusted_proxies);
+    telemetry::client(ip);
+    ip
+}
+
 /// The client's address, if the tenant takes requests, and from there; asked once tenant credentials
 /// or a bearer were right.
 fn admit(context: &TenantContext, from: &ClientAddress) -> Result<Option<IpAddr>, Failure> {
     let policy = &context.tenant.policy;
-    let ip = from.client(&policy.trusted_proxies);
+    let ip = client(context, from);
     match context.tenant.status {
         TenantStatus::Suspended => Err(Failure::TenantSuspended),
         TenantStatus::Active if !policy.admits(ip) => Err(Failure::IpNotAllowed),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{Service, UserDetails, admit, code::TRIES, new_password::Candidate};
+use super::{Service, UserDetails, admit, client, code::TRIES, new_password::Candidate};
 use crate::{
     domain::{
         ClientAddress, Code, CodeKind, Failure, Notification, Password, PasswordHash, Policy, ResetCode,
@@ -65,7 +65,7 @@ impl Service {
         let tenant = tenant.ok_or(Failure::InvalidCode)?;
         let context = self.tenants.find(&tenant, now).await?.ok_or(Failure::InvalidCode)?;
         let max = context.tenant.policy.wrong_codes_per_ip;
-        let client = ip.client(&context.tenant.policy.trusted_proxies);
+        let client = client(&context, &ip);
         let budget = AddressBudget { tenant: &tenant, ip: client, max, now };
         let attempt = CodeTry { tenant: &tenant, user: &id, id: self.attempt_id(now)?, now };
         if !self.store.count_code(&budget).await? {
