@@ -111,7 +111,7 @@ impl Audit {
     }
 
     #[cfg(test)]
-    fn with_capacity(self, capacity: usize) -> Self {
+    pub(super) fn with_capacity(self, capacity: usize) -> Self {
         self.state.lock().unwrap().capacity = capacity;
         self
     }
