@@ -1,13 +1,14 @@
 //! The audit log: what each decision tells, that a log which was tampered with is found, and that the
 //! chains' heads are kept outside of it (security 24).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use doorward::{
-    audit::{FaultKind, Line, Partition, Report, Scope, Verifier},
+    audit::{FaultKind, Line, Partition, Report, Scope},
     domain::{TenantId, UserStatus},
     port::{Anchors, Clock},
     route::Function,
+    usecase::verify_audit::{VerifyError, verify},
 };
 use e2e::{
     Actor, NORDIC, World,
@@ -20,20 +21,10 @@ use tokio::task::JoinSet;
 
 use crate::{ADMIN, CUSTOMER, MARCUS, NORDIC_ADMIN};
 
-/// Everything that was told, against what was anchored.
+/// Verified against what was anchored, long after that should have been done.
 async fn verified(world: &World, lines: &[String]) -> Report {
-    let mut verifier = Verifier::new(Scope::default(), world.clock.now());
-    for line in lines {
-        let Some(line) = verifier.read(line) else {
-            continue;
-        };
-        if let Some(partition) = verifier.wants(&line) {
-            let anchors = world.store.anchors(&partition).await.unwrap();
-            verifier.anchored(partition, anchors);
-        }
-        verifier.take(line);
-    }
-    verifier.finish()
+    let later = world.clock.now().checked_add(Duration::from_secs(24 * 60 * 60)).unwrap();
+    verify(lines.join("\n").as_bytes(), &*world.store, Scope::default(), later).await.unwrap()
 }
 
 fn kinds(report: Report) -> Vec<FaultKind> {
@@ -246,7 +237,7 @@ async fn an_altered_event_is_remembered_with_the_anchor() {
     assert_eq!((first[0].broken_at, first[0].head.as_ref().unwrap().sequence), (Some(world.clock.now()), 3));
     // The head moves on, and what was seen stays.
     let seen_at = world.clock.now();
-    world.clock.advance(std::time::Duration::from_secs(60));
+    world.clock.advance(Duration::from_secs(60));
     world.anchor_lines(&lines).await.unwrap();
     let then = world.store.anchors(&partition).await.unwrap();
     assert_eq!((then[0].broken_at, then[0].head.as_ref().unwrap().sequence), (Some(seen_at), 4));
@@ -302,7 +293,7 @@ async fn anchors_are_found_by_tenant_and_day() {
     let world = World::start().await.unwrap();
     let first = world.clock.now();
     some_logins(&world, 1).await;
-    world.clock.advance(std::time::Duration::from_secs(24 * 60 * 60));
+    world.clock.advance(Duration::from_secs(24 * 60 * 60));
     world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
     let lines = some_logins(&world, 1).await;
     send(&world, Function::RefreshSession, &json!({})).await;
@@ -323,4 +314,16 @@ async fn anchors_are_found_by_tenant_and_day() {
         assert!(found.iter().all(|anchor| anchor.chain.day() == partition.day));
     }
     assert_eq!(lines.len(), 3);
+    // A day of which nothing is left is found by its anchors, where it is asked for.
+    let rest = |scope: Scope| {
+        let lines = world.audit.lines()[1..].join("\n");
+        let (store, now) = (Arc::clone(&world.store), world.clock.now());
+        async move { verify(lines.as_bytes(), &*store, scope, now).await }
+    };
+    assert!(rest(Scope::default()).await.unwrap().is_whole());
+    let from = Some(day(first));
+    let report = rest(Scope { from, ..Scope::default() }).await.unwrap();
+    assert_eq!(kinds(report), [FaultKind::Truncated { last: 0, anchored: 1 }]);
+    let nobody = Scope { tenant: TenantId::parse("nobody").ok(), ..Scope::default() };
+    assert!(matches!(rest(nobody).await, Err(VerifyError::Nothing)));
 }

@@ -1,5 +1,6 @@
 //! `doorwardctl`: what an operator does to tenants and users.
 
+mod audit;
 mod output;
 mod place;
 mod tenant;
@@ -26,7 +27,8 @@ use crate::{output::Output, place::Place};
     after_help = "Examples:
   doorwardctl --table doorward tenant list
   doorwardctl --local tenant show tenant_cloudvault
-  doorwardctl --local user disable tenant_cloudvault 6r1k1hw6npq"
+  doorwardctl --local user disable tenant_cloudvault 6r1k1hw6npq
+  doorwardctl --local audit verify"
 )]
 struct Cli {
     #[command(flatten)]
@@ -45,6 +47,9 @@ enum Command {
     /// Tenants and their policies
     #[command(subcommand)]
     Tenant(tenant::Command),
+    /// The audit log
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Users of a tenant
     #[command(subcommand)]
     User(user::Command),
@@ -70,6 +75,7 @@ async fn run(cli: Cli, output: Output) -> Result<()> {
     let context = Context { store: cli.place.store().await?, output };
     match cli.command {
         Command::Tenant(command) => command.run(&context).await,
+        Command::Audit(command) => command.run(&context, &cli.place).await,
         Command::User(command) => command.run(&context).await,
     }
 }

@@ -42,6 +42,7 @@ struct Stack {
     dynamodb_url: String,
     region: String,
     table: String,
+    audit_file: PathBuf,
 }
 
 impl Place {
@@ -50,15 +51,29 @@ impl Place {
     /// # Errors
     /// When no local stack runs, though one is wanted.
     pub(crate) async fn store(&self) -> Result<DynamoStore> {
-        if let Some(file) = &self.local {
-            let file = file.clone().or_else(usual_stack_file).context("name the file: --local=FILE")?;
-            let stack = Stack::read(&file)?;
+        if let Some(stack) = self.stack()? {
             return Ok(DynamoStore::new(Client::new(&local_config(&stack)), stack.table));
         }
         let table = self.table.clone().ok_or_else(|| {
             Usage("name the table: --table NAME, or --local for the stack of `cargo dev`".to_owned())
         })?;
         Ok(DynamoStore::new(Client::new(&aws::sdk_config().await), table))
+    }
+
+    /// The audit log of the local stack, where that is the place.
+    ///
+    /// # Errors
+    /// When no local stack runs, though one is wanted.
+    pub(crate) fn audit_file(&self) -> Result<Option<PathBuf>> {
+        Ok(self.stack()?.map(|stack| stack.audit_file))
+    }
+
+    fn stack(&self) -> Result<Option<Stack>> {
+        let Some(file) = &self.local else {
+            return Ok(None);
+        };
+        let file = file.clone().or_else(usual_stack_file).context("name the file: --local=FILE")?;
+        Stack::read(&file).map(Some)
     }
 }
 

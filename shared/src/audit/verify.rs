@@ -4,10 +4,7 @@
 //! Lines may come in any order, from any number of logs. What is kept in memory grows with chains and
 //! with the gaps between what was read, not with events.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeMap, fmt};
 
 use jiff::{Timestamp, civil::Date};
 
@@ -185,8 +182,8 @@ impl Report {
     }
 }
 
-/// Reads a log, line by line. Of each tenant and day that it comes upon, the anchors must be
-/// [told](Self::anchored) before the first line is [taken](Self::take): [`Self::wants`] says of which.
+/// Judges a log, line by line. The anchors of a tenant's day are [told](Self::anchored) before the first
+/// of its lines is [taken](Self::take).
 pub struct Verifier {
     scope: Scope,
     due_before: Timestamp,
@@ -195,7 +192,6 @@ pub struct Verifier {
     passed_over: u64,
     not_yet_anchored: u64,
     chains: BTreeMap<ChainId, Chain>,
-    asked: BTreeSet<Partition>,
     faults: Vec<Fault>,
     fault_count: u64,
 }
@@ -232,7 +228,6 @@ impl Verifier {
             passed_over: 0,
             not_yet_anchored: 0,
             chains: BTreeMap::new(),
-            asked: BTreeSet::new(),
             faults: Vec::new(),
             fault_count: 0,
         }
@@ -247,33 +242,19 @@ impl Verifier {
                 let kind = FaultKind::Unreadable { line: self.lines, problem: problem.why() };
                 self.fault(Fault { partition: None, chain: None, kind });
             }
+            None if text.trim().is_empty() => {}
             Some(Ok(_)) | None => self.passed_over += 1,
         }
         None
     }
 
-    /// Tenant and day of a line, if their anchors were not told yet.
-    pub fn wants(&self, line: &Line) -> Option<Partition> {
-        let partition = line.partition();
-        (!self.asked.contains(&partition)).then_some(partition)
-    }
-
-    /// Whether the anchors of a tenant's day were told.
-    pub fn has_asked(&self, partition: &Partition) -> bool {
-        self.asked.contains(partition)
-    }
-
-    /// Tells all anchors of a tenant's day.
-    pub fn anchored(&mut self, partition: Partition, anchors: impl IntoIterator<Item = Anchor>) {
-        if !self.scope.has(&partition) {
-            return;
-        }
+    /// Tells all anchors of a tenant's day: before the first line of it is taken.
+    pub fn anchored(&mut self, partition: &Partition, anchors: impl IntoIterator<Item = Anchor>) {
         for anchor in anchors {
             let chain = self.chains.entry(anchor.chain).or_insert_with(|| Chain::of(partition.clone()));
             chain.anchor = anchor.head.map(|head| (head.sequence, head.hash));
             chain.broken_at = anchor.broken_at;
         }
-        self.asked.insert(partition);
     }
 
     /// Takes the line that was read last.

@@ -16,6 +16,7 @@ pub mod refresh_session;
 pub mod reset_login;
 pub mod set_password;
 pub mod update_credentials;
+pub mod verify_audit;
 
 use std::{net::IpAddr, sync::Arc};
 
