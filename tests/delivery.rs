@@ -421,7 +421,7 @@ fn over_aws(world: &World, mail: &EmbeddedMail) -> Deliveries {
         clients::sns(mail.sns_url()),
         clients::eventbridge(mail.events_url()),
     );
-    world.deliveries(Arc::new(courier))
+    world.deliveries(Arc::new(courier)).unwrap()
 }
 
 async fn hand_over(deliveries: &Deliveries, key: &OutboxKey) -> usize {

@@ -8,6 +8,7 @@
     reason = "a test may panic"
 )]
 
+mod audit;
 mod delivery;
 mod faults;
 mod flows;

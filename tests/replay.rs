@@ -6,14 +6,16 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use doorward::{
-    domain::{LinkHost, Medium},
-    port::OutboxKey,
+    audit::{Anchor, Partition},
+    domain::{LinkHost, Medium, TenantId},
+    port::{Anchors, OutboxKey},
     route::Function,
 };
 use e2e::{
     Answer, Login, Visitor, World,
     delivery::{Fate, Sent, batch},
 };
+use flate2::read::GzDecoder;
 use futures_util::{StreamExt, future, stream};
 use http::Method;
 use serde_json::{Value, json};
@@ -88,12 +90,49 @@ async fn replay(function: Function, file: &Path, services: &Services) -> Result<
         let found = json!({ "answer": answer, "sent": sent });
         return same(&found, &case["expect"], "delivery");
     }
+    if function == Function::AnchorAudit {
+        return anchored(&world, &serde_json::from_str(&filled)?, case).await;
+    }
     let mut answer = world.send(function, &filled).await?;
     let kind = answer.header("content-type").to_owned();
     if kind.starts_with("application/") && kind != "application/json" {
         answer.body = services.answer(path(&recorded), &kind, &answer.bytes)?;
     }
     check(&answer, &case["expect"], &values)
+}
+
+/// A batch of the audit log: what it holds, how it is answered and which heads are kept then.
+async fn anchored(world: &World, event: &Value, case: &Value) -> Result<()> {
+    if !case["holds"].is_null() {
+        let packed = STANDARD.decode(event["awslogs"]["data"].as_str().context("no data")?)?;
+        let held: Value = serde_json::from_reader(GzDecoder::new(packed.as_slice()))?;
+        same(&held, &case["holds"], "what is packed")?;
+    }
+    let found = match world.anchor(event).await {
+        Ok(answer) => json!({ "answer": answer }),
+        Err(error) => json!({ "error": error.to_string() }),
+    };
+    let told = json!({ "answer": case["expect"]["answer"], "error": case["expect"]["error"] });
+    let known = json!({ "answer": found["answer"], "error": found["error"] });
+    same(&known, &told, "anchoring")?;
+    let mut kept = Vec::new();
+    for anchors in case["expect"]["anchors"].as_array().into_iter().flatten() {
+        let tenant = anchors["tenant"].as_str().map(TenantId::parse).transpose()?;
+        let partition = Partition { tenant, day: anchors["day"].as_str().context("no day")?.parse()? };
+        for Anchor { chain, head, broken_at, .. } in world.store.anchors(&partition).await? {
+            let (head, is_broken) = (head.map(|head| (head.sequence, head.hash)), broken_at.is_some());
+            let (sequence, hash) = head.unzip();
+            kept.push(json!({
+                "tenant": partition.tenant.as_ref().map(TenantId::as_str),
+                "day": partition.day.to_string(),
+                "chain": chain.to_string(),
+                "sequence": sequence,
+                "hash": hash,
+                "isBroken": is_broken,
+            }));
+        }
+    }
+    same(&json!(kept), case["expect"].get("anchors").unwrap_or(&json!([])), "anchors")
 }
 
 fn path(recorded: &Value) -> &str {

@@ -32,7 +32,7 @@ const POOL_IDLE: Duration = Duration::from_secs(20);
 /// only cost start-up time; anywhere else that chain decides.
 pub async fn sdk_config() -> SdkConfig {
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let http = https_client(env("SSL_CERT_FILE").is_some() || env("SSL_CERT_DIR").is_some());
+    let http = http_client();
     let in_lambda = env("AWS_LAMBDA_FUNCTION_NAME").is_some();
     let direct = (in_lambda, env("AWS_REGION"), env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY"));
     if let (true, Some(region), Some(key), Some(secret)) = direct {
@@ -54,6 +54,12 @@ pub async fn sdk_config() -> SdkConfig {
         .timeout_config(timeouts())
         .load()
         .await
+}
+
+/// What speaks HTTP to AWS, or to what stands in for it.
+pub fn http_client() -> SharedHttpClient {
+    let is_set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
+    https_client(is_set("SSL_CERT_FILE") || is_set("SSL_CERT_DIR"))
 }
 
 /// `AWS_ENDPOINT_URL_{SERVICE}`, as the SDK's own chain reads it.

@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+pub mod audit;
 pub mod aws;
 pub mod cache;
 pub mod courier;
@@ -21,6 +22,7 @@ pub mod runtime;
 pub mod secrets;
 pub mod store;
 pub mod stream;
+pub mod subscription;
 pub mod telemetry;
 pub mod token;
 pub mod usecase;

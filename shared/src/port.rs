@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
+use crate::audit::{Anchor, ChainId, Head, Partition};
 use crate::domain::{
     AttemptId, Collection, Failure, HashCost, LiveSession, Nonce, Password, PasswordHash, ProvenDevice,
     ResetCode, Session, SessionId, Templates, Tenant, TenantId, User, UserDetails, UserId, Username,
@@ -263,6 +264,31 @@ pub trait Store: Send + Sync {
 
     /// Takes a message out of the outbox, if it is still there.
     async fn forget_outbox(&self, key: &OutboxKey) -> Result<(), Failure>;
+}
+
+/// Where the heads of the audit log's chains are kept.
+#[async_trait]
+pub trait Anchors: Send + Sync {
+    /// Keeps a chain's head, unless a later one is kept already.
+    async fn anchor(&self, head: &Head) -> Result<Anchored, Failure>;
+
+    /// Notes that an event of a chain was altered, unless that was noted before.
+    async fn mark_broken(&self, partition: &Partition, chain: ChainId, now: Timestamp)
+    -> Result<(), Failure>;
+
+    /// All that is kept of a tenant's chains of one day.
+    async fn anchors(&self, partition: &Partition) -> Result<Vec<Anchor>, Failure>;
+}
+
+/// What became of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anchored {
+    /// It is kept.
+    Kept,
+    /// It was known, or a later one is.
+    Known,
+    /// Another event is kept in its place: there are two.
+    Forked,
 }
 
 /// A login, before it is judged.

@@ -23,6 +23,8 @@ pub enum Function {
     PasswordPage,
     /// Sends what waits in the outbox; fed by the table's stream, not by requests.
     DeliverNotification,
+    /// Keeps the heads of the audit log's chains; fed by the log, not by requests.
+    AnchorAudit,
 }
 
 impl Function {
@@ -36,6 +38,7 @@ impl Function {
         Self::UpdateCredentials,
         Self::PasswordPage,
         Self::DeliverNotification,
+        Self::AnchorAudit,
     ];
 
     /// Its name: the binary's, and the folder's of its recorded events.
@@ -49,6 +52,7 @@ impl Function {
             Self::UpdateCredentials => "update-credentials",
             Self::PasswordPage => "password-page",
             Self::DeliverNotification => "deliver-notification",
+            Self::AnchorAudit => "anchor-audit",
         }
     }
 }
@@ -117,6 +121,23 @@ pub enum Page {
 }
 
 impl Endpoint {
+    /// What it does, by the name that the audit log knows it by.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::Finhub(Finhub::CreateSession(_)) => "session.create",
+            Self::Finhub(Finhub::RefreshAdminSession | Finhub::RefreshCustomerSession(_)) => {
+                "session.refresh"
+            }
+            Self::Finhub(Finhub::DeleteSession(_)) => "session.end",
+            Self::Finhub(Finhub::ResetLogin) => "login.reset",
+            Self::Finhub(Finhub::UpdateCredentials) => "credentials.update",
+            Self::Zitadel(Zitadel::PasswordReset, _) => "code.ask",
+            Self::Zitadel(Zitadel::SetPassword, _) | Self::Ocariot => "password.set",
+            Self::Page(Page::Show) => "page.show",
+            Self::Page(Page::Submit) => "page.submit",
+        }
+    }
+
     /// The function that serves it.
     pub fn function(self) -> Function {
         match self {

@@ -11,9 +11,9 @@ use lambda_http::{
     lambda_runtime::{self, LambdaEvent, service_fn},
 };
 use serde_json::value::RawValue;
-use tracing::Instrument;
 
 use crate::{
+    audit::{self, Audit, Decision},
     aws,
     dialect::{Call, HttpRequest, Reply, ReplyBody, finhub, ocariot, page, zitadel},
     domain::{ClientAddress, Failure},
@@ -103,22 +103,34 @@ pub async fn serve(function: Function) -> Result<(), Error> {
     .await
 }
 
+/// What a request that fits no route asks for, in the audit log.
+const NO_ACTION: &str = "none";
+
+/// The audit log of this process, on standard output.
+///
+/// # Errors
+/// When the system has no randomness.
+pub(crate) fn audit_to_stdout() -> Result<Arc<Audit>, Error> {
+    Ok(Arc::new(Audit::new(Arc::new(audit::Stdout), &SystemClock, &SystemEntropy)?))
+}
+
 /// One function, wired: shared by `main` and the tests.
 #[derive(Clone)]
 pub struct App {
     function: Function,
     router: Arc<Router>,
     service: Arc<Service>,
+    audit: Arc<Audit>,
     page_origin: Option<page::Origin>,
 }
 
 impl App {
-    /// A function over a service.
+    /// A function over a service, which tells of its decisions in `audit`.
     ///
     /// # Errors
     /// When the route table contradicts itself.
-    pub fn new(function: Function, service: Arc<Service>) -> Result<Self, Error> {
-        Ok(Self { function, router: Arc::new(Router::new(function)?), service, page_origin: None })
+    pub fn new(function: Function, service: Arc<Service>, audit: Arc<Audit>) -> Result<Self, Error> {
+        Ok(Self { function, router: Arc::new(Router::new(function)?), service, audit, page_origin: None })
     }
 
     /// The same, with the address at which people reach it: without one, no form is taken.
@@ -145,7 +157,7 @@ impl App {
             Arc::new(SystemClock),
             entropy,
         );
-        let app = Self::new(function, Arc::new(service))?;
+        let app = Self::new(function, Arc::new(service), audit_to_stdout()?)?;
         match (public_url, function) {
             (Some(public_url), _) => app.with_public_url(&public_url),
             (None, Function::PasswordPage) => {
@@ -161,17 +173,21 @@ impl App {
         let now = self.service.now();
         let (request, unreadable, request_id) = read(event);
         let span = telemetry::request(self.function.name(), &request_id);
-        async {
+        let decided = async {
             let matched = match &request {
-                Ok(request) => self.router.find(&request.method, &request.path),
+                Ok(request) => {
+                    telemetry::client(request.ip.client(&[]));
+                    self.router.find(&request.method, &request.path)
+                }
                 Err(_) => None,
             };
-            let (reply, outcome, cause) = match (request, matched) {
+            let action = matched.as_ref().map_or(NO_ACTION, |matched| matched.route.endpoint.action());
+            let (reply, failure) = match (request, matched) {
                 (Ok(request), Some(matched)) => {
                     match self.decide(&request, &matched, unreadable, now).await {
                         Ok(mut reply) => {
                             let failure = reply.failure.take();
-                            (reply, failure.as_ref().map_or("SUCCESS", Failure::name), failure)
+                            (reply, failure)
                         }
                         Err(failure) => {
                             let reply = match matched.route.endpoint {
@@ -182,28 +198,33 @@ impl App {
                                 Endpoint::Ocariot => ocariot::failure(&failure, now),
                                 Endpoint::Page(_) => page::failure(&failure, &request, now),
                             };
-                            (reply, failure.name(), Some(failure))
+                            (reply, Some(failure))
                         }
                     }
                 }
                 // What fits no route is answered in the first dialect.
                 (request, _) => {
                     let failure = request.err().unwrap_or(Failure::RouteNotFound);
-                    (finhub::failure(&failure, now), failure.name(), Some(failure))
+                    (finhub::failure(&failure, now), Some(failure))
                 }
             };
-            let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let status = reply.status.as_u16();
-            let cause = cause.as_ref().map(tracing::field::display);
-            if reply.status.is_server_error() {
-                tracing::error!(outcome, status, milliseconds, cause, "request.decided");
-            } else {
-                tracing::info!(outcome, status, milliseconds, cause, "request.decided");
+            if let Some(failure) = failure.as_ref().filter(|failure| failure.is_ours()) {
+                // The cause is for operators alone: the audit event has the name.
+                tracing::error!(outcome = failure.name(), cause = %failure, "request.failed");
             }
+            self.audit.tell(&Decision {
+                at: now,
+                request_id: &request_id,
+                function: self.function,
+                action,
+                outcome: failure.as_ref().map_or(audit::Outcome::SUCCESS, audit::Outcome::from),
+                status: Some(reply.status.as_u16()),
+                elapsed: started.elapsed(),
+                facts: telemetry::facts(),
+            });
             respond(reply, &request_id)
-        }
-        .instrument(span)
-        .await
+        };
+        telemetry::decision(span, decided).await
     }
 
     async fn decide(

@@ -6,15 +6,16 @@ use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Instan
 use futures_util::{FutureExt, StreamExt, stream};
 use lambda_http::lambda_runtime::{self, LambdaEvent, service_fn};
 use serde_json::{Value, json, value::RawValue};
-use tracing::Instrument;
 
 use crate::{
+    audit::{self, Audit, Class, Decision},
     aws,
     courier::AwsCourier,
     dialect::page::Origin,
     domain::{Failure, TenantId, UserId},
     port::OutboxKey,
-    runtime::{Config, Error, SystemClock},
+    route::Function,
+    runtime::{self, Config, Error, SystemClock},
     secrets::SecretsManager,
     store::{DynamoStore, outbox_key},
     telemetry,
@@ -40,12 +41,15 @@ pub async fn serve() -> Result<(), Error> {
 
 /// The function, wired: shared by `main` and the tests.
 #[derive(Clone)]
-pub struct Deliveries(Arc<Notifier>);
+pub struct Deliveries {
+    notifier: Arc<Notifier>,
+    audit: Arc<Audit>,
+}
 
 impl Deliveries {
-    /// A function over a notifier.
-    pub fn new(notifier: Arc<Notifier>) -> Self {
-        Self(notifier)
+    /// A function over a notifier, which tells of its decisions in `audit`.
+    pub fn new(notifier: Arc<Notifier>, audit: Arc<Audit>) -> Self {
+        Self { notifier, audit }
     }
 
     async fn from_env() -> Result<Self, Error> {
@@ -65,7 +69,7 @@ impl Deliveries {
             Arc::new(SystemClock),
             place,
         );
-        Ok(Self::new(Arc::new(notifier)))
+        Ok(Self::new(Arc::new(notifier), runtime::audit_to_stdout()?))
     }
 
     /// Delivers what a batch tells of, and names the records to send again: a partial batch response.
@@ -94,21 +98,43 @@ impl Deliveries {
     /// Whether a message is done with.
     async fn deliver(&self, key: &OutboxKey, request_id: &str) -> bool {
         let started = Instant::now();
+        let now = self.notifier.now();
         let deliver = async {
             // A defect in one delivery must not take the others along.
-            let result = AssertUnwindSafe(self.0.deliver(key)).catch_unwind().await;
+            let result = AssertUnwindSafe(self.notifier.deliver(key)).catch_unwind().await;
             let result = result.unwrap_or_else(|_| Err(Failure::Internal("the delivery panicked".into())));
-            let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            match &result {
+            let outcome = match &result {
                 Ok(outcome @ (Outcome::Refused(cause) | Outcome::Broken(cause))) => {
-                    tracing::error!(outcome = outcome.name(), milliseconds, cause, "message.decided");
+                    tracing::error!(outcome = outcome.name(), cause, "message.failed");
+                    let class = match outcome {
+                        Outcome::Refused(_) => Class::Refused,
+                        _ => Class::Failed,
+                    };
+                    audit::Outcome { name: outcome.name(), class, failure: None }
                 }
-                Ok(outcome) => tracing::info!(outcome = outcome.name(), milliseconds, "message.decided"),
-                Err(cause) => tracing::error!(outcome = "failed", milliseconds, %cause, "message.decided"),
-            }
+                Ok(outcome) => {
+                    telemetry::detail(outcome.name());
+                    audit::Outcome::SUCCESS
+                }
+                Err(cause) => {
+                    tracing::error!(outcome = cause.name(), %cause, "message.failed");
+                    // Whatever keeps a message, keeps it for another try.
+                    audit::Outcome { class: Class::Failed, ..audit::Outcome::from(cause) }
+                }
+            };
+            self.audit.tell(&Decision {
+                at: now,
+                request_id,
+                function: Function::DeliverNotification,
+                action: "message.deliver",
+                outcome,
+                status: None,
+                elapsed: started.elapsed(),
+                facts: telemetry::facts(),
+            });
             result.is_ok()
         };
-        deliver.instrument(telemetry::delivery(request_id)).await
+        telemetry::decision(telemetry::delivery(request_id), deliver).await
     }
 }
 

@@ -28,7 +28,10 @@ use doorward::{
 use local::{SECRET_PREFIX, TABLE};
 use serde_json::{Value, json};
 
-use crate::{PUBLIC_URL, TestClock, World};
+use crate::{
+    PUBLIC_URL, TestClock, World,
+    audit::{self, AuditLog},
+};
 
 /// Sender of mails.
 pub const MAIL_FROM: &str = "Doorward <no-reply@login.example.com>";
@@ -182,8 +185,11 @@ pub struct Queued {
 
 impl World {
     /// The function that delivers, over another courier.
-    pub fn deliveries(&self, courier: Arc<dyn Courier>) -> Deliveries {
-        deliveries(&self.store, &self.secrets, courier, &self.clock)
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn deliveries(&self, courier: Arc<dyn Courier>) -> Result<Deliveries> {
+        deliveries(&self.store, &self.secrets, courier, &self.clock, &self.audit)
     }
 
     /// Hands a batch of the stream to the function that delivers.
@@ -287,11 +293,12 @@ pub(crate) fn deliveries(
     secrets: &aws_sdk_secretsmanager::Client,
     courier: Arc<dyn Courier>,
     clock: &Arc<TestClock>,
-) -> Deliveries {
+    log: &Arc<AuditLog>,
+) -> Result<Deliveries> {
     let secrets = SecretsManager::new(secrets.clone(), SECRET_PREFIX.to_owned());
     let place = Place { public_url: PUBLIC_URL.to_owned(), mail_from: MAIL_FROM.to_owned() };
     let notifier = Notifier::new(store.clone(), Arc::new(secrets), courier, clock.clone(), place);
-    Deliveries::new(Arc::new(notifier))
+    Ok(Deliveries::new(Arc::new(notifier), audit::audit(log, &**clock)?))
 }
 
 /// A batch of the table's stream that tells of these messages.

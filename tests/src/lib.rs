@@ -9,6 +9,7 @@
     reason = "a test may panic"
 )]
 
+pub mod audit;
 pub mod calls;
 pub mod delivery;
 pub mod rotation;
@@ -24,6 +25,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use async_trait::async_trait;
+use audit::AuditLog;
 use calls::Calls;
 use delivery::RecordingCourier;
 use doorward::{
@@ -38,8 +40,9 @@ use doorward::{
     secrets::{SecretDocument, SecretsManager},
     store::DynamoStore,
     stream::Deliveries,
+    subscription::Anchoring,
     token::TenantKeys,
-    usecase::Service,
+    usecase::{Service, anchor_audit::Anchorer},
 };
 use http::Method;
 use jiff::Timestamp;
@@ -187,7 +190,10 @@ pub struct World {
     pub tenants: Vec<local::stack::Tenant>,
     /// What carries messages to people.
     pub courier: Arc<RecordingCourier>,
+    /// What the functions told in the audit log.
+    pub audit: Arc<AuditLog>,
     delivery: Deliveries,
+    anchoring: Anchoring,
     apps: HashMap<Function, App>,
     embedded: std::sync::Mutex<Option<EmbeddedDynamo>>,
     _secrets: EmbeddedSecrets,
@@ -469,13 +475,17 @@ impl World {
         let counted = dynamodb.config().to_builder().interceptor(calls.clone()).build();
         let counted = aws_sdk_dynamodb::Client::from_conf(counted);
         let store = Arc::new(DynamoStore::new(counted, TABLE.to_owned()));
-        let apps = functions(&store, &secrets_client, &passwords, &clock)?;
+        let audit = Arc::new(AuditLog::default());
+        let apps = functions(&store, &secrets_client, &passwords, &clock, &audit)?;
         let courier = Arc::new(RecordingCourier::default());
-        let delivery = delivery::deliveries(&store, &secrets_client, courier.clone(), &clock);
+        let delivery = delivery::deliveries(&store, &secrets_client, courier.clone(), &clock, &audit)?;
+        let anchoring = Anchoring::new(Arc::new(Anchorer::new(store.clone(), clock.clone())));
         let embedded = std::sync::Mutex::new(Some(embedded));
         Ok(Self {
             courier,
+            audit,
             delivery,
+            anchoring,
             dynamodb_url,
             secrets_url: secrets.url().to_owned(),
             secrets: secrets_client,
@@ -496,7 +506,7 @@ impl World {
     /// # Errors
     /// When it does not start.
     pub fn start_another(&mut self, function: Function) -> Result<()> {
-        let mut others = functions(&self.store, &self.secrets, &self.passwords, &self.clock)?;
+        let mut others = functions(&self.store, &self.secrets, &self.passwords, &self.clock, &self.audit)?;
         self.apps.extend(others.remove_entry(&function));
         Ok(())
     }
@@ -777,13 +787,16 @@ fn functions(
     secrets: &aws_sdk_secretsmanager::Client,
     passwords: &Arc<CountedPasswords>,
     clock: &Arc<TestClock>,
+    log: &Arc<AuditLog>,
 ) -> Result<HashMap<Function, App>> {
     let source = SecretsManager::new(secrets.clone(), SECRET_PREFIX.to_owned());
     let entropy = Arc::new(SystemEntropy);
     let service = Service::new(store.clone(), Arc::new(source), passwords.clone(), clock.clone(), entropy);
     let service = Arc::new(service);
     let app = |function| {
-        let app = App::new(function, Arc::clone(&service)).and_then(|app| app.with_public_url(PUBLIC_URL));
+        let audit = audit::audit(log, &**clock)?;
+        let app =
+            App::new(function, Arc::clone(&service), audit).and_then(|app| app.with_public_url(PUBLIC_URL));
         Ok((function, app.map_err(|error| anyhow!("{error}"))?))
     };
     Function::ALL.into_iter().map(app).collect()

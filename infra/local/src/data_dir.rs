@@ -53,6 +53,11 @@ impl DataDir {
     }
 
     #[must_use]
+    pub fn audit(&self) -> PathBuf {
+        self.path.join("audit.ndjson")
+    }
+
+    #[must_use]
     pub fn secrets(&self) -> PathBuf {
         self.path.join("secrets.json")
     }

@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::{
+    audit::AuditLog,
     problem::Problem,
     process::{self, Output},
     project::{FUNCTIONS_PACKAGE, Project},
@@ -94,9 +95,10 @@ pub async fn serve(
     binaries: &Binaries,
     env: &BTreeMap<&'static str, String>,
     port: u16,
-    ui: &Ui,
+    (ui, audit): (&Ui, &AuditLog),
 ) -> Result<Infallible> {
-    let served = binaries.iter().map(|(name, program)| keep_running(project, name, program, env, port, ui));
+    let served =
+        binaries.iter().map(|(name, program)| keep_running(project, name, program, env, port, (ui, audit)));
     let never = try_join_all(served).await?;
     match never.into_iter().next() {
         Some(never) => match never {},
@@ -114,14 +116,15 @@ async fn keep_running(
     program: &Path,
     env: &BTreeMap<&'static str, String>,
     port: u16,
-    ui: &Ui,
+    (ui, audit): (&Ui, &AuditLog),
 ) -> Result<Infallible> {
     let mut deaths = 0;
     loop {
         let begun = Instant::now();
         let mut command = project.command(program);
         command.envs(env).envs(lambda_environment(name, port));
-        let mut child = process::spawn(&mut command, Output::ToStderr)?;
+        let mut child = process::spawn(&mut command, Output::StdoutToUs)?;
+        audit.follow(child.stdout.take().context("a function's output is not piped")?);
         let status = child.wait().await?;
         if begun.elapsed() > HEALTHY_AFTER {
             deaths = 0;

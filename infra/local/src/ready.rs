@@ -56,12 +56,12 @@ pub async fn until_answering(base_url: &str, routes: &[&Route]) -> Result<()> {
     try_join_all(each).await.map(drop)
 }
 
-/// Invokes a function that has no route with a batch of nothing, until it has answered.
+/// Invokes a function that has no route with an event that holds nothing, until it has answered.
 ///
 /// # Errors
 /// A [`Problem`] when it does not within a bounded time.
-pub async fn until_invoked(name: &str, function: &impl Function) -> Result<()> {
-    until(name, async || match function.invoke(br#"{"Records":[]}"#.to_vec()).await {
+pub async fn until_invoked(name: &str, function: &impl Function, event: &[u8]) -> Result<()> {
+    until(name, async || match function.invoke(event.to_vec()).await {
         Ok(_) => None,
         Err(InvokeError::Unreachable(reason) | InvokeError::Failed(reason)) => Some(reason),
     })

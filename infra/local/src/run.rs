@@ -7,7 +7,9 @@ use nix::unistd::Pid;
 use tokio::process::Child;
 
 use crate::{
-    REGION, TABLE, cargo_lambda, clients,
+    REGION, TABLE,
+    audit::{self, AuditFile, AuditLog},
+    cargo_lambda, clients,
     data_dir::DataDir,
     delivery::Delivery,
     demo::{self, SeedContext, Seeded},
@@ -71,6 +73,7 @@ pub struct Running {
     mail: Option<EmbeddedMail>,
     secrets: Option<EmbeddedSecrets>,
     dynamodb: Option<EmbeddedDynamo>,
+    audit: Option<AuditFile>,
     /// Last: nobody else may have the folder before all of the above have ended.
     data_dir: Option<DataDir>,
 }
@@ -162,7 +165,18 @@ pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Inf
         unwatched: &unwatched,
     }
     .start(&project)?;
+    let audit_file = match &running.data_dir {
+        Some(dir) => AuditFile::kept(dir.audit()),
+        None => AuditFile::passing(project.local_dir().join(format!("audit-{port}.ndjson"))),
+    };
+    let audit_file = running.audit.insert(audit_file);
+    let (audit_log, audit_news) = AuditLog::open(audit_file)?;
+    let audit_path = audit_file.path().to_owned();
+    audit_log.follow(cargo_lambda.stdout.take().context("cargo-lambda's output is not piped")?);
     let base_url = services.endpoints.routes.clone();
+    let anchor_name = doorward::route::Function::AnchorAudit.name();
+    let anchorer = RuntimeApi::new(&base_url, anchor_name);
+    let anything = audit::control_message()?;
     let routes = project.one_route_each();
     let deliver = RuntimeApi::new(&base_url, &delivery.function);
     let mailbox = services.mailbox.clone();
@@ -179,22 +193,24 @@ pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Inf
             std::future::pending().await
         } else {
             ready::until_listening(port).await?;
-            functions::serve(&project, &binaries, &env, port, ui).await
+            functions::serve(&project, &binaries, &env, port, (ui, &audit_log)).await
         }
     };
     let answered_then_forever = async {
         ready::until_listening(port).await?;
         tokio::try_join!(
             ready::until_answering(&base_url, &routes),
-            ready::until_invoked(&delivery.function, &deliver)
+            ready::until_invoked(&delivery.function, &deliver, br#"{"Records":[]}"#),
+            ready::until_invoked(anchor_name, &anchorer, &anything)
         )?;
         step.done(&format!("{} answer", project.functions.len()));
         let notes = notes(options, running, &project, &services.seeded);
-        let stack = services.into_stack();
+        let stack = services.into_stack(audit_path);
         running.stack_file = Some(StackFile::write(&project.stack_file(), &stack)?);
         ui.ready(&stack, &notes);
         tokio::select! {
             failed = poller.run() => failed,
+            failed = audit::anchor(audit_news, &anchorer) => failed,
             never = tell(&mailbox, ui) => match never {},
         }
     };
@@ -261,12 +277,13 @@ struct Services {
 }
 
 impl Services {
-    fn into_stack(self) -> Stack {
+    fn into_stack(self, audit_file: PathBuf) -> Stack {
         Stack {
             base_url: self.endpoints.routes,
             dynamodb_url: self.endpoints.dynamodb,
             secrets_manager_url: self.endpoints.secrets_manager,
             mailbox_url: self.mailbox_url,
+            audit_file,
             region: REGION.to_owned(),
             table: TABLE.to_owned(),
             tenants: self.seeded.tenants,

@@ -20,6 +20,8 @@ pub struct Stack {
     pub secrets_manager_url: String,
     /// Where sent mails are shown, and listed as JSON at `/api/messages`.
     pub mailbox_url: String,
+    /// The functions' audit log, one event on each line.
+    pub audit_file: PathBuf,
     pub region: String,
     pub table: String,
     pub tenants: Vec<Tenant>,
@@ -132,6 +134,7 @@ mod tests {
             dynamodb_url: "http://127.0.0.1:1".into(),
             secrets_manager_url: "http://127.0.0.1:2".into(),
             mailbox_url: "http://127.0.0.1:3".into(),
+            audit_file: "/data/audit.ndjson".into(),
             region: "us-east-1".into(),
             table: "doorward".into(),
             tenants: vec![Tenant {
@@ -162,6 +165,7 @@ mod tests {
             "dynamodbUrl": "http://127.0.0.1:1",
             "secretsManagerUrl": "http://127.0.0.1:2",
             "mailboxUrl": "http://127.0.0.1:3",
+            "auditFile": "/data/audit.ndjson",
             "region": "us-east-1",
             "table": "doorward",
             "tenants": [{

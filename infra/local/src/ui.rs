@@ -306,6 +306,7 @@ mod tests {
             dynamodb_url: String::new(),
             secrets_manager_url: String::new(),
             mailbox_url: String::new(),
+            audit_file: "/data/audit.ndjson".into(),
             region: String::new(),
             table: String::new(),
             tenants: vec![Tenant {

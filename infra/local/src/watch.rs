@@ -25,6 +25,8 @@ pub struct Watch<'a> {
 }
 
 impl Watch<'_> {
+    /// Starts it; what it and the functions write to standard output is piped.
+    ///
     /// # Errors
     /// When it cannot be started.
     pub fn start(&self, project: &Project) -> Result<Child> {
@@ -37,12 +39,13 @@ impl Watch<'_> {
             // DOORWARD_LOG.
             command.env("RUST_LOG", "cargo_lambda=warn");
         }
-        process::spawn(&mut command, Output::ToStderr)
+        process::spawn(&mut command, Output::StdoutToUs)
     }
 
     fn arguments(&self) -> Vec<OsString> {
         let port = self.port.to_string();
-        let color = if console::colors_enabled_stderr() { "auto" } else { "never" };
+        // What it writes ends at our stderr, though it sees a pipe.
+        let color = if console::colors_enabled_stderr() { "always" } else { "never" };
         // Its default is to listen on all interfaces. CORS is the functions' own business.
         let mut arguments = vec!["lambda", "--color", color, "watch"];
         arguments.extend(["--invoke-address", "127.0.0.1", "--invoke-port", &port]);

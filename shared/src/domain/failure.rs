@@ -38,6 +38,20 @@ pub enum TokenFault {
     SessionGone,
 }
 
+impl TokenFault {
+    /// Its stable name in the audit log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "MISSING",
+            Self::Malformed => "MALFORMED",
+            Self::UnknownKey => "UNKNOWN_KEY",
+            Self::Forged => "FORGED",
+            Self::Expired => "EXPIRED",
+            Self::SessionGone => "SESSION_GONE",
+        }
+    }
+}
+
 /// How a request ends without success. The text of a variant's cause is for the log alone.
 #[derive(Debug)]
 pub enum Failure {
@@ -111,6 +125,24 @@ impl Failure {
     /// A `Validation` of one field.
     pub fn field(field: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self::Validation(vec![FieldError::new(field, message)])
+    }
+
+    /// Whether it is a fault of ours, or of what we depend on, and not of the caller.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Internal(_))
+    }
+
+    /// What the audit log says beyond the name: which way a token was wrong, or which fields, by their
+    /// names. Nothing that anybody sent.
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Self::InvalidToken(fault) => Some(fault.name().to_owned()),
+            Self::Validation(errors) | Self::PasswordPolicy(errors) => {
+                let fields: Vec<_> = errors.iter().map(|error| error.field.as_ref()).collect();
+                Some(fields.join(" "))
+            }
+            _ => None,
+        }
     }
 
     /// The fact's name, for logs and metrics.

@@ -10,6 +10,7 @@ use crate::{
     domain::{Failure, Tenant, TenantId},
     port::{SecretSource, Store, TenantSecret},
     secrets::SecretDocument,
+    telemetry,
     token::TenantKeys,
 };
 
@@ -63,6 +64,7 @@ impl Tenants {
         let Some(tenant) = self.records.get(id, now, || self.store.tenant(id)).await? else {
             return Ok(None);
         };
+        telemetry::found_tenant(id);
         let known = self.keys.get(id, now, || self.load_keys(id)).await?;
         let algorithm = tenant.policy.algorithm;
         if let Some(Ok(keys)) = known.as_deref()

@@ -7,6 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::{
+    audit::{ChainId, Partition},
     domain::{AttemptId, SessionId, TenantId, UserId, Username},
     port::{BudgetOf, HourBudget, OnceKey, OutboxKey},
 };
@@ -24,7 +25,10 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 /// What the sort keys of sessions begin with.
 pub(super) const SESSION_PREFIX: &str = "S#";
 /// What the sort keys of messages begin with: the stream's filter names it (infra/delivery.json).
-const OUTBOX_PREFIX: &str = "OUT#";
+pub(super) const OUTBOX_PREFIX: &str = "OUT#";
+
+/// What the sort keys of anchors begin with.
+pub(super) const ANCHOR_PREFIX: &str = "A#";
 
 impl Key {
     pub(super) fn tenant(tenant: &TenantId) -> Self {
@@ -87,6 +91,21 @@ impl Key {
     pub(super) fn once(key: &OnceKey) -> Self {
         let OnceKey { tenant, digest } = key;
         Self { pk: format!("T#{}#K#{}", encode(tenant.as_str()), encode(digest)), sk: "KEY".to_owned() }
+    }
+
+    /// The anchor of an audit chain.
+    pub(super) fn anchor(partition: &Partition, chain: ChainId) -> Self {
+        Self { pk: Self::anchors(partition), sk: format!("{ANCHOR_PREFIX}{chain}") }
+    }
+
+    /// The partition of a tenant's anchors of one day. What belongs to no tenant's log has one that no
+    /// tenant's key begins like.
+    pub(super) fn anchors(partition: &Partition) -> String {
+        let Partition { tenant, day } = partition;
+        match tenant {
+            Some(tenant) => format!("T#{}#A#{day}", encode(tenant.as_str())),
+            None => format!("A#{day}"),
+        }
     }
 
     /// The key as the SDK takes it.

@@ -3,6 +3,7 @@
 //! One module per item. Reads that decide are consistent; what may happen is a condition of the
 //! write itself.
 
+mod anchor;
 mod attempt;
 mod budget;
 mod change;
@@ -15,6 +16,7 @@ mod once;
 mod outbox;
 mod room;
 mod session;
+mod suspend;
 mod template;
 mod tenant;
 mod user;
@@ -38,6 +40,7 @@ use crate::{
 };
 
 pub use keys::outbox_key;
+pub use suspend::Switched;
 
 /// The table.
 #[derive(Debug, Clone)]

@@ -46,6 +46,17 @@ const MIN_ROOT_KEY_BYTES: usize = 32;
 
 const UNDERIVABLE: &str = "has a key that nothing can be derived from";
 
+/// A session's keyed digest: what logs call it by (security 24).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionDigest(String);
+
+impl SessionDigest {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// What a tenant's keys sign and check.
 pub struct TenantKeys {
     tenant: TenantId,
@@ -127,11 +138,11 @@ impl TenantKeys {
     }
 
     /// A session's id for the log: tells sessions apart and opens none (security 24).
-    pub fn session_digest(&self, session: &SessionId) -> String {
-        self.roots.get(&self.current_root).map_or_else(String::new, |root| {
+    pub fn session_digest(&self, session: &SessionId) -> SessionDigest {
+        SessionDigest(self.roots.get(&self.current_root).map_or_else(String::new, |root| {
             let tag = hmac::sign(&root.audit, session.as_str().as_bytes());
             URL_SAFE_NO_PAD.encode(tag.as_ref().get(..12).unwrap_or_default())
-        })
+        }))
     }
 
     pub(super) fn refresh_key(&self, version: u32) -> Option<&hmac::Key> {

@@ -14,7 +14,7 @@ pub use access::{Bearer, Claims, SCOPE_FULL, SCOPE_PASSWORD_CHANGE, Unverified};
 pub use cursor::PageCursor;
 pub use device::DeviceProof;
 pub use form::FormToken;
-pub use keys::{InvalidSecret, TenantKeys, new_signing_key};
+pub use keys::{InvalidSecret, SessionDigest, TenantKeys, new_signing_key};
 pub use once::Repeatable;
 pub use refresh::RefreshToken;
 
@@ -185,7 +185,7 @@ pub(crate) mod tests {
         let keys = keys("t");
         let ids = [session().id, crate::domain::SessionId::from_random([2; 16])];
         assert_ne!(keys.session_digest(&ids[0]), keys.session_digest(&ids[1]));
-        assert!(!keys.session_digest(&ids[0]).contains(ids[0].as_str()));
+        assert!(!keys.session_digest(&ids[0]).as_str().contains(ids[0].as_str()));
     }
 
     // security 12, 20

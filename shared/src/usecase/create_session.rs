@@ -67,9 +67,20 @@ struct Login {
 impl Login {
     /// Whether `user` is who logs in: of that name, at home in the path, and active.
     fn is_of(&self, user: &User) -> bool {
-        user.username.is_same(&self.username)
-            && user.fits(self.collection, &self.owner)
-            && user.status == UserStatus::Active
+        self.fault(Some(user), true).is_none()
+    }
+
+    /// What is wrong with a login as `user`: for operators, clients are told one thing for all
+    /// (security 9).
+    fn fault(&self, user: Option<&User>, right: bool) -> Option<&'static str> {
+        match user {
+            None => Some("UNKNOWN_USER"),
+            Some(_) if !right => Some("WRONG_PASSWORD"),
+            Some(user) if user.status == UserStatus::Disabled => Some("USER_DISABLED"),
+            Some(user) if !user.fits(self.collection, &self.owner) => Some("WRONG_PATH"),
+            Some(user) if !user.username.is_same(&self.username) => Some("WRONG_USERNAME"),
+            Some(_) => None,
+        }
     }
 
     /// Where it comes from.
@@ -160,7 +171,9 @@ impl Service {
             }
         };
         // Every way of being wrong is the same one from here on (security 9).
-        let Some(user) = user.filter(|user| right && login.is_of(user)) else {
+        let fault = login.fault(user.as_ref(), right);
+        let Some(user) = user.filter(|_| fault.is_none()) else {
+            telemetry::detail(fault.unwrap_or_default());
             self.settle(tenant, id, &place, Guess::Wrong).await?;
             return Err(Failure::Authentication);
         };

@@ -72,19 +72,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Its name in logs.
+    /// Its stable name in the audit log.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Sent => "sent",
-            Self::Gone => "gone",
-            Self::Expired => "expired",
-            Self::Superseded => "superseded",
-            Self::Nothing => "nothing",
-            Self::TenantClosed => "tenant_closed",
-            Self::UserClosed => "user_closed",
-            Self::NoAddress => "no_address",
-            Self::Refused(_) => "refused",
-            Self::Broken(_) => "broken",
+            Self::Sent => "SENT",
+            Self::Gone => "GONE",
+            Self::Expired => "EXPIRED",
+            Self::Superseded => "SUPERSEDED",
+            Self::Nothing => "NOTHING",
+            Self::TenantClosed => "TENANT_CLOSED",
+            Self::UserClosed => "USER_CLOSED",
+            Self::NoAddress => "NO_ADDRESS",
+            Self::Refused(_) => "REFUSED",
+            Self::Broken(_) => "BROKEN",
         }
     }
 }
@@ -100,6 +100,11 @@ impl Notifier {
     ) -> Self {
         let tenants = Tenants::new(Arc::clone(&store), secrets);
         Self { store, tenants, courier, clock, words: Cache::new(CAPACITY, WORDS), place }
+    }
+
+    /// The time of a delivery.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// One read, one sending, one deletion, in that order: a process that dies in between sends again.

@@ -1,6 +1,7 @@
 //! What happens for each endpoint: one file each, with its `Command`, its `Outcome` and how it is
 //! decided. No wire format, no AWS type.
 
+pub mod anchor_audit;
 mod authenticate;
 mod code;
 pub mod create_session;
@@ -19,6 +20,7 @@ pub mod refresh_session;
 pub mod reset_login;
 pub mod set_password;
 pub mod update_credentials;
+pub mod verify_audit;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -29,6 +31,7 @@ use crate::{
     domain::{AttemptId, ClientAddress, Failure, Policy, Session, SessionId, TenantStatus, User},
     port::{Clock, Entropy, Passwords, SecretSource, Store, random},
     secrets::{TenantContext, Tenants},
+    telemetry,
     token::{Claims, RefreshToken},
 };
 
@@ -106,11 +109,18 @@ pub struct Grant {
     pub device_proof: Option<SecretString>,
 }
 
+/// The client's address, as the tenant's proxies tell it.
+fn client(context: &TenantContext, from: &ClientAddress) -> Option<IpAddr> {
+    let ip = from.client(&context.tenant.policy.trusted_proxies);
+    telemetry::client(ip);
+    ip
+}
+
 /// The client's address, if the tenant takes requests, and from there; asked once tenant credentials
 /// or a bearer were right.
 fn admit(context: &TenantContext, from: &ClientAddress) -> Result<Option<IpAddr>, Failure> {
     let policy = &context.tenant.policy;
-    let ip = from.client(&policy.trusted_proxies);
+    let ip = client(context, from);
     match context.tenant.status {
         TenantStatus::Suspended => Err(Failure::TenantSuspended),
         TenantStatus::Active if !policy.admits(ip) => Err(Failure::IpNotAllowed),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{Service, admit, code::TRIES, new_password::Candidate};
+use super::{Service, admit, client, code::TRIES, new_password::Candidate};
 use crate::{
     domain::{
         ClientAddress, Code, CodeKind, Failure, Notification, Password, PasswordHash, Policy, ResetCode,
@@ -63,8 +63,8 @@ impl Service {
         let tenant = tenant.ok_or(Failure::InvalidCode)?;
         let context = self.tenants.find(&tenant, now).await?.ok_or(Failure::InvalidCode)?;
         let max = context.tenant.policy.wrong_codes_per_ip;
-        let client = ip.client(&context.tenant.policy.trusted_proxies);
-        let budget = HourBudget { tenant: tenant.clone(), of: BudgetOf::WrongCodes(client), max, now };
+        let of = BudgetOf::WrongCodes(client(&context, &ip));
+        let budget = HourBudget { tenant: tenant.clone(), of, max, now };
         let attempt = CodeTry { tenant: &tenant, user: &id, id: self.attempt_id(now)?, now };
         if !self.store.take_from_budget(&budget).await? {
             return Err(budget.exhausted());

@@ -1,0 +1,172 @@
+//! `doorwardctl audit …`
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand, ValueHint};
+use doorward::{
+    audit::{Fault, Report, Scope},
+    domain::TenantId,
+    port::Clock,
+    runtime::SystemClock,
+    usecase::verify_audit::{VerifyError, verify},
+};
+use jiff::civil::Date;
+use serde_json::{Value, json};
+
+use crate::{
+    Context,
+    output::{Usage, table},
+    place::Place,
+};
+
+/// How standard input is named.
+const STDIN: &str = "-";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Tell whether a log is whole: nothing altered, missing, added or twice
+    ///
+    /// Reads the functions' log lines, one on each line, in any order, with or without what a log puts
+    /// before them, and compares them with the chains' heads in the table. Ends with 0 when all is
+    /// whole and with 1 when it is not.
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// This tenant's events alone
+    #[arg(long, value_name = "ID", value_parser = TenantId::parse)]
+    tenant: Option<TenantId>,
+
+    /// The first day, in UTC: 2026-01-31 [default: the first in the log]
+    #[arg(long, value_name = "DAY")]
+    from: Option<Date>,
+
+    /// The last day, in UTC [default: the last in the log]
+    #[arg(long, value_name = "DAY")]
+    to: Option<Date>,
+
+    /// The log, `-` for stdin [default with --local: the local stack's]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    files: Vec<PathBuf>,
+}
+
+impl Command {
+    pub(crate) async fn run(self, context: &Context, place: &Place) -> Result<()> {
+        match self {
+            Self::Verify(wanted) => wanted.run(context, place).await,
+        }
+    }
+}
+
+impl Verify {
+    async fn run(mut self, context: &Context, place: &Place) -> Result<()> {
+        if self.from.zip(self.to).is_some_and(|(from, to)| from > to) {
+            bail!(Usage("--from is after --to".to_owned()));
+        }
+        if self.files.is_empty() {
+            self.files.extend(place.audit_file()?);
+        }
+        let log = opened(&self.files)?;
+        let scope = Scope { tenant: self.tenant, from: self.from, to: self.to };
+        let report = match verify(log, &context.store, scope, SystemClock.now()).await {
+            Ok(report) => report,
+            Err(VerifyError::Anchors(failure)) => return Err(failure.into()),
+            Err(nothing @ VerifyError::Nothing) => bail!(Usage(format!("{nothing}: --from and --to"))),
+            Err(other) => return Err(other.into()),
+        };
+        context.output.result(&as_json(&report), || as_text(&report))?;
+        if report.is_whole() { Ok(()) } else { bail!("the log is not whole: {} faults", report.fault_count) }
+    }
+}
+
+/// The files, one after the other; a last line without an end is one.
+fn opened(files: &[PathBuf]) -> Result<Box<dyn BufRead>> {
+    if files.is_empty() {
+        bail!(Usage("name the log: FILE, or - for stdin".to_owned()));
+    }
+    let mut all: Box<dyn BufRead> = Box::new(io::empty());
+    for file in files {
+        let next: Box<dyn BufRead> = if file == Path::new(STDIN) {
+            Box::new(BufReader::new(io::stdin()))
+        } else {
+            let opened = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+            Box::new(BufReader::new(opened))
+        };
+        all = Box::new(all.chain(next).chain(b"\n".as_slice()));
+    }
+    Ok(all)
+}
+
+fn as_json(report: &Report) -> Value {
+    let faults = report.faults.iter().map(|fault| {
+        let partition = fault.partition.as_ref();
+        json!({
+            "kind": fault.kind.name(),
+            "tenant": partition.and_then(|it| it.tenant.as_ref()),
+            "day": partition.map(|it| it.day.to_string()),
+            "chain": fault.chain.map(|chain| chain.to_string()),
+            "message": fault.kind.to_string(),
+        })
+    });
+    json!({
+        "whole": report.is_whole(),
+        "events": report.events,
+        "chains": report.chains,
+        "notYetAnchored": report.not_yet_anchored,
+        "passedOver": report.passed_over,
+        "faultCount": report.fault_count,
+        "faults": faults.collect::<Vec<_>>(),
+    })
+}
+
+fn as_text(report: &Report) -> String {
+    let Report { events, chains, passed_over, not_yet_anchored, faults, fault_count } = report;
+    let mut text = format!("{events} events in {chains} chains, {not_yet_anchored} of them not anchored yet");
+    if *passed_over > 0 {
+        text += &format!("; {passed_over} other lines passed over");
+    }
+    if report.is_whole() {
+        return text + "\nThe log is whole.";
+    }
+    text += "\n\n";
+    text += &table(&["TENANT", "DAY", "CHAIN", "FAULT"], faults.iter().map(row));
+    let listed = u64::try_from(faults.len()).unwrap_or(u64::MAX);
+    if *fault_count > listed {
+        text += &format!("\nand {} more", fault_count - listed);
+    }
+    text
+}
+
+fn row(fault: &Fault) -> Vec<String> {
+    let known = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let partition = fault.partition.as_ref();
+    vec![
+        known(partition.and_then(|it| it.tenant.as_ref()).map(ToString::to_string)),
+        known(partition.map(|it| it.day.to_string())),
+        known(fault.chain.map(|chain| chain.to_string())),
+        fault.kind.to_string(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_as_one_with_their_last_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["a", "b"].map(|name| folder.path().join(name));
+        std::fs::write(&files[0], "one\ntwo").unwrap();
+        std::fs::write(&files[1], "three\n").unwrap();
+        let lines: Vec<_> = opened(&files).unwrap().lines().map(Result::unwrap).collect();
+        assert_eq!(lines, ["one", "two", "three", ""]);
+        assert!(opened(&[]).err().unwrap().is::<Usage>());
+        assert!(opened(&[folder.path().join("c")]).is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! What is written: tables and sentences for people, JSON for programs.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use anyhow::{Error, Result, bail};
+use comfy_table::{Table, presets::NOTHING};
+use doorward::domain::{Failure, FieldError};
+use serde_json::{Value, json};
+
+/// The exit code for what was refused or failed.
+const FAILED: u8 = 1;
+/// The exit code for a call that cannot mean anything.
+const USAGE: u8 = 2;
+
+/// A call that cannot mean anything: exit code 2, as clap's own.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Where results and errors go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    /// For programs.
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// A result: as JSON, or as people read it.
+    ///
+    /// # Errors
+    /// When stdout takes nothing.
+    pub(crate) fn result(self, value: &Value, text: impl FnOnce() -> String) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        if self.json {
+            writeln!(stdout, "{value:#}")?;
+        } else {
+            writeln!(stdout, "{}", text().trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Asks the person at the terminal, who types `answer` to go on.
+    ///
+    /// # Errors
+    /// [`Usage`] where nobody can be asked; an error for any other answer.
+    pub(crate) fn confirm(self, question: &str, answer: &str) -> Result<()> {
+        if self.json || !io::stdin().is_terminal() {
+            bail!(Usage("pass --yes: nobody can be asked here".to_owned()));
+        }
+        write!(io::stderr(), "{question} Type {answer} to go on: ")?;
+        let mut typed = String::new();
+        io::stdin().read_line(&mut typed)?;
+        if typed.trim() == answer { Ok(()) } else { bail!("nothing was done") }
+    }
+
+    /// An error, with what to do about it, and the exit code for it.
+    pub(crate) fn error(self, error: &Error) -> ExitCode {
+        let faults = error.downcast_ref().map(faults).unwrap_or_default();
+        let message = message(error);
+        let mut stderr = io::stderr().lock();
+        // A closed stderr is no reason to fail in another way.
+        let _ = if self.json {
+            let errors = faults.iter().map(|fault| json!({ "field": fault.field, "message": fault.message }));
+            writeln!(stderr, "{}", json!({ "error": message, "errors": errors.collect::<Vec<_>>() }))
+        } else {
+            let lines = faults.iter().map(|fault| format!("\n  {} {}", fault.field, fault.message));
+            writeln!(stderr, "error: {message}{}", lines.collect::<String>())
+        };
+        ExitCode::from(if error.is::<Usage>() { USAGE } else { FAILED })
+    }
+}
+
+/// What is wrong with each field, where that is what is wrong.
+fn faults(failure: &Failure) -> &[FieldError] {
+    match failure {
+        Failure::Validation(errors) => errors,
+        _ => &[],
+    }
+}
+
+fn message(error: &Error) -> String {
+    match error.downcast_ref() {
+        Some(Failure::Validation(_)) => "nothing was written: put these right and try again".to_owned(),
+        Some(Failure::Unavailable(cause)) => {
+            format!("{cause}; check --table, the Region and the credentials, and try again")
+        }
+        _ => format!("{error:#}"),
+    }
+}
+
+/// A table with one line for each row.
+pub(crate) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(head);
+    table.add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
