@@ -8,15 +8,20 @@
     reason = "a test may panic"
 )]
 
+mod cors;
 mod delivery;
 mod faults;
 mod flows;
 mod isolation;
+mod operator;
 mod page;
 mod policies;
+mod policy_docs;
+mod proxies;
 mod races;
 mod recovery;
 mod replay;
+mod roles;
 mod rpc;
 mod secrets;
 

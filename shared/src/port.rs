@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use crate::domain::{
     AttemptId, Collection, Failure, HashCost, Nonce, Password, PasswordHash, ResetCode, Session, SessionId,
-    Templates, Tenant, TenantId, User, UserId, Username,
+    Templates, Tenant, TenantId, User, UserId, Username, WebOrigin,
 };
 
 /// The time. Asked once per request and passed down.
@@ -139,6 +139,9 @@ pub enum CourierError {
 pub trait Store: Send + Sync {
     /// A tenant's record.
     async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, Failure>;
+
+    /// Whether any tenant names an origin as one whose pages may call.
+    async fn origin_is_named(&self, origin: &WebOrigin) -> Result<bool, Failure>;
 
     /// A user, read consistently.
     async fn user(&self, tenant: &TenantId, user: &UserId) -> Result<Option<User>, Failure>;

@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use doorward::{
     domain::{TenantId, User, UserId, Username},
-    port::Store,
+    port::{Clock, Store},
     route::Function,
 };
 use e2e::{NORDIC, World, as_tenant, event};
@@ -105,7 +105,7 @@ async fn known_users(world: &World) -> Result<Vec<String>> {
     for n in 0..SAMPLES {
         let (id, name) = (format!("member-{n:05}"), format!("member-{n:05}@example.com"));
         let user = User { id: UserId::parse(&id)?, username: Username::parse(&name)?, ..model.clone() };
-        world.store.create_user(&user).await.map_err(anyhow::Error::msg)?;
+        world.store.create_user(&user, world.clock.now()).await.map_err(anyhow::Error::msg)?;
         users.push(id);
     }
     Ok(users)

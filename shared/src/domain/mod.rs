@@ -8,6 +8,8 @@ mod failure;
 mod id;
 mod link;
 mod notification;
+mod origin;
+mod policy;
 mod secret;
 mod session;
 mod template;
@@ -22,12 +24,15 @@ pub use failure::{Cause, Failure, FieldError, TokenFault};
 pub use id::{AttemptId, CustomerId, Invalid, OrganizationId, SessionId, TenantId, UserId};
 pub use link::{LinkHost, LinkTemplate};
 pub use notification::{CodeMessage, Medium, Notification};
+pub use origin::WebOrigin;
+pub use policy::{
+    Delivery, Document, FIELDS, Fault, Field, HashCost, Policy, SessionLimit, SigningAlgorithm, Weight,
+    WhenFull,
+};
 pub use secret::matches;
 pub use session::{Collection, Device, Ended, Judgement, Nonce, Session, SessionFault, judge};
 pub use template::{MessageTemplate, Templates};
-pub use tenant::{
-    Delivery, HashCost, Policy, SessionLimit, SigningAlgorithm, Tenant, TenantStatus, WhenFull,
-};
+pub use tenant::{Tenant, TenantStatus};
 pub use user::{Role, User, UserStatus};
 
 #[cfg(test)]

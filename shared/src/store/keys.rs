@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::{
-    domain::{AttemptId, SessionId, TenantId, UserId, Username},
+    domain::{AttemptId, SessionId, TenantId, UserId, Username, WebOrigin},
     port::{OnceKey, OutboxKey},
 };
 
@@ -23,12 +23,14 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 
 /// What the sort keys of sessions begin with.
 pub(super) const SESSION_PREFIX: &str = "S#";
+/// The sort key of tenants' records.
+pub(super) const TENANT_SORT_KEY: &str = "TENANT";
 /// What the sort keys of messages begin with: the stream's filter names it (infra/delivery.json).
 pub(super) const OUTBOX_PREFIX: &str = "OUT#";
 
 impl Key {
     pub(super) fn tenant(tenant: &TenantId) -> Self {
-        Self { pk: format!("T#{}", encode(tenant.as_str())), sk: "TENANT".to_owned() }
+        Self { pk: format!("T#{}", encode(tenant.as_str())), sk: TENANT_SORT_KEY.to_owned() }
     }
 
     /// The tenant's own words for its messages.
@@ -74,6 +76,12 @@ impl Key {
     pub(super) fn once(key: &OnceKey) -> Self {
         let OnceKey { tenant, digest } = key;
         Self { pk: format!("T#{}#K#{}", encode(tenant.as_str()), encode(digest)), sk: "KEY".to_owned() }
+    }
+
+    /// Which tenants name an origin: the one key without a tenant, since a browser that asks whether it
+    /// may call names none.
+    pub(super) fn origin(origin: &WebOrigin) -> Self {
+        Self { pk: format!("O#{}", encode(origin.as_str())), sk: "ORIGIN".to_owned() }
     }
 
     /// The key as the SDK takes it.

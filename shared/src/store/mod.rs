@@ -26,6 +26,7 @@ use self::keys::Key;
 use crate::{
     domain::{
         Failure, PasswordHash, ResetCode, SessionId, Templates, Tenant, TenantId, User, UserId, Username,
+        WebOrigin,
     },
     port::{
         AddressBudget, AttemptBudget, AttemptKey, CallerItems, CodeIs, CodeTry, Committed, CredentialChange,
@@ -36,6 +37,7 @@ use crate::{
 
 pub use keys::outbox_key;
 pub use suspend::Switched;
+pub use tenant::{TenantChange, TenantRecord, TenantSummary};
 
 /// The table.
 #[derive(Debug, Clone)]
@@ -55,6 +57,10 @@ impl DynamoStore {
 impl Store for DynamoStore {
     async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, Failure> {
         self.read_tenant(tenant).await
+    }
+
+    async fn origin_is_named(&self, origin: &WebOrigin) -> Result<bool, Failure> {
+        self.read_origin(origin).await
     }
 
     async fn user(&self, tenant: &TenantId, user: &UserId) -> Result<Option<User>, Failure> {

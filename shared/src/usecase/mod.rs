@@ -4,6 +4,7 @@
 mod authenticate;
 mod code;
 pub mod create_session;
+pub mod cross_origin;
 pub mod delete_session;
 pub mod deliver_notification;
 mod guess;
@@ -22,8 +23,10 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::{
+    cache::Cache,
     domain::{
         AttemptId, ClientAddress, Failure, OrganizationId, Policy, Session, SessionId, TenantStatus, User,
+        WebOrigin,
     },
     port::{Clock, Entropy, Passwords, SecretSource, Store, random},
     secrets::{TenantContext, Tenants},
@@ -34,6 +37,7 @@ use crate::{
 pub struct Service {
     store: Arc<dyn Store>,
     tenants: Tenants,
+    origins: Cache<WebOrigin, ()>,
     passwords: Arc<dyn Passwords>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -48,7 +52,9 @@ impl Service {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        Self { tenants: Tenants::new(Arc::clone(&store), secrets), store, passwords, clock, entropy }
+        let tenants = Tenants::new(Arc::clone(&store), secrets);
+        let origins = Cache::new(cross_origin::CAPACITY, cross_origin::ORIGIN);
+        Self { store, tenants, origins, passwords, clock, entropy }
     }
 
     /// The time of a request: asked once.
@@ -133,6 +139,7 @@ impl UserDetails {
 /// The client's address, if the tenant takes requests, and from there; asked once tenant credentials
 /// or a bearer were right.
 fn admit(context: &TenantContext, from: &ClientAddress) -> Result<Option<IpAddr>, Failure> {
+    cross_origin::proven(&context.tenant);
     let policy = &context.tenant.policy;
     let ip = from.client(&policy.trusted_proxies);
     match context.tenant.status {
