@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::{
     audit::{ChainId, Partition},
-    domain::{AttemptId, SessionId, TenantId, UserId, Username},
+    domain::{AttemptId, SessionId, TenantId, UserId, Username, WebOrigin},
     port::{BudgetOf, HourBudget, OnceKey, OutboxKey},
 };
 
@@ -24,6 +24,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 
 /// What the sort keys of sessions begin with.
 pub(super) const SESSION_PREFIX: &str = "S#";
+/// The sort key of tenants' records.
+pub(super) const TENANT_SORT_KEY: &str = "TENANT";
 /// What the sort keys of messages begin with: the stream's filter names it (infra/delivery.json).
 pub(super) const OUTBOX_PREFIX: &str = "OUT#";
 
@@ -32,7 +34,7 @@ pub(super) const ANCHOR_PREFIX: &str = "A#";
 
 impl Key {
     pub(super) fn tenant(tenant: &TenantId) -> Self {
-        Self { pk: format!("T#{}", encode(tenant.as_str())), sk: "TENANT".to_owned() }
+        Self { pk: format!("T#{}", encode(tenant.as_str())), sk: TENANT_SORT_KEY.to_owned() }
     }
 
     /// The tenant's own words for its messages.
@@ -106,6 +108,12 @@ impl Key {
             Some(tenant) => format!("T#{}#A#{day}", encode(tenant.as_str())),
             None => format!("A#{day}"),
         }
+    }
+
+    /// Which tenants name an origin: the one key without a tenant, since a browser that asks whether it
+    /// may call names none.
+    pub(super) fn origin(origin: &WebOrigin) -> Self {
+        Self { pk: format!("O#{}", encode(origin.as_str())), sk: "ORIGIN".to_owned() }
     }
 
     /// The key as the SDK takes it.

@@ -29,7 +29,7 @@ use self::keys::Key;
 use crate::{
     domain::{
         Failure, LiveSession, PasswordHash, ResetCode, SessionId, Templates, Tenant, TenantId, User, UserId,
-        Username,
+        Username, WebOrigin,
     },
     port::{
         AttemptBudget, AttemptKey, CallerItems, CodeIs, CodeTry, Committed, CredentialChange, EndSession,
@@ -41,6 +41,7 @@ use crate::{
 
 pub use keys::outbox_key;
 pub use suspend::Switched;
+pub use tenant::{TenantChange, TenantRecord, TenantSummary};
 
 /// The table.
 #[derive(Debug, Clone)]
@@ -60,6 +61,10 @@ impl DynamoStore {
 impl Store for DynamoStore {
     async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, Failure> {
         self.read_tenant(tenant).await
+    }
+
+    async fn origin_is_named(&self, origin: &WebOrigin) -> Result<bool, Failure> {
+        self.read_origin(origin).await
     }
 
     async fn user(&self, tenant: &TenantId, user: &UserId) -> Result<Option<User>, Failure> {
