@@ -82,7 +82,7 @@ async fn ask_everywhere(world: &World, login: &Login, other: &Actor) -> BTreeMap
             "ocariot",
             Method::POST,
             format!("/v1/users/{other}/reset-password"),
-            Some(json!({ "new_password": NEW_PASSWORD })),
+            Some(json!({ "new_password": "another new passphrase" })),
         ),
         ("logout other", Method::DELETE, format!("{}/nobodys", login.actor.sessions()), None),
     ];
