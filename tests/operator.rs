@@ -52,7 +52,9 @@ fn change(fields: &[(&str, Value)]) -> TenantChange {
 /// Every route that an administrator's session opens, asked for `other`.
 async fn ask_everywhere(world: &World, login: &Login, other: &Actor) -> BTreeMap<&'static str, Answer> {
     let other = &other.user.user_id;
-    let calls: [(_, Method, String, Option<Value>); 7] = [
+    let calls: [(_, Method, String, Option<Value>); 9] = [
+        ("list", Method::GET, login.actor.sessions(), None),
+        ("read", Method::GET, login.path(), None),
         (
             "update own",
             Method::PUT,
