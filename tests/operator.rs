@@ -52,7 +52,9 @@ fn change(fields: &[(&str, Value)]) -> TenantChange {
 /// Every route that an administrator's session opens, asked for `other`.
 async fn ask_everywhere(world: &World, login: &Login, other: &Actor) -> BTreeMap<&'static str, Answer> {
     let other = &other.user.user_id;
-    let calls: [(_, Method, String, Option<Value>); 7] = [
+    let calls: [(_, Method, String, Option<Value>); 9] = [
+        ("list", Method::GET, login.actor.sessions(), None),
+        ("read", Method::GET, login.path(), None),
         (
             "update own",
             Method::PUT,
@@ -82,7 +84,7 @@ async fn ask_everywhere(world: &World, login: &Login, other: &Actor) -> BTreeMap
             "ocariot",
             Method::POST,
             format!("/v1/users/{other}/reset-password"),
-            Some(json!({ "new_password": NEW_PASSWORD })),
+            Some(json!({ "new_password": "another new passphrase" })),
         ),
         ("logout other", Method::DELETE, format!("{}/nobodys", login.actor.sessions()), None),
     ];
@@ -279,8 +281,8 @@ async fn of_twenty_refreshes_across_a_disable_none_lives_after_it() {
     };
     let answers = refreshes.join_all().await;
     assert_eq!(disabled.await.unwrap(), Switched::Done);
-    let refreshed = answers.iter().filter_map(|answer| Login::from_answer(&marcus, answer).ok());
-    for login in refreshed.chain(logins) {
+    let granted = answers.iter().filter_map(|answer| Login::from_answer(&marcus, answer).ok());
+    for login in granted.chain(logins) {
         assert!(!world.opens(&login).await.unwrap());
         assert_eq!(world.refresh(&login).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
     }
@@ -290,12 +292,14 @@ async fn of_twenty_refreshes_across_a_disable_none_lives_after_it() {
     }
 }
 
+type Change = fn(&mut User);
+
 // security 15: what a user may do, and whose it is, is settled at login.
 #[tokio::test]
 async fn a_change_of_roles_or_owner_ends_sessions_and_a_change_of_address_does_not() {
     let world = World::start().await.unwrap();
     let admin = world.actor(NORDIC_ADMIN).unwrap();
-    let cases: [(&str, fn(&mut User), bool); 8] = [
+    let cases: [(&str, Change, bool); 8] = [
         ("address", |user| user.email = Some("new@nordic.example".to_owned()), true),
         ("no address", |user| user.email = None, true),
         ("name", |user| user.username = Username::parse(NORDIC_ADMIN).unwrap(), true),

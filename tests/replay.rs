@@ -248,8 +248,7 @@ async fn prepare(
     } else if let Some(milliseconds) = step["advanceMilliseconds"].as_u64() {
         world.clock.advance(Duration::from_millis(milliseconds));
     } else if let (Some(tenant), Some(origin)) = (text("tenant"), text("names")) {
-        let origin = WebOrigin::parse(origin)?;
-        world.change_policy(tenant, |policy| policy.cors_origins.push(origin)).await?;
+        name_origin(world, tenant, origin).await?;
     } else if let (Some(tenant), Some(host)) = (text("tenant"), text("leadsTo")) {
         let host = LinkHost::parse(host)?;
         world.change_policy(tenant, |policy| policy.link_hosts.push(host)).await?;
@@ -286,6 +285,12 @@ async fn prepare(
         bail!("is no step that replay knows");
     }
     Ok(())
+}
+
+/// Lets pages of an origin call.
+async fn name_origin(world: &World, tenant: &str, origin: &str) -> Result<()> {
+    let origin = WebOrigin::parse(origin)?;
+    world.change_policy(tenant, |policy| policy.cors_origins.push(origin)).await
 }
 
 /// A code: from the mail that the tenant asks for, or returned to an administrator.

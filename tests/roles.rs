@@ -68,9 +68,9 @@ async fn create(world: &World, model: &str, id: &str, role: Role, organization: 
     };
     world.store.create_user(&user, world.clock.now()).await.unwrap();
     let mut actor = model;
-    actor.user.user_id = id.to_owned();
+    id.clone_into(&mut actor.user.user_id);
     actor.user.username = username;
-    actor.user.organization_id = organization.to_owned();
+    organization.clone_into(&mut actor.user.organization_id);
     actor
 }
 

@@ -37,8 +37,12 @@ impl WebOrigin {
             },
             _ => false,
         };
+        // Nothing that looks like a pattern: an origin is one.
+        let is_plain = url.host_str().is_some_and(|host| {
+            host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+        });
         // One origin, one spelling: browsers send no other.
-        if is_secure && url.origin().ascii_serialization() == text {
+        if is_secure && is_plain && url.origin().ascii_serialization() == text {
             Ok(Self(text.to_owned()))
         } else {
             Err(invalid)

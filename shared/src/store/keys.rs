@@ -223,6 +223,8 @@ mod tests {
         );
         let [one, two] = ["2001:db8::1", "2001:db8::ffff:1"].map(of_address);
         assert_eq!(one, two, "and one network");
+        let origin = Key::origin(&WebOrigin::parse("https://app.example.com:8443").unwrap());
+        assert_eq!(origin, Key { pk: "O#https%3A%2F%2Fapp.example.com%3A8443".into(), sk: "ORIGIN".into() });
     }
 
     proptest! {

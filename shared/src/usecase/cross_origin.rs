@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::Service;
 use crate::{
     cache::Freshness,
-    domain::{Tenant, WebOrigin},
+    domain::{Failure, Tenant, WebOrigin},
 };
 
 /// An origin is believed as long as a tenant's record is, and somewhat longer while storage is down: an
@@ -24,7 +24,7 @@ pub(super) const ORIGIN: Freshness = Freshness {
 };
 /// Origins kept in one function's memory at once.
 pub(super) const CAPACITY: usize = 1_024;
-/// An answer that is ready does not wait longer to be told whom it is for.
+/// An answer that is ready does not wait longer to know whom it is for.
 const WAITS_FOR: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
@@ -58,15 +58,15 @@ impl Service {
 
     /// Whether any tenant names `origin`. What cannot be known is no: a page tries again.
     async fn is_named(&self, origin: &WebOrigin, now: Timestamp) -> bool {
-        let load = || async { Ok(self.store.origin_is_named(origin).await?.then_some(())) };
-        match tokio::time::timeout(WAITS_FOR, self.origins.get(origin, now, load)).await {
-            Ok(Ok(named)) => named.is_some(),
-            Ok(Err(failure)) => {
+        let load = || async {
+            let asked = tokio::time::timeout(WAITS_FOR, self.store.origin_is_named(origin)).await;
+            let late = || Failure::Unavailable("DynamoDB did not answer in time".into());
+            Ok(asked.unwrap_or_else(|_| Err(late()))?.then_some(()))
+        };
+        match self.origins.get(origin, now, load).await {
+            Ok(named) => named.is_some(),
+            Err(failure) => {
                 tracing::warn!(%failure, "origin.unknown");
-                false
-            }
-            Err(_) => {
-                tracing::warn!(failure = "DynamoDB did not answer in time", "origin.unknown");
                 false
             }
         }
