@@ -19,6 +19,7 @@ pub struct Calls(Arc<Mutex<State>>);
 struct State {
     sent: Vec<String>,
     losing: Option<String>,
+    down: bool,
 }
 
 impl Calls {
@@ -32,6 +33,11 @@ impl Calls {
     /// Loses the answer to the next call of that operation, once it is done.
     pub fn lose_answer(&self, operation: &str) {
         self.state().losing = Some(operation.to_owned());
+    }
+
+    /// Lets nothing through any more, or everything again.
+    pub fn set_down(&self, down: bool) {
+        self.state().down = down;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -54,8 +60,9 @@ impl Intercept for Calls {
         _components: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        self.state().sent.push(operation(config));
-        Ok(())
+        let mut state = self.state();
+        state.sent.push(operation(config));
+        if state.down { Err("told to be down".into()) } else { Ok(()) }
     }
 
     fn read_before_deserialization(

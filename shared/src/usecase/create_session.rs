@@ -131,12 +131,14 @@ impl Service {
             device_proof,
         } = command;
         telemetry::user(&user);
-        let context = self.tenants.open(&tenant, &tenant_key, &tenant_secret, now).await?;
+        let (context, used) = self.tenants.open(&tenant, &tenant_key, &tenant_secret, now).await?;
         let device = Device { ip: admit(&context, &ip)?, ..device };
         let asked = Asked::by(once, &tenant, None);
         let proven = self.proven_device(&context, &user, device_proof, now).await;
         let login = Login { collection, owner, user, username, password, device, proven, asked };
-        self.log_in(&context, login, now).await
+        let (grant, ()) =
+            tokio::join!(self.log_in(&context, login, now), self.tenants.note(&tenant, &used, now));
+        grant
     }
 
     async fn log_in(&self, context: &TenantContext, login: Login, now: Timestamp) -> Result<Grant, Failure> {
