@@ -122,7 +122,7 @@ async fn an_unknown_key_is_asked_for_once_a_minute() {
 /// A user as it logs in with another secret of its tenant.
 fn with_secret(actor: &Actor, secret: &str) -> Actor {
     let mut changed = actor.clone();
-    changed.tenant.tenant_secret = secret.to_owned();
+    secret.clone_into(&mut changed.tenant.tenant_secret);
     changed
 }
 

@@ -96,7 +96,7 @@ impl Login {
 /// How a login was judged.
 enum Judged {
     /// By its password, with the user as it was read for that, and its sessions where they are limited.
-    Password(bool, Option<User>, Option<Held>),
+    Password(bool, Option<Box<User>>, Option<Held>),
     /// Not at all: it succeeded before.
     Before(TenantContext, Success),
 }
@@ -173,7 +173,7 @@ impl Service {
             }
         };
         // Every way of being wrong is the same one from here on (security 9).
-        let fault = login.fault(user.as_ref(), right);
+        let fault = login.fault(user.as_deref(), right);
         let Some(user) = user.filter(|_| fault.is_none()) else {
             telemetry::detail(fault.unwrap_or_default());
             self.settle(tenant, id, &place, Guess::Wrong).await?;
@@ -251,7 +251,7 @@ impl Service {
             self.verify_password(login.password.clone(), user.as_ref(), policy),
             self.held_sessions(context, &login.user, user.as_ref(), now)
         )?;
-        Ok(Judged::Password(right, user, held))
+        Ok(Judged::Password(right, user.map(Box::new), held))
     }
 
     /// The success of the twin that came first; `otherwise` when there is none.
