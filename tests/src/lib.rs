@@ -514,7 +514,8 @@ impl World {
     /// # Errors
     /// When it does not start.
     pub fn start_another(&mut self, function: Function) -> Result<()> {
-        let mut others = functions(&self.store, &self.counted_secrets, &self.passwords, &self.clock, &self.audit)?;
+        let mut others =
+            functions(&self.store, &self.counted_secrets, &self.passwords, &self.clock, &self.audit)?;
         self.apps.extend(others.remove_entry(&function));
         Ok(())
     }

@@ -202,8 +202,21 @@ mod tests {
 
     #[test]
     fn keys_read_as_documented() {
-        let [tenant, user, attempts, session, name, code, message, codes, templates, passwords, part, once, secret] =
-            all("t_1", "a#b/c", "s/1", "Ü@x").unwrap();
+        let [
+            tenant,
+            user,
+            attempts,
+            session,
+            name,
+            code,
+            message,
+            codes,
+            templates,
+            passwords,
+            part,
+            once,
+            secret,
+        ] = all("t_1", "a#b/c", "s/1", "Ü@x").unwrap();
         assert_eq!(tenant, Key { pk: "T#t_1".into(), sk: "TENANT".into() });
         assert_eq!(user, Key { pk: "T#t_1#U#a%23b%2Fc".into(), sk: "USER".into() });
         assert_eq!(attempts.sk, "ATTEMPTS");
