@@ -9,6 +9,7 @@
 )]
 
 mod audit;
+mod cost;
 mod delivery;
 mod faults;
 mod flows;

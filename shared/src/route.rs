@@ -29,7 +29,7 @@ pub enum Function {
 
 impl Function {
     /// Every function.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::CreateSession,
         Self::RefreshSession,
         Self::DeleteSession,
@@ -129,6 +129,9 @@ impl Endpoint {
                 "session.refresh"
             }
             Self::Finhub(Finhub::DeleteSession(_)) => "session.end",
+            Self::Finhub(Finhub::EndSessions(_)) => "sessions.end",
+            Self::Finhub(Finhub::ListSessions(_)) => "sessions.list",
+            Self::Finhub(Finhub::ReadSession(_)) => "session.read",
             Self::Finhub(Finhub::ResetLogin) => "login.reset",
             Self::Finhub(Finhub::UpdateCredentials) => "credentials.update",
             Self::Zitadel(Zitadel::PasswordReset, _) => "code.ask",
