@@ -5,7 +5,7 @@ use clap::Subcommand;
 use doorward::{domain::TenantId, store::Switched};
 use serde_json::json;
 
-use crate::Context;
+use crate::{Context, place::Place, secret};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -21,10 +21,17 @@ pub(crate) enum Command {
         #[arg(value_parser = TenantId::parse)]
         tenant: TenantId,
     },
+    /// Show the versions of a tenant's secret, and when each was last used: the previous one can be
+    /// retired once nobody uses it any more
+    SecretUsage {
+        /// The tenant's id
+        #[arg(value_parser = TenantId::parse)]
+        tenant: TenantId,
+    },
 }
 
 impl Command {
-    pub(crate) async fn run(self, context: &Context) -> Result<()> {
+    pub(crate) async fn run(self, context: &Context, place: &Place) -> Result<()> {
         match self {
             Self::Suspend { tenant } => {
                 let done = context.store.suspend_tenant(&tenant).await?;
@@ -34,6 +41,7 @@ impl Command {
                 let done = context.store.resume_tenant(&tenant).await?;
                 tell(context, &tenant, done, "active", "Its earlier sessions stay ended.")
             }
+            Self::SecretUsage { tenant } => secret::usage(context, &place.secrets().await?, &tenant).await,
         }
     }
 }

@@ -136,8 +136,8 @@ impl Service {
         let asked = Asked::by(once, &tenant, None);
         let proven = self.proven_device(&context, &user, device_proof, now).await;
         let login = Login { collection, owner, user, username, password, device, proven, asked };
-        let (grant, ()) =
-            tokio::join!(self.log_in(&context, login, now), self.tenants.note(&tenant, &used, now));
+        let login = Box::pin(self.log_in(&context, login, now));
+        let (grant, ()) = tokio::join!(login, self.tenants.note(&tenant, &used, now));
         grant
     }
 
