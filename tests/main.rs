@@ -10,6 +10,7 @@
 
 mod audit;
 mod cors;
+mod cost;
 mod delivery;
 mod faults;
 mod flows;

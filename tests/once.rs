@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
 use doorward::{
     domain::{Notification, SessionLimit, TenantId, User, UserStatus, WhenFull},
-    port::{Clock, Store},
+    port::{Clock, SessionsOf, Store},
     route::{Function, Router},
 };
 use e2e::{Actor, Answer, Login, NORDIC, World, as_tenant, event};
@@ -74,10 +74,11 @@ async fn at_once(world: &Arc<World>, count: usize, event: &Value, key: &str) -> 
 }
 
 /// How many sessions of the user live.
-async fn live(world: &World, actor: &Actor) -> Result<u64> {
+async fn live(world: &World, actor: &Actor) -> Result<usize> {
     let user = world.user(actor).await?;
     let tenant = world.store.tenant(&user.tenant).await?.context("no such tenant")?;
-    Ok(world.store.live_sessions(&user, tenant.session_epoch, None, world.clock.now()).await?)
+    let of = SessionsOf::user(&user, tenant.session_epoch, world.clock.now());
+    Ok(world.store.live_sessions(&of).await?.len())
 }
 
 /// How many keys the table remembers.

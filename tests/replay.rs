@@ -76,6 +76,10 @@ async fn replay(function: Function, file: &Path, services: &Services) -> Result<
     let mut logins = BTreeMap::new();
     for step in case["given"].as_array().into_iter().flatten() {
         let step: Value = serde_json::from_str(&fill(&step.to_string(), &values)?)?;
+        if step["send"] == "first" {
+            send_first(&world, function, &fill(&text, &values)?, &step["with"]).await?;
+            continue;
+        }
         prepare(&world, &step, &mut logins, &mut values).await.with_context(|| format!("given {step}"))?;
     }
     if !case["sends"].is_null() {
@@ -158,6 +162,17 @@ fn address(sent: &Sent, values: &BTreeMap<String, String>) -> Value {
         told["code"] = json!(name);
     }
     told
+}
+
+/// Sends the recorded event itself, with other members where some are named.
+async fn send_first(world: &World, function: Function, event: &str, with: &Value) -> Result<()> {
+    let mut event: Value = serde_json::from_str(event)?;
+    for (name, value) in with.as_object().into_iter().flatten() {
+        event[name] = value.clone();
+    }
+    let answer = world.send(function, &event.to_string()).await?;
+    ensure!(answer.status == 200, "the first was refused: {}", answer.text);
+    Ok(())
 }
 
 /// One step of `given`: `{"login": "name@…", "as": "admin"}` and what follows from it.

@@ -69,13 +69,22 @@ pub trait SecretSource: Send + Sync {
     async fn secret(&self, tenant: &TenantId) -> Result<Option<TenantSecret>, Failure>;
 }
 
-/// The texts of a tenant's secret documents, unread.
+/// A tenant's secret documents, unread.
 #[derive(Debug, Clone)]
 pub struct TenantSecret {
     /// The current one: opens, verifies and signs.
-    pub current: SecretString,
+    pub current: SecretVersion,
     /// The previous one, while it is not retired: opens and verifies.
-    pub previous: Option<SecretString>,
+    pub previous: Option<SecretVersion>,
+}
+
+/// One version of a tenant's secret.
+#[derive(Debug, Clone)]
+pub struct SecretVersion {
+    /// Its id, by which operators know it.
+    pub id: String,
+    /// Its text.
+    pub text: SecretString,
 }
 
 /// What carries messages to people, and events to tenants' buses.
@@ -144,6 +153,9 @@ pub trait Store: Send + Sync {
 
     /// Whether any tenant names an origin as one whose pages may call.
     async fn origin_is_named(&self, origin: &WebOrigin) -> Result<bool, Failure>;
+
+    /// Notes that a version of the tenant's secret was used, if that was not noted within the minute.
+    async fn note_secret_use(&self, tenant: &TenantId, version: &str, now: Timestamp) -> Result<(), Failure>;
 
     /// A user, read consistently.
     async fn user(&self, tenant: &TenantId, user: &UserId) -> Result<Option<User>, Failure>;

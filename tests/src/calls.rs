@@ -5,9 +5,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aws_sdk_dynamodb::{
     config::{
         ConfigBag, Intercept, RuntimeComponents,
-        interceptors::{BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef},
+        interceptors::{
+            AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextRef,
+            BeforeSerializationInterceptorContextMut, BeforeTransmitInterceptorContextRef,
+            FinalizerInterceptorContextRef,
+        },
     },
     error::BoxError,
+    operation::{
+        batch_get_item::{BatchGetItemInput, BatchGetItemOutput},
+        delete_item::{DeleteItemInput, DeleteItemOutput},
+        get_item::{GetItemInput, GetItemOutput},
+        put_item::{PutItemInput, PutItemOutput},
+        query::{QueryInput, QueryOutput},
+        transact_write_items::{TransactWriteItemsInput, TransactWriteItemsOutput},
+        update_item::{UpdateItemInput, UpdateItemOutput},
+    },
+    types::{ConsumedCapacity, ReturnConsumedCapacity},
 };
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
 
@@ -19,6 +33,21 @@ pub struct Calls(Arc<Mutex<State>>);
 struct State {
     sent: Vec<String>,
     losing: Option<String>,
+    down: bool,
+    in_flight: usize,
+    cost: Cost,
+}
+
+/// What some calls cost.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Cost {
+    /// The operations: those of one step are under way together, each step begins once the one before
+    /// it has ended.
+    pub steps: Vec<Vec<String>>,
+    /// Read units.
+    pub read: f64,
+    /// Write units.
+    pub written: f64,
 }
 
 impl Calls {
@@ -29,9 +58,23 @@ impl Calls {
         taken
     }
 
+    /// What the calls since the last time cost.
+    pub fn take_cost(&self) -> Cost {
+        let mut cost = std::mem::take(&mut self.state().cost);
+        for step in &mut cost.steps {
+            step.sort();
+        }
+        cost
+    }
+
     /// Loses the answer to the next call of that operation, once it is done.
     pub fn lose_answer(&self, operation: &str) {
         self.state().losing = Some(operation.to_owned());
+    }
+
+    /// Lets nothing through any more, or everything again.
+    pub fn set_down(&self, down: bool) {
+        self.state().down = down;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -54,8 +97,15 @@ impl Intercept for Calls {
         _components: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        self.state().sent.push(operation(config));
-        Ok(())
+        let mut state = self.state();
+        let sent = operation(config);
+        state.sent.push(sent.clone());
+        match state.cost.steps.len().checked_sub(1) {
+            Some(last) if state.in_flight > 0 => state.cost.steps[last].push(sent),
+            _ => state.cost.steps.push(vec![sent]),
+        }
+        state.in_flight += 1;
+        if state.down { Err("told to be down".into()) } else { Ok(()) }
     }
 
     fn read_before_deserialization(
@@ -70,5 +120,80 @@ impl Intercept for Calls {
             return Err("the answer was lost".into());
         }
         Ok(())
+    }
+
+    fn read_after_attempt(
+        &self,
+        _context: &FinalizerInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let mut state = self.state();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        Ok(())
+    }
+
+    fn modify_before_serialization(
+        &self,
+        context: &mut BeforeSerializationInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        macro_rules! ask {
+            ($($input:ty),+) => {
+                $(if let Some(input) = context.input_mut().downcast_mut::<$input>() {
+                    input.return_consumed_capacity = Some(ReturnConsumedCapacity::Total);
+                })+
+            };
+        }
+        ask!(
+            BatchGetItemInput,
+            DeleteItemInput,
+            GetItemInput,
+            PutItemInput,
+            QueryInput,
+            TransactWriteItemsInput,
+            UpdateItemInput
+        );
+        Ok(())
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let Ok(output) = context.output_or_error() else {
+            return Ok(());
+        };
+        let mut state = self.state();
+        macro_rules! count {
+            ($total:ident: $($output:ty),+) => {
+                $(if let Some(output) = output.downcast_ref::<$output>() {
+                    state.cost.$total += output.consumed_capacity.units();
+                })+
+            };
+        }
+        count!(read: BatchGetItemOutput, GetItemOutput, QueryOutput);
+        count!(written: DeleteItemOutput, PutItemOutput, TransactWriteItemsOutput, UpdateItemOutput);
+        Ok(())
+    }
+}
+
+/// What an answer says it used: one table's units, or several tables'.
+trait Used {
+    fn units(&self) -> f64;
+}
+
+impl Used for Option<ConsumedCapacity> {
+    fn units(&self) -> f64 {
+        self.as_slice().iter().filter_map(ConsumedCapacity::capacity_units).sum()
+    }
+}
+
+impl Used for Option<Vec<ConsumedCapacity>> {
+    fn units(&self) -> f64 {
+        self.iter().flatten().filter_map(ConsumedCapacity::capacity_units).sum()
     }
 }

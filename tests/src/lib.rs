@@ -178,6 +178,8 @@ pub struct World {
     pub store: Arc<DynamoStore>,
     /// What the store asked of the table.
     pub calls: Calls,
+    /// What the functions asked of Secrets Manager.
+    pub secret_calls: Calls,
     /// The table, for looking behind the scenes.
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// Where the table is.
@@ -192,6 +194,7 @@ pub struct World {
     pub courier: Arc<RecordingCourier>,
     /// What the functions told in the audit log.
     pub audit: Arc<AuditLog>,
+    counted_secrets: aws_sdk_secretsmanager::Client,
     delivery: Deliveries,
     anchoring: Anchoring,
     apps: HashMap<Function, App>,
@@ -476,7 +479,10 @@ impl World {
         let counted = aws_sdk_dynamodb::Client::from_conf(counted);
         let store = Arc::new(DynamoStore::new(counted, TABLE.to_owned()));
         let audit = Arc::new(AuditLog::default());
-        let apps = functions(&store, &secrets_client, &passwords, &clock, &audit)?;
+        let secret_calls = Calls::default();
+        let counted_secrets = secrets_client.config().to_builder().interceptor(secret_calls.clone()).build();
+        let counted_secrets = aws_sdk_secretsmanager::Client::from_conf(counted_secrets);
+        let apps = functions(&store, &counted_secrets, &passwords, &clock, &audit)?;
         let courier = Arc::new(RecordingCourier::default());
         let delivery = delivery::deliveries(&store, &secrets_client, courier.clone(), &clock, &audit)?;
         let anchoring = Anchoring::new(Arc::new(Anchorer::new(store.clone(), clock.clone())));
@@ -489,6 +495,8 @@ impl World {
             dynamodb_url,
             secrets_url: secrets.url().to_owned(),
             secrets: secrets_client,
+            counted_secrets,
+            secret_calls,
             clock,
             passwords,
             store,
@@ -506,7 +514,8 @@ impl World {
     /// # Errors
     /// When it does not start.
     pub fn start_another(&mut self, function: Function) -> Result<()> {
-        let mut others = functions(&self.store, &self.secrets, &self.passwords, &self.clock, &self.audit)?;
+        let mut others =
+            functions(&self.store, &self.counted_secrets, &self.passwords, &self.clock, &self.audit)?;
         self.apps.extend(others.remove_entry(&function));
         Ok(())
     }
@@ -533,7 +542,8 @@ impl World {
     /// When the answer says that its body is JSON, and it is not.
     pub async fn send(&self, function: Function, event: &str) -> Result<Answer> {
         let app = self.apps.get(&function).context("no such function")?;
-        let response = app.answer(event).await;
+        // On the heap: a test that sends many would need all their room on its stack.
+        let response = Box::pin(app.answer(event)).await;
         let bytes = match response.body {
             Some(doorward::runtime::Body::Text(text)) => text.into_bytes(),
             Some(doorward::runtime::Body::Binary(bytes)) => bytes,

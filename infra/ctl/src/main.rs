@@ -3,6 +3,7 @@
 mod audit;
 mod output;
 mod place;
+mod secret;
 mod tenant;
 mod user;
 
@@ -74,7 +75,7 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli, output: Output) -> Result<()> {
     let context = Context { store: cli.place.store().await?, output };
     match cli.command {
-        Command::Tenant(command) => command.run(&context).await,
+        Command::Tenant(command) => command.run(&context, &cli.place).await,
         Command::Audit(command) => command.run(&context, &cli.place).await,
         Command::User(command) => command.run(&context).await,
     }

@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::{
 };
 use aws_types::SdkConfig;
 use clap::Args;
-use doorward::{aws, store::DynamoStore};
+use doorward::{aws, secrets::DEFAULT_PREFIX, store::DynamoStore};
 use serde::Deserialize;
 
 use crate::output::Usage;
@@ -33,6 +33,23 @@ pub(crate) struct Place {
     /// The DynamoDB table
     #[arg(long, global = true, value_name = "NAME", env = "DOORWARD_TABLE")]
     table: Option<String>,
+
+    /// What the names of the tenants' secrets begin with
+    #[arg(
+        long,
+        global = true,
+        value_name = "PREFIX",
+        env = "DOORWARD_SECRET_PREFIX",
+        default_value = DEFAULT_PREFIX
+    )]
+    secret_prefix: String,
+}
+
+/// The tenants' secrets.
+pub(crate) struct Secrets {
+    pub(crate) client: aws_sdk_secretsmanager::Client,
+    /// What their names begin with.
+    pub(crate) prefix: String,
 }
 
 /// What is read of a running local stack's file.
@@ -40,6 +57,7 @@ pub(crate) struct Place {
 #[serde(rename_all = "camelCase")]
 struct Stack {
     dynamodb_url: String,
+    secrets_manager_url: String,
     region: String,
     table: String,
     audit_file: PathBuf,
@@ -52,12 +70,26 @@ impl Place {
     /// When no local stack runs, though one is wanted.
     pub(crate) async fn store(&self) -> Result<DynamoStore> {
         if let Some(stack) = self.stack()? {
-            return Ok(DynamoStore::new(Client::new(&local_config(&stack)), stack.table));
+            let config = local_config(&stack.region, &stack.dynamodb_url);
+            return Ok(DynamoStore::new(Client::new(&config), stack.table));
         }
         let table = self.table.clone().ok_or_else(|| {
             Usage("name the table: --table NAME, or --local for the stack of `cargo dev`".to_owned())
         })?;
         Ok(DynamoStore::new(Client::new(&aws::sdk_config().await), table))
+    }
+
+    /// The tenants' secrets there.
+    ///
+    /// # Errors
+    /// When no local stack runs, though one is wanted.
+    pub(crate) async fn secrets(&self) -> Result<Secrets> {
+        let config = match self.stack()? {
+            Some(stack) => local_config(&stack.region, &stack.secrets_manager_url),
+            None => aws::sdk_config().await,
+        };
+        let client = aws_sdk_secretsmanager::Client::new(&config);
+        Ok(Secrets { client, prefix: self.secret_prefix.clone() })
     }
 
     /// The audit log of the local stack, where that is the place.
@@ -92,12 +124,12 @@ fn usual_stack_file() -> Option<PathBuf> {
 }
 
 /// Nothing of the environment: a real account must not be reached by accident.
-fn local_config(stack: &Stack) -> SdkConfig {
+fn local_config(region: &str, url: &str) -> SdkConfig {
     let nobody = Credentials::new("local", "local", None, None, "local");
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(stack.region.clone()))
-        .endpoint_url(&stack.dynamodb_url)
+        .region(Region::new(region.to_owned()))
+        .endpoint_url(url)
         .credentials_provider(SharedCredentialsProvider::new(nobody))
         .http_client(aws::http_client())
         .build()

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use crate::{
     Context,
     output::{Usage, plain, table},
+    place::Place,
+    secret,
 };
 
 #[derive(Debug, Subcommand)]
@@ -35,6 +37,13 @@ pub(crate) enum Command {
     },
     /// Open a suspended tenant again; its earlier sessions stay ended
     Resume {
+        /// The tenant's id
+        #[arg(value_parser = TenantId::parse)]
+        tenant: TenantId,
+    },
+    /// Show the versions of a tenant's secret, and when each was last used: the previous one can be
+    /// retired once nobody uses it any more
+    SecretUsage {
         /// The tenant's id
         #[arg(value_parser = TenantId::parse)]
         tenant: TenantId,
@@ -62,7 +71,7 @@ pub(crate) struct Update {
 }
 
 impl Command {
-    pub(crate) async fn run(self, context: &Context) -> Result<()> {
+    pub(crate) async fn run(self, context: &Context, place: &Place) -> Result<()> {
         match self {
             Self::List => list(context).await,
             Self::Show { tenant } => {
@@ -86,6 +95,7 @@ impl Command {
                 let done = context.store.resume_tenant(&tenant).await?;
                 tell(context, &tenant, done, "active", "Its earlier sessions stay ended.")
             }
+            Self::SecretUsage { tenant } => secret::usage(context, &place.secrets().await?, &tenant).await,
         }
     }
 }

@@ -292,6 +292,7 @@ async fn seed_secret(context: &SeedContext, tenant: &Tenant) -> Result<()> {
         tenant_secret: SecretString::from(TENANT_SECRET),
         root_keys: vec![RootKey { version: 1, key: SecretString::from(URL_SAFE_NO_PAD.encode(root)) }],
         signing_keys: signing,
+        version_id: String::new(),
     };
     context
         .secrets

@@ -33,6 +33,9 @@ pub struct SecretDocument {
     /// Asymmetric keys that sign access tokens.
     #[serde(default)]
     pub signing_keys: Vec<SigningKey>,
+    /// Which version of the tenant's secret it is; no part of its text.
+    #[serde(skip)]
+    pub version_id: String,
 }
 
 /// One version of a tenant's root key.
@@ -112,6 +115,7 @@ mod tests {
                 algorithm: "ES256".into(),
                 private_key: SecretString::from("BBBB"),
             }],
+            version_id: String::new(),
         };
         let again = SecretDocument::parse(&document.to_text()).unwrap();
         assert_eq!(again.to_text().expose_secret(), document.to_text().expose_secret());

@@ -2,12 +2,11 @@
 
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::{Client, operation::get_secret_value::GetSecretValueError};
-use secrecy::SecretString;
 
 use crate::{
     aws::unavailable,
     domain::{Failure, TenantId},
-    port::{SecretSource, TenantSecret},
+    port::{SecretSource, SecretVersion, TenantSecret},
 };
 
 /// Where tenants' secrets are unless configured otherwise.
@@ -26,9 +25,9 @@ impl SecretsManager {
         Self { client, prefix }
     }
 
-    /// A stage's text. `AWSPENDING` is never asked for: nothing signs or opens with a secret that its
+    /// The version at a stage. `AWSPENDING` is never asked for: nothing signs or opens with a secret that its
     /// rotation has not finished (security 18).
-    async fn stage(&self, tenant: &TenantId, stage: Stage) -> Result<Option<SecretString>, Failure> {
+    async fn stage(&self, tenant: &TenantId, stage: Stage) -> Result<Option<SecretVersion>, Failure> {
         let answer = self
             .client
             .get_secret_value()
@@ -37,7 +36,10 @@ impl SecretsManager {
             .send()
             .await;
         match answer {
-            Ok(found) => Ok(Some(found.secret_string.map(SecretString::from).unwrap_or_default())),
+            Ok(found) => Ok(Some(SecretVersion {
+                id: found.version_id.unwrap_or_default(),
+                text: found.secret_string.unwrap_or_default().into(),
+            })),
             Err(error)
                 if error
                     .as_service_error()

@@ -6,4 +6,4 @@ mod tenants;
 
 pub use document::{RootKey, SecretDocument, SigningKey};
 pub use manager::{DEFAULT_PREFIX, SecretsManager};
-pub use tenants::{TenantContext, Tenants};
+pub use tenants::{SecretUse, TenantContext, Tenants};

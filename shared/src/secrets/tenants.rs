@@ -8,8 +8,8 @@ use secrecy::SecretString;
 use crate::{
     cache::{Cache, Freshness},
     domain::{Failure, Tenant, TenantId},
-    port::{SecretSource, Store, TenantSecret},
-    secrets::SecretDocument,
+    port::{SecretSource, SecretVersion, Store, TenantSecret},
+    secrets::{SecretDocument, document::MalformedDocument},
     telemetry,
     token::TenantKeys,
 };
@@ -38,6 +38,12 @@ pub struct TenantContext {
     pub tenant: Arc<Tenant>,
     /// Its keys.
     pub keys: Arc<TenantKeys>,
+}
+
+/// Which pair of a tenant's credentials a caller has.
+pub struct SecretUse {
+    keys: Arc<TenantKeys>,
+    pair: usize,
 }
 
 /// Every tenant, as its requests come.
@@ -93,13 +99,29 @@ impl Tenants {
         key: &SecretString,
         secret: &SecretString,
         now: Timestamp,
-    ) -> Result<TenantContext, Failure> {
+    ) -> Result<(TenantContext, SecretUse), Failure> {
         let mut found = self.find(id, now).await?.ok_or(Failure::InvalidTenantCredentials)?;
-        if !found.keys.open_with(key, secret) {
+        let mut pair = found.keys.open_with(key, secret);
+        if pair.is_none() {
             // Perhaps it was rotated since: a caller with the new one is not turned away.
             found.keys = self.reload_keys(id, now).await?.0;
+            pair = found.keys.open_with(key, secret);
         }
-        if found.keys.open_with(key, secret) { Ok(found) } else { Err(Failure::InvalidTenantCredentials) }
+        let pair = pair.ok_or(Failure::InvalidTenantCredentials)?;
+        let used = SecretUse { keys: Arc::clone(&found.keys), pair };
+        Ok((found, used))
+    }
+
+    /// Notes which version of its secret a tenant uses, so that an operator knows when one can be
+    /// retired: at most once a minute. To be waited for beside what the request does anyway; what
+    /// fails is logged, and noted a minute later.
+    pub async fn note(&self, tenant: &TenantId, used: &SecretUse, now: Timestamp) {
+        let Some(version) = used.keys.use_to_note(used.pair, now) else {
+            return;
+        };
+        if let Err(failure) = self.store.note_secret_use(tenant, version, now).await {
+            tracing::warn!(%failure, "secret.use_not_noted");
+        }
     }
 
     /// The tenant's keys, asked for again because a token names one that is not among them; and
@@ -157,8 +179,12 @@ impl Tenants {
 type LoadedKeys = Result<Arc<TenantKeys>, String>;
 
 fn read_keys(id: &TenantId, secret: &TenantSecret) -> LoadedKeys {
-    let current = SecretDocument::parse(&secret.current).map_err(|error| format!("tenant {id}: {error}"))?;
-    let previous = secret.previous.as_ref().map(SecretDocument::parse).transpose();
+    let read = |version: &SecretVersion| {
+        let document = SecretDocument::parse(&version.text)?;
+        Ok::<_, MalformedDocument>(SecretDocument { version_id: version.id.clone(), ..document })
+    };
+    let current = read(&secret.current).map_err(|error| format!("tenant {id}: {error}"))?;
+    let previous = secret.previous.as_ref().map(read).transpose();
     let previous = previous.unwrap_or_else(|error| {
         tracing::warn!(tenant = %id, %error, "secret.previous_unusable");
         None

@@ -26,6 +26,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 pub(super) const SESSION_PREFIX: &str = "S#";
 /// The sort key of tenants' records.
 pub(super) const TENANT_SORT_KEY: &str = "TENANT";
+/// What the sort keys of a secret's uses begin with.
+pub(super) const SECRET_PREFIX: &str = "SECRET#";
 /// What the sort keys of messages begin with: the stream's filter names it (infra/delivery.json).
 pub(super) const OUTBOX_PREFIX: &str = "OUT#";
 
@@ -93,6 +95,11 @@ impl Key {
     pub(super) fn once(key: &OnceKey) -> Self {
         let OnceKey { tenant, digest } = key;
         Self { pk: format!("T#{}#K#{}", encode(tenant.as_str()), encode(digest)), sk: "KEY".to_owned() }
+    }
+
+    /// The use of one version of the tenant's secret.
+    pub(super) fn secret_use(tenant: &TenantId, version: &str) -> Self {
+        Self { sk: format!("{SECRET_PREFIX}{}", encode(version)), ..Self::tenant(tenant) }
     }
 
     /// The anchor of an audit chain.
@@ -168,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    const KINDS: usize = 11;
+    const KINDS: usize = 13;
 
     fn all(tenant: &str, user: &str, session: &str, name: &str) -> Option<[Key; KINDS]> {
         let (tenant, user) = (TenantId::parse(tenant).ok()?, UserId::parse(user).ok()?);
@@ -186,6 +193,8 @@ mod tests {
             Key::templates(&tenant),
             Key::budget(&budget(&tenant, BudgetOf::WrongPasswords(Some([192, 0, 2, 1].into())))),
             Key::budget(&budget(&tenant, BudgetOf::TenantPart(3))),
+            Key::once(&OnceKey { tenant: tenant.clone(), digest: "digest".to_owned() }),
+            Key::secret_use(&tenant, "version"),
         ])
     }
 
@@ -201,8 +210,21 @@ mod tests {
 
     #[test]
     fn keys_read_as_documented() {
-        let [tenant, user, attempts, session, name, code, message, codes, templates, passwords, part] =
-            all("t_1", "a#b/c", "s/1", "Ü@x").unwrap();
+        let [
+            tenant,
+            user,
+            attempts,
+            session,
+            name,
+            code,
+            message,
+            codes,
+            templates,
+            passwords,
+            part,
+            once,
+            secret,
+        ] = all("t_1", "a#b/c", "s/1", "Ü@x").unwrap();
         assert_eq!(tenant, Key { pk: "T#t_1".into(), sk: "TENANT".into() });
         assert_eq!(user, Key { pk: "T#t_1#U#a%23b%2Fc".into(), sk: "USER".into() });
         assert_eq!(attempts.sk, "ATTEMPTS");
@@ -214,6 +236,8 @@ mod tests {
         assert_eq!(passwords, Key { pk: "T#t_1#IP#192.0.2.1".into(), sk: "FAILED#7".into() });
         assert_eq!(part, Key { pk: "T#t_1#F#3".into(), sk: "FAILED#7".into() });
         assert_eq!(templates, Key { pk: "T#t_1".into(), sk: "TEMPLATES".into() });
+        assert_eq!(once, Key { pk: "T#t_1#K#digest".into(), sk: "KEY".into() });
+        assert_eq!(secret, Key { pk: "T#t_1".into(), sk: "SECRET#version".into() });
         let tenant = TenantId::parse("t").unwrap();
         let of_address = |ip: &str| Key::budget(&budget(&tenant, BudgetOf::WrongPasswords(ip.parse().ok())));
         assert_eq!(
@@ -221,8 +245,8 @@ mod tests {
             "T#t#IP#192.0.2.1",
             "one address, one budget (security 22)"
         );
-        let [one, two] = ["2001:db8::1", "2001:db8::ffff:1"].map(of_address);
-        assert_eq!(one, two, "and one network");
+        let [home, neighbour] = ["2001:db8::1", "2001:db8::ffff:1"].map(of_address);
+        assert_eq!(home, neighbour, "and one network");
         let origin = Key::origin(&WebOrigin::parse("https://app.example.com:8443").unwrap());
         assert_eq!(origin, Key { pk: "O#https%3A%2F%2Fapp.example.com%3A8443".into(), sk: "ORIGIN".into() });
     }
@@ -251,6 +275,10 @@ mod tests {
                     && Username::parse(&names[0]).unwrap().is_same(&Username::parse(&names[1]).unwrap()),
                 user,
                 user,
+                tenants[0] == tenants[1],
+                tenants[0] == tenants[1],
+                tenants[0] == tenants[1],
+                tenants[0] == tenants[1],
                 tenants[0] == tenants[1],
                 tenants[0] == tenants[1],
             ];

@@ -15,6 +15,7 @@ mod listing;
 mod once;
 mod outbox;
 mod room;
+mod secret_use;
 mod session;
 mod suspend;
 mod template;
@@ -40,6 +41,7 @@ use crate::{
 };
 
 pub use keys::outbox_key;
+pub use secret_use::LastUse;
 pub use suspend::Switched;
 pub use tenant::{TenantChange, TenantRecord, TenantSummary};
 
@@ -65,6 +67,10 @@ impl Store for DynamoStore {
 
     async fn origin_is_named(&self, origin: &WebOrigin) -> Result<bool, Failure> {
         self.read_origin(origin).await
+    }
+
+    async fn note_secret_use(&self, tenant: &TenantId, version: &str, now: Timestamp) -> Result<(), Failure> {
+        self.note_use(tenant, version, now).await
     }
 
     async fn user(&self, tenant: &TenantId, user: &UserId) -> Result<Option<User>, Failure> {

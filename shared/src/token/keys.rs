@@ -5,7 +5,10 @@
 //! as they are. A key id is `{tenant}.{key}`, so that a token names its tenant before any key is
 //! tried.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, LessSafeKey, UnboundKey},
@@ -21,6 +24,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
+use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -44,6 +48,10 @@ const MIN_CREDENTIAL_BYTES: usize = 16;
 /// Shortest root key (security 17).
 const MIN_ROOT_KEY_BYTES: usize = 32;
 
+/// How often the use of a version of a secret is noted, in milliseconds: a minute tells an operator
+/// enough.
+const NOTED_EVERY_MILLIS: i64 = 60_000;
+
 const UNDERIVABLE: &str = "has a key that nothing can be derived from";
 
 /// A session's keyed digest: what logs call it by (security 24).
@@ -60,11 +68,20 @@ impl SessionDigest {
 /// What a tenant's keys sign and check.
 pub struct TenantKeys {
     tenant: TenantId,
-    credentials: Vec<(SecretString, SecretString)>,
+    credentials: Vec<Credentials>,
     roots: HashMap<u32, RootKeys>,
     current_root: u32,
     signers: HashMap<SigningAlgorithm, Signer>,
     verifiers: HashMap<String, Verifier>,
+}
+
+/// What callers send to prove that they are the tenant, as one of its documents has it.
+struct Credentials {
+    key: SecretString,
+    secret: SecretString,
+    version_id: String,
+    /// When their use was last noted, in epoch milliseconds.
+    noted_at: AtomicI64,
 }
 
 struct RootKeys {
@@ -119,12 +136,23 @@ impl TenantKeys {
         Ok(keys)
     }
 
-    /// Whether a caller is the tenant (security 18).
-    pub fn open_with(&self, key: &SecretString, secret: &SecretString) -> bool {
+    /// Whether a caller is the tenant, and by which of its pairs: the current one's where several are
+    /// the same (security 18).
+    pub fn open_with(&self, key: &SecretString, secret: &SecretString) -> Option<usize> {
         // No short circuit: which of the pairs, and which half, is nobody's business.
-        self.credentials.iter().fold(false, |open, (own_key, own_secret)| {
-            open | (matches(key, own_key) & matches(secret, own_secret))
+        self.credentials.iter().enumerate().rev().fold(None, |opened, (at, own)| {
+            if matches(key, &own.key) & matches(secret, &own.secret) { Some(at) } else { opened }
         })
+    }
+
+    /// The version of the tenant's secret whose use is to be noted; `None` where it was within the
+    /// minute, or is by another request just now.
+    pub fn use_to_note(&self, pair: usize, now: Timestamp) -> Option<&str> {
+        let Credentials { version_id, noted_at, .. } = self.credentials.get(pair)?;
+        let (before, now) = (noted_at.load(Ordering::Relaxed), now.as_millisecond());
+        let due = now >= before.saturating_add(NOTED_EVERY_MILLIS);
+        let is_ours = || noted_at.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        (due && is_ours()).then_some(version_id)
     }
 
     /// Version of the root key that new refresh tokens are made with.
@@ -259,7 +287,12 @@ impl TenantKeys {
                 Verifier { algorithm: jwt_algorithm(algorithm), name: algorithm.name(), key: decoding };
             self.verifiers.entry(kid).or_insert(verifier);
         }
-        self.credentials.push((document.tenant_key.clone(), document.tenant_secret.clone()));
+        self.credentials.push(Credentials {
+            key: document.tenant_key.clone(),
+            secret: document.tenant_secret.clone(),
+            version_id: document.version_id.clone(),
+            noted_at: AtomicI64::new(i64::MIN),
+        });
         Ok(())
     }
 

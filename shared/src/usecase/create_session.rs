@@ -96,7 +96,7 @@ impl Login {
 /// How a login was judged.
 enum Judged {
     /// By its password, with the user as it was read for that, and its sessions where they are limited.
-    Password(bool, Option<User>, Option<Held>),
+    Password(bool, Option<Box<User>>, Option<Held>),
     /// Not at all: it succeeded before.
     Before(TenantContext, Success),
 }
@@ -131,12 +131,14 @@ impl Service {
             device_proof,
         } = command;
         telemetry::user(&user);
-        let context = self.tenants.open(&tenant, &tenant_key, &tenant_secret, now).await?;
+        let (context, used) = self.tenants.open(&tenant, &tenant_key, &tenant_secret, now).await?;
         let device = Device { ip: admit(&context, &ip)?, ..device };
         let asked = Asked::by(once, &tenant, None);
         let proven = self.proven_device(&context, &user, device_proof, now).await;
         let login = Login { collection, owner, user, username, password, device, proven, asked };
-        self.log_in(&context, login, now).await
+        let login = Box::pin(self.log_in(&context, login, now));
+        let (grant, ()) = tokio::join!(login, self.tenants.note(&tenant, &used, now));
+        grant
     }
 
     async fn log_in(&self, context: &TenantContext, login: Login, now: Timestamp) -> Result<Grant, Failure> {
@@ -171,7 +173,7 @@ impl Service {
             }
         };
         // Every way of being wrong is the same one from here on (security 9).
-        let fault = login.fault(user.as_ref(), right);
+        let fault = login.fault(user.as_deref(), right);
         let Some(user) = user.filter(|_| fault.is_none()) else {
             telemetry::detail(fault.unwrap_or_default());
             self.settle(tenant, id, &place, Guess::Wrong).await?;
@@ -249,7 +251,7 @@ impl Service {
             self.verify_password(login.password.clone(), user.as_ref(), policy),
             self.held_sessions(context, &login.user, user.as_ref(), now)
         )?;
-        Ok(Judged::Password(right, user, held))
+        Ok(Judged::Password(right, user.map(Box::new), held))
     }
 
     /// The success of the twin that came first; `otherwise` when there is none.

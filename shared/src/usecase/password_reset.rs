@@ -119,11 +119,15 @@ impl Service {
         match caller {
             Caller::Tenant { tenant, key, secret } => {
                 let tenant = tenant.ok_or(Failure::InvalidTenantCredentials)?;
-                let context = self.tenants.open(&tenant, &key, &secret, now).await?;
+                let (context, used) = self.tenants.open(&tenant, &key, &secret, now).await?;
                 admit(&context, &ip)?;
                 let sending = sending(delivery, &context)?.ok_or(Failure::Forbidden)?;
                 let asked = Asked::by(once, &tenant, None);
-                self.reset_for_tenant(&context, &user, &sending, asked.as_ref(), now).await
+                let (outcome, ()) = tokio::join!(
+                    self.reset_for_tenant(&context, &user, &sending, asked.as_ref(), now),
+                    self.tenants.note(&tenant, &used, now)
+                );
+                outcome
             }
             Caller::Bearer { tenant, token } => {
                 let (context, bearer) = self.verify_bearer(&tenant, &token, &ip, now).await?;
