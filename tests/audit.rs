@@ -180,7 +180,8 @@ async fn a_tenant_is_the_logs_only_once_its_record_was_found() {
     let told =
         send(&world, Function::CreateSession, &event(&admin.tenant.tenant_id, None, &credentials)).await;
     assert_eq!((&told["tenant"], &told["claimed_tenant"]), (&json!(admin.tenant.tenant_id), &Value::Null));
-    let told = send(&world, Function::RefreshSession, &json!({})).await;
+    let nowhere = e2e::event(&Method::GET, "/nothing", "nobody", None, None);
+    let told = send(&world, Function::RefreshSession, &nowhere).await;
     assert_eq!((&told["action"], &told["outcome"]), (&json!("none"), &json!("ROUTE_NOT_FOUND")));
     let told = send(&world, Function::RefreshSession, &json!([])).await;
     assert_eq!((&told["request_id"], &told["outcome"]), (&json!(""), &json!("MALFORMED")));
