@@ -185,7 +185,8 @@ impl App {
             let (reply, failure) = match (request, matched) {
                 (Ok(request), Some(matched)) => {
                     let call = Call { service: &self.service, matched: &matched, request: &request, now };
-                    let (decided, proven) = cross_origin::observed(self.decide(&call, unreadable)).await;
+                    let (decided, proven) =
+                        cross_origin::observed(Box::pin(self.decide(&call, unreadable))).await;
                     let (mut reply, failure) = match decided {
                         Ok(mut reply) => {
                             let failure = reply.failure.take();
