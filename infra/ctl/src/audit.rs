@@ -81,7 +81,7 @@ impl Verify {
             Err(other) => return Err(other.into()),
         };
         context.output.result(&as_json(&report), || as_text(&report))?;
-        if report.is_whole() { Ok(()) } else { bail!("the log is not whole: {} faults", report.fault_count) }
+        if report.is_whole() { Ok(()) } else { bail!("the log is not whole: faults: {}", report.fault_count) }
     }
 }
 
@@ -127,9 +127,9 @@ fn as_json(report: &Report) -> Value {
 
 fn as_text(report: &Report) -> String {
     let Report { events, chains, passed_over, not_yet_anchored, faults, fault_count } = report;
-    let mut text = format!("{events} events in {chains} chains, {not_yet_anchored} of them not anchored yet");
+    let mut text = format!("events: {events}, chains: {chains}, not anchored yet: {not_yet_anchored}");
     if *passed_over > 0 {
-        text += &format!("; {passed_over} other lines passed over");
+        text += &format!(", other lines: {passed_over}");
     }
     if report.is_whole() {
         return text + "\nThe log is whole.";

@@ -31,8 +31,9 @@ use crate::{
 
 /// Most events that are handed over at once.
 const BATCH: usize = 500;
-/// Pauses between tries of a batch double from the first to the longest; none is given up.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Pauses between tries of a batch double, from this one.
+pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// To this one; no batch is given up.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Where audit lines go.
@@ -125,7 +126,11 @@ impl AuditLog {
 ///
 /// # Errors
 /// When an event cannot be packed.
-pub async fn anchor(mut news: UnboundedReceiver<String>, function: &impl Function) -> Result<Infallible> {
+pub async fn anchor(
+    mut news: UnboundedReceiver<String>,
+    function: &impl Function,
+    first_pause: Duration,
+) -> Result<Infallible> {
     let mut lines = Vec::new();
     loop {
         if news.recv_many(&mut lines, BATCH).await == 0 {
@@ -133,7 +138,7 @@ pub async fn anchor(mut news: UnboundedReceiver<String>, function: &impl Functio
             std::future::pending::<()>().await;
         }
         let event = batch(&lines)?;
-        let mut pause = FIRST_PAUSE;
+        let mut pause = first_pause;
         while let Err(InvokeError::Unreachable(reason) | InvokeError::Failed(reason)) =
             function.invoke(event.clone()).await
         {
@@ -208,7 +213,7 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn events_are_kept_and_handed_over_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let file = AuditFile::kept(folder.path().join("deep/audit.ndjson"));
@@ -222,7 +227,7 @@ mod tests {
         let function = Anchorer { tries: AtomicUsize::new(0), given };
         let both = async { [taken.recv().await.unwrap(), taken.recv().await.unwrap()] };
         let both = tokio::select! {
-            failed = anchor(news, &function) => panic!("{failed:?}"),
+            failed = anchor(news, &function, Duration::from_millis(1)) => panic!("{failed:?}"),
             both = both => both,
         };
         assert_eq!(both, ["{\"audit\":1,\"a\":1}", "{\"audit\":1,\"b\":2}"]);

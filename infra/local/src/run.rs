@@ -210,7 +210,7 @@ pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Inf
         ui.ready(&stack, &notes);
         tokio::select! {
             failed = poller.run() => failed,
-            failed = audit::anchor(audit_news, &anchorer) => failed,
+            failed = audit::anchor(audit_news, &anchorer, audit::FIRST_PAUSE) => failed,
             never = tell(&mailbox, ui) => match never {},
         }
     };

@@ -134,10 +134,10 @@ impl Audit {
         let link = Link { instance: &self.name, chain: chain.id, sequence, previous: &chain.hash };
         let text = event::text(decision, &link, is_cold).map_err(|error| error.to_string())?;
         let hash = hash(&text);
-        let line = format!("{},\"hash\":\"{hash}\"}}\n", text.strip_suffix('}').unwrap_or(&text));
+        let whole = format!("{},\"hash\":\"{hash}\"}}\n", text.strip_suffix('}').unwrap_or(&text));
         chain.sequence = sequence;
         chain.hash = hash;
-        self.sink.write(&line).map_err(|error| error.to_string())
+        self.sink.write(&whole).map_err(|error| error.to_string())
     }
 }
 

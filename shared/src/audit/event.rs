@@ -6,7 +6,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{VERSION, chain::Link, metrics::Metrics};
-use crate::{domain::Failure, route::Function, telemetry::Facts};
+use crate::{
+    domain::{Failure, TenantId, UserId},
+    route::Function,
+    telemetry::Facts,
+    token::SessionDigest,
+};
 
 /// Characters of a request's id that are kept: API Gateway's have 16, Lambda's 36.
 const MAX_REQUEST_ID: usize = 128;
@@ -135,19 +140,19 @@ pub(super) fn text(
     serde_json::to_string(&Members {
         audit: VERSION,
         time: format!("{at:.3}"),
-        tenant: known.map(|tenant| tenant.as_str()),
+        tenant: known.map(TenantId::as_str),
         claimed_tenant: claimed_tenant
             .as_ref()
             .filter(|claimed| known != Some(claimed))
-            .map(|claimed| claimed.as_str()),
+            .map(TenantId::as_str),
         request_id: request_id.chars().take(MAX_REQUEST_ID).collect(),
         function: function.name(),
         action,
         kind: *kind,
-        user: user.as_ref().map(|user| user.as_str()),
-        session: session.as_ref().map(|session| session.as_str()),
-        caller: caller.as_ref().map(|caller| caller.as_str()),
-        caller_session: caller_session.as_ref().map(|session| session.as_str()),
+        user: user.as_ref().map(UserId::as_str),
+        session: session.as_ref().map(SessionDigest::as_str),
+        caller: caller.as_ref().map(UserId::as_str),
+        caller_session: caller_session.as_ref().map(SessionDigest::as_str),
         ip: ip.map(|ip| ip.to_string()),
         outcome: outcome.name,
         reason: outcome.failure.and_then(Failure::reason).or_else(|| reason.map(str::to_owned)),

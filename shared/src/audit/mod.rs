@@ -132,10 +132,12 @@ mod tests {
     fn is_whole(chain: &[String]) -> bool {
         let mut previous = "0".repeat(64);
         chain.iter().zip(1..).all(|(line, sequence)| {
-            let cut = line.len() - ",\"hash\":\"\"}".len() - 64;
-            let (text, hash) = (format!("{}}}", &line[..cut]), &line[line.len() - 66..line.len() - 2]);
-            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-            let digits: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            let (text, hash) = line.rsplit_once(",\"hash\":\"").unwrap();
+            let hash = hash.strip_suffix("\"}").unwrap();
+            let digest = digest(&SHA256, format!("{text}}}").as_bytes());
+            let number = |part: &[u8]| u128::from_be_bytes(part.try_into().unwrap());
+            let (high, low) = digest.as_ref().split_at(16);
+            let digits = format!("{:032x}{:032x}", number(high), number(low));
             let event: Value = serde_json::from_str(line).unwrap();
             let fits = event["previous"] == previous && event["sequence"] == sequence && digits == hash;
             previous = hash.to_owned();
@@ -294,11 +296,15 @@ mod tests {
             .map(|_| {
                 let audit = Arc::clone(&audit);
                 std::thread::spawn(move || {
-                    (0..100).for_each(|_| audit.tell(&decision(NOW, Some("t"), Outcome::SUCCESS)));
+                    for _ in 0..100 {
+                        audit.tell(&decision(NOW, Some("t"), Outcome::SUCCESS));
+                    }
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         assert!(is_whole(&lines(&kept)));
         assert_eq!(lines(&kept).len(), 800);
     }
@@ -405,7 +411,8 @@ mod tests {
             // Each keeps its place and hash and gets the other's time, tenant and so on.
             let cut = |line: &str| {
                 let at = line.find("\"instance\"").unwrap();
-                (line[..at].to_owned(), line[at..].to_owned())
+                let (head, rest) = line.split_at(at);
+                (head.to_owned(), rest.to_owned())
             };
             let ((first, first_link), (second, second_link)) = (cut(&altered[one]), cut(&altered[two]));
             prop_assume!(first != second);
@@ -466,13 +473,15 @@ mod tests {
         let (_, rest) = rest.split_once(",\"_aws\"").unwrap();
         let (rest, _) = rest.rsplit_once(",\"hash\"").unwrap();
         let text = format!("{head}\"sequence\":{sequence},\"previous\":\"{previous}\",\"_aws\"{rest}}}");
-        format!("{},\"hash\":\"{}\"}}", &text[..text.len() - 1], super::hash(&text))
+        format!("{},\"hash\":\"{}\"}}", text.strip_suffix('}').unwrap(), super::hash(&text))
     }
 
     #[test]
     fn each_fault_has_its_name() {
         let (audit, kept) = log(7);
-        (0..5).for_each(|n| audit.tell(&decision(NOW + n, Some("t"), Outcome::SUCCESS)));
+        for n in 0..5 {
+            audit.tell(&decision(NOW + n, Some("t"), Outcome::SUCCESS));
+        }
         let log = lines(&kept);
         let known = anchors(&log);
         let without = |places: &[usize]| {
@@ -543,7 +552,9 @@ mod tests {
     #[test]
     fn a_batch_tells_heads_and_what_is_broken() {
         let (audit, kept) = log(7);
-        (0..4).for_each(|n| audit.tell(&decision(NOW + n, Some("t"), Outcome::SUCCESS)));
+        for n in 0..4 {
+            audit.tell(&decision(NOW + n, Some("t"), Outcome::SUCCESS));
+        }
         let mut log = lines(&kept);
         log.rotate_left(2);
         let reading = read(log.iter().map(String::as_str).chain(["REPORT RequestId: 1"]));
