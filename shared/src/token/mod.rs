@@ -73,7 +73,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn document(seed: u8, roots: &[u32]) -> SecretDocument {
+    pub(crate) fn document(seed: u8, roots: &[u32]) -> SecretDocument {
         use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
         let roots: Vec<_> = roots
             .iter()
