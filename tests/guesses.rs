@@ -385,7 +385,7 @@ async fn an_address_gets_exactly_its_budget() {
     // Half of them exist (security 9).
     let whom = |index: usize| {
         let mut actor = guessed[index % 40].clone();
-        if index >= 40 || index % 2 == 0 {
+        if index >= 40 || index.is_multiple_of(2) {
             actor.user.user_id = format!("nobody-{index}");
         }
         actor

@@ -244,7 +244,7 @@ async fn known_users(world: &World) -> Result<Vec<String>> {
 /// An actor of another id and name.
 fn copy(model: &Actor, id: &str) -> Actor {
     let mut actor = model.clone();
-    actor.user.user_id = id.to_owned();
+    id.clone_into(&mut actor.user.user_id);
     actor.user.username = format!("{id}@example.com");
     actor
 }
