@@ -369,7 +369,8 @@ async fn every_wrong_login_looks_the_same() {
         assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"doorward\"");
         answers.push((answer.status, answer.text, answer.headers, world.calls.take()));
     }
-    assert_eq!(answers[0].3, ["BatchGetItem", "UpdateItem", "UpdateItem"]);
+    // The place and its end, and the budgets of address and tenant.
+    assert_eq!(answers[0].3, ["BatchGetItem", "UpdateItem", "UpdateItem", "UpdateItem", "UpdateItem"]);
     assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:#?}");
     assert_eq!(answers[0].0, 401);
 }

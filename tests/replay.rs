@@ -206,10 +206,8 @@ async fn prepare(
         }
     } else if let Some(username) = text("failUpdate") {
         let by = known(text("by").unwrap_or("login"))?;
-        let user = world.actor(username)?.user.user_id;
-        let body = json!({ "password": crate::NEW_PASSWORD, "currentPassword": "not the password" });
         for _ in 0..step["times"].as_u64().unwrap_or(1) {
-            ensure!(world.update(&by, &user, &body).await?.status == 401, "was not refused");
+            fail_update(world, username, &by).await?;
         }
     } else if let Some(username) = text("reset") {
         let body = json!({ "userId": world.actor(username)?.user.user_id });
@@ -270,28 +268,7 @@ async fn prepare(
     } else if let Some(tenant) = text("tenant") {
         world.change_tenant(tenant, step["status"] == "SUSPENDED", text("admits")).await?;
     } else if let Some(tenant) = text("policy") {
-        let number = |name: &str| step[name].as_u64().and_then(|number| u32::try_from(number).ok());
-        let named = [
-            "passwordHistory",
-            "wrongCodes",
-            "disableAfter",
-            "failuresPerUser",
-            "failuresPerAddress",
-            "failuresPerTenant",
-        ]
-        .map(number);
-        ensure!(named.iter().any(Option::is_some), "names no policy");
-        let [last, wrong_codes, disable_after, per_user, per_address, per_tenant] = named;
-        world
-            .change_policy(tenant, |policy| {
-                policy.password_history = last.map_or(policy.password_history, |last| last as usize);
-                policy.wrong_codes_per_ip = wrong_codes.unwrap_or(policy.wrong_codes_per_ip);
-                policy.disable_after = disable_after.unwrap_or(policy.disable_after);
-                policy.failures_per_user = per_user.unwrap_or(policy.failures_per_user);
-                policy.failures_per_ip = per_address.unwrap_or(policy.failures_per_ip);
-                policy.failures_per_tenant = per_tenant.unwrap_or(policy.failures_per_tenant);
-            })
-            .await?;
+        change_policy(world, tenant, step).await?;
     } else if text("down") == Some("dynamodb") {
         world.stop_dynamodb().await;
     } else if text("down") == Some("hashing") {
@@ -306,6 +283,32 @@ async fn prepare(
 async fn name_origin(world: &World, tenant: &str, origin: &str) -> Result<()> {
     let origin = WebOrigin::parse(origin)?;
     world.change_policy(tenant, |policy| policy.cors_origins.push(origin)).await
+}
+
+/// Sets those fields of a tenant's policy that a step names.
+async fn change_policy(world: &World, tenant: &str, step: &Value) -> Result<()> {
+    let number = |name: &str| step[name].as_u64().and_then(|number| u32::try_from(number).ok());
+    let named = [
+        "passwordHistory",
+        "wrongCodes",
+        "disableAfter",
+        "failuresPerUser",
+        "failuresPerAddress",
+        "failuresPerTenant",
+    ]
+    .map(number);
+    ensure!(named.iter().any(Option::is_some), "names no policy");
+    let [last, wrong_codes, disable_after, per_user, per_address, per_tenant] = named;
+    world
+        .change_policy(tenant, |policy| {
+            policy.password_history = last.map_or(policy.password_history, |last| last as usize);
+            policy.wrong_codes_per_ip = wrong_codes.unwrap_or(policy.wrong_codes_per_ip);
+            policy.disable_after = disable_after.unwrap_or(policy.disable_after);
+            policy.failures_per_user = per_user.unwrap_or(policy.failures_per_user);
+            policy.failures_per_ip = per_address.unwrap_or(policy.failures_per_ip);
+            policy.failures_per_tenant = per_tenant.unwrap_or(policy.failures_per_tenant);
+        })
+        .await
 }
 
 /// A code: from the mail that the tenant asks for, or returned to an administrator.
@@ -327,6 +330,14 @@ async fn ask(world: &World, username: &str, by: Option<&Login>) -> Result<String
         Some(code) => Ok(code.to_owned()),
         None => world.newest_code(tenant, user).await,
     }
+}
+
+/// A change of its own password with a wrong present one.
+async fn fail_update(world: &World, username: &str, by: &Login) -> Result<()> {
+    let user = world.actor(username)?.user.user_id;
+    let body = json!({ "password": crate::NEW_PASSWORD, "currentPassword": "not the password" });
+    ensure!(world.update(by, &user, &body).await?.status == 401, "was not refused");
+    Ok(())
 }
 
 /// A code as a person types it, and wrong.

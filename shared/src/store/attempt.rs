@@ -205,12 +205,12 @@ impl Attempts {
         let under_way = recent.iter().filter(|id| self.is_under_way(**id, now)).count();
         match open_again {
             Some(at) if recent.len() - under_way >= budget.per_hour => Next::Answer(Reservation::Limited(at)),
-            Some(_) => Next::Answer(Reservation::Busy),
             None if is_over => Next::StartOver,
             None if self.recent.len() >= budget.per_hour => {
                 Next::Forget(self.recent.iter().copied().filter(|id| !recent.contains(id)).collect())
             }
-            None => Next::Answer(Reservation::Busy),
+            // What is under way may yet give back what it holds.
+            _ => Next::Answer(Reservation::Busy),
         }
     }
 }

@@ -166,9 +166,11 @@ impl DynamoStore {
         keys.extend(once.map(Key::once));
         let mut items = self.read_all(&keys).await?.into_iter();
         let mut next = || items.next().flatten();
-        let user = next().map(to_user).transpose()?;
-        let used = budgets.iter().map(|_| to_used(next().as_ref())).collect::<Result<_, _>>()?;
-        Ok(LoginItems { user, used, once: next().map(to_once).transpose()? })
+        Ok(LoginItems {
+            user: next().map(to_user).transpose()?,
+            used: budgets.iter().map(|_| to_used(next().as_ref())).collect::<Result<_, _>>()?,
+            once: next().map(to_once).transpose()?,
+        })
     }
 
     pub(super) async fn read_caller(

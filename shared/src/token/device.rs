@@ -110,7 +110,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::token::tests::{at, keys, keys_of};
+    use crate::token::tests::{at, document, keys, keys_of};
 
     fn device() -> ProvenDevice {
         ProvenDevice::from_random([5; 16])
@@ -145,6 +145,21 @@ mod tests {
         let end = 1_000 + 180 * 24 * 3_600;
         assert_eq!(read(&issued(), "t", "u", end - 1), Some(device()));
         assert_eq!(read(&issued(), "t", "u", end), None);
+    }
+
+    // security 10, 17
+    #[test]
+    fn a_proof_lives_as_long_as_the_version_of_its_key_is_listed() {
+        let tenant = TenantId::parse("t").unwrap();
+        let user = UserId::parse("u").unwrap();
+        let [old, both, new] = [[1].as_slice(), &[1, 2], &[2]]
+            .map(|roots| TenantKeys::from_documents(&tenant, &[document(5, roots)]).unwrap());
+        let proof = DeviceProof::issue(device(), (&tenant, &user), &old, at(1_000)).unwrap();
+        let proof = DeviceProof::parse(&proof).unwrap();
+        assert_eq!(proof.device((&tenant, &user), &both, at(1_001)), Some(device()));
+        assert_eq!(proof.device((&tenant, &user), &new, at(1_001)), None);
+        let renewed = DeviceProof::issue(device(), (&tenant, &user), &both, at(1_001)).unwrap();
+        assert_eq!(DeviceProof::parse(&renewed).unwrap().key_version(), 2);
     }
 
     // security 25

@@ -37,7 +37,8 @@ impl Sending {
 
 impl Service {
     /// A new code for `user`, in the place of `before`; for a user that does not exist, everything
-    /// but the code and what it says.
+    /// but what it says. A try at that code costs what a try at a real one does, and nobody was ever
+    /// told it.
     ///
     /// # Errors
     /// `Internal`, `Unavailable`.
@@ -76,7 +77,7 @@ impl Service {
             tenant: tenant.clone(),
             user: id.clone(),
             replaces: before.map(|before| before.id),
-            code: ResetCode { id: code_id, proof: user.map(|_| proof), ends_at, sent, spent: None },
+            code: ResetCode { id: code_id, proof: Some(proof), ends_at, sent, spent: None },
             message,
             once: None,
         };

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use backon::{ExponentialBuilder, Retryable};
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
 use super::Service;
@@ -173,21 +173,19 @@ impl Service {
         self.take(place, scarce.into_iter().map(|(budget, _)| budget).collect()).await
     }
 
-    /// Takes a guess's part of every budget before it is verified.
+    /// Takes a guess's part of every budget before it is verified; one after the other, so that whoever
+    /// is refused by the first takes nothing of the second from others.
     ///
     /// # Errors
     /// As [`Self::charge`].
     pub(super) async fn take(&self, place: &mut Place, budgets: Vec<HourBudget>) -> Result<(), Failure> {
-        let taken = join_all(budgets.iter().map(|budget| self.store.take_from_budget(budget))).await;
-        let mut refused = None;
-        for (budget, taken) in budgets.into_iter().zip(taken) {
-            match taken {
-                Ok(true) => place.taken.push(budget),
-                Ok(false) => refused = refused.or(Some(budget.exhausted())),
-                Err(failure) => refused = Some(failure),
+        for budget in budgets {
+            if !self.store.take_from_budget(&budget).await? {
+                return Err(budget.exhausted());
             }
+            place.taken.push(budget);
         }
-        refused.map_or(Ok(()), Err)
+        Ok(())
     }
 
     /// Whether `password` is `user`'s. Without a user, the same work and `false`.
