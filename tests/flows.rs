@@ -438,6 +438,7 @@ async fn a_refresh_names_one_session_in_path_bearer_and_token() {
         session: session.session.clone(),
         token: token.token.clone(),
         refresh: refresh.refresh.clone(),
+        device_proof: String::new(),
     };
     for wrong in [mixed(&two, &one, &one), mixed(&one, &two, &one), mixed(&one, &one, &two)] {
         assert_eq!(world.refresh(&wrong).await.unwrap().verdict(), (401, "INVALID_REFRESH_TOKEN"));

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
 use doorward::{
     domain::{Notification, SessionLimit, TenantId, User, UserStatus, WhenFull},
-    port::{Clock, Store},
+    port::{Clock, SessionsOf, Store},
     route::{Function, Router},
 };
 use e2e::{Actor, Answer, Login, NORDIC, World, as_tenant, event};
@@ -77,7 +77,8 @@ async fn at_once(world: &Arc<World>, count: usize, event: &Value, key: &str) -> 
 async fn live(world: &World, actor: &Actor) -> Result<u64> {
     let user = world.user(actor).await?;
     let tenant = world.store.tenant(&user.tenant).await?.context("no such tenant")?;
-    Ok(world.store.live_sessions(&user, tenant.session_epoch, None, world.clock.now()).await?)
+    let of = SessionsOf::user(&user, tenant.session_epoch, world.clock.now());
+    Ok(world.store.count_sessions(&of, None).await?)
 }
 
 /// How many keys the table remembers.
