@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use doorward::{
     audit::{Anchor, Partition},
-    domain::{LinkHost, Medium, TenantId, WebOrigin},
+    domain::{LinkHost, Medium, SessionLimit, TenantId, WebOrigin, WhenFull},
     port::{Anchors, OutboxKey},
     route::Function,
 };
@@ -199,6 +199,20 @@ async fn prepare(
         remember(text("as").unwrap_or(name), login, logins, values);
     } else if let Some(name) = text("logout") {
         ensure!(world.logout(&known(name)?).await?.status == 200, "was refused");
+    } else if let Some(name) = text("endAll") {
+        let login = known(name)?;
+        let tenant = &login.actor.tenant.tenant_id;
+        let path = login.actor.sessions();
+        let answer = world.request(&Method::DELETE, &path, tenant, Some(&login.token), None).await?;
+        ensure!(answer.status == 200, "was refused: {}", answer.text);
+    } else if let Some(name) = text("list") {
+        let login = known(name)?;
+        let path = format!("{}?limit={}", login.actor.sessions(), step["limit"]);
+        let tenant = &login.actor.tenant.tenant_id;
+        let answer = world.request(&Method::GET, &path, tenant, Some(&login.token), None).await?;
+        let cursor = answer.data("nextCursor");
+        ensure!(!cursor.is_empty(), "has no next page: {}", answer.text);
+        values.insert(text("as").unwrap_or("cursor").to_owned(), cursor.to_owned());
     } else if let Some(username) = text("fail") {
         let actor = world.actor(username)?;
         for _ in 0..step["times"].as_u64().unwrap_or(1) {
@@ -295,10 +309,14 @@ async fn change_policy(world: &World, tenant: &str, step: &Value) -> Result<()> 
         "failuresPerUser",
         "failuresPerAddress",
         "failuresPerTenant",
+        "sessionLimit",
     ]
     .map(number);
     ensure!(named.iter().any(Option::is_some), "names no policy");
-    let [last, wrong_codes, disable_after, per_user, per_address, per_tenant] = named;
+    let [last, wrong_codes, disable_after, per_user, per_address, per_tenant, max] = named;
+    let when_full = step["whenFull"].as_str().map_or(Some(WhenFull::Reject), WhenFull::from_name);
+    let when_full = when_full.context("no such whenFull")?;
+    let limit = max.map(|max| SessionLimit { max, when_full });
     world
         .change_policy(tenant, |policy| {
             policy.password_history = last.map_or(policy.password_history, |last| last as usize);
@@ -307,6 +325,7 @@ async fn change_policy(world: &World, tenant: &str, step: &Value) -> Result<()> 
             policy.failures_per_user = per_user.unwrap_or(policy.failures_per_user);
             policy.failures_per_ip = per_address.unwrap_or(policy.failures_per_ip);
             policy.failures_per_tenant = per_tenant.unwrap_or(policy.failures_per_tenant);
+            policy.session_limit = limit.or(policy.session_limit);
         })
         .await
 }

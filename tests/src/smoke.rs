@@ -188,6 +188,14 @@ async fn walk_through(dev: &Server) -> Result<u32> {
         let replay = dev.refresh(&first).await?;
         passed += expect("the same refresh again", &replay, 200, "NONE")?;
         ensure!(replay.data("refreshToken") == second.refresh, "two successors");
+        let page = format!("{}?limit=1", actor.sessions());
+        for path in [&page, &first.path()] {
+            let answer = dev.send(Method::GET, path, tenant, Some(&second.token), None).await?;
+            passed += expect("a look at sessions", &answer, 200, "")?;
+        }
+        let others = format!("{}?except=current", actor.sessions());
+        let answer = dev.send(Method::DELETE, &others, tenant, Some(&second.token), None).await?;
+        passed += expect("logout everywhere else", &answer, 200, "")?;
         for _ in 0..2 {
             let answer = dev.send(Method::DELETE, &first.path(), tenant, Some(&second.token), None).await?;
             passed += expect("logout", &answer, 200, "")?;

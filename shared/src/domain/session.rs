@@ -148,7 +148,7 @@ impl Session {
             Collection::Admin => self.organization.as_str() == owner,
             Collection::Individual | Collection::Organization => {
                 self.customer.as_ref().is_some_and(|customer| customer.as_str() == owner)
-                    && matches!(self.collection, created if created == collection || created == Collection::Admin)
+                    && [collection, Collection::Admin].contains(&self.collection)
             }
         }
     }

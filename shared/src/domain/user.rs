@@ -35,7 +35,7 @@ pub struct User {
     pub status: UserStatus,
     /// Counts the times that all its sessions were ended at once (storage, "Epoch, not time").
     pub session_epoch: u64,
-    /// Counts the sessions that were added to its others where its tenant limits those.
+    /// Counts the sessions that it was given within a limit: who reads them notices another's.
     pub sessions_revision: u64,
     /// Its login was reset and not completed: the password no longer opens a session.
     pub reset_required: bool,

@@ -135,7 +135,7 @@ pub(super) fn end_sessions(
     let owner = form.path_owner(matched, collection);
     let user = form.path(matched, "userId", UserId::parse);
     let query = form.query();
-    let except = form.parameter(&query, "except", |text| match text {
+    let except = form.parameter(query.as_ref(), "except", |text| match text {
         "current" => Ok(Ending::AllButCurrent),
         _ => Err(Invalid::new("must be current, or be left out to end all")),
     });
@@ -164,8 +164,8 @@ pub(super) fn list_sessions(
     let owner = form.path_owner(matched, collection);
     let user = form.path(matched, "userId", UserId::parse);
     let query = form.query();
-    let limit = form.parameter(&query, "limit", page_limit);
-    let cursor = form.parameter(&query, "cursor", |text| Ok(text.to_owned()));
+    let limit = form.parameter(query.as_ref(), "limit", page_limit);
+    let cursor = form.parameter(query.as_ref(), "cursor", |text| Ok(text.to_owned()));
     let tenant = form.tenant();
     form.finish()?;
     match (owner, user) {
@@ -378,11 +378,11 @@ impl<'a> Form<'a> {
     /// A parameter of the query that may be there once; others are ignored.
     fn parameter<T>(
         &mut self,
-        query: &Option<Pairs>,
+        query: Option<&Pairs>,
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Invalid>,
     ) -> Option<T> {
-        let parsed = match query.as_ref()?.one(name) {
+        let parsed = match query?.one(name) {
             Ok(None) => return None,
             Ok(Some("")) => Err("must not be empty".to_owned()),
             Ok(Some(text)) => parse(text).map_err(|why| why.to_string()),
