@@ -359,7 +359,7 @@ async fn secrets_manager_is_asked_as_seldom_as_can_be() -> Result<()> {
     let gone = "tenant_without_a_secret";
     let mut record = world.store.tenant(&TenantId::parse(TENANT)?).await?.unwrap();
     record.id = TenantId::parse(gone)?;
-    world.store.put_tenant(&record).await?;
+    world.store.create_tenant(&record, world.clock.now()).await?;
     nowhere.tenant.tenant_id = gone.into();
     for _ in 0..5 {
         assert_eq!(world.try_login(&nowhere, "x").await?.verdict(), (503, "UNAVAILABLE"));
