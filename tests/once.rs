@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
 use doorward::{
-    domain::{Notification, SessionLimit, TenantId, User, UserStatus, WhenFull},
+    domain::{Notification, SessionLimit, User, UserStatus, WhenFull},
     port::{Clock, SessionsOf, Store},
     route::{Function, Router},
 };
