@@ -461,14 +461,17 @@ async fn a_refresh_names_one_session_in_path_bearer_and_token() {
 // security 15: a tenant's epoch ends every session, within the record's cache life.
 #[tokio::test]
 async fn a_tenants_epoch_ends_all_its_sessions_within_five_seconds_and_for_good() {
-    use doorward::{domain::TenantId, port::Store};
+    use doorward::{
+        domain::{Tenant, TenantId},
+        port::Store,
+    };
     let world = World::start().await.unwrap();
     let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     assert!(world.opens(&login).await.unwrap());
     let id = TenantId::parse(&login.actor.tenant.tenant_id).unwrap();
-    let mut tenant = world.store.tenant(&id).await.unwrap().unwrap();
-    tenant.session_epoch += 1;
-    world.store.put_tenant(&tenant).await.unwrap();
+    let known = world.store.tenant(&id).await.unwrap().unwrap();
+    let ended = Tenant { session_epoch: known.session_epoch + 1, ..known.clone() };
+    world.store.replace_tenant(&known, &ended).await.unwrap();
     world.clock.advance(Duration::from_secs(5));
     assert!(!world.opens(&login).await.unwrap());
     assert_eq!(world.refresh(&login).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));

@@ -9,6 +9,7 @@
 )]
 
 mod audit;
+mod cors;
 mod cost;
 mod delivery;
 mod faults;
@@ -17,11 +18,15 @@ mod guesses;
 mod histories;
 mod isolation;
 mod once;
+mod operator;
 mod page;
 mod policies;
+mod policy_docs;
+mod proxies;
 mod races;
 mod recovery;
 mod replay;
+mod roles;
 mod rpc;
 mod secrets;
 mod sessions;

@@ -217,10 +217,11 @@ async fn tenants_are_told_apart_and_a_suspended_one_after_a_right_code() {
 async fn the_tenants_name_is_shown_as_text_in_the_readers_language() {
     let world = World::start().await.unwrap();
     let tenant = world.actor(ADMIN).unwrap().tenant.tenant_id;
-    let mut record = world.store.tenant(&TenantId::parse(&tenant).unwrap()).await.unwrap().unwrap();
+    let known = world.store.tenant(&TenantId::parse(&tenant).unwrap()).await.unwrap().unwrap();
+    let mut record = known.clone();
     record.name = "<script>alert('x')</script> & Söhne".to_owned();
     record.policy.locale = "de-AT".to_owned();
-    world.store.put_tenant(&record).await.unwrap();
+    world.store.replace_tenant(&known, &record).await.unwrap();
     let mut visitor = Visitor::new(&tenant);
     let page = visitor.open(&world, "").await.unwrap();
     says(&page, 200, "<html lang=\"de\">");

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use doorward::{
     audit::{Anchor, Partition},
-    domain::{LinkHost, Medium, TenantId},
+    domain::{LinkHost, Medium, TenantId, WebOrigin},
     port::{Anchors, OutboxKey},
     route::Function,
 };
@@ -262,6 +262,8 @@ async fn prepare(
         world.forget(&known(name)?).await?;
     } else if let Some(milliseconds) = step["advanceMilliseconds"].as_u64() {
         world.clock.advance(Duration::from_millis(milliseconds));
+    } else if let (Some(tenant), Some(origin)) = (text("tenant"), text("names")) {
+        name_origin(world, tenant, origin).await?;
     } else if let (Some(tenant), Some(host)) = (text("tenant"), text("leadsTo")) {
         let host = LinkHost::parse(host)?;
         world.change_policy(tenant, |policy| policy.link_hosts.push(host)).await?;
@@ -298,6 +300,12 @@ async fn prepare(
         bail!("is no step that replay knows");
     }
     Ok(())
+}
+
+/// Lets pages of an origin call.
+async fn name_origin(world: &World, tenant: &str, origin: &str) -> Result<()> {
+    let origin = WebOrigin::parse(origin)?;
+    world.change_policy(tenant, |policy| policy.cors_origins.push(origin)).await
 }
 
 /// A code: from the mail that the tenant asks for, or returned to an administrator.
@@ -381,7 +389,7 @@ fn check(answer: &Answer, expect: &Value, values: &BTreeMap<String, String>) -> 
         let found = answer.header(name);
         ensure!(found == expected || (expected == "*" && !found.is_empty()), "header {name}: {found:?}");
     }
-    for name in ["www-authenticate", "retry-after"] {
+    for name in ["www-authenticate", "retry-after", "access-control-allow-origin", "vary"] {
         let expected = expect["headers"].get(name).is_some();
         ensure!(answer.headers.contains_key(name) == expected, "header {name}: {:?}", answer.header(name));
     }

@@ -78,9 +78,10 @@ async fn an_algorithm_without_a_key_answers_503_and_costs_nobody_anything() {
     let actor = world.actor(ADMIN).unwrap();
     let login = world.login(&actor).await.unwrap();
     let id = TenantId::parse(&actor.tenant.tenant_id).unwrap();
-    let mut tenant = world.store.tenant(&id).await.unwrap().unwrap();
+    let known = world.store.tenant(&id).await.unwrap().unwrap();
+    let mut tenant = known.clone();
     tenant.policy.algorithm = SigningAlgorithm::Es256;
-    world.store.put_tenant(&tenant).await.unwrap();
+    world.store.replace_tenant(&known, &tenant).await.unwrap();
     world.clock.advance(Duration::from_secs(5));
     for _ in 0..6 {
         assert_eq!(world.try_login(&actor, "x").await.unwrap().verdict(), (503, "UNAVAILABLE"));
@@ -358,7 +359,7 @@ async fn secrets_manager_is_asked_as_seldom_as_can_be() -> Result<()> {
     let gone = "tenant_without_a_secret";
     let mut record = world.store.tenant(&TenantId::parse(TENANT)?).await?.unwrap();
     record.id = TenantId::parse(gone)?;
-    world.store.put_tenant(&record).await?;
+    world.store.create_tenant(&record, world.clock.now()).await?;
     nowhere.tenant.tenant_id = gone.into();
     for _ in 0..5 {
         assert_eq!(world.try_login(&nowhere, "x").await?.verdict(), (503, "UNAVAILABLE"));

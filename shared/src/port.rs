@@ -11,6 +11,7 @@ use crate::audit::{Anchor, ChainId, Head, Partition};
 use crate::domain::{
     AttemptId, Collection, Failure, HashCost, LiveSession, Nonce, Password, PasswordHash, ProvenDevice,
     ResetCode, Session, SessionId, Templates, Tenant, TenantId, User, UserDetails, UserId, Username,
+    WebOrigin,
 };
 
 /// The time. Asked once per request and passed down.
@@ -149,6 +150,9 @@ pub enum CourierError {
 pub trait Store: Send + Sync {
     /// A tenant's record.
     async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, Failure>;
+
+    /// Whether any tenant names an origin as one whose pages may call.
+    async fn origin_is_named(&self, origin: &WebOrigin) -> Result<bool, Failure>;
 
     /// Notes that a version of the tenant's secret was used, if that was not noted within the minute.
     async fn note_secret_use(&self, tenant: &TenantId, version: &str, now: Timestamp) -> Result<(), Failure>;

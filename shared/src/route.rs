@@ -21,6 +21,8 @@ pub enum Function {
     UpdateCredentials,
     /// Shows the hosted page where a person sets a new password.
     PasswordPage,
+    /// Tells browsers whether a page of another origin may call.
+    Preflight,
     /// Sends what waits in the outbox; fed by the table's stream, not by requests.
     DeliverNotification,
     /// Keeps the heads of the audit log's chains; fed by the log, not by requests.
@@ -29,7 +31,7 @@ pub enum Function {
 
 impl Function {
     /// Every function.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::CreateSession,
         Self::RefreshSession,
         Self::DeleteSession,
@@ -37,6 +39,7 @@ impl Function {
         Self::ResetLogin,
         Self::UpdateCredentials,
         Self::PasswordPage,
+        Self::Preflight,
         Self::DeliverNotification,
         Self::AnchorAudit,
     ];
@@ -51,6 +54,7 @@ impl Function {
             Self::ResetLogin => "reset-login",
             Self::UpdateCredentials => "update-credentials",
             Self::PasswordPage => "password-page",
+            Self::Preflight => "preflight",
             Self::DeliverNotification => "deliver-notification",
             Self::AnchorAudit => "anchor-audit",
         }
@@ -68,6 +72,8 @@ pub enum Endpoint {
     Ocariot,
     /// HTML, for people: the page where a person sets a new password.
     Page(Page),
+    /// For browsers, in no dialect: whether a page of another origin may call.
+    Preflight,
 }
 
 /// What FinHub's routes do.
@@ -138,6 +144,7 @@ impl Endpoint {
             Self::Zitadel(Zitadel::SetPassword, _) | Self::Ocariot => "password.set",
             Self::Page(Page::Show) => "page.show",
             Self::Page(Page::Submit) => "page.submit",
+            Self::Preflight => "preflight",
         }
     }
 
@@ -157,6 +164,7 @@ impl Endpoint {
             | Self::Zitadel(Zitadel::SetPassword, _)
             | Self::Ocariot => Function::UpdateCredentials,
             Self::Page(_) => Function::PasswordPage,
+            Self::Preflight => Function::Preflight,
         }
     }
 }
@@ -184,7 +192,7 @@ const fn page(method: Method, endpoint: Page) -> Route {
     Route { method, path: "/tenants/{tenantId}/password/change", endpoint: Endpoint::Page(endpoint) }
 }
 
-/// Every route (contract, first table).
+/// Every route that somebody calls (contract, first table).
 pub const ROUTES: [Route; 27] = [
     finhub(
         Method::POST,
@@ -283,6 +291,24 @@ pub const ROUTES: [Route; 27] = [
     page(Method::POST, Page::Submit),
 ];
 
+/// Every route that is served: [`ROUTES`], and for each path that pages of other origins may call what
+/// their browsers ask first.
+pub fn served() -> Vec<Route> {
+    let mut served = ROUTES.to_vec();
+    for route in ROUTES.iter().filter(|route| !matches!(route.endpoint, Endpoint::Page(_))) {
+        let asked = Route { method: Method::OPTIONS, path: route.path, endpoint: Endpoint::Preflight };
+        if !served.iter().any(|known| (&known.method, known.path) == (&asked.method, asked.path)) {
+            served.push(asked);
+        }
+    }
+    served
+}
+
+/// The methods by which somebody calls a path, as [`ROUTES`] has it.
+pub fn methods(path: &str) -> Vec<String> {
+    ROUTES.iter().filter(|route| route.path == path).map(|route| route.method.to_string()).collect()
+}
+
 /// Finds the route of a request among one function's.
 pub struct Router {
     paths: matchit::Router<Vec<Route>>,
@@ -301,13 +327,13 @@ impl Router {
     /// A router of `function`'s routes.
     ///
     /// # Errors
-    /// When two of [`ROUTES`] contradict each other.
+    /// When two of [`served`] contradict each other.
     pub fn new(function: Function) -> Result<Self, matchit::InsertError> {
         let mut paths: matchit::Router<Vec<Route>> = matchit::Router::new();
-        for route in ROUTES.iter().filter(|route| route.endpoint.function() == function) {
+        for route in served().into_iter().filter(|route| route.endpoint.function() == function) {
             match paths.at_mut(route.path) {
-                Ok(known) => known.value.push(route.clone()),
-                Err(_) => paths.insert(route.path, vec![route.clone()])?,
+                Ok(known) => known.value.push(route),
+                Err(_) => paths.insert(route.path, vec![route])?,
             }
         }
         Ok(Self { paths })
@@ -333,7 +359,7 @@ mod tests {
 
     #[test]
     fn every_route_finds_itself_in_its_function_alone() {
-        for route in &ROUTES {
+        for route in served() {
             for function in Function::ALL {
                 let found = Router::new(function).unwrap().find(&route.method, route.path);
                 let own = route.endpoint.function() == function;

@@ -15,15 +15,15 @@ use serde_json::value::RawValue;
 use crate::{
     audit::{self, Audit, Decision},
     aws,
-    dialect::{Call, HttpRequest, Reply, ReplyBody, finhub, ocariot, page, zitadel},
+    dialect::{Call, HttpRequest, Reply, ReplyBody, cors, finhub, ocariot, page, zitadel},
     domain::{ClientAddress, Failure},
     password::Argon2id,
     port::{Clock, Entropy},
-    route::{Endpoint, Function, Matched, Router},
+    route::{Endpoint, Function, Router},
     secrets::{DEFAULT_PREFIX, SecretsManager},
     store::DynamoStore,
     telemetry,
-    usecase::Service,
+    usecase::{Service, cross_origin},
 };
 
 /// A response's body.
@@ -184,23 +184,18 @@ impl App {
             let action = matched.as_ref().map_or(NO_ACTION, |matched| matched.route.endpoint.action());
             let (reply, failure) = match (request, matched) {
                 (Ok(request), Some(matched)) => {
-                    match self.decide(&request, &matched, unreadable, now).await {
+                    let call = Call { service: &self.service, matched: &matched, request: &request, now };
+                    let deciding = Box::pin(self.decide(&call, unreadable));
+                    let (decided, proven) = cross_origin::observed(deciding).await;
+                    let (mut reply, failure) = match decided {
                         Ok(mut reply) => {
                             let failure = reply.failure.take();
                             (reply, failure)
                         }
-                        Err(failure) => {
-                            let reply = match matched.route.endpoint {
-                                Endpoint::Finhub(_) => finhub::failure(&failure, now),
-                                Endpoint::Zitadel(_, framing) => {
-                                    zitadel::failure(&failure, framing, &request, now)
-                                }
-                                Endpoint::Ocariot => ocariot::failure(&failure, now),
-                                Endpoint::Page(_) => page::failure(&failure, &request, now),
-                            };
-                            (reply, Some(failure))
-                        }
-                    }
+                        Err(failure) => (told(&call, &failure), Some(failure)),
+                    };
+                    cors::answer(&call, proven.as_deref(), &mut reply).await;
+                    (reply, failure)
                 }
                 // What fits no route is answered in the first dialect.
                 (request, _) => {
@@ -227,23 +222,17 @@ impl App {
         telemetry::decision(span, decided).await
     }
 
-    async fn decide(
-        &self,
-        request: &HttpRequest,
-        matched: &Matched,
-        unreadable: Option<Failure>,
-        now: Timestamp,
-    ) -> Result<Reply, Failure> {
+    async fn decide(&self, call: &Call<'_>, unreadable: Option<Failure>) -> Result<Reply, Failure> {
         if let Some(failure) = unreadable {
             return Err(failure);
         }
         let answer = async {
-            let call = Call { service: &self.service, matched, request, now };
-            match matched.route.endpoint {
-                Endpoint::Finhub(endpoint) => finhub::answer(&call, endpoint).await,
-                Endpoint::Zitadel(endpoint, framing) => zitadel::answer(&call, endpoint, framing).await,
-                Endpoint::Ocariot => ocariot::answer(&call).await,
-                Endpoint::Page(endpoint) => page::answer(&call, endpoint, self.page_origin.as_ref()).await,
+            match call.matched.route.endpoint {
+                Endpoint::Finhub(endpoint) => finhub::answer(call, endpoint).await,
+                Endpoint::Zitadel(endpoint, framing) => zitadel::answer(call, endpoint, framing).await,
+                Endpoint::Ocariot => ocariot::answer(call).await,
+                Endpoint::Page(endpoint) => page::answer(call, endpoint, self.page_origin.as_ref()).await,
+                Endpoint::Preflight => Ok(cors::preflight(call).await),
             }
         };
         // A defect in one request must not take the process, and with it the others, along.
@@ -251,6 +240,18 @@ impl App {
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Err(Failure::Internal("the request's handler panicked".into())))
+    }
+}
+
+/// A failure in the words of the dialect that was asked.
+fn told(call: &Call<'_>, failure: &Failure) -> Reply {
+    let Call { matched, request, now, .. } = *call;
+    match matched.route.endpoint {
+        // What a browser asks has no words of its own.
+        Endpoint::Finhub(_) | Endpoint::Preflight => finhub::failure(failure, now),
+        Endpoint::Zitadel(_, framing) => zitadel::failure(failure, framing, request, now),
+        Endpoint::Ocariot => ocariot::failure(failure, now),
+        Endpoint::Page(_) => page::failure(failure, request, now),
     }
 }
 

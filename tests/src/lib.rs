@@ -689,9 +689,10 @@ impl World {
 
     async fn replace_tenant(&self, tenant: &str, change: impl FnOnce(&mut Tenant)) -> Result<()> {
         use doorward::port::Store;
-        let mut record = self.store.tenant(&TenantId::parse(tenant)?).await?.context("no such tenant")?;
-        change(&mut record);
-        self.store.put_tenant(&record).await?;
+        let known = self.store.tenant(&TenantId::parse(tenant)?).await?.context("no such tenant")?;
+        let mut changed = known.clone();
+        change(&mut changed);
+        self.store.replace_tenant(&known, &changed).await?;
         self.clock.advance(Duration::from_secs(5));
         Ok(())
     }

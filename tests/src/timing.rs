@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use doorward::{
     domain::{HashCost, User, UserId, UserStatus, Username},
+    port::Clock,
     route::Function,
 };
 use e2e::{Actor, NORDIC, World, as_tenant, event};
@@ -253,7 +254,7 @@ fn copy(model: &Actor, id: &str) -> Actor {
 async fn create(world: &World, record: User, actor: &Actor) -> Result<()> {
     let (id, username) = (UserId::parse(&actor.user.user_id)?, Username::parse(&actor.user.username)?);
     let user = User { id, username, ..record };
-    world.store.create_user(&user).await.map_err(anyhow::Error::msg)
+    world.store.create_user(&user, world.clock.now()).await.map_err(anyhow::Error::msg)
 }
 
 fn median(mut times: Vec<f64>) -> f64 {

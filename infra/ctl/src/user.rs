@@ -10,7 +10,10 @@ use doorward::{
 };
 use serde_json::{Value, json};
 
-use crate::{Context, output::table};
+use crate::{
+    Context,
+    output::{plain, table},
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -112,6 +115,7 @@ fn described(user: &User) -> Value {
         locale,
         status,
         session_epoch,
+        sessions_revision: _,
         reset_required,
         change_required,
         sequence,
@@ -140,15 +144,4 @@ fn described(user: &User) -> Value {
         "createdAt": created_at.to_string(),
         "changedAt": changed_at.to_string(),
     })
-}
-
-/// A value as a table shows it.
-pub(crate) fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(values) if values.is_empty() => "-".to_owned(),
-        Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
-    }
 }

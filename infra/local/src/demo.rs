@@ -218,14 +218,19 @@ pub async fn seed(context: &SeedContext) -> Result<Seeded> {
     for demo in TENANTS {
         let id = TenantId::parse(demo.id)?;
         let policy = Policy { algorithm: demo.algorithm, hash_cost: context.hash_cost, ..Policy::default() };
+        let known = store.tenant(&id).await?;
         let tenant = Tenant {
-            session_epoch: store.tenant(&id).await?.map_or(0, |known| known.session_epoch),
+            session_epoch: known.as_ref().map_or(0, |known| known.session_epoch),
+            version: known.as_ref().map_or(0, |known| known.version),
             name: demo.name.to_owned(),
             status: demo.status,
             policy: (demo.policy)(policy).bounded(),
             id,
         };
-        store.put_tenant(&tenant).await?;
+        match known {
+            Some(known) => store.replace_tenant(&known, &tenant).await?,
+            None => store.create_tenant(&tenant, SystemClock.now()).await.map(|_| ())?,
+        }
         seed_secret(context, &tenant).await?;
         if !context.keep_credentials {
             free_usernames(&store, &tenant, demo.users).await?;
@@ -355,14 +360,13 @@ async fn seed_user(
     match known {
         None => {
             let hash = hasher.hash(password, cost).await?;
-            store.create_user(&fresh(hash, None)?).await?;
+            store.create_user(&fresh(hash, None)?, now).await?;
         }
         Some(known) if !context.keep_credentials => {
             let mut restored = fresh(known.password.clone(), Some(&known))?;
             if !hasher.verify(password.clone(), Some(known.password.clone()), cost).await? {
-                // Another password: sessions end with the old one, as with any change.
+                // Sessions end with the old one, as with any change.
                 restored.password = hasher.hash(password, cost).await?;
-                restored.session_epoch += 1;
             }
             store.replace_user(&known, &restored).await?;
         }

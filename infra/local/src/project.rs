@@ -204,7 +204,7 @@ mod tests {
             .iter()
             .map(|it| (it.method.as_str(), it.path.as_str(), it.function.as_str()))
             .collect();
-        let routes = doorward::route::ROUTES;
+        let routes = doorward::route::served();
         let table = routes.iter().map(|it| (it.method.as_str(), it.path, it.endpoint.function().name()));
         assert_eq!(served, table.collect());
         let warmed = project.one_route_each().into_iter().map(|route| route.function.clone());

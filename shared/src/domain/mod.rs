@@ -8,6 +8,8 @@ mod failure;
 mod id;
 mod link;
 mod notification;
+mod origin;
+mod policy;
 mod secret;
 mod session;
 mod template;
@@ -24,12 +26,15 @@ pub use id::{
 };
 pub use link::{LinkHost, LinkTemplate};
 pub use notification::{CodeMessage, Medium, Notification};
+pub use origin::WebOrigin;
+pub use policy::{
+    Delivery, Document, FIELDS, Fault, Field, HashCost, Policy, SessionLimit, SigningAlgorithm, Weight,
+    WhenFull,
+};
 pub use secret::matches;
 pub use session::{Collection, Device, Ended, Judgement, LiveSession, Nonce, Session, SessionFault, judge};
 pub use template::{MessageTemplate, Templates};
-pub use tenant::{
-    Delivery, HashCost, Policy, SessionLimit, SigningAlgorithm, Tenant, TenantStatus, WhenFull,
-};
+pub use tenant::{Tenant, TenantStatus};
 pub use user::{Role, User, UserDetails, UserStatus};
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::{
     audit::{ChainId, Partition},
-    domain::{AttemptId, SessionId, TenantId, UserId, Username},
+    domain::{AttemptId, SessionId, TenantId, UserId, Username, WebOrigin},
     port::{BudgetOf, HourBudget, OnceKey, OutboxKey},
 };
 
@@ -26,6 +26,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 pub(super) const SESSION_PREFIX: &str = "S#";
 /// What the sort keys of a secret's uses begin with.
 pub(super) const SECRET_PREFIX: &str = "SECRET#";
+/// The sort key of tenants' records.
+pub(super) const TENANT_SORT_KEY: &str = "TENANT";
 /// What the sort keys of messages begin with: the stream's filter names it (infra/delivery.json).
 pub(super) const OUTBOX_PREFIX: &str = "OUT#";
 
@@ -34,7 +36,7 @@ pub(super) const ANCHOR_PREFIX: &str = "A#";
 
 impl Key {
     pub(super) fn tenant(tenant: &TenantId) -> Self {
-        Self { pk: format!("T#{}", encode(tenant.as_str())), sk: "TENANT".to_owned() }
+        Self { pk: format!("T#{}", encode(tenant.as_str())), sk: TENANT_SORT_KEY.to_owned() }
     }
 
     /// The tenant's own words for its messages.
@@ -113,6 +115,12 @@ impl Key {
             Some(tenant) => format!("T#{}#A#{day}", encode(tenant.as_str())),
             None => format!("A#{day}"),
         }
+    }
+
+    /// Which tenants name an origin: the one key without a tenant, since a browser that asks whether it
+    /// may call names none.
+    pub(super) fn origin(origin: &WebOrigin) -> Self {
+        Self { pk: format!("O#{}", encode(origin.as_str())), sk: "ORIGIN".to_owned() }
     }
 
     /// The key as the SDK takes it.
@@ -239,6 +247,8 @@ mod tests {
         );
         let [home, neighbour] = ["2001:db8::1", "2001:db8::ffff:1"].map(of_address);
         assert_eq!(home, neighbour, "and one network");
+        let origin = Key::origin(&WebOrigin::parse("https://app.example.com:8443").unwrap());
+        assert_eq!(origin, Key { pk: "O#https%3A%2F%2Fapp.example.com%3A8443".into(), sk: "ORIGIN".into() });
     }
 
     proptest! {

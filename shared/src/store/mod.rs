@@ -30,7 +30,7 @@ use self::keys::Key;
 use crate::{
     domain::{
         Failure, LiveSession, PasswordHash, ResetCode, SessionId, Templates, Tenant, TenantId, User, UserId,
-        Username,
+        Username, WebOrigin,
     },
     port::{
         AttemptBudget, AttemptKey, CallerItems, CodeIs, CodeTry, Committed, CredentialChange, EndSession,
@@ -43,6 +43,7 @@ use crate::{
 pub use keys::outbox_key;
 pub use secret_use::LastUse;
 pub use suspend::Switched;
+pub use tenant::{TenantChange, TenantRecord, TenantSummary};
 
 /// The table.
 #[derive(Debug, Clone)]
@@ -62,6 +63,10 @@ impl DynamoStore {
 impl Store for DynamoStore {
     async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, Failure> {
         self.read_tenant(tenant).await
+    }
+
+    async fn origin_is_named(&self, origin: &WebOrigin) -> Result<bool, Failure> {
+        self.read_origin(origin).await
     }
 
     async fn note_secret_use(&self, tenant: &TenantId, version: &str, now: Timestamp) -> Result<(), Failure> {

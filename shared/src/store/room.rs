@@ -27,7 +27,7 @@ use crate::{
 
 /// A condition that no session was added since `:read` was the user's count. `:none` is 0: what a user
 /// has that never had a session under a limit.
-pub(super) const SAME_SESSIONS: &str =
+const SAME_SESSIONS: &str =
     "(sessions_revision = :read OR (:read = :none AND attribute_not_exists(sessions_revision)))";
 
 impl DynamoStore {

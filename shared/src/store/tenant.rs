@@ -1,259 +1,202 @@
-//! The tenant item.
+//! The tenant item, and the items that say which tenants name an origin.
+//!
+//! A record is read by the names this version knows; whatever else is in it, or in its policy, stays
+//! as it is: a write puts back the item that was read with what the change names replaced, on
+//! condition that nobody wrote since.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
+use jiff::Timestamp;
+use serde_json::Value;
 
 use super::{
     DynamoStore,
-    item::{corrupt, decode, encode, unavailable},
-    keys::Key,
+    change::{Guard, Guarded},
+    item::{Attributes, number, string, unavailable},
+    keys::{Key, TENANT_SORT_KEY},
+    user::built,
 };
-use crate::domain::{
-    Delivery, Failure, HashCost, Invalid, LinkHost, LinkTemplate, PasswordPolicy, Policy, SessionLimit,
-    SigningAlgorithm, Tenant, TenantId, TenantStatus, WhenFull,
+use crate::{
+    domain::{
+        Document, FIELDS, Failure, Fault, Field, FieldError, Policy, Tenant, TenantId, TenantStatus,
+        WebOrigin, Weight,
+    },
+    port::Committed,
 };
 
-#[derive(Serialize, Deserialize)]
-struct TenantItem {
-    tenant_id: TenantId,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tenant_name: Option<String>,
-    tenant_status: StatusName,
-    session_epoch: u64,
-    #[serde(default)]
-    policy: PolicyItem,
+/// A tenant's record with all that it says: for operators' tools.
+#[derive(Debug, Clone)]
+pub struct TenantRecord {
+    /// The tenant, with the policy that can be made of the record.
+    pub tenant: Tenant,
+    /// What the record says of the policy.
+    pub document: Document,
+    /// Fields of the policy that this version does not know; they are kept.
+    pub unknown: Vec<String>,
+    /// What is wrong with the policy.
+    pub faults: Vec<Fault>,
+    item: Attributes,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-enum StatusName {
-    Active,
-    Suspended,
+/// A tenant as a list shows it: for operators' tools.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantSummary {
+    /// Its id.
+    pub id: String,
+    /// What people know it as.
+    pub name: String,
+    /// `ACTIVE` or `SUSPENDED`, or whatever the record says.
+    pub status: String,
+    /// Counts the writes of its record.
+    pub version: u64,
 }
 
-/// What the record says of the policy; the rest is at its default.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct PolicyItem {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    algorithm: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    issuer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    audience: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_life_seconds: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session_life_seconds: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    idle_life_seconds: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    grace_seconds: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refresh_after_expiry: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_attempts: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lockout_seconds: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    disable_after: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failures_per_user: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failures_per_ip: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failures_per_tenant: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session_limit: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    when_full: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ip_allow: Option<Vec<IpNet>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trusted_proxies: Option<Vec<IpNet>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cors_origins: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    password_min_length: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hash_memory_kib: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hash_passes: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hash_lanes: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    admin_set_password_expires: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    password_history: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code_life_seconds: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    codes_per_hour: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    wrong_codes_per_ip: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    link_hosts: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    link_template: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event_bus: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mail_from: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    locale: Option<String>,
+/// What an operator changes of a tenant.
+#[derive(Debug, Clone, Default)]
+pub struct TenantChange {
+    /// What people know it as from now on.
+    pub name: Option<String>,
+    /// Fields of the policy by name; `None` takes one out of the record: it is at its default again.
+    pub policy: BTreeMap<String, Option<Value>>,
 }
 
-impl From<&Policy> for PolicyItem {
-    fn from(policy: &Policy) -> Self {
-        let Policy {
-            algorithm,
-            issuer,
-            audience,
-            token_life,
-            session_life,
-            idle_life,
-            grace,
-            refresh_after_expiry,
-            max_attempts,
-            lockout,
-            disable_after,
-            failures_per_user,
-            failures_per_ip,
-            failures_per_tenant,
-            session_limit,
-            ip_allow,
-            trusted_proxies,
-            cors_origins,
-            password,
-            hash_cost: HashCost { memory_kib, passes, lanes },
-            admin_set_password_expires,
-            password_history,
-            code_life,
-            codes_per_hour,
-            wrong_codes_per_ip,
-            link_hosts,
-            link_template,
-            delivery,
-            mail_from,
-            locale,
-        } = policy;
-        Self {
-            algorithm: Some(algorithm.name().to_owned()),
-            issuer: Some(issuer.clone()),
-            audience: Some(audience.clone()),
-            token_life_seconds: Some(token_life.as_secs()),
-            session_life_seconds: Some(session_life.as_secs()),
-            idle_life_seconds: Some(idle_life.as_secs()),
-            grace_seconds: Some(grace.as_secs()),
-            refresh_after_expiry: Some(*refresh_after_expiry),
-            max_attempts: Some(*max_attempts),
-            lockout_seconds: Some(lockout.as_secs()),
-            disable_after: Some(*disable_after),
-            failures_per_user: Some(*failures_per_user),
-            failures_per_ip: Some(*failures_per_ip),
-            failures_per_tenant: Some(*failures_per_tenant),
-            session_limit: session_limit.map(|limit| limit.max),
-            when_full: session_limit.map(|limit| limit.when_full.name().to_owned()),
-            ip_allow: Some(ip_allow.clone()),
-            trusted_proxies: Some(trusted_proxies.clone()),
-            cors_origins: Some(cors_origins.clone()),
-            password_min_length: Some(password.min_length()),
-            hash_memory_kib: Some(*memory_kib),
-            hash_passes: Some(*passes),
-            hash_lanes: Some(*lanes),
-            admin_set_password_expires: Some(*admin_set_password_expires),
-            password_history: Some(*password_history),
-            code_life_seconds: Some(code_life.as_secs()),
-            codes_per_hour: Some(*codes_per_hour),
-            wrong_codes_per_ip: Some(*wrong_codes_per_ip),
-            link_hosts: Some(link_hosts.iter().cloned().map(String::from).collect()),
-            link_template: link_template.as_ref().map(|template| template.as_str().to_owned()),
-            event_bus: match delivery {
-                Delivery::Direct => None,
-                Delivery::EventBus(bus) => Some(bus.clone()),
-            },
-            mail_from: mail_from.clone(),
-            locale: Some(locale.clone()),
-        }
-    }
-}
+/// How often a record may be written by somebody else while a change is made.
+const CHANGE_TRIES: usize = 5;
 
-impl TryFrom<PolicyItem> for Policy {
-    type Error = Failure;
-
-    fn try_from(item: PolicyItem) -> Result<Self, Failure> {
-        let usual = Self::default();
-        let seconds = |given: Option<u64>, usual: Duration| given.map_or(usual, Duration::from_secs);
-        let algorithm = match &item.algorithm {
-            Some(name) => SigningAlgorithm::from_name(name).ok_or_else(|| corrupt("signing algorithm"))?,
-            None => usual.algorithm,
+impl TenantRecord {
+    fn read(item: Attributes) -> Result<Self, Failure> {
+        let corrupt =
+            |what: &str| Failure::Unavailable(format!("a tenant's record has no usable {what}").into());
+        let text = |name: &str| match item.get(name) {
+            Some(AttributeValue::S(text)) => Some(text.as_str()),
+            _ => None,
         };
-        // A setting of links that cannot be used must not keep anybody from logging in: reset links lead
-        // to the hosted page then.
-        let hosts = item.link_hosts.unwrap_or_default();
-        let link_hosts: Vec<_> =
-            hosts.iter().filter_map(|host| usable("link_hosts", LinkHost::parse(host))).collect();
-        let link_template = item
-            .link_template
-            .and_then(|text| usable("link_template", LinkTemplate::parse(&text, &link_hosts)));
-        let policy = Self {
-            algorithm,
-            issuer: item.issuer.unwrap_or(usual.issuer),
-            audience: item.audience.unwrap_or(usual.audience),
-            token_life: seconds(item.token_life_seconds, usual.token_life),
-            session_life: seconds(item.session_life_seconds, usual.session_life),
-            idle_life: seconds(item.idle_life_seconds, usual.idle_life),
-            grace: seconds(item.grace_seconds, usual.grace),
-            refresh_after_expiry: item.refresh_after_expiry.unwrap_or(usual.refresh_after_expiry),
-            max_attempts: item.max_attempts.unwrap_or(usual.max_attempts),
-            lockout: seconds(item.lockout_seconds, usual.lockout),
-            disable_after: item.disable_after.unwrap_or(usual.disable_after),
-            failures_per_user: item.failures_per_user.unwrap_or(usual.failures_per_user),
-            failures_per_ip: item.failures_per_ip.unwrap_or(usual.failures_per_ip),
-            failures_per_tenant: item.failures_per_tenant.unwrap_or(usual.failures_per_tenant),
-            session_limit: match item.session_limit {
-                None => None,
-                Some(max) => {
-                    let when_full = item.when_full.as_deref().unwrap_or("reject");
-                    let when_full =
-                        WhenFull::from_name(when_full).ok_or_else(|| corrupt("rule for full sessions"))?;
-                    Some(SessionLimit { max, when_full })
+        let id =
+            text("tenant_id").and_then(|id| TenantId::parse(id).ok()).ok_or_else(|| corrupt("tenant_id"))?;
+        let status = text("tenant_status").and_then(TenantStatus::from_name);
+        let no_policy = Attributes::new();
+        let said = match item.get("policy") {
+            Some(AttributeValue::M(said)) => said,
+            None => &no_policy,
+            Some(_) => return Err(corrupt("policy")),
+        };
+        let document =
+            FIELDS.iter().filter_map(|field| Some((field.name.to_owned(), value(said.get(field.name)?)?)));
+        let document: Document = document.collect();
+        let unknown = said.keys().filter(|name| Field::named(name).is_none()).cloned().collect();
+        let (policy, faults) = Policy::read(&document);
+        let tenant = Tenant {
+            name: text("tenant_name").unwrap_or(id.as_str()).to_owned(),
+            status: status.ok_or_else(|| corrupt("tenant_status"))?,
+            session_epoch: whole(&item, "session_epoch").ok_or_else(|| corrupt("session_epoch"))?,
+            // Records that were written before they were counted.
+            version: whole(&item, "version").unwrap_or_default(),
+            policy,
+            id,
+        };
+        Ok(Self { tenant, document, unknown, faults, item })
+    }
+
+    /// The tenant, if its policy can be used. What is passed over is logged; what cannot be used closes
+    /// this tenant, until it is put right.
+    fn usable(self) -> Result<Tenant, Failure> {
+        let Tenant { id, .. } = &self.tenant;
+        for Fault { error, weight } in &self.faults {
+            let FieldError { field, message } = error;
+            match weight {
+                Weight::Bounded => {}
+                Weight::PassedOver => {
+                    tracing::warn!(tenant = %id, %field, error = %message, "tenant.setting_unusable");
                 }
-            },
-            ip_allow: item.ip_allow.unwrap_or_default(),
-            trusted_proxies: item.trusted_proxies.unwrap_or_default(),
-            cors_origins: item.cors_origins.unwrap_or_default(),
-            password: item.password_min_length.map_or(usual.password, PasswordPolicy::new),
-            hash_cost: HashCost {
-                memory_kib: item.hash_memory_kib.unwrap_or(usual.hash_cost.memory_kib),
-                passes: item.hash_passes.unwrap_or(usual.hash_cost.passes),
-                lanes: item.hash_lanes.unwrap_or(usual.hash_cost.lanes),
-            },
-            admin_set_password_expires: item
-                .admin_set_password_expires
-                .unwrap_or(usual.admin_set_password_expires),
-            password_history: item.password_history.unwrap_or(usual.password_history),
-            code_life: seconds(item.code_life_seconds, usual.code_life),
-            codes_per_hour: item.codes_per_hour.unwrap_or(usual.codes_per_hour),
-            wrong_codes_per_ip: item.wrong_codes_per_ip.unwrap_or(usual.wrong_codes_per_ip),
-            link_hosts,
-            link_template,
-            delivery: item.event_bus.map_or(usual.delivery, Delivery::EventBus),
-            mail_from: item.mail_from,
-            locale: item.locale.unwrap_or(usual.locale),
+                Weight::Unusable => {
+                    let problem = format!("the policy of tenant {id} cannot be used: {field} {message}");
+                    return Err(Failure::Unavailable(problem.into()));
+                }
+            }
+        }
+        Ok(self.tenant)
+    }
+
+    /// The record after a change.
+    ///
+    /// # Errors
+    /// `Validation` with everything that would be wrong with it.
+    fn changed(mut self, change: &TenantChange) -> Result<Self, Failure> {
+        let mut errors = Vec::new();
+        if let Some(name) = &change.name {
+            if name.trim().is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+                errors.push(FieldError::new(
+                    "tenant_name",
+                    "must be 1 to 200 bytes without control characters",
+                ));
+            }
+            self.item.insert("tenant_name".to_owned(), string(name));
+        }
+        let Some(AttributeValue::M(policy)) = Some(
+            self.item.entry("policy".to_owned()).or_insert_with(|| AttributeValue::M(Attributes::new())),
+        ) else {
+            return Err(Failure::field("policy", "must be a map: put it right by hand"));
         };
-        Ok(policy.bounded())
+        for (name, value) in &change.policy {
+            match value {
+                _ if Field::named(name).is_none() && !policy.contains_key(name) => {
+                    errors.push(FieldError::new(name.clone(), "is no field of a policy"));
+                }
+                Some(_) if Field::named(name).is_none() => {
+                    errors.push(FieldError::new(
+                        name.clone(),
+                        "is a field of a later version, which can set it",
+                    ));
+                }
+                Some(value) => {
+                    let value = serde_dynamo::to_attribute_value(value)
+                        .map_err(|error| Failure::Internal(Box::new(error)))?;
+                    policy.insert(name.clone(), value);
+                }
+                None => {
+                    policy.remove(name);
+                }
+            }
+        }
+        let changed = Self::read(self.item)?;
+        errors.extend(changed.faults.iter().map(|fault| fault.error.clone()));
+        if errors.is_empty() { Ok(changed) } else { Err(Failure::Validation(errors)) }
     }
 }
 
-fn usable<T>(field: &'static str, parsed: Result<T, Invalid>) -> Option<T> {
-    parsed.inspect_err(|error| tracing::warn!(field, %error, "tenant.setting_unusable")).ok()
+/// Most bytes of a tenant's name: it goes into the subjects of mails.
+const MAX_NAME_BYTES: usize = 200;
+
+/// A value as a document has it; nothing for one that is explicitly none.
+fn value(attribute: &AttributeValue) -> Option<Value> {
+    match attribute {
+        AttributeValue::Null(_) => None,
+        // What JSON does not have is no value of any field: an object is none, either.
+        other => Some(
+            serde_dynamo::from_attribute_value(other.clone())
+                .unwrap_or_else(|_| Value::Object(Document::new())),
+        ),
+    }
+}
+
+fn whole(item: &Attributes, name: &str) -> Option<u64> {
+    match item.get(name) {
+        Some(AttributeValue::N(digits)) => digits.parse().ok(),
+        _ => None,
+    }
 }
 
 impl DynamoStore {
     pub(super) async fn read_tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, Failure> {
+        self.tenant_record(tenant).await?.map(TenantRecord::usable).transpose()
+    }
+
+    /// A tenant's record, whatever is wrong with its policy. For operators' tools.
+    ///
+    /// # Errors
+    /// `Unavailable` when storage does not answer, or the record is none.
+    pub async fn tenant_record(&self, tenant: &TenantId) -> Result<Option<TenantRecord>, Failure> {
         let answer = self
             .client
             .get_item()
@@ -263,85 +206,261 @@ impl DynamoStore {
             .send()
             .await
             .map_err(|error| unavailable(&error))?;
-        let Some(attributes) = answer.item else {
-            return Ok(None);
-        };
-        let item: TenantItem = decode(attributes)?;
-        Ok(Some(Tenant {
-            name: item.tenant_name.unwrap_or_else(|| item.tenant_id.as_str().to_owned()),
-            id: item.tenant_id,
-            status: match item.tenant_status {
-                StatusName::Active => TenantStatus::Active,
-                StatusName::Suspended => TenantStatus::Suspended,
-            },
-            session_epoch: item.session_epoch,
-            policy: item.policy.try_into()?,
-        }))
+        answer.item.map(TenantRecord::read).transpose()
     }
 
-    /// Writes a tenant's record, replacing an earlier one. For operators' tools.
+    /// Every tenant, by id. For operators' tools: it reads the whole table.
     ///
     /// # Errors
     /// `Unavailable` when storage does not answer.
-    pub async fn put_tenant(&self, tenant: &Tenant) -> Result<(), Failure> {
-        let item = TenantItem {
-            tenant_id: tenant.id.clone(),
-            tenant_name: Some(tenant.name.clone()),
-            tenant_status: match tenant.status {
-                TenantStatus::Active => StatusName::Active,
-                TenantStatus::Suspended => StatusName::Suspended,
-            },
-            session_epoch: tenant.session_epoch,
-            policy: PolicyItem::from(&tenant.policy),
-        };
-        self.client
-            .put_item()
+    pub async fn tenants(&self) -> Result<Vec<TenantSummary>, Failure> {
+        let mut items = self
+            .client
+            .scan()
             .table_name(&self.table)
-            .set_item(Some(encode(&Key::tenant(&tenant.id), &item)?))
+            .filter_expression("sk = :tenant")
+            .expression_attribute_values(":tenant", string(TENANT_SORT_KEY))
+            .into_paginator()
+            .items()
+            .send();
+        let mut tenants = Vec::new();
+        while let Some(item) = items.next().await {
+            let item = item.map_err(|error| unavailable(&error))?;
+            let text = |name: &str| match item.get(name) {
+                Some(AttributeValue::S(text)) => text.clone(),
+                _ => String::new(),
+            };
+            tenants.push(TenantSummary {
+                id: text("tenant_id"),
+                name: text("tenant_name"),
+                status: text("tenant_status"),
+                version: whole(&item, "version").unwrap_or_default(),
+            });
+        }
+        tenants.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(tenants)
+    }
+
+    /// Creates a tenant with that name, status and policy. For operators' tools.
+    ///
+    /// Its epoch of sessions begins at `now` in milliseconds: an earlier tenant of the same id, whose
+    /// users and their sessions may still lie in the table, was written less than once a millisecond,
+    /// so that its epoch was lower and its sessions stay dead (security 15).
+    ///
+    /// # Errors
+    /// `Validation` when there is a tenant of that id, or the policy has faults; `Unavailable`.
+    pub async fn create_tenant(&self, tenant: &Tenant, now: Timestamp) -> Result<TenantRecord, Failure> {
+        let Tenant { id, name, status, session_epoch: _, version: _, policy } = tenant;
+        let mut item = Key::tenant(id).attributes();
+        item.extend([
+            ("tenant_id".to_owned(), string(id.as_str())),
+            ("tenant_status".to_owned(), string(status.name())),
+            ("session_epoch".to_owned(), number(first_epoch(now))),
+            ("version".to_owned(), number(1)),
+        ]);
+        let change = TenantChange {
+            name: Some(name.clone()),
+            policy: policy.document().into_iter().map(|(name, value)| (name, Some(value))).collect(),
+        };
+        let record = TenantRecord::read(item)?.changed(&change)?;
+        let put = Put::builder().condition_expression("attribute_not_exists(pk)");
+        match self.write_tenant(&record, &[], put).await? {
+            Committed::Done => Ok(record),
+            _ => Err(Failure::field("tenant_id", "is taken: there is a tenant of that id")),
+        }
+    }
+
+    /// Changes a tenant's name and policy, all or nothing; `None` when there is no such tenant. It holds
+    /// in every function within 5 s. For operators' tools.
+    ///
+    /// # Errors
+    /// `Validation` with everything that would be wrong with the record: nothing is written then;
+    /// `Unavailable`, also while others keep writing it.
+    pub async fn update_tenant(
+        &self,
+        tenant: &TenantId,
+        change: &TenantChange,
+    ) -> Result<Option<TenantRecord>, Failure> {
+        for _ in 0..CHANGE_TRIES {
+            let Some(before) = self.tenant_record(tenant).await? else {
+                return Ok(None);
+            };
+            if let Some(after) = self.replace_record(before, change, Tenant::clone).await? {
+                return Ok(Some(after));
+            }
+        }
+        Err(Failure::Unavailable(format!("tenant {tenant} keeps changing: try again").into()))
+    }
+
+    /// Puts what differs between `old` and `new` into a tenant's record. Suspending it ends its sessions,
+    /// and none that ended comes back. For operators' tools.
+    ///
+    /// # Errors
+    /// As [`Self::update_tenant`]; `Unavailable` when the record was written since `old` was read.
+    pub async fn replace_tenant(&self, old: &Tenant, new: &Tenant) -> Result<(), Failure> {
+        let meanwhile = || Failure::Unavailable(format!("tenant {} was changed meanwhile", old.id).into());
+        let before = self.tenant_record(&old.id).await?.ok_or_else(meanwhile)?;
+        if before.tenant.version != old.version {
+            return Err(meanwhile());
+        }
+        let (was, is) = (old.policy.document(), new.policy.document());
+        let names = was.keys().chain(is.keys()).filter(|name| was.get(*name) != is.get(*name));
+        let change = TenantChange {
+            name: (old.name != new.name).then(|| new.name.clone()),
+            policy: names.map(|name| (name.clone(), is.get(name).cloned())).collect(),
+        };
+        let switched = |before: &Tenant| {
+            let closes = before.status == TenantStatus::Active && new.status == TenantStatus::Suspended;
+            let least = before.session_epoch + u64::from(closes);
+            Tenant { status: new.status, session_epoch: new.session_epoch.max(least), ..before.clone() }
+        };
+        self.replace_record(before, &change, switched).await?.map(|_| ()).ok_or_else(meanwhile)
+    }
+
+    /// Whether any tenant names an origin. Not read consistently: an origin is believed for a while
+    /// anyway.
+    pub(super) async fn read_origin(&self, origin: &WebOrigin) -> Result<bool, Failure> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(Key::origin(origin).attributes()))
             .send()
             .await
-            .map(|_| ())
-            .map_err(|error| unavailable(&error))
+            .map_err(|error| unavailable(&error))?;
+        // A set that loses its last element is gone.
+        Ok(answer.item.is_some_and(|item| item.contains_key("tenants")))
     }
+
+    /// Writes a record in the place of `before`; `None` when somebody else did meanwhile.
+    async fn replace_record(
+        &self,
+        before: TenantRecord,
+        change: &TenantChange,
+        switched: impl FnOnce(&Tenant) -> Tenant,
+    ) -> Result<Option<TenantRecord>, Failure> {
+        let origins = before.tenant.policy.cors_origins.clone();
+        let read = before.tenant.version;
+        let mut record = before;
+        let Tenant { status, session_epoch, .. } = switched(&record.tenant);
+        record.item.extend([
+            ("tenant_status".to_owned(), string(status.name())),
+            ("session_epoch".to_owned(), number(session_epoch)),
+            ("version".to_owned(), number(read + 1)),
+        ]);
+        let after = record.changed(change)?;
+        let put = Put::builder()
+            .condition_expression(
+                "attribute_exists(pk) AND (version = :read OR (:read = :none AND attribute_not_exists(version)))",
+            )
+            .expression_attribute_values(":read", number(read))
+            .expression_attribute_values(":none", number(0));
+        match self.write_tenant(&after, &origins, put).await? {
+            Committed::Done => Ok(Some(after)),
+            _ => Ok(None),
+        }
+    }
+
+    async fn write_tenant(
+        &self,
+        record: &TenantRecord,
+        earlier: &[WebOrigin],
+        put: aws_sdk_dynamodb::types::builders::PutBuilder,
+    ) -> Result<Committed, Failure> {
+        let Tenant { id, policy, .. } = &record.tenant;
+        let put = put.table_name(&self.table).set_item(Some(record.item.clone())).build();
+        let mut writes = vec![(Guard::Target, TransactWriteItem::builder().put(built(put)?).build())];
+        // Those that stay are added as well: what was written by hand is put right.
+        for origin in &policy.cors_origins {
+            writes.push(self.name_origin(id, origin, "ADD tenants :tenant")?);
+        }
+        for origin in earlier.iter().filter(|origin| !policy.cors_origins.contains(origin)) {
+            writes.push(self.name_origin(id, origin, "DELETE tenants :tenant")?);
+        }
+        self.commit(writes).await
+    }
+
+    fn name_origin(&self, tenant: &TenantId, origin: &WebOrigin, update: &str) -> Result<Guarded, Failure> {
+        let update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(Key::origin(origin).attributes()))
+            .update_expression(update)
+            .expression_attribute_values(":tenant", AttributeValue::Ss(vec![tenant.as_str().to_owned()]))
+            .build();
+        Ok((Guard::None, TransactWriteItem::builder().update(built(update)?).build()))
+    }
+}
+
+/// Where a new epoch of sessions begins: above any that was counted up from an earlier instant by
+/// less than one step a millisecond.
+pub(super) fn first_epoch(now: Timestamp) -> u64 {
+    u64::try_from(now.as_millisecond()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_link_that_cannot_be_used_closes_nothing() {
-        let item = PolicyItem {
-            link_hosts: Some(vec!["not a host".into(), "app.example.com".into()]),
-            link_template: Some("https://elsewhere.example/{{.Code}}".into()),
-            ..PolicyItem::default()
-        };
-        let policy = Policy::try_from(item).unwrap();
-        assert_eq!(policy.link_hosts, [LinkHost::parse("app.example.com").unwrap()]);
-        assert_eq!(policy.link_template, None);
+    fn record(policy: Attributes) -> TenantRecord {
+        let mut item = Key::tenant(&TenantId::parse("t").unwrap()).attributes();
+        item.extend([
+            ("tenant_id".to_owned(), string("t")),
+            ("tenant_status".to_owned(), string("ACTIVE")),
+            ("session_epoch".to_owned(), number(7)),
+            ("of_a_later_version".to_owned(), AttributeValue::Ss(vec!["x".to_owned()])),
+            ("policy".to_owned(), AttributeValue::M(policy)),
+        ]);
+        TenantRecord::read(item).unwrap()
+    }
+
+    fn said(name: &str, value: AttributeValue) -> Attributes {
+        Attributes::from([(name.to_owned(), value)])
     }
 
     #[test]
-    fn a_policy_survives_storage() {
-        let policy = Policy {
-            algorithm: SigningAlgorithm::Hs256,
-            ip_allow: vec!["2001:db8::/32".parse().unwrap()],
-            refresh_after_expiry: false,
-            max_attempts: 3,
-            link_hosts: vec![LinkHost::parse("app.example.com:8443").unwrap()],
-            link_template: Some(
-                LinkTemplate::parse(
-                    "https://app.example.com:8443/{{.UserID}}?code={{.Code}}",
-                    &[LinkHost::parse("app.example.com:8443").unwrap()],
-                )
-                .unwrap(),
-            ),
-            delivery: Delivery::EventBus("bus".into()),
-            mail_from: Some("no-reply@example.com".into()),
-            password_history: 24,
-            ..Policy::default()
+    fn what_concerns_links_closes_nothing_and_all_else_does() {
+        let hosts = AttributeValue::L(vec![string("not a host"), string("app.example.com")]);
+        let tenant = record(said("link_hosts", hosts)).usable().unwrap();
+        assert_eq!(tenant.policy.link_hosts.len(), 1);
+        for (name, value) in [
+            ("algorithm", string("none")),
+            ("max_attempts", string("5")),
+            ("ip_allow", AttributeValue::B(aws_sdk_dynamodb::primitives::Blob::new([255]))),
+        ] {
+            let Err(Failure::Unavailable(cause)) = record(said(name, value)).usable() else {
+                panic!("{name}")
+            };
+            assert!(cause.to_string().contains(name), "{cause}");
+        }
+        assert!(record(said("algorithm", AttributeValue::Null(true))).usable().is_ok());
+        assert!(record(said("grace_seconds", number(301))).usable().is_ok());
+    }
+
+    #[test]
+    fn a_change_keeps_what_this_version_does_not_know() {
+        let later = AttributeValue::Bs(vec![aws_sdk_dynamodb::primitives::Blob::new([255])]);
+        let before = record(said("of_a_later_version", later.clone()));
+        assert_eq!(before.unknown, ["of_a_later_version"]);
+        let change = |name: &str, value: Option<Value>| TenantChange {
+            name: Some("Name".to_owned()),
+            policy: BTreeMap::from([(name.to_owned(), value)]),
         };
-        assert_eq!(Policy::try_from(PolicyItem::from(&policy)).unwrap(), policy);
-        assert_eq!(Policy::try_from(PolicyItem::default()).unwrap(), Policy::default());
+        let after = before.clone().changed(&change("grace_seconds", Some(7.into()))).unwrap();
+        assert_eq!(after.item.get("of_a_later_version"), before.item.get("of_a_later_version"));
+        let AttributeValue::M(policy) = &after.item["policy"] else { panic!("no policy") };
+        assert_eq!(policy["of_a_later_version"], later);
+        assert_eq!(policy["grace_seconds"], number(7));
+        assert_eq!((after.tenant.name.as_str(), after.tenant.policy.grace.as_secs()), ("Name", 7));
+
+        let refused = |change: &TenantChange| match before.clone().changed(change) {
+            Err(Failure::Validation(errors)) => errors.iter().map(|error| error.field.to_string()).collect(),
+            _ => Vec::new(),
+        };
+        assert_eq!(refused(&change("garce_seconds", Some(7.into()))), ["garce_seconds"]);
+        assert_eq!(refused(&change("of_a_later_version", Some(7.into()))), ["of_a_later_version"]);
+        let nameless =
+            TenantChange { name: Some(" ".to_owned()), ..change("grace_seconds", Some(301.into())) };
+        assert_eq!(refused(&nameless), ["tenant_name", "grace_seconds"]);
+        assert!(before.changed(&change("of_a_later_version", None)).unwrap().unknown.is_empty());
     }
 }

@@ -1,11 +1,12 @@
 //! The user item, and the item that makes its name unique.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use aws_sdk_dynamodb::types::{
-    Delete, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+    Delete, KeysAndAttributes, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
 use backon::{ExponentialBuilder, Retryable};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -17,8 +18,8 @@ use super::{
     item::{Attributes, corrupt, decode, encode, number, string, to_instant, unavailable},
     keys::Key,
     once::to_once,
-    room::SAME_SESSIONS,
     session::to_session,
+    tenant::first_epoch,
 };
 use crate::{
     domain::{
@@ -303,11 +304,15 @@ impl DynamoStore {
 
     /// Creates a user and takes its name. For operators' tools.
     ///
+    /// Whatever `user` says, its epoch of sessions begins at `now` in milliseconds, as a tenant's does
+    /// (`create_tenant`): sessions of an earlier user of the same id stay dead (security 15).
+    ///
     /// # Errors
     /// `UsernameTaken` when the tenant has that user id or name already.
-    pub async fn create_user(&self, user: &User) -> Result<(), Failure> {
+    pub async fn create_user(&self, user: &User, now: Timestamp) -> Result<(), Failure> {
+        let item = UserItem { session_epoch: first_epoch(now), ..UserItem::from(user) };
         let writes = vec![
-            (Guard::Username, self.put_new(&Key::user(&user.tenant, &user.id), &UserItem::from(user))?),
+            (Guard::Username, self.put_new(&Key::user(&user.tenant, &user.id), &item)?),
             (Guard::Username, self.take_username(user, &user.username)?),
         ];
         match self.commit(writes).await? {
@@ -316,23 +321,40 @@ impl DynamoStore {
         }
     }
 
-    /// Puts `new` in the place of `old`, moves its name and ends its lockout. For operators' tools.
+    /// Makes a user what `new` says, moves its name and ends its lockout. A change of what it may do, of
+    /// whose it is or of its password ends its sessions, as does `new` with a higher epoch (security
+    /// 15). What else its item holds stays. For operators' tools.
     ///
     /// # Errors
-    /// `UsernameTaken` when another user has the name; `Unavailable` when the user was changed
-    /// meanwhile.
+    /// `UsernameTaken` when another user has the name; `Unavailable` when the user was changed since
+    /// `old` was read.
     pub async fn replace_user(&self, old: &User, new: &User) -> Result<(), Failure> {
         let key = Key::user(&new.tenant, &new.id);
-        let put = Put::builder()
+        let (was, mut is) = (encode(&key, &UserItem::from(old))?, encode(&key, &UserItem::from(new))?);
+        for counted in ["pk", "sk", "session_epoch", "change_sequence", "sessions_revision"] {
+            is.remove(counted);
+        }
+        let gone = was.keys().filter(|name| !is.contains_key(*name) && OPTIONAL.contains(&name.as_str()));
+        let mut sets = vec!["change_sequence = change_sequence + :one".to_owned()];
+        if ends_sessions(old, new) {
+            sets.push("session_epoch = session_epoch + :one".to_owned());
+        }
+        sets.extend(is.keys().map(|name| format!("{name} = :{name}")));
+        let gone: Vec<_> = gone.map(String::as_str).collect();
+        let remove = if gone.is_empty() { String::new() } else { format!(" REMOVE {}", gone.join(", ")) };
+        let update = Update::builder()
             .table_name(&self.table)
-            .set_item(Some(encode(&key, &UserItem::from(new))?))
-            .condition_expression(format!("change_sequence = :sequence AND {SAME_SESSIONS}"))
+            .set_key(Some(key.attributes()))
+            .update_expression(format!("SET {}{remove}", sets.join(", ")))
+            .condition_expression("change_sequence = :sequence")
+            .set_expression_attribute_values(Some(
+                is.into_iter().map(|(name, value)| (format!(":{name}"), value)).collect(),
+            ))
+            .expression_attribute_values(":one", number(1))
             .expression_attribute_values(":sequence", number(old.sequence))
-            .expression_attribute_values(":read", number(old.sessions_revision))
-            .expression_attribute_values(":none", number(0))
             .build();
         let mut writes = vec![
-            (Guard::Target, TransactWriteItem::builder().put(built(put)?).build()),
+            (Guard::Target, TransactWriteItem::builder().update(built(update)?).build()),
             (Guard::None, self.forget_attempts(&new.tenant, &new.id)?),
             (Guard::None, self.void_code(&new.tenant, &new.id, new.changed_at)?),
         ];
@@ -392,6 +414,21 @@ impl DynamoStore {
             .build();
         Ok(TransactWriteItem::builder().put(built(put)?).build())
     }
+}
+
+/// Attributes of a user's item that it may do without.
+const OPTIONAL: [&str; 6] = ["customer_id", "customer_type", "password_history", "email", "phone", "locale"];
+
+/// Whether sessions of `old` must not go on as sessions of `new` (security 15).
+fn ends_sessions(old: &User, new: &User) -> bool {
+    let roles = |user: &User| user.roles.iter().copied().collect::<HashSet<_>>();
+    roles(old) != roles(new)
+        || old.organization != new.organization
+        || (&old.customer, old.customer_kind) != (&new.customer, new.customer_kind)
+        || old.password.as_phc() != new.password.as_phc()
+        || new.status == UserStatus::Disabled && old.status == UserStatus::Active
+        || new.reset_required && !old.reset_required
+        || new.session_epoch > old.session_epoch
 }
 
 /// Why a batch was not read.

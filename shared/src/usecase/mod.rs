@@ -5,6 +5,7 @@ pub mod anchor_audit;
 mod authenticate;
 mod code;
 pub mod create_session;
+pub mod cross_origin;
 pub mod delete_session;
 pub mod deliver_notification;
 pub mod end_sessions;
@@ -28,7 +29,8 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::{
-    domain::{AttemptId, ClientAddress, Failure, Policy, Session, SessionId, TenantStatus, User},
+    cache::Cache,
+    domain::{AttemptId, ClientAddress, Failure, Policy, Session, SessionId, TenantStatus, User, WebOrigin},
     port::{Clock, Entropy, Passwords, SecretSource, Store, random},
     secrets::{TenantContext, Tenants},
     telemetry,
@@ -39,6 +41,7 @@ use crate::{
 pub struct Service {
     store: Arc<dyn Store>,
     tenants: Tenants,
+    origins: Cache<WebOrigin, ()>,
     passwords: Arc<dyn Passwords>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -53,7 +56,9 @@ impl Service {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        Self { tenants: Tenants::new(Arc::clone(&store), secrets), store, passwords, clock, entropy }
+        let tenants = Tenants::new(Arc::clone(&store), secrets);
+        let origins = Cache::new(cross_origin::CAPACITY, cross_origin::ORIGIN);
+        Self { store, tenants, origins, passwords, clock, entropy }
     }
 
     /// The time of a request: asked once.
@@ -119,6 +124,7 @@ fn client(context: &TenantContext, from: &ClientAddress) -> Option<IpAddr> {
 /// The client's address, if the tenant takes requests, and from there; asked once tenant credentials
 /// or a bearer were right.
 fn admit(context: &TenantContext, from: &ClientAddress) -> Result<Option<IpAddr>, Failure> {
+    cross_origin::proven(&context.tenant);
     let policy = &context.tenant.policy;
     let ip = client(context, from);
     match context.tenant.status {

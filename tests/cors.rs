@@ -1,0 +1,196 @@
+//! Whose pages may call, and read what they are told (contract, "Every request").
+
+use std::time::Duration;
+
+use doorward::{
+    domain::TenantId,
+    route::{Endpoint, Function, ROUTES, served},
+    store::TenantChange,
+};
+use e2e::{Answer, NORDIC, World, event};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{ADMIN, MARCUS};
+
+const APP: &str = "https://app.nordic.example";
+const OTHER_APP: &str = "https://app.cloudvault.example";
+const CLOUDVAULT: &str = "tenant_cloudvault";
+const LOGIN: &str = "/api/v2.1/customer/individual/c/users/u/sessions";
+
+async fn name(world: &World, tenant: &str, origins: &[&str]) {
+    let policy = [("cors_origins".to_owned(), Some(json!(origins)))].into();
+    let change = TenantChange { name: None, policy };
+    world.store.update_tenant(&TenantId::parse(tenant).unwrap(), &change).await.unwrap().unwrap();
+    world.clock.advance(Duration::from_secs(5));
+}
+
+async fn preflight(world: &World, path: &str, origin: &str) -> Answer {
+    let mut event = event(&Method::OPTIONS, path, "", None, None);
+    event["headers"] = json!({ "origin": origin, "access-control-request-method": "POST" });
+    world.send(Function::Preflight, &event.to_string()).await.unwrap()
+}
+
+/// A login from a page.
+async fn login(world: &World, username: &str, origin: &str, change: impl FnOnce(&mut Value)) -> Answer {
+    let actor = world.actor(username).unwrap();
+    let body = actor.credentials(&actor.user.password);
+    let mut event = event(&Method::POST, &actor.sessions(), &actor.tenant.tenant_id, None, Some(&body));
+    event["headers"]["origin"] = json!(origin);
+    change(&mut event);
+    world.send(Function::CreateSession, &event.to_string()).await.unwrap()
+}
+
+fn shared_with(answer: &Answer) -> Option<&str> {
+    assert!(!answer.headers.contains_key("access-control-allow-credentials"));
+    answer.headers.get("access-control-allow-origin").map(|origin| origin.to_str().unwrap())
+}
+
+#[tokio::test]
+async fn a_preflight_is_decided_by_its_origin() {
+    let world = World::start().await.unwrap();
+    let refused = preflight(&world, LOGIN, APP).await;
+    assert_eq!((refused.status, shared_with(&refused), refused.header("vary")), (204, None, "Origin"));
+
+    name(&world, NORDIC, &[APP, "http://localhost:3000"]).await;
+    let allowed = preflight(&world, LOGIN, APP).await;
+    assert_eq!((allowed.status, shared_with(&allowed), allowed.text.as_str()), (204, Some(APP), ""));
+    let methods: Vec<_> = allowed.header("access-control-allow-methods").split(", ").collect();
+    assert!(
+        methods.contains(&"POST") && !methods.contains(&"OPTIONS") && !methods.contains(&"PUT"),
+        "{methods:?}"
+    );
+    assert_eq!((allowed.header("access-control-max-age"), allowed.header("vary")), ("600", "Origin"));
+    for header in
+        ["Authorization", "Content-Type", "X-Tenant-ID", "Idempotency-Key", "X-Device-Id", "X-Grpc-Web"]
+    {
+        assert!(
+            allowed.header("access-control-allow-headers").split(", ").any(|named| named == header),
+            "{header}"
+        );
+    }
+    for strange in [
+        "https://app.nordic.example.evil.example",
+        "https://APP.nordic.example",
+        "http://app.nordic.example",
+        "null",
+        "*",
+        "https://app.nordic.example:444",
+        "https://app.nordic.example, https://x.example",
+        "",
+    ] {
+        let refused = preflight(&world, LOGIN, strange).await;
+        assert_eq!((refused.status, shared_with(&refused)), (204, None), "{strange}");
+        assert!(!refused.headers.contains_key("access-control-allow-methods"));
+    }
+    let mut no_preflight = event(&Method::OPTIONS, LOGIN, "", None, None);
+    no_preflight["headers"] = json!({ "origin": APP });
+    let answer = world.send(Function::Preflight, &no_preflight.to_string()).await.unwrap();
+    assert_eq!((answer.status, shared_with(&answer)), (204, None));
+}
+
+#[test]
+fn every_path_of_the_api_answers_browsers_and_no_page_does() {
+    for route in &ROUTES {
+        let asked =
+            served().iter().filter(|it| it.method == Method::OPTIONS && it.path == route.path).count();
+        let is_page = matches!(route.endpoint, Endpoint::Page(_));
+        assert_eq!(asked, usize::from(!is_page), "{}", route.path);
+    }
+}
+
+#[tokio::test]
+async fn an_origin_is_allowed_while_any_tenant_names_it() {
+    let world = World::start().await.unwrap();
+    name(&world, NORDIC, &[APP]).await;
+    name(&world, CLOUDVAULT, &[APP, OTHER_APP]).await;
+    name(&world, NORDIC, &[]).await;
+    assert_eq!(shared_with(&preflight(&world, LOGIN, APP).await), Some(APP), "another tenant still names it");
+    name(&world, CLOUDVAULT, &[OTHER_APP]).await;
+    assert_eq!(shared_with(&preflight(&world, LOGIN, APP).await), None);
+    assert_eq!(shared_with(&preflight(&world, LOGIN, OTHER_APP).await), Some(OTHER_APP));
+}
+
+#[tokio::test]
+async fn answers_are_for_the_pages_of_their_tenant() {
+    let world = World::start().await.unwrap();
+    name(&world, NORDIC, &[APP]).await;
+    name(&world, CLOUDVAULT, &[OTHER_APP]).await;
+    let unchanged = |_: &mut Value| {};
+    let wrong = |event: &mut Value| {
+        let body = event["body"].as_str().unwrap().replace(local::demo::PASSWORD, "not the password");
+        event["body"] = json!(body);
+    };
+    let answer = login(&world, MARCUS, APP, unchanged).await;
+    assert_eq!((answer.status, shared_with(&answer), answer.header("vary")), (200, Some(APP), "Origin"));
+    assert_eq!(answer.header("access-control-expose-headers"), "X-Request-Id, Retry-After, WWW-Authenticate");
+    let answer = login(&world, MARCUS, APP, wrong).await;
+    assert_eq!((answer.verdict(), shared_with(&answer)), ((401, "AUTHENTICATION"), Some(APP)), "errors, too");
+    // Another tenant's page, which its own preflight let through.
+    for change in [unchanged, wrong] {
+        let answer = login(&world, MARCUS, OTHER_APP, change).await;
+        assert_eq!((shared_with(&answer), answer.header("vary")), (None, "Origin"));
+    }
+    let answer = login(&world, ADMIN, OTHER_APP, unchanged).await;
+    assert_eq!((answer.status, shared_with(&answer)), (200, Some(OTHER_APP)));
+    // Without a page nothing is said of pages.
+    let answer = world.try_login(&world.actor(MARCUS).unwrap(), "x").await.unwrap();
+    assert!(shared_with(&answer).is_none() && !answer.headers.contains_key("vary"));
+    // Within 5 s of a change.
+    name(&world, NORDIC, &[]).await;
+    assert_eq!(shared_with(&login(&world, MARCUS, APP, unchanged).await), None);
+}
+
+// contract, "Create session": unknown tenant, wrong key and wrong secret are one answer, headers and all.
+#[tokio::test]
+async fn before_the_tenant_is_proven_no_header_tells_of_it() {
+    let world = World::start().await.unwrap();
+    name(&world, NORDIC, &[APP]).await;
+    name(&world, CLOUDVAULT, &[OTHER_APP]).await;
+    for origin in [APP, OTHER_APP, "https://nobodys.example"] {
+        let wrong_key = login(&world, MARCUS, origin, |event| {
+            event["body"] =
+                json!(event["body"].as_str().unwrap().replace(local::demo::TENANT_KEY, "not the key"));
+        });
+        let unknown =
+            login(&world, MARCUS, origin, |event| event["headers"]["x-tenant-id"] = json!("nobody"));
+        let (wrong_key, unknown) = (wrong_key.await, unknown.await);
+        assert_eq!(wrong_key.verdict(), (403, "INVALID_TENANT_CREDENTIALS"));
+        assert_eq!((&wrong_key.text, &wrong_key.headers), (&unknown.text, &unknown.headers), "{origin}");
+        let expected = (origin != "https://nobodys.example").then_some(origin);
+        assert_eq!(shared_with(&unknown), expected, "a page reads that it is wrong");
+    }
+}
+
+#[tokio::test]
+async fn bearers_prove_their_tenant_and_the_hosted_page_is_for_itself() {
+    let world = World::start().await.unwrap();
+    name(&world, NORDIC, &[APP]).await;
+    name(&world, CLOUDVAULT, &[OTHER_APP]).await;
+    let marcus = world.login(&world.actor(MARCUS).unwrap()).await.unwrap();
+    let path = format!("/v2/users/{}/password_reset", marcus.actor.user.user_id);
+    for (origin, shared) in [(APP, Some(APP)), (OTHER_APP, None)] {
+        let mut asked = event(&Method::POST, &path, NORDIC, Some(&marcus.token), Some(&json!({})));
+        asked["headers"]["origin"] = json!(origin);
+        let answer = world.send(Function::ResetLogin, &asked.to_string()).await.unwrap();
+        assert_eq!((answer.status, shared_with(&answer)), (200, shared));
+    }
+    let mut page = event(&Method::GET, &format!("/tenants/{NORDIC}/password/change"), "", None, None);
+    page["headers"]["origin"] = json!(APP);
+    let answer = world.send(Function::PasswordPage, &page.to_string()).await.unwrap();
+    assert_eq!((answer.status, shared_with(&answer)), (200, None));
+    assert!(!answer.headers.contains_key("vary"));
+}
+
+#[tokio::test]
+async fn storage_that_is_down_is_no_error_of_a_preflight() {
+    let world = World::start().await.unwrap();
+    name(&world, NORDIC, &[APP]).await;
+    assert_eq!(shared_with(&preflight(&world, LOGIN, APP).await), Some(APP));
+    world.stop_dynamodb().await;
+    world.clock.advance(Duration::from_secs(6));
+    let known = preflight(&world, LOGIN, APP).await;
+    assert_eq!((known.status, shared_with(&known)), (204, Some(APP)), "a page may read that it is");
+    let unknown = preflight(&world, LOGIN, OTHER_APP).await;
+    assert_eq!((unknown.status, shared_with(&unknown)), (204, None));
+}

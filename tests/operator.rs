@@ -1,0 +1,442 @@
+//! What operators do to tenants and users, and that it holds: at once for a user, within 5 s for a
+//! tenant, and for good (security 15).
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use doorward::{
+    domain::{Failure, OrganizationId, Role, Tenant, TenantId, User, UserId, UserStatus, Username},
+    port::{Clock, Store},
+    route::Function,
+    store::{Switched, TenantChange},
+};
+use e2e::{Actor, Answer, Login, NORDIC, World};
+use http::Method;
+use local::TABLE;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::{ADMIN, CUSTOMER, MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
+
+const NORDIC_CUSTOMER: &str = "freja.holm@example.com";
+
+fn ids(actor: &Actor) -> (TenantId, UserId) {
+    (TenantId::parse(&actor.tenant.tenant_id).unwrap(), UserId::parse(&actor.user.user_id).unwrap())
+}
+
+impl Operator for World {}
+
+/// What the tests ask of an operator's tools.
+trait Operator: std::borrow::Borrow<World> {
+    async fn disable(&self, actor: &Actor) -> Switched {
+        let (world, (tenant, user)) = (self.borrow(), ids(actor));
+        world.store.disable_user(&tenant, &user, world.clock.now()).await.unwrap()
+    }
+
+    async fn enable(&self, actor: &Actor) -> Switched {
+        let (world, (tenant, user)) = (self.borrow(), ids(actor));
+        world.store.enable_user(&tenant, &user, world.clock.now()).await.unwrap()
+    }
+
+    async fn tenant(&self, id: &str) -> Tenant {
+        self.borrow().store.tenant(&TenantId::parse(id).unwrap()).await.unwrap().unwrap()
+    }
+}
+
+/// A change of a policy's fields.
+fn change(fields: &[(&str, Value)]) -> TenantChange {
+    let policy = fields.iter().map(|(name, value)| ((*name).to_owned(), Some(value.clone()))).collect();
+    TenantChange { name: None, policy }
+}
+
+/// Every route that an administrator's session opens, asked for `other`.
+async fn ask_everywhere(world: &World, login: &Login, other: &Actor) -> BTreeMap<&'static str, Answer> {
+    let other = &other.user.user_id;
+    let calls: [(_, Method, String, Option<Value>); 9] = [
+        ("list", Method::GET, login.actor.sessions(), None),
+        ("read", Method::GET, login.path(), None),
+        (
+            "update own",
+            Method::PUT,
+            format!("/api/v2.1/admin/users/{}/credentials", login.actor.user.user_id),
+            Some(json!({})),
+        ),
+        (
+            "update other",
+            Method::PUT,
+            format!("/api/v2.1/admin/users/{other}/credentials"),
+            Some(json!({ "changeRequired": false })),
+        ),
+        (
+            "reset",
+            Method::POST,
+            "/api/v2.1/admin/users/login/reset".to_owned(),
+            Some(json!({ "userId": other })),
+        ),
+        ("ask", Method::POST, format!("/v2/users/{other}/password_reset"), Some(json!({ "returnCode": {} }))),
+        (
+            "set",
+            Method::POST,
+            format!("/v2/users/{other}/password"),
+            Some(json!({ "newPassword": { "password": NEW_PASSWORD } })),
+        ),
+        (
+            "ocariot",
+            Method::POST,
+            format!("/v1/users/{other}/reset-password"),
+            Some(json!({ "new_password": "another new passphrase" })),
+        ),
+        ("logout other", Method::DELETE, format!("{}/nobodys", login.actor.sessions()), None),
+    ];
+    let mut answers = BTreeMap::new();
+    for (name, method, path, body) in calls {
+        let tenant = &login.actor.tenant.tenant_id;
+        let answer = world.request(&method, &path, tenant, Some(&login.token), body.as_ref()).await.unwrap();
+        answers.insert(name, answer);
+    }
+    answers.insert("refresh", world.refresh(login).await.unwrap());
+    answers
+}
+
+fn assert_dead(answers: &BTreeMap<&'static str, Answer>) {
+    for (name, answer) in answers {
+        assert_eq!(answer.status, 401, "{name}: {}", answer.text);
+    }
+    assert_eq!(answers["refresh"].verdict(), (401, "SESSION_TERMINATED"));
+    assert_eq!(answers["update own"].verdict(), (401, "INVALID_TOKEN"));
+}
+
+// security 15
+#[tokio::test]
+async fn a_disabled_users_sessions_are_dead_at_once_everywhere_and_for_good() {
+    let world = World::start().await.unwrap();
+    let (admin, freja) = (world.actor(NORDIC_ADMIN).unwrap(), world.actor(NORDIC_CUSTOMER).unwrap());
+    let before = world.login(&admin).await.unwrap();
+    let alive = ask_everywhere(&world, &before, &freja).await;
+    for (name, answer) in &alive {
+        assert!(answer.status < 300 || *name == "logout other", "{name}: {}", answer.text);
+    }
+    let before = Login::from_answer(&admin, &alive["refresh"]).unwrap();
+
+    assert_eq!(world.disable(&admin).await, Switched::Done);
+    assert_dead(&ask_everywhere(&world, &before, &freja).await);
+    let refused = world.try_login(&admin, &admin.user.password).await.unwrap();
+    let wrong = world.try_login(&admin, "not the password").await.unwrap();
+    assert_eq!((refused.verdict(), &refused.text), ((401, "AUTHENTICATION"), &wrong.text));
+    let disabled = world.user(&admin).await.unwrap();
+    assert_eq!(world.disable(&admin).await, Switched::Already);
+    assert_eq!(world.user(&admin).await.unwrap().session_epoch, disabled.session_epoch);
+
+    assert_eq!(world.enable(&admin).await, Switched::Done);
+    assert_eq!(world.enable(&admin).await, Switched::Already);
+    assert_dead(&ask_everywhere(&world, &before, &freja).await);
+    let again = world.login(&admin).await.unwrap();
+    assert!(world.opens(&again).await.unwrap());
+    assert_eq!(world.user(&admin).await.unwrap().sequence, disabled.sequence + 1, "each change counts");
+}
+
+// security 15
+#[tokio::test]
+async fn a_deleted_users_sessions_stay_dead_under_its_id() {
+    let world = World::start().await.unwrap();
+    let (admin, freja) = (world.actor(NORDIC_ADMIN).unwrap(), world.actor(NORDIC_CUSTOMER).unwrap());
+    let before = world.login(&admin).await.unwrap();
+    let record = world.user(&admin).await.unwrap();
+    let (tenant, user) = ids(&admin);
+    world.try_login(&admin, "not the password").await.unwrap();
+    world.reset(&before, &json!({})).await.unwrap();
+    assert!(!world.outbox(NORDIC, user.as_str()).await.unwrap().is_empty());
+
+    assert_eq!(world.store.delete_user(&tenant, &user).await.unwrap(), Switched::Done);
+    assert_dead(&ask_everywhere(&world, &before, &freja).await);
+    assert_eq!(
+        world.try_login(&admin, &admin.user.password).await.unwrap().verdict(),
+        (401, "AUTHENTICATION")
+    );
+    assert_eq!(world.store.delete_user(&tenant, &user).await.unwrap(), Switched::Missing);
+    assert_eq!(world.disable(&admin).await, Switched::Missing);
+    // Of what the user had, sessions alone are left, for their TTL.
+    let left = world
+        .dynamodb
+        .query()
+        .table_name(TABLE)
+        .key_condition_expression("pk = :pk")
+        .expression_attribute_values(":pk", AttributeValue::S(format!("T#{tenant}#U#{user}")))
+        .send()
+        .await
+        .unwrap();
+    let left: Vec<_> = left.items().iter().map(|item| item["sk"].as_s().unwrap().as_str()).collect();
+    // The login after the deletion was an attempt at a user that does not exist.
+    assert!(left.iter().all(|sk| sk.starts_with("S#") || *sk == "ATTEMPTS"), "{left:?}");
+
+    // Whoever creates it again says nothing of epochs that counts, nor its date of creation.
+    let again = User { session_epoch: 0, created_at: "2001-01-01T00:00:00Z".parse().unwrap(), ..record };
+    world.store.create_user(&again, world.clock.now()).await.unwrap();
+    assert_dead(&ask_everywhere(&world, &before, &freja).await);
+    let login = world.login(&admin).await.unwrap();
+    assert!(world.opens(&login).await.unwrap());
+    let taken = world.store.create_user(&again, world.clock.now()).await;
+    assert!(matches!(taken, Err(Failure::UsernameTaken)));
+}
+
+// security 15
+#[tokio::test]
+async fn a_suspended_tenants_sessions_are_dead_within_five_seconds_and_for_good() {
+    let world = World::start().await.unwrap();
+    let (admin, freja) = (world.actor(NORDIC_ADMIN).unwrap(), world.actor(NORDIC_CUSTOMER).unwrap());
+    let elsewhere = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
+    let before = world.login(&admin).await.unwrap();
+    let id = TenantId::parse(NORDIC).unwrap();
+
+    assert_eq!(world.store.suspend_tenant(&id).await.unwrap(), Switched::Done);
+    assert_eq!(world.store.suspend_tenant(&id).await.unwrap(), Switched::Already);
+    world.clock.advance(Duration::from_secs(5));
+    for (name, answer) in ask_everywhere(&world, &before, &freja).await {
+        assert_eq!(answer.status, 403, "{name}: {}", answer.text);
+    }
+    assert_eq!(world.logout(&before).await.unwrap().verdict(), (403, "TENANT_SUSPENDED"));
+    assert_eq!(
+        world.try_login(&admin, &admin.user.password).await.unwrap().verdict(),
+        (403, "TENANT_SUSPENDED")
+    );
+    assert!(world.opens(&elsewhere).await.unwrap(), "another tenant goes on");
+
+    assert_eq!(world.store.resume_tenant(&id).await.unwrap(), Switched::Done);
+    assert_eq!(world.store.resume_tenant(&id).await.unwrap(), Switched::Already);
+    world.clock.advance(Duration::from_secs(5));
+    assert_dead(&ask_everywhere(&world, &before, &freja).await);
+    let again = world.login(&admin).await.unwrap();
+    assert!(world.opens(&again).await.unwrap());
+    let nobody = TenantId::parse("no_such_tenant").unwrap();
+    assert_eq!(world.store.suspend_tenant(&nobody).await.unwrap(), Switched::Missing);
+}
+
+// security 15: a tenant that is created again under its id does not bring sessions back.
+#[tokio::test]
+async fn a_tenant_created_again_has_none_of_the_earlier_ones_sessions() {
+    let world = World::start().await.unwrap();
+    let before = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let known = world.tenant(NORDIC).await;
+    assert!(world.store.create_tenant(&known, world.clock.now()).await.is_err(), "its id is taken");
+    let key = |part: &str| AttributeValue::S(part.to_owned());
+    let delete = world.dynamodb.delete_item().table_name(TABLE);
+    delete.key("pk", key(&format!("T#{NORDIC}"))).key("sk", key("TENANT")).send().await.unwrap();
+    let again = Tenant { session_epoch: 0, version: 0, ..known };
+    let created = world.store.create_tenant(&again, world.clock.now()).await.unwrap();
+    assert_eq!(created.tenant.version, 1);
+    world.clock.advance(Duration::from_secs(5));
+    assert!(!world.opens(&before).await.unwrap());
+    assert_eq!(world.refresh(&before).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
+    assert!(world.login(&before.actor).await.is_ok());
+}
+
+// security 15: what a login read before is too old for what it writes after.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_under_way_does_not_survive_a_suspension() {
+    for whole_tenant in [false, true] {
+        let world = Arc::new(World::start().await.unwrap());
+        let marcus = world.actor(MARCUS).unwrap();
+        let id = TenantId::parse(NORDIC).unwrap();
+        world.passwords.close();
+        let verified = world.passwords.verified();
+        let login = tokio::spawn({
+            let (world, marcus) = (Arc::clone(&world), marcus.clone());
+            async move { world.try_login(&marcus, &marcus.user.password).await.unwrap() }
+        });
+        world.passwords.until_more_than(verified).await;
+        if whole_tenant {
+            assert_eq!(world.store.suspend_tenant(&id).await.unwrap(), Switched::Done);
+            assert_eq!(world.store.resume_tenant(&id).await.unwrap(), Switched::Done);
+        } else {
+            assert_eq!(world.disable(&marcus).await, Switched::Done);
+            assert_eq!(world.enable(&marcus).await, Switched::Done);
+        }
+        world.passwords.open();
+        let answer = login.await.unwrap();
+        world.clock.advance(Duration::from_secs(5));
+        if let Ok(login) = Login::from_answer(&marcus, &answer) {
+            assert!(!world.opens(&login).await.unwrap(), "whole tenant: {whole_tenant}");
+            assert_eq!(world.refresh(&login).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
+        }
+    }
+}
+
+// security 15
+#[tokio::test(flavor = "multi_thread")]
+async fn of_twenty_refreshes_across_a_disable_none_lives_after_it() {
+    let world = Arc::new(World::start().await.unwrap());
+    let marcus = world.actor(MARCUS).unwrap();
+    let mut logins = Vec::new();
+    for _ in 0..20 {
+        logins.push(world.login(&marcus).await.unwrap());
+    }
+    let mut refreshes = JoinSet::new();
+    for login in logins.clone() {
+        let world = Arc::clone(&world);
+        refreshes.spawn(async move { world.refresh(&login).await.unwrap() });
+    }
+    let disabled = {
+        let (world, marcus) = (Arc::clone(&world), marcus.clone());
+        tokio::spawn(async move { world.disable(&marcus).await })
+    };
+    let answers = refreshes.join_all().await;
+    assert_eq!(disabled.await.unwrap(), Switched::Done);
+    let granted = answers.iter().filter_map(|answer| Login::from_answer(&marcus, answer).ok());
+    for login in granted.chain(logins) {
+        assert!(!world.opens(&login).await.unwrap());
+        assert_eq!(world.refresh(&login).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
+    }
+    world.enable(&marcus).await;
+    for login in answers.iter().filter_map(|answer| Login::from_answer(&marcus, answer).ok()) {
+        assert!(!world.opens(&login).await.unwrap(), "nor after it is enabled");
+    }
+}
+
+type Change = fn(&mut User);
+
+// security 15: what a user may do, and whose it is, is settled at login.
+#[tokio::test]
+async fn a_change_of_roles_or_owner_ends_sessions_and_a_change_of_address_does_not() {
+    let world = World::start().await.unwrap();
+    let admin = world.actor(NORDIC_ADMIN).unwrap();
+    let cases: [(&str, Change, bool); 8] = [
+        ("address", |user| user.email = Some("new@nordic.example".to_owned()), true),
+        ("no address", |user| user.email = None, true),
+        ("name", |user| user.username = Username::parse(NORDIC_ADMIN).unwrap(), true),
+        ("order of roles", |user| user.roles.push(Role::Admin), true),
+        ("roles", |user| user.roles = vec![Role::TenantAdmin], false),
+        ("organization", |user| user.organization = OrganizationId::parse("another").unwrap(), false),
+        ("status", |user| user.status = UserStatus::Disabled, false),
+        ("reset", |user| user.reset_required = true, false),
+    ];
+    for (what, change, survives) in cases {
+        let original = world.user(&admin).await.unwrap();
+        let login = world.login(&admin).await.unwrap();
+        let mut changed = original.clone();
+        change(&mut changed);
+        world.store.replace_user(&original, &changed).await.unwrap();
+        assert_eq!(world.opens(&login).await.unwrap(), survives, "{what}");
+        let now = world.user(&admin).await.unwrap();
+        assert_eq!(now.sequence, original.sequence + 1, "{what}");
+        assert_eq!(now.session_epoch, original.session_epoch + u64::from(!survives), "{what}");
+        assert_eq!((&now.roles, &now.email), (&changed.roles, &changed.email), "{what}");
+        // Back again; and what was read before that is too old to write.
+        world.store.replace_user(&now, &original).await.unwrap();
+        assert!(world.store.replace_user(&now, &original).await.is_err(), "{what}");
+        assert_eq!(world.opens(&login).await.unwrap(), survives, "{what}, and back");
+    }
+}
+
+#[tokio::test]
+async fn what_a_users_item_holds_besides_stays() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let key = |part: String| AttributeValue::S(part);
+    let item = || {
+        let (tenant, user) = ids(&marcus);
+        (key(format!("T#{tenant}#U#{user}")), key("USER".to_owned()))
+    };
+    let (pk, sk) = item();
+    let update = world.dynamodb.update_item().table_name(TABLE).key("pk", pk).key("sk", sk);
+    let update = update.update_expression("SET of_a_later_version = :x");
+    update.expression_attribute_values(":x", AttributeValue::N("7".to_owned())).send().await.unwrap();
+    let known = world.user(&marcus).await.unwrap();
+    world.store.replace_user(&known, &User { phone: None, ..known.clone() }).await.unwrap();
+    let (pk, sk) = item();
+    let kept = world.dynamodb.get_item().table_name(TABLE).key("pk", pk).key("sk", sk).send().await.unwrap();
+    let kept = kept.item.unwrap();
+    assert_eq!(kept["of_a_later_version"], AttributeValue::N("7".to_owned()));
+    assert!(!kept.contains_key("phone"));
+}
+
+// Every writer's change is there: none is lost to another that read before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_a_tenant_at_once_are_all_kept() {
+    let world = Arc::new(World::start().await.unwrap());
+    let id = TenantId::parse(NORDIC).unwrap();
+    let before = world.tenant(NORDIC).await;
+    let fields =
+        [("grace_seconds", 7), ("max_attempts", 8), ("failures_per_ip", 9), ("password_history", 10)];
+    let mut changes = JoinSet::new();
+    for (name, value) in fields {
+        let (world, id) = (Arc::clone(&world), id.clone());
+        changes.spawn(async move { world.store.update_tenant(&id, &change(&[(name, value.into())])).await });
+    }
+    for changed in changes.join_all().await {
+        changed.unwrap().unwrap();
+    }
+    let after = world.store.tenant_record(&id).await.unwrap().unwrap();
+    assert_eq!(after.tenant.version, before.version + 4);
+    for (name, value) in fields {
+        assert_eq!(after.document[name], json!(value));
+    }
+    let stale =
+        world.store.replace_tenant(&before, &Tenant { name: "Late".to_owned(), ..before.clone() }).await;
+    assert!(matches!(stale, Err(Failure::Unavailable(_))), "{stale:?}");
+}
+
+#[tokio::test]
+async fn a_change_with_any_error_writes_nothing_and_names_them_all() {
+    let world = World::start().await.unwrap();
+    let id = TenantId::parse(NORDIC).unwrap();
+    let before = world.store.tenant_record(&id).await.unwrap().unwrap();
+    let asked = change(&[
+        ("grace_seconds", json!(9)),
+        ("max_attempts", json!(0)),
+        ("cors_origins", json!(["*"])),
+        ("gracee", json!(1)),
+    ]);
+    let Err(Failure::Validation(errors)) = world.store.update_tenant(&id, &asked).await else {
+        panic!("it was done")
+    };
+    let fields: Vec<_> = errors.iter().map(|error| error.field.as_ref()).collect();
+    assert_eq!(fields, ["gracee", "max_attempts", "cors_origins"]);
+    let after = world.store.tenant_record(&id).await.unwrap().unwrap();
+    assert_eq!((after.tenant.version, &after.document), (before.tenant.version, &before.document));
+    let nobody = TenantId::parse("no_such_tenant").unwrap();
+    assert!(world.store.update_tenant(&nobody, &change(&[])).await.unwrap().is_none());
+}
+
+// A record that nobody can make sense of closes its tenant alone.
+#[tokio::test]
+async fn a_policy_that_cannot_be_used_closes_its_tenant_until_it_is_put_right() {
+    let world = World::start().await.unwrap();
+    let (marcus, erika) = (world.actor(MARCUS).unwrap(), world.actor(CUSTOMER).unwrap());
+    let update = world.dynamodb.update_item().table_name(TABLE);
+    let key = |part: &str| AttributeValue::S(part.to_owned());
+    let update = update.key("pk", key(&format!("T#{NORDIC}"))).key("sk", key("TENANT"));
+    let update =
+        update.update_expression("SET #policy.ip_allow = :x").expression_attribute_names("#policy", "policy");
+    update.expression_attribute_values(":x", key("10.0.0.0/8")).send().await.unwrap();
+    world.clock.advance(Duration::from_secs(5));
+    assert_eq!(
+        world.try_login(&marcus, &marcus.user.password).await.unwrap().verdict(),
+        (503, "UNAVAILABLE")
+    );
+    assert!(world.login(&erika).await.is_ok());
+    let id = TenantId::parse(NORDIC).unwrap();
+    let record = world.store.tenant_record(&id).await.unwrap().unwrap();
+    assert_eq!(record.faults[0].error.field, "ip_allow", "an operator is told");
+    world.store.update_tenant(&id, &change(&[("ip_allow", json!([]))])).await.unwrap().unwrap();
+    world.clock.advance(Duration::from_secs(5));
+    assert!(world.login(&marcus).await.is_ok());
+}
+
+// security 15: in each function on its own, within the life of its cache, and not later.
+#[tokio::test]
+async fn a_change_holds_in_every_functions_cache_within_five_seconds() {
+    let mut world = World::start().await.unwrap();
+    world.start_another(Function::RefreshSession).unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let login = world.login(&marcus).await.unwrap();
+    let refreshed = world.refreshed(&login).await.unwrap();
+    let id = TenantId::parse(NORDIC).unwrap();
+    let asked = change(&[("ip_allow", json!(["192.0.2.0/24"]))]);
+    world.store.update_tenant(&id, &asked).await.unwrap().unwrap();
+    world.clock.advance(Duration::from_millis(4_999));
+    let login = world.login(&marcus).await.unwrap();
+    assert_eq!(world.refresh(&refreshed).await.unwrap().status, 200);
+    world.clock.advance(Duration::from_millis(1));
+    assert_eq!(world.try_login(&marcus, "x").await.unwrap().verdict(), (403, "IP_NOT_ALLOWED"));
+    assert_eq!(world.refresh(&login).await.unwrap().verdict(), (403, "IP_NOT_ALLOWED"));
+}

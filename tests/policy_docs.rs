@@ -1,0 +1,46 @@
+//! docs/policy.md has every field as the code has it. `DOORWARD_REGENERATE=1` writes its table anew.
+
+use std::{fmt::Write, fs, path::Path};
+
+use doorward::domain::{FIELDS, Policy};
+use serde_json::Value;
+
+const BEGIN: &str = "<!-- fields: written by the test policy_docs -->\n";
+const END: &str = "<!-- end of fields -->";
+
+fn shown(value: Option<Value>) -> String {
+    match value {
+        None => "unset".to_owned(),
+        Some(Value::Array(values)) if values.is_empty() => "none".to_owned(),
+        Some(Value::String(text)) => format!("`{text}`"),
+        Some(other) => format!("`{other}`"),
+    }
+}
+
+fn table() -> String {
+    let mut table = "| field | default | allowed | what it decides |\n|---|---|---|---|\n".to_owned();
+    let usual = Policy::default();
+    for field in FIELDS {
+        let default = shown(field.value(&usual));
+        let (name, allowed, meaning) = (field.name, field.allowed(), field.meaning);
+        writeln!(table, "| `{name}` | {default} | {allowed} | {meaning} |").unwrap();
+    }
+    table
+}
+
+#[test]
+fn the_documentation_has_every_field_as_it_is() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/policy.md");
+    let text = fs::read_to_string(&file).unwrap();
+    let (before, rest) = text.split_once(BEGIN).unwrap();
+    let (kept, after) = rest.split_once(END).unwrap();
+    let fresh = table();
+    if std::env::var_os("DOORWARD_REGENERATE").is_some() {
+        fs::write(&file, format!("{before}{BEGIN}{fresh}{END}{after}")).unwrap();
+    } else {
+        assert_eq!(
+            kept, fresh,
+            "docs/policy.md is not as domain/policy.rs: DOORWARD_REGENERATE=1 writes it anew"
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! Who may do what to whom, on every route that acts on another user (contract, "Who may").
+
+use doorward::{
+    domain::{OrganizationId, Role, TenantId, User, UserId, Username},
+    port::{Clock, Store},
+};
+use e2e::{Actor, Login, NORDIC, World};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{MARCUS, NEW_PASSWORD, NORDIC_ADMIN, OTHER_ADMIN};
+
+const NORDIC_CUSTOMER: &str = "freja.holm@example.com";
+
+/// Each route that acts on another user: its name, and how it is called for `target`.
+fn routes(target: &Actor, session: &str) -> Vec<(&'static str, Method, String, Option<Value>)> {
+    let id = &target.user.user_id;
+    let rpc = |name: &str| format!("/zitadel.user.v2.UserService/{name}");
+    let set = json!({ "newPassword": { "password": NEW_PASSWORD } });
+    vec![
+        ("logout", Method::DELETE, format!("{}/{session}", target.sessions()), None),
+        (
+            "update",
+            Method::PUT,
+            format!("/api/v2.1/admin/users/{id}/credentials"),
+            Some(json!({ "changeRequired": false })),
+        ),
+        ("ask", Method::POST, format!("/v2/users/{id}/password_reset"), Some(json!({}))),
+        (
+            "ask for a code",
+            Method::POST,
+            format!("/v2/users/{id}/password_reset"),
+            Some(json!({ "returnCode": {} })),
+        ),
+        ("ask by rpc", Method::POST, rpc("PasswordReset"), Some(json!({ "userId": id }))),
+        ("set", Method::POST, format!("/v2/users/{id}/password"), Some(set.clone())),
+        (
+            "set by rpc",
+            Method::POST,
+            rpc("SetPassword"),
+            Some(json!({ "userId": id, "newPassword": set["newPassword"] })),
+        ),
+        (
+            "ocariot",
+            Method::POST,
+            format!("/v1/users/{id}/reset-password"),
+            Some(json!({ "new_password": NEW_PASSWORD })),
+        ),
+        (
+            "reset",
+            Method::POST,
+            "/api/v2.1/admin/users/login/reset".to_owned(),
+            Some(json!({ "userId": id })),
+        ),
+    ]
+}
+
+/// A user of the tenant with that role, which can log in as `model` does.
+async fn create(world: &World, model: &str, id: &str, role: Role, organization: &str) -> Actor {
+    let model = world.actor(model).unwrap();
+    let (user, username) = (world.user(&model).await.unwrap(), format!("{id}@nordic.example"));
+    let user = User {
+        id: UserId::parse(id).unwrap(),
+        username: Username::parse(&username).unwrap(),
+        organization: OrganizationId::parse(organization).unwrap(),
+        roles: vec![role],
+        ..user
+    };
+    world.store.create_user(&user, world.clock.now()).await.unwrap();
+    let mut actor = model;
+    id.clone_into(&mut actor.user.user_id);
+    actor.user.username = username;
+    organization.clone_into(&mut actor.user.organization_id);
+    actor
+}
+
+async fn refuse_everywhere(
+    world: &World,
+    by: &Login,
+    target: &Login,
+    status: impl Fn(&str) -> i64,
+    why: &str,
+) {
+    let tenant = &by.actor.tenant.tenant_id;
+    for (name, method, path, body) in routes(&target.actor, &target.session) {
+        let answer = world.request(&method, &path, tenant, Some(&by.token), body.as_ref()).await.unwrap();
+        assert_eq!(answer.status, status(name), "{why}: {name}: {}", answer.text);
+    }
+    assert!(world.opens(target).await.unwrap(), "{why}: nothing was done");
+}
+
+// security 21; contract, "Who may"
+#[tokio::test]
+async fn authority_is_the_same_on_every_route() {
+    let world = World::start().await.unwrap();
+    let home = world.actor(NORDIC_ADMIN).unwrap().user.organization_id;
+    let chief = create(&world, NORDIC_ADMIN, "aaaaaaaaaaaaaaaaaaaaaaaa", Role::TenantAdmin, &home).await;
+    let chief = world.login(&chief).await.unwrap();
+    let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let other_admin = world.login(&world.actor(OTHER_ADMIN).unwrap()).await.unwrap();
+    let user = world.login(&world.actor(MARCUS).unwrap()).await.unwrap();
+    let freja = world.login(&world.actor(NORDIC_CUSTOMER).unwrap()).await.unwrap();
+
+    // What the caller may not see is not there; a customer has no business with others at all.
+    let customer = |name: &str| if name == "logout" { 404 } else { 403 };
+    refuse_everywhere(&world, &user, &freja, customer, "a user towards another").await;
+    refuse_everywhere(&world, &other_admin, &freja, |_| 404, "an administrator of another organization")
+        .await;
+    refuse_everywhere(&world, &admin, &chief, |_| 404, "an administrator towards the tenant's").await;
+
+    // With authority, everything is done.
+    let elsewhere = create(
+        &world,
+        OTHER_ADMIN,
+        "bbbbbbbbbbbbbbbbbbbbbbbb",
+        Role::Admin,
+        &other_admin.actor.user.organization_id,
+    )
+    .await;
+    for (by, target) in [(&admin, freja.actor.clone()), (&chief, elsewhere)] {
+        for at in 0..routes(&target, "").len() {
+            let (id, record) =
+                (UserId::parse(&target.user.user_id).unwrap(), world.user(&target).await.unwrap());
+            let session = world.login(&target).await.unwrap();
+            let (name, method, path, body) = routes(&target, &session.session).swap_remove(at);
+            let answer = world.request(&method, &path, NORDIC, Some(&by.token), body.as_ref()).await.unwrap();
+            assert!((200..300).contains(&answer.status), "{name}: {}", answer.text);
+            // As it was before, for the next route.
+            let tenant = TenantId::parse(NORDIC).unwrap();
+            let changed = world.store.user(&tenant, &id).await.unwrap().unwrap();
+            world.store.replace_user(&changed, &record).await.unwrap();
+        }
+    }
+}
+
+// contract, "Who may": roles are read at each decision, not from the claim.
+#[tokio::test]
+async fn a_role_that_was_taken_away_opens_nothing() {
+    let world = World::start().await.unwrap();
+    let freja = world.login(&world.actor(NORDIC_CUSTOMER).unwrap()).await.unwrap();
+    let admin = world.actor(NORDIC_ADMIN).unwrap();
+    let before = world.login(&admin).await.unwrap();
+    let known = world.user(&admin).await.unwrap();
+    world.store.replace_user(&known, &User { roles: vec![Role::User], ..known.clone() }).await.unwrap();
+    refuse_everywhere(&world, &before, &freja, |_| 401, "an administrator that is none any more").await;
+    assert_eq!(
+        world.try_login(&admin, &admin.user.password).await.unwrap().verdict(),
+        (401, "AUTHENTICATION")
+    );
+}
