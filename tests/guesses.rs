@@ -45,7 +45,7 @@ async fn users(world: &World, model: &Actor, count: usize) -> Vec<Actor> {
             username: Username::parse(&name).unwrap(),
             ..record.clone()
         };
-        world.store.create_user(&user).await.unwrap();
+        world.store.create_user(&user, world.clock.now()).await.unwrap();
         let mut actor = model.clone();
         (actor.user.user_id, actor.user.username) = (id, name);
         actors.push(actor);
