@@ -129,7 +129,7 @@ async fn every_operation_costs_what_is_documented() -> Result<()> {
     world.change_policy(tenant, |policy| policy.session_limit = Some(limit)).await?;
     world.login(&admin).await?;
     table
-        .row("create session, where sessions are limited", 2, 200, world.try_login(&admin, password))
+        .row("create session, where sessions are limited", 3, 200, world.try_login(&admin, password))
         .await?;
     world
         .change_policy(tenant, |policy| {
