@@ -120,7 +120,7 @@ async fn a_decision_is_told_with_everything_that_is_known_of_it() {
             (&json!("deliver-notification"), &json!("message.deliver"))
         );
         assert_eq!(
-            (&delivered["tenant"] == NORDIC, &delivered[count]),
+            (delivered["tenant"] == NORDIC, &delivered[count]),
             (reason.is_null(), &json!(1)),
             "{delivered}"
         );

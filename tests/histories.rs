@@ -9,6 +9,7 @@ use std::{
 
 use doorward::token::RefreshToken;
 use e2e::{Actor, Answer, Login, NORDIC, World};
+use http::Method;
 use serde_json::json;
 use todc_utils::{
     Action::{self, Call, Response},
@@ -29,6 +30,8 @@ enum Deed {
     LogOut { session: String },
     /// Changes the password.
     Change { by: String, from: usize, to: usize, ended: Change },
+    /// Ends every session but its own.
+    EndOthers { by: String, done: bool },
     /// Whether the session's access token opens anything.
     Use { session: String, opens: bool },
 }
@@ -91,6 +94,12 @@ impl Specification for Spec {
                     before.live.contains_key(by) && *from == before.password
                 }
             },
+            Deed::EndOthers { by, done } => {
+                if *done {
+                    after.live.retain(|session, _| session == by);
+                }
+                before.live.contains_key(by) == *done
+            }
             Deed::Use { session, opens } => before.live.contains_key(session) == *opens,
         };
         (allowed, after)
@@ -129,7 +138,7 @@ impl Person {
     async fn act(&self) {
         let login = self.any_tokens();
         let session = login.session.clone();
-        match choice(10) {
+        match choice(11) {
             0 | 1 => self.log_in(choice(PASSWORDS.len())).await,
             2..=5 => {
                 let presented = RefreshToken::parse(&login.refresh.clone().into()).unwrap().generation;
@@ -157,8 +166,14 @@ impl Person {
                     (200, _) => Change::Done,
                     (401, "AUTHENTICATION") => Change::WrongPassword,
                     (401, "INVALID_TOKEN") => Change::SessionDead,
-                    _ => panic!("{answer:?}"),
+                    _ => unreachable!("{answer:?}"),
                 })));
+            }
+            8 => {
+                let deed = |done| Deed::EndOthers { by: session.clone(), done };
+                self.note(Call(deed(false)));
+                let done = self.end_others(&login).await;
+                self.note(Response(deed(done)));
             }
             _ => {
                 let deed = |opens| Deed::Use { session: session.clone(), opens };
@@ -166,6 +181,18 @@ impl Person {
                 let opens = self.world.opens(&login).await.unwrap();
                 self.note(Response(deed(opens)));
             }
+        }
+    }
+
+    async fn end_others(&self, login: &Login) -> bool {
+        let path = format!("{}?except=current", self.actor.sessions());
+        let tenant = &self.actor.tenant.tenant_id;
+        let answer = self.world.request(&Method::DELETE, &path, tenant, Some(&login.token), None);
+        let answer = answer.await.unwrap();
+        match answer.verdict() {
+            (200, _) => true,
+            (401, "INVALID_TOKEN") => false,
+            _ => unreachable!("{answer:?}"),
         }
     }
 
@@ -183,7 +210,7 @@ impl Person {
         match answer.verdict() {
             (200, _) => Some(Login::from_answer(&self.actor, answer).unwrap()),
             (401, error) if error == refusal => None,
-            _ => panic!("{answer:?}"),
+            _ => unreachable!("{answer:?}"),
         }
     }
 }

@@ -200,19 +200,10 @@ async fn prepare(
     } else if let Some(name) = text("logout") {
         ensure!(world.logout(&known(name)?).await?.status == 200, "was refused");
     } else if let Some(name) = text("endAll") {
-        let login = known(name)?;
-        let tenant = &login.actor.tenant.tenant_id;
-        let path = login.actor.sessions();
-        let answer = world.request(&Method::DELETE, &path, tenant, Some(&login.token), None).await?;
-        ensure!(answer.status == 200, "was refused: {}", answer.text);
+        end_all(world, &known(name)?).await?;
     } else if let Some(name) = text("list") {
-        let login = known(name)?;
-        let path = format!("{}?limit={}", login.actor.sessions(), step["limit"]);
-        let tenant = &login.actor.tenant.tenant_id;
-        let answer = world.request(&Method::GET, &path, tenant, Some(&login.token), None).await?;
-        let cursor = answer.data("nextCursor");
-        ensure!(!cursor.is_empty(), "has no next page: {}", answer.text);
-        values.insert(text("as").unwrap_or("cursor").to_owned(), cursor.to_owned());
+        let cursor = next_page(world, &known(name)?, &step["limit"]).await?;
+        values.insert(text("as").unwrap_or("cursor").to_owned(), cursor);
     } else if let Some(username) = text("fail") {
         let actor = world.actor(username)?;
         for _ in 0..step["times"].as_u64().unwrap_or(1) {
@@ -225,10 +216,8 @@ async fn prepare(
         }
     } else if let Some(username) = text("reset") {
         let body = json!({ "userId": world.actor(username)?.user.user_id });
-        ensure!(
-            world.reset(&known(text("by").unwrap_or("login"))?, &body).await?.status == 200,
-            "was refused"
-        );
+        let by = known(text("by").unwrap_or("login"))?;
+        ensure!(world.reset(&by, &body).await?.status == 200, "was refused");
     } else if let Some(username) = text("update") {
         let user = world.actor(username)?.user.user_id;
         let by = known(text("by").unwrap_or("login"))?;
@@ -291,6 +280,24 @@ async fn prepare(
         bail!("is no step that replay knows");
     }
     Ok(())
+}
+
+/// Ends all of a user's sessions, as one of them.
+async fn end_all(world: &World, login: &Login) -> Result<()> {
+    let (path, tenant) = (login.actor.sessions(), &login.actor.tenant.tenant_id);
+    let answer = world.request(&Method::DELETE, &path, tenant, Some(&login.token), None).await?;
+    ensure!(answer.status == 200, "was refused: {}", answer.text);
+    Ok(())
+}
+
+/// The cursor after a first page of that many.
+async fn next_page(world: &World, login: &Login, limit: &Value) -> Result<String> {
+    let path = format!("{}?limit={limit}", login.actor.sessions());
+    let tenant = &login.actor.tenant.tenant_id;
+    let answer = world.request(&Method::GET, &path, tenant, Some(&login.token), None).await?;
+    let cursor = answer.data("nextCursor");
+    ensure!(!cursor.is_empty(), "has no next page: {}", answer.text);
+    Ok(cursor.to_owned())
 }
 
 /// Lets pages of an origin call.

@@ -127,20 +127,15 @@ fn as_json(report: &Report) -> Value {
 
 fn as_text(report: &Report) -> String {
     let Report { events, chains, passed_over, not_yet_anchored, faults, fault_count } = report;
-    let mut text = format!("events: {events}, chains: {chains}, not anchored yet: {not_yet_anchored}");
-    if *passed_over > 0 {
-        text += &format!(", other lines: {passed_over}");
-    }
+    let others = if *passed_over > 0 { format!(", other lines: {passed_over}") } else { String::new() };
+    let counts = format!("events: {events}, chains: {chains}, not anchored yet: {not_yet_anchored}{others}");
     if report.is_whole() {
-        return text + "\nThe log is whole.";
+        return format!("{counts}\nThe log is whole.");
     }
-    text += "\n\n";
-    text += &table(&["TENANT", "DAY", "CHAIN", "FAULT"], faults.iter().map(row));
-    let listed = u64::try_from(faults.len()).unwrap_or(u64::MAX);
-    if *fault_count > listed {
-        text += &format!("\nand {} more", fault_count - listed);
-    }
-    text
+    let told = table(&["TENANT", "DAY", "CHAIN", "FAULT"], faults.iter().map(row));
+    let untold = fault_count.saturating_sub(u64::try_from(faults.len()).unwrap_or(u64::MAX));
+    let more = if untold > 0 { format!("\nand {untold} more") } else { String::new() };
+    format!("{counts}\n\n{told}{more}")
 }
 
 fn row(fault: &Fault) -> Vec<String> {

@@ -89,7 +89,7 @@ mod tests {
         (TenantId::parse("t").unwrap(), UserId::parse("u").unwrap())
     }
 
-    fn list<'a>((tenant, user): &'a (TenantId, UserId)) -> PageCursor<'a> {
+    fn list((tenant, user): &(TenantId, UserId)) -> PageCursor<'_> {
         PageCursor { tenant, user, collection: Collection::Individual, owner: "c" }
     }
 
