@@ -106,7 +106,7 @@ impl Service {
     /// these a hash that is not made as the tenant's are now is made anew and written. A limit of
     /// sessions adds a query beside the hash, and makes the session's write a transaction. While half of a
     /// budget is used up there is one call more between the two, and one at the end: each guess takes its
-    /// part of it then before it is verified ([`Service::charge`]).
+    /// part of it then before it is verified (`guess.rs`).
     ///
     /// A request that is sent again under its key reads the session that it made in the place of the
     /// second call, and is not hashed: its fingerprint holds the password that was right.
