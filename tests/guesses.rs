@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use doorward::{
-    domain::{AttemptId, ProvenDevice, TenantId, User, UserId, Username},
+    domain::{AttemptId, KnownDevice, ProvenDevice, TenantId, User, UserId, Username},
     port::{AttemptBudget, AttemptKey, Clock, Reservation, Store, Verdict},
 };
 use e2e::{Actor, Answer, Login, NORDIC, World};
@@ -581,11 +581,12 @@ async fn a_failure_counts_once() {
     let (tenant, user) = (TenantId::parse(NORDIC).unwrap(), UserId::parse(&marcus.user.user_id).unwrap());
     let budget = AttemptBudget { max: 5, per_hour: 20, disable_after: 100, lockout_millis: 1_800_000 };
     let now = world.clock.now();
-    for device in [None, Some(ProvenDevice::from_random([3; 16]))] {
+    let known = KnownDevice { id: ProvenDevice::from_random([3; 16]), proven_at: now };
+    for device in [None, Some(known)] {
         let key = |n| AttemptKey { tenant: &tenant, user: &user, device, id: AttemptId::new(now, [n; 16]) };
         let failures = match device {
             None => "failures".to_owned(),
-            Some(device) => format!("failures#{device}"),
+            Some(device) => format!("failures#{}", device.id),
         };
         for n in 1..=3 {
             let granted = world.store.reserve_attempt(&key(n), budget, now).await.unwrap();
@@ -642,7 +643,7 @@ async fn only_so_many_devices_are_kept() {
     let budget = AttemptBudget { max: 5, per_hour: 20, disable_after: 100, lockout_millis: 1_800_000 };
     let attempt = async |n: u8| {
         let now = world.clock.now();
-        let device = Some(ProvenDevice::from_random([n; 16]));
+        let device = Some(KnownDevice { id: ProvenDevice::from_random([n; 16]), proven_at: now });
         let key = AttemptKey { tenant: &tenant, user: &user, device, id: AttemptId::new(now, [n; 16]) };
         let reserved = world.store.reserve_attempt(&key, budget, now).await.unwrap();
         world.store.settle_attempt(&key, &Verdict::Failed { disable_after: 100 }).await.unwrap();
@@ -651,18 +652,59 @@ async fn only_so_many_devices_are_kept() {
     for n in 0..32 {
         assert_eq!(attempt(n).await, Reservation::Granted(Vec::new()), "{n}");
     }
-    assert_eq!(attempt(32).await, Reservation::Busy, "none of them may be forgotten yet");
+    assert_eq!(attempt(32).await, Reservation::UnknownDevice, "one more is a stranger");
     assert!(matches!(attempt(31).await, Reservation::Granted(_)), "they themselves go on");
+    // No lockout's end makes room: a row of failures would be forgotten with its device.
     world.clock.advance(LOCKOUT);
+    assert_eq!(attempt(40).await, Reservation::UnknownDevice);
     assert!(matches!(attempt(1).await, Reservation::Granted(_)));
-    for n in 40..60 {
-        assert_eq!(attempt(n).await, Reservation::Granted(Vec::new()), "{n}");
-    }
     let kept = attempts(&world, &marcus).await;
     assert_eq!(kept["devices"].as_ss().unwrap().len(), 32);
     assert_eq!(kept.keys().filter(|name| name.starts_with("failed#")).count(), 32);
     let size: usize = kept.iter().map(|(name, value)| name.len() + format!("{value:?}").len()).sum();
     assert!(size < 30_000, "{size}");
+}
+
+// security 8, 10: whoever knew a password once has no guesses of its own at the next one. Its proof is as
+// if it had not been sent, and the answers are those that strangers get.
+#[tokio::test]
+async fn a_proof_does_not_outlive_the_password() {
+    let world = World::start().await.unwrap();
+    let (marcus, admin) = (world.actor(MARCUS).unwrap(), world.actor(NORDIC_ADMIN).unwrap());
+    let old = world.login(&marcus).await.unwrap().device_proof;
+    world.clock.advance(Duration::from_secs(1));
+    let admin = world.login(&admin).await.unwrap();
+    let body = json!({ "password": NEW_PASSWORD, "changeRequired": false });
+    assert_eq!(world.update(&admin, &marcus.user.user_id, &body).await.unwrap().status, 200);
+    fail(&world, &marcus, Some(&old), 5).await;
+    let locked = world.try_login(&marcus, NEW_PASSWORD).await.unwrap();
+    assert_eq!(locked.verdict(), (401, "ACCOUNT_LOCKED"), "they were strangers' guesses");
+    world.clock.advance(LOCKOUT);
+    let mut marcus = marcus;
+    marcus.user.password = NEW_PASSWORD.to_owned();
+    let back = login_from(&world, &marcus, Some(&old)).await;
+    let new = back.data("deviceProof").to_owned();
+    fail(&world, &marcus, None, 5).await;
+    assert_eq!(login_from(&world, &marcus, Some(&new)).await.status, 200, "this one counts");
+}
+
+// security 8: guesses at an id before it is anybody's do not lock whoever gets it.
+#[tokio::test]
+async fn nobody_is_born_locked() {
+    let world = World::start().await.unwrap();
+    let mut actor = world.actor(MARCUS).unwrap();
+    let record = world.user(&actor).await.unwrap();
+    actor.user.user_id = "born-later".to_owned();
+    actor.user.username = "born.later@example.com".to_owned();
+    let last = fail(&world, &actor, None, 6).await.pop().unwrap();
+    assert_eq!(last, (401, "ACCOUNT_LOCKED".to_owned()));
+    let user = User {
+        id: UserId::parse(&actor.user.user_id).unwrap(),
+        username: Username::parse(&actor.user.username).unwrap(),
+        ..record
+    };
+    world.store.create_user(&user, world.clock.now()).await.unwrap();
+    assert!(world.login(&actor).await.is_ok());
 }
 
 // security 10: a fresh root key that this process has not heard of yet does not make strangers of its

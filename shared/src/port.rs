@@ -7,11 +7,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use crate::audit::{Anchor, ChainId, Head, Partition};
-use crate::domain::{
-    AttemptId, Collection, Failure, HashCost, LiveSession, Nonce, Password, PasswordHash, ProvenDevice,
-    ResetCode, Session, SessionId, Templates, Tenant, TenantId, User, UserDetails, UserId, Username,
-    WebOrigin,
+use crate::{
+    audit::{Anchor, ChainId, Head, Partition},
+    domain::{
+        AttemptId, Collection, Failure, HashCost, KnownDevice, LiveSession, Nonce, Password, PasswordHash,
+        ResetCode, Session, SessionId, Templates, Tenant, TenantId, User, UserDetails, UserId, Username,
+        WebOrigin,
+    },
 };
 
 /// The time. Asked once per request and passed down.
@@ -608,7 +610,7 @@ pub struct AttemptKey<'a> {
     pub user: &'a UserId,
     /// The device that proved an earlier login; `None`: a stranger. Each of them, and all strangers
     /// together, have attempts of their own (security 10).
-    pub device: Option<ProvenDevice>,
+    pub device: Option<KnownDevice>,
     /// The attempt.
     pub id: AttemptId,
 }
@@ -639,6 +641,9 @@ pub enum Reservation {
     Disabled,
     /// None just now: others are still being verified.
     Busy,
+    /// None for this device, which is a stranger after all: its proof is older than the password, or too
+    /// many others of the user have failed.
+    UnknownDevice,
 }
 
 /// How an attempt ended.

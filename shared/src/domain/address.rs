@@ -1,6 +1,6 @@
 //! Where a request comes from (security 22).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -19,7 +19,7 @@ pub struct ClientAddress {
 impl ClientAddress {
     /// An address with the chain that `X-Forwarded-For` tells of.
     pub fn new(source: Option<IpAddr>, forwarded_for: Option<&str>) -> Self {
-        let hops = forwarded_for.map(|chain| chain.split(',').map(|hop| hop.trim().parse().ok()));
+        let hops = forwarded_for.map(|chain| chain.split(',').map(|hop| address(hop.trim())));
         let mut forwarded: Vec<_> = hops.into_iter().flatten().collect();
         let excess = forwarded.len().saturating_sub(MAX_HOPS);
         forwarded.drain(..excess);
@@ -45,6 +45,11 @@ impl ClientAddress {
     }
 }
 
+/// An address, with a port behind it or without: proxies write both.
+fn address(hop: &str) -> Option<IpAddr> {
+    hop.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -67,6 +72,7 @@ mod tests {
             ("10.0.0.1", Some("1.1.1.1, 198.51.100.7, 10.9.9.9, 10.0.0.1"), Some("198.51.100.7")),
             ("2001:db8:1::5", Some("::ffff:198.51.100.7"), Some("198.51.100.7")),
             ("::ffff:10.0.0.1", Some("198.51.100.7"), Some("198.51.100.7")),
+            ("10.0.0.1", Some("198.51.100.7:4711, [2001:db8:1::9]:443"), Some("198.51.100.7")),
             ("10.0.0.1", Some("198.51.100.7, unknown"), None),
             ("", Some("198.51.100.7"), None),
         ] {

@@ -32,7 +32,9 @@ pub use policy::{
     WhenFull,
 };
 pub use secret::matches;
-pub use session::{Collection, Device, Ended, Judgement, LiveSession, Nonce, Session, SessionFault, judge};
+pub use session::{
+    Collection, Device, Ended, Judgement, KnownDevice, LiveSession, Nonce, Session, SessionFault, judge,
+};
 pub use template::{MessageTemplate, Templates};
 pub use tenant::{Tenant, TenantStatus};
 pub use user::{Role, User, UserDetails, UserStatus};

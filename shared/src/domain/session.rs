@@ -116,6 +116,15 @@ pub struct LiveSession {
     pub created_at: Timestamp,
 }
 
+/// A device that proved an earlier login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownDevice {
+    /// It.
+    pub id: ProvenDevice,
+    /// When that login was.
+    pub proven_at: Timestamp,
+}
+
 /// How a session was ended before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {

@@ -17,7 +17,9 @@
 //! end of a row has only as many places as are left of it (`room`): the row never gets longer than it
 //! may.
 //!
-//! All of it is kept 30 days after the last attempt, or until a new password once a row is full.
+//! All of it is kept 180 days after the last attempt, or until a new password once a row is full. A new
+//! password forgets all of it, and every proof that was given under the old one: whoever knew that must
+//! not keep guesses of its own.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,7 +28,7 @@ use std::{
 
 use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,
-    types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
+    types::{AttributeValue, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
 };
 use jiff::Timestamp;
 
@@ -35,9 +37,10 @@ use super::{
     conflict::retried,
     item::{Attributes, corrupt, id_set, instant, number, string, to_instant, ttl_seconds, unavailable},
     keys::Key,
+    user::built,
 };
 use crate::{
-    domain::{AttemptId, Failure, ProvenDevice},
+    domain::{AttemptId, Failure, KnownDevice, ProvenDevice, TenantId, UserId},
     port::{AttemptBudget, AttemptKey, Reservation, Verdict},
 };
 
@@ -45,15 +48,19 @@ use crate::{
 const LEASE: Duration = Duration::from_secs(60);
 /// How long an attempt counts among the recent ones.
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// How long a row of failures is kept without another attempt.
-const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long a row of failures is kept without another attempt, and the time since which proofs count: as
+/// long as proofs live.
+const KEPT: Duration = Duration::from_secs(180 * 24 * 60 * 60);
 /// A TTL that never comes: the year 9999.
 const FOREVER: i64 = 253_402_300_799;
-/// Devices with a bucket at once: the item stays some 20 kB at most. One more takes the place of one
-/// whose lockout is over.
+/// Devices with a bucket at once: the item stays some 20 kB at most with the usual policy. One more is a
+/// stranger: no bucket makes room for another, or its row of failures would be forgotten with it.
 const MAX_DEVICES: usize = 32;
 /// How often the record may be found changed by somebody else at the same moment.
 const TRIES: usize = 4;
+
+/// Since when a device must have logged in to be no stranger: since the password is as it is.
+const PROOFS_AFTER: &str = "proofs_after";
 
 /// What a bucket consists of.
 const ATTRIBUTES: [&str; 6] = ["attempts", "failed", "failures", "quiet_at", "recent", "room"];
@@ -68,6 +75,10 @@ const UNSETTLED: &str = "contains(#attempts, :own) AND NOT contains(#failed, :ow
 struct Bucket(Option<ProvenDevice>);
 
 impl Bucket {
+    fn of(attempt: &AttemptKey<'_>) -> Self {
+        Self(attempt.device.map(|device| device.id))
+    }
+
     fn attribute(self, name: &str) -> String {
         self.0.map_or_else(|| name.to_owned(), |device| format!("{name}#{device}"))
     }
@@ -113,8 +124,8 @@ struct Attempts {
     room: Option<usize>,
     /// `None` for a bucket that is not there.
     quiet_at: Option<Timestamp>,
-    /// The devices that have a bucket, and when their lockouts end.
-    devices: Vec<(ProvenDevice, Timestamp)>,
+    /// A device's proof must not be older.
+    proofs_after: Option<Timestamp>,
 }
 
 /// What a bucket without a place to take says.
@@ -124,8 +135,6 @@ enum Next {
     StartOver,
     /// These attempts are recent no more.
     Forget(Vec<AttemptId>),
-    /// Another device must make room.
-    Evict(ProvenDevice, Timestamp),
 }
 
 impl Attempts {
@@ -137,21 +146,14 @@ impl Attempts {
             }
             Some(_) => Err(corrupt("attempt set")),
         };
-        let mut devices = Vec::new();
-        if let Some(AttributeValue::Ss(known)) = item.get("devices") {
-            for device in known {
-                let device = ProvenDevice::parse(device).map_err(|_| corrupt("device"))?;
-                devices.extend(quiet_at(item, Bucket(Some(device)))?.map(|at| (device, at)));
-            }
-        }
         Ok(Self {
             places: set("attempts")?,
             failed: set("failed")?,
             recent: set("recent")?,
             failures: count(item, &bucket.attribute("failures"))?.unwrap_or_default(),
             room: count(item, &bucket.attribute("room"))?,
-            quiet_at: quiet_at(item, bucket)?,
-            devices,
+            quiet_at: at(item, &bucket.attribute("quiet_at"))?,
+            proofs_after: at(item, PROOFS_AFTER)?,
         })
     }
 
@@ -177,18 +179,15 @@ impl Attempts {
     }
 
     /// Why `attempt` did not get a place, and what is to be done about it.
-    fn judge(&self, attempt: AttemptId, budget: AttemptBudget, now: Timestamp) -> Next {
-        if self.places.contains(&attempt) {
+    fn judge(&self, attempt: &AttemptKey<'_>, budget: AttemptBudget, now: Timestamp) -> Next {
+        if self.places.contains(&attempt.id) {
             // The SDK repeated a write whose answer was lost: the place is ours.
             return Next::Answer(Reservation::Granted(self.lost(now)));
         }
-        let Some(quiet_at) = self.quiet_at else {
-            // Nothing stands in the way of a bucket that is not there but too many others.
-            let quiet = self.devices.iter().filter(|(_, quiet_at)| *quiet_at <= now);
-            return match quiet.min_by_key(|(_, quiet_at)| *quiet_at) {
-                Some((device, quiet_at)) => Next::Evict(*device, *quiet_at),
-                None => Next::Answer(Reservation::Busy),
-            };
+        let is_old = |device: KnownDevice| self.proofs_after.is_some_and(|since| device.proven_at < since);
+        let Some(quiet_at) = self.quiet_at.filter(|_| !attempt.device.is_some_and(is_old)) else {
+            // Nothing else stands in the way of a bucket that is not there but too many others.
+            return Next::Answer(Reservation::UnknownDevice);
         };
         let is_over = quiet_at <= now;
         let failures = if is_over { self.failures_in_the_end() } else { self.failures };
@@ -219,8 +218,8 @@ fn end_of_hour(id: AttemptId) -> Timestamp {
     id.made_at().checked_add(HOUR).unwrap_or(Timestamp::MAX)
 }
 
-fn quiet_at(item: &Attributes, bucket: Bucket) -> Result<Option<Timestamp>, Failure> {
-    count::<i64>(item, &bucket.attribute("quiet_at"))?.map(to_instant).transpose()
+fn at(item: &Attributes, name: &str) -> Result<Option<Timestamp>, Failure> {
+    count::<i64>(item, name)?.map(to_instant).transpose()
 }
 
 fn count<N: std::str::FromStr>(item: &Attributes, name: &str) -> Result<Option<N>, Failure> {
@@ -249,13 +248,13 @@ impl DynamoStore {
         for _ in 0..TRIES {
             let kept = match self.change_attempts(attempt, take_place(attempt, budget, now)).await? {
                 Ok(after) => {
-                    let after = Attempts::read(&after, Bucket(attempt.device))?;
+                    let after = Attempts::read(&after, Bucket::of(attempt))?;
                     let seen = after.lost(now).into_iter().filter(|id| *id != attempt.id).collect();
                     return Ok(Reservation::Granted(seen));
                 }
-                Err(kept) => Attempts::read(&kept, Bucket(attempt.device))?,
+                Err(kept) => Attempts::read(&kept, Bucket::of(attempt))?,
             };
-            match kept.judge(attempt.id, budget, now) {
+            match kept.judge(attempt, budget, now) {
                 Next::Answer(reservation) => return Ok(reservation),
                 Next::StartOver => {
                     let change = start_over(attempt.id, &kept, budget, now);
@@ -272,16 +271,24 @@ impl DynamoStore {
                     };
                     let _ = self.change_attempts(attempt, change).await?;
                 }
-                Next::Evict(device, quiet_at) => {
-                    let (update, mut values) = Bucket(Some(device)).removal();
-                    values.push((":quiet", instant(quiet_at)));
-                    let change = Change { update, condition: "#quiet_at = :quiet".to_owned(), values };
-                    let evicted = AttemptKey { device: Some(device), ..*attempt };
-                    let _ = self.change_attempts(&evicted, change).await?;
-                }
             }
         }
         Ok(Reservation::Busy)
+    }
+
+    /// Forgets a user's attempts, and every device that logged in before now.
+    pub(super) fn forget_attempts(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        now: Timestamp,
+    ) -> Result<TransactWriteItem, Failure> {
+        let mut item = Key::attempts(tenant, user).attributes();
+        item.insert(PROOFS_AFTER.to_owned(), instant(now));
+        let kept = now.checked_add(KEPT).unwrap_or(Timestamp::MAX);
+        item.insert("expires_at".to_owned(), number(ttl_seconds(kept)));
+        let put = Put::builder().table_name(&self.table).set_item(Some(item)).build();
+        Ok(TransactWriteItem::builder().put(built(put)?).build())
     }
 
     pub(super) async fn settle(
@@ -293,7 +300,7 @@ impl DynamoStore {
             let Err(kept) = self.change_attempts(attempt, change).await? else {
                 return Ok(());
             };
-            let kept = Attempts::read(&kept, Bucket(attempt.device))?;
+            let kept = Attempts::read(&kept, Bucket::of(attempt))?;
             // Forgiven or forgotten meanwhile, or settled by a write whose answer was lost.
             if !kept.places.contains(&attempt.id) || kept.failed.contains(&attempt.id) {
                 return Ok(());
@@ -308,7 +315,7 @@ impl DynamoStore {
         attempt: &AttemptKey<'_>,
         change: Change,
     ) -> Result<Result<Attributes, Attributes>, Failure> {
-        let names = Bucket(attempt.device).names(&change);
+        let names = Bucket::of(attempt).names(&change);
         let Change { update, condition, values } = change;
         let values: HashMap<_, _> =
             values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -364,10 +371,12 @@ fn take_place(attempt: &AttemptKey<'_>, budget: AttemptBudget, now: Timestamp) -
     if let Some(device) = attempt.device {
         add.push_str(", devices :devices");
         condition.push_str(
-            " AND (attribute_not_exists(devices) OR contains(devices, :device) OR size(devices) < :most)",
+            " AND (attribute_not_exists(devices) OR contains(devices, :device) OR size(devices) < :most) \
+             AND (attribute_not_exists(proofs_after) OR proofs_after <= :proven)",
         );
-        values.push((":devices", set_of(device)));
-        values.push((":device", string(device.to_string())));
+        values.push((":devices", set_of(device.id)));
+        values.push((":device", string(device.id.to_string())));
+        values.push((":proven", instant(device.proven_at)));
         values.push((":most", number(MAX_DEVICES)));
     }
     Change { update: format!("{add} {set}"), condition, values }
@@ -489,7 +498,7 @@ fn the_last(id: AttemptId, last: u32) -> Change {
 
 /// Takes the bucket away if the attempt is all there is in it.
 fn leave_nothing(attempt: &AttemptKey<'_>, ids: AttributeValue, and: &str) -> Change {
-    let (update, mut values) = Bucket(attempt.device).removal();
+    let (update, mut values) = Bucket::of(attempt).removal();
     values.push((":ids", ids));
     values.push((":own_set", id_set([attempt.id])));
     Change { update, condition: format!("#attempts = :ids AND #recent = :own_set{and}"), values }

@@ -1,6 +1,7 @@
 //! Budgets of an hour: one counter each, gone with its hour (security 10 and 19).
 //!
-//! A repeated write counts twice: a budget that is a little smaller after a lost answer harms nobody.
+//! A repeated write counts twice: a budget that is one smaller, or one larger, after a lost answer harms
+//! nobody.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 

@@ -86,7 +86,8 @@ impl DynamoStore {
         let mut writes = vec![(Guard::Caller, self.check_session(change.caller_session, change.now)?)];
         writes.extend(self.change_user(change, user)?);
         writes.extend(self.put_code(code)?);
-        writes.push((Guard::None, self.forget_attempts(&change.target.tenant, &change.target.id)?));
+        writes
+            .push((Guard::None, self.forget_attempts(&change.target.tenant, &change.target.id, change.now)?));
         self.commit(writes).await
     }
 
@@ -118,7 +119,10 @@ impl DynamoStore {
         };
         writes.push((Guard::Caller, session));
         if password.is_some() {
-            writes.push((Guard::None, self.forget_attempts(&change.target.tenant, &change.target.id)?));
+            writes.push((
+                Guard::None,
+                self.forget_attempts(&change.target.tenant, &change.target.id, change.now)?,
+            ));
         }
         writes.extend(self.change_user(change, user)?);
         self.commit(writes).await

@@ -119,7 +119,7 @@ impl DynamoStore {
         let mut writes = vec![
             (Guard::Target, write(built(record.build())?)),
             (Guard::Target, write(built(name.build())?)),
-            (Guard::None, self.forget_attempts(tenant, id)?),
+            (Guard::None, write(built(delete(&Key::attempts(tenant, id)).build())?)),
             (Guard::None, write(built(delete(&Key::code(tenant, id)).build())?)),
         ];
         for message in self.message_keys(tenant, id).await? {

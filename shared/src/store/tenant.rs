@@ -371,10 +371,10 @@ impl DynamoStore {
         let put = put.table_name(&self.table).set_item(Some(record.item.clone())).build();
         let mut writes = vec![(Guard::Target, TransactWriteItem::builder().put(built(put)?).build())];
         // Those that stay are added as well: what was written by hand is put right.
-        for origin in &policy.cors_origins {
+        for origin in each(&policy.cors_origins) {
             writes.push(self.name_origin(id, origin, "ADD tenants :tenant")?);
         }
-        for origin in earlier.iter().filter(|origin| !policy.cors_origins.contains(origin)) {
+        for origin in each(earlier).filter(|origin| !policy.cors_origins.contains(origin)) {
             writes.push(self.name_origin(id, origin, "DELETE tenants :tenant")?);
         }
         self.commit(writes).await
@@ -395,6 +395,15 @@ impl DynamoStore {
 /// less than one step a millisecond.
 pub(super) fn first_epoch(now: Timestamp) -> u64 {
     u64::try_from(now.as_millisecond()).unwrap_or_default()
+}
+
+/// Every origin of a list once: a transaction writes no item twice.
+fn each(origins: &[WebOrigin]) -> impl Iterator<Item = &WebOrigin> {
+    origins
+        .iter()
+        .enumerate()
+        .filter(|(at, origin)| !origins.iter().take(*at).any(|before| before == *origin))
+        .map(|(_, origin)| origin)
 }
 
 #[cfg(test)]

@@ -316,6 +316,8 @@ impl DynamoStore {
         let writes = vec![
             (Guard::Username, self.put_new(&Key::user(&user.tenant, &user.id), &item)?),
             (Guard::Username, self.take_username(user, &user.username)?),
+            // Guesses at the id before it was anybody's, and proofs of an earlier user of it.
+            (Guard::None, self.forget_attempts(&user.tenant, &user.id, now)?),
         ];
         match self.commit(writes).await? {
             Committed::Done => Ok(()),
@@ -357,7 +359,7 @@ impl DynamoStore {
             .build();
         let mut writes = vec![
             (Guard::Target, TransactWriteItem::builder().update(built(update)?).build()),
-            (Guard::None, self.forget_attempts(&new.tenant, &new.id)?),
+            (Guard::None, self.forget_attempts(&new.tenant, &new.id, new.changed_at)?),
             (Guard::None, self.void_code(&new.tenant, &new.id, new.changed_at)?),
         ];
         writes.extend(self.move_username(old, &new.username)?);
@@ -389,18 +391,6 @@ impl DynamoStore {
             (Guard::Target, TransactWriteItem::builder().delete(built(give_up)?).build()),
             (Guard::Username, self.take_username(user, new)?),
         ])
-    }
-
-    pub(super) fn forget_attempts(
-        &self,
-        tenant: &TenantId,
-        user: &UserId,
-    ) -> Result<TransactWriteItem, Failure> {
-        let delete = Delete::builder()
-            .table_name(&self.table)
-            .set_key(Some(Key::attempts(tenant, user).attributes()))
-            .build();
-        Ok(TransactWriteItem::builder().delete(built(delete)?).build())
     }
 
     fn take_username(&self, user: &User, name: &Username) -> Result<TransactWriteItem, Failure> {

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{TenantKeys, framed};
-use crate::domain::{ProvenDevice, TenantId, UserId};
+use crate::domain::{KnownDevice, ProvenDevice, TenantId, UserId};
 
 /// Lets secret scanners recognise a leaked proof, and names the layout.
 const PREFIX: &str = "dwd1_";
@@ -51,7 +51,7 @@ impl DeviceProof {
         now: Timestamp,
     ) -> Option<SecretString> {
         let key_version = keys.root_version();
-        let head = head(key_version, device, now.as_second());
+        let head = head(key_version, device, now.as_millisecond());
         let tag = hmac::sign(keys.device_key(key_version)?, &message(tenant, user, &head));
         let bytes = [head.as_slice(), tag.as_ref()].concat();
         Some(SecretString::from(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
@@ -81,12 +81,13 @@ impl DeviceProof {
         (tenant, user): (&TenantId, &UserId),
         keys: &TenantKeys,
         now: Timestamp,
-    ) -> Option<ProvenDevice> {
+    ) -> Option<KnownDevice> {
         let head = head(self.key_version, self.device, self.issued_at);
         let key = keys.device_key(self.key_version)?;
         hmac::verify(key, &message(tenant, user, &head), &self.mac).ok()?;
-        let ends_at = Timestamp::from_second(self.issued_at).ok()?.checked_add(LIFE).ok()?;
-        (now < ends_at).then_some(self.device)
+        let proven_at = Timestamp::from_millisecond(self.issued_at).ok()?;
+        let ends_at = proven_at.checked_add(LIFE).ok()?;
+        (now < ends_at).then_some(KnownDevice { id: self.device, proven_at })
     }
 
     /// Version of the root key that it says it was made with.
@@ -123,7 +124,9 @@ mod tests {
 
     fn read(text: &SecretString, tenant: &str, user: &str, second: i64) -> Option<ProvenDevice> {
         let (tenant, user) = (TenantId::parse(tenant).unwrap(), UserId::parse(user).unwrap());
-        DeviceProof::parse(text)?.device((&tenant, &user), &keys("t"), at(second))
+        let known = DeviceProof::parse(text)?.device((&tenant, &user), &keys("t"), at(second))?;
+        assert_eq!(known.proven_at, at(1_000));
+        Some(known.id)
     }
 
     // security 10, 20
@@ -156,7 +159,7 @@ mod tests {
             .map(|roots| TenantKeys::from_documents(&tenant, &[document(5, roots)]).unwrap());
         let proof = DeviceProof::issue(device(), (&tenant, &user), &old, at(1_000)).unwrap();
         let proof = DeviceProof::parse(&proof).unwrap();
-        assert_eq!(proof.device((&tenant, &user), &both, at(1_001)), Some(device()));
+        assert_eq!(proof.device((&tenant, &user), &both, at(1_001)).map(|known| known.id), Some(device()));
         assert_eq!(proof.device((&tenant, &user), &new, at(1_001)), None);
         let renewed = DeviceProof::issue(device(), (&tenant, &user), &both, at(1_001)).unwrap();
         assert_eq!(DeviceProof::parse(&renewed).unwrap().key_version(), 2);

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     domain::{
-        ClientAddress, Collection, Device, Failure, Nonce, Password, Policy, ProvenDevice, Session,
-        SessionId, TenantId, User, UserId, UserStatus, Username,
+        ClientAddress, Collection, Device, Failure, KnownDevice, Nonce, Password, Policy, ProvenDevice,
+        Session, SessionId, TenantId, User, UserId, UserStatus, Username,
     },
     port::{CodeIs, HourBudget, LoginItems, LoginQuery, NewOnce, Success, random},
     secrets::TenantContext,
@@ -60,7 +60,7 @@ struct Login {
     username: Username,
     password: Password,
     device: Device,
-    proven: Option<ProvenDevice>,
+    proven: Option<KnownDevice>,
     asked: Option<Asked>,
 }
 
@@ -85,7 +85,7 @@ impl Login {
 
     /// Where it comes from.
     fn origin(&self) -> Origin {
-        self.proven.map_or(Origin::Stranger(self.device.ip), Origin::Device)
+        Origin { device: self.proven, ip: self.device.ip }
     }
 
     fn query<'a>(&'a self, tenant: &'a TenantId, budgets: &'a [HourBudget]) -> LoginQuery<'a> {
@@ -206,7 +206,14 @@ impl Service {
             self.renew_hash(&user, login.password.clone(), policy)
         );
         match kept {
-            Ok(Kept::Done) => forgiven.map(|()| grant),
+            Ok(Kept::Done) => {
+                // A place that was not given back counts as one failure: no reason to deny a session that
+                // is there.
+                if let Err(failure) = forgiven {
+                    tracing::warn!(%failure, "attempt.not_settled");
+                }
+                Ok(grant)
+            }
             Ok(Kept::Repeated) => {
                 let unheard = Failure::Unavailable("a key that was taken remembers nothing".into());
                 self.look_again(context, &login, unheard, now).await
@@ -241,7 +248,14 @@ impl Service {
         now: Timestamp,
     ) -> Result<Judged, Failure> {
         let LoginItems { user, once, used } = items?;
-        self.charge(place, budgets.to_vec(), &used).await?;
+        if login.proven.is_some() && place.origin.device.is_none() {
+            // A stranger after all: its budgets were not read.
+            let of_strangers =
+                place.origin.budgets(&context.tenant.id, &login.user, &context.tenant.policy, now);
+            self.take(place, of_strangers).await?;
+        } else {
+            self.charge(place, budgets.to_vec(), &used).await?;
+        }
         if let Some((context, success)) = self.recall(context, login.asked.as_ref(), once, now).await? {
             return Ok(Judged::Before(context, success));
         }
@@ -311,7 +325,7 @@ impl Service {
         login: &Login,
         now: Timestamp,
     ) -> Result<(Grant, Option<NewOnce>), Failure> {
-        let from = (login.device.clone(), login.proven);
+        let from = (login.device.clone(), login.proven.map(|known| known.id));
         let session = self.new_session(user, context, login.collection, from, now)?;
         let success = || Success::Session { id: session.id.clone(), user_epoch: session.user_epoch };
         let once = login.asked.as_ref().map(|asked| asked.remember(success(), context, now)).transpose()?;
@@ -326,7 +340,7 @@ impl Service {
         user: &UserId,
         proof: Option<SecretString>,
         now: Timestamp,
-    ) -> Option<ProvenDevice> {
+    ) -> Option<KnownDevice> {
         let proof = DeviceProof::parse(&proof?)?;
         let whose = (&context.tenant.id, user);
         if context.keys.has_root(proof.key_version()) {

@@ -4,12 +4,12 @@ use std::{net::IpAddr, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use backon::{ExponentialBuilder, Retryable};
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::Service;
 use crate::{
-    domain::{AttemptId, Failure, Password, Policy, ProvenDevice, TenantId, User, UserId},
+    domain::{AttemptId, Failure, KnownDevice, Password, Policy, TenantId, User, UserId},
     port::{AttemptBudget, AttemptKey, BudgetOf, HourBudget, Reservation, Verdict},
 };
 
@@ -25,12 +25,12 @@ const MAX_PARTS: u32 = 16;
 
 /// Where a guess comes from: it decides what binds it.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Origin {
-    /// A device that logged in before: its own attempts alone (security 10).
-    Device(ProvenDevice),
-    /// Anybody else, from that address: the user's other attempts, and the budgets of address and
-    /// tenant.
-    Stranger(Option<IpAddr>),
+pub(super) struct Origin {
+    /// A device that logged in before: its own attempts alone bind it (security 10). `None`: anybody,
+    /// bound by the user's other attempts, and the budgets of address and tenant.
+    pub(super) device: Option<KnownDevice>,
+    /// The client's address.
+    pub(super) ip: Option<IpAddr>,
 }
 
 impl Origin {
@@ -42,21 +42,14 @@ impl Origin {
         policy: &Policy,
         now: Timestamp,
     ) -> Vec<HourBudget> {
-        let Self::Stranger(ip) = self else {
+        if self.device.is_some() {
             return Vec::new();
-        };
+        }
         let (part, share) = part_of(user, policy.failures_per_tenant);
-        let of_address = (BudgetOf::WrongPasswords(ip), policy.failures_per_ip);
+        let of_address = (BudgetOf::WrongPasswords(self.ip), policy.failures_per_ip);
         let of_tenant = (BudgetOf::TenantPart(part), share);
         let budget = |(of, max)| HourBudget { tenant: tenant.clone(), of, max, now };
         [of_address, of_tenant].map(budget).into()
-    }
-
-    fn device(self) -> Option<ProvenDevice> {
-        match self {
-            Self::Device(device) => Some(device),
-            Self::Stranger(_) => None,
-        }
     }
 }
 
@@ -71,7 +64,8 @@ fn part_of(user: &UserId, budget: u32) -> (u32, u32) {
 /// A place among the user's attempts, and what its guess took of the budgets.
 pub(super) struct Place {
     id: AttemptId,
-    device: Option<ProvenDevice>,
+    /// Where the guess comes from: a device that is none any more is a stranger.
+    pub(super) origin: Origin,
     disable_after: u32,
     seen: Vec<AttemptId>,
     /// Counted once the guess was wrong.
@@ -94,6 +88,13 @@ pub(super) enum Guess {
 /// Why there is no place yet.
 enum NoPlace {
     Busy,
+    UnknownDevice,
+    Refused(Failure),
+}
+
+/// Why there is no part of a budget.
+enum NoPart {
+    None,
     Refused(Failure),
 }
 
@@ -117,12 +118,12 @@ impl Service {
             disable_after: policy.disable_after,
             lockout_millis: i64::try_from(policy.lockout.as_millis()).unwrap_or(i64::MAX),
         };
-        let device = origin.device();
         let id = self.attempt_id(now)?;
-        let key = AttemptKey { tenant, user, device, id };
-        let attempt = || async {
+        let attempt = |origin: Origin| async move {
+            let key = AttemptKey { tenant, user, device: origin.device, id };
             let refused = match self.store.reserve_attempt(&key, budget, now).await {
-                Ok(Reservation::Granted(seen)) => return Ok(seen),
+                Ok(Reservation::Granted(seen)) => return Ok((origin, seen)),
+                Ok(Reservation::UnknownDevice) => return Err(NoPlace::UnknownDevice),
                 Ok(Reservation::Busy) => return Err(NoPlace::Busy),
                 Ok(Reservation::Locked(until)) => Failure::AccountLocked(until),
                 Ok(Reservation::Limited(until)) => {
@@ -140,18 +141,23 @@ impl Service {
             .with_max_times(25)
             .with_total_delay(Some(WAITS_FOR))
             .with_jitter();
-        let seen = attempt.retry(backoff).when(|refusal| matches!(refusal, NoPlace::Busy)).await;
-        let seen = seen.map_err(|refusal| match refusal {
-            NoPlace::Busy => Failure::RateLimited(Duration::from_secs(1)),
+        let is_busy = |refusal: &NoPlace| matches!(refusal, NoPlace::Busy);
+        let mut taken = (|| attempt(origin)).retry(backoff).when(is_busy).await;
+        if matches!(taken, Err(NoPlace::UnknownDevice)) {
+            let stranger = Origin { device: None, ..origin };
+            taken = (|| attempt(stranger)).retry(backoff).when(is_busy).await;
+        }
+        let (origin, seen) = taken.map_err(|refusal| match refusal {
+            NoPlace::Busy | NoPlace::UnknownDevice => Failure::RateLimited(Duration::from_secs(1)),
             NoPlace::Refused(failure) => failure,
         })?;
         let disable_after = budget.disable_after;
-        Ok(Place { id, device, disable_after, seen, owed: Vec::new(), taken: Vec::new() })
+        Ok(Place { id, origin, disable_after, seen, owed: Vec::new(), taken: Vec::new() })
     }
 
     /// Holds a guess against its budgets, of which so much was `used` when they were read. While that
     /// is less than half, a failure is counted once it happened; from there on every guess takes its
-    /// part before it is verified, so that no burst gets past the budget's end.
+    /// part before it is verified.
     ///
     /// # Errors
     /// `RateLimited` until the end of the hour; `Unavailable`. What was taken until then is given back
@@ -174,15 +180,26 @@ impl Service {
     }
 
     /// Takes a guess's part of every budget before it is verified; one after the other, so that whoever
-    /// is refused by the first takes nothing of the second from others.
+    /// is refused by the first takes nothing of the second from others. Parts that others took may come
+    /// back within a hash: it waits that long for one.
     ///
     /// # Errors
     /// As [`Self::charge`].
     pub(super) async fn take(&self, place: &mut Place, budgets: Vec<HourBudget>) -> Result<(), Failure> {
         for budget in budgets {
-            if !self.store.take_from_budget(&budget).await? {
-                return Err(budget.exhausted());
-            }
+            let attempt = || async {
+                let left = self.store.take_from_budget(&budget).await.map_err(NoPart::Refused)?;
+                if left { Ok(()) } else { Err(NoPart::None) }
+            };
+            let backoff = ExponentialBuilder::default()
+                .with_min_delay(Duration::from_millis(50))
+                .with_max_times(4)
+                .with_jitter();
+            let taken = attempt.retry(backoff).when(|refusal| matches!(refusal, NoPart::None)).await;
+            taken.map_err(|refusal| match refusal {
+                NoPart::None => budget.exhausted(),
+                NoPart::Refused(failure) => failure,
+            })?;
             place.taken.push(budget);
         }
         Ok(())
@@ -209,20 +226,20 @@ impl Service {
         place: &Place,
         guess: Guess,
     ) -> Result<(), Failure> {
-        let attempt = AttemptKey { tenant, user, device: place.device, id: place.id };
+        let attempt = AttemptKey { tenant, user, device: place.origin.device, id: place.id };
         let (verdict, budgets) = match guess {
             Guess::Wrong => (Verdict::Failed { disable_after: place.disable_after }, &place.owed),
             Guess::Right => (Verdict::Succeeded(&place.seen), &place.taken),
             Guess::Unused => (Verdict::Unused, &place.taken),
         };
-        let adjusted = try_join_all(budgets.iter().map(|budget| async move {
+        let adjusted = join_all(budgets.iter().map(|budget| async move {
             match guess {
                 Guess::Wrong => self.store.count_against_budget(budget).await,
                 Guess::Right | Guess::Unused => self.store.return_to_budget(budget).await,
             }
         }));
         let (settled, adjusted) = tokio::join!(self.store.settle_attempt(&attempt, &verdict), adjusted);
-        settled.and(adjusted.map(|_| ()))
+        adjusted.into_iter().fold(settled, Result::and)
     }
 
     /// [`Self::settle`] where something else is answered already: what cannot be settled is logged.

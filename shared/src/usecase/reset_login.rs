@@ -8,7 +8,7 @@ use super::{
     once::Asked,
 };
 use crate::{
-    domain::{ClientAddress, Failure, TenantId, TokenFault, UserId, UserStatus},
+    domain::{ClientAddress, Failure, Session, TenantId, TokenFault, UserId, UserStatus},
     port::{CodeIs, Committed, GuardedChange, NewCode, Success},
     secrets::TenantContext,
     telemetry,
@@ -101,9 +101,12 @@ impl Service {
         };
         let session = (&bearer.user, &bearer.session);
         let items = self.store.caller(&bearer.tenant, session, None, CodeIs::Wanted(Some(key))).await?;
-        let may_ask =
-            items.session.is_some_and(|session| session.ended.is_none() && !session.is_expired(now))
-                && items.user.is_some_and(|user| user.status == UserStatus::Active);
+        let tenant_epoch = context.tenant.session_epoch;
+        let ended_by_reset_alone = |session: &Session| {
+            session.ended.is_none() && !session.is_expired(now) && session.tenant_epoch >= tenant_epoch
+        };
+        let may_ask = items.session.as_ref().is_some_and(ended_by_reset_alone)
+            && items.user.is_some_and(|user| user.status == UserStatus::Active && user.is_administrator());
         let by_it = Success::LoginReset(bearer.session.clone());
         let known = items.once.filter(|known| may_ask && known.success == by_it);
         self.recall(context, asked, known, now).await?.map(|_| ()).ok_or(gone)

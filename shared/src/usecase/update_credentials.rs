@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     domain::{
-        ClientAddress, Collection, Failure, Notification, Password, PasswordHash, Tenant, TenantId, User,
-        UserDetails, UserId, Username,
+        ClientAddress, Collection, Failure, KnownDevice, Notification, Password, PasswordHash, Tenant,
+        TenantId, User, UserDetails, UserId, Username,
     },
     port::{CodeIs, Committed, CredentialChange, GuardedChange, Sealed, SessionsOf},
     secrets::TenantContext,
@@ -235,9 +235,11 @@ impl Service {
             None => {}
         }
         let policy = &context.tenant.policy;
-        let origin = caller.session.proven_device.map_or(Origin::Stranger(prepared.client), Origin::Device);
+        let proven_at = caller.session.created_at;
+        let device = caller.session.proven_device.map(|id| KnownDevice { id, proven_at });
+        let origin = Origin { device, ip: prepared.client };
         let mut place = self.reserve(&user.tenant, &user.id, origin, policy, now).await?;
-        let budgets = origin.budgets(&user.tenant, &user.id, policy, now);
+        let budgets = place.origin.budgets(&user.tenant, &user.id, policy, now);
         let right = match self.take(&mut place, budgets).await {
             Ok(()) => self.verify_password(current, Some(user), policy).await,
             Err(failure) => Err(failure),
