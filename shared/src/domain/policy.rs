@@ -889,7 +889,6 @@ mod tests {
     use super::*;
     use jiff::Timestamp;
 
-    // security 22
     #[test]
     fn a_limit_ends_the_oldest_or_refuses_the_newest() {
         let live = |ages: &[u8]| -> Vec<_> {
@@ -913,6 +912,7 @@ mod tests {
         assert_eq!(reject.evicts(live(&[1, 2, 3])), None);
     }
 
+    // security 22
     #[test]
     fn allow_lists_see_through_mapped_addresses() {
         let policy = Policy { ip_allow: vec!["192.0.2.0/24".parse().unwrap()], ..Policy::default() };

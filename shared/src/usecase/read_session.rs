@@ -4,29 +4,12 @@ use jiff::Timestamp;
 
 use super::{Service, authenticate::admits};
 use crate::{
-    domain::{ClientAddress, Collection, Failure, Session, SessionId, TenantId, UserId},
+    domain::{Failure, Session, SessionId},
     telemetry,
-    token::Unverified,
 };
 
-/// A look at a session.
-#[derive(Debug)]
-pub struct Command {
-    /// Tenant.
-    pub tenant: TenantId,
-    /// The user's own token, or an administrator's.
-    pub bearer: Unverified,
-    /// The path's collection.
-    pub collection: Collection,
-    /// The organization or customer in the path.
-    pub owner: String,
-    /// The user in the path.
-    pub user: UserId,
-    /// The session in the path.
-    pub session: SessionId,
-    /// The client's address.
-    pub ip: ClientAddress,
-}
+/// Who looks at which session: what a logout takes, too.
+pub use super::delete_session::Command;
 
 /// A live session.
 #[derive(Debug)]
@@ -38,7 +21,8 @@ pub struct Outcome {
 }
 
 impl Service {
-    /// One read.
+    /// One read; two where the session asked for is dead by its epoch, which two items read at once may
+    /// only seem to say.
     ///
     /// # Errors
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `SessionNotFound`, `TenantSuspended`,

@@ -28,7 +28,7 @@ pub async fn answer(call: &Call<'_>, endpoint: Finhub) -> Result<Reply, Failure>
             service.refresh_session(command, now).await.map(|grant| render::refreshed(&grant))
         }
         Finhub::DeleteSession(collection) => {
-            let command = parse::delete_session(request, matched, collection)?;
+            let command = parse::one_session(request, matched, collection)?;
             service.delete_session(command, now).await.map(|outcome| render::terminated(&outcome))
         }
         Finhub::EndSessions(collection) => {
@@ -40,7 +40,7 @@ pub async fn answer(call: &Call<'_>, endpoint: Finhub) -> Result<Reply, Failure>
             service.list_sessions(command, now).await.map(|outcome| render::sessions(&outcome))
         }
         Finhub::ReadSession(collection) => {
-            let command = parse::read_session(request, matched, collection)?;
+            let command = parse::one_session(request, matched, collection)?;
             service.read_session(command, now).await.map(|outcome| render::session(&outcome))
         }
         Finhub::ResetLogin => {

@@ -15,8 +15,8 @@ use crate::{
     route::Matched,
     token::Repeatable,
     usecase::{
-        create_session, delete_session, end_sessions, list_sessions, read_session, refresh_session,
-        reset_login, update_credentials,
+        create_session, delete_session, end_sessions, list_sessions, refresh_session, reset_login,
+        update_credentials,
     },
 };
 
@@ -101,7 +101,8 @@ pub(super) fn refresh_session(
     }
 }
 
-pub(super) fn delete_session(
+/// For a logout, or a look at a session.
+pub(super) fn one_session(
     request: &HttpRequest,
     matched: &Matched,
     collection: Collection,
@@ -181,16 +182,6 @@ pub(super) fn list_sessions(
         }),
         _ => Err(incomplete()),
     }
-}
-
-pub(super) fn read_session(
-    request: &HttpRequest,
-    matched: &Matched,
-    collection: Collection,
-) -> Result<read_session::Command, Failure> {
-    let delete_session::Command { tenant, bearer, collection, owner, user, session, ip } =
-        delete_session(request, matched, collection)?;
-    Ok(read_session::Command { tenant, bearer, collection, owner, user, session, ip })
 }
 
 pub(super) fn reset_login(request: &HttpRequest, matched: &Matched) -> Result<reset_login::Command, Failure> {
