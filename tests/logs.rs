@@ -13,8 +13,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use doorward::domain::Medium;
-use e2e::{Visitor, World, delivery::Fate};
+use doorward::{domain::Medium, route::Function};
+use e2e::{Actor, Login, NORDIC, Visitor, World, as_tenant, delivery::Fate, event};
+use http::Method;
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -118,10 +119,12 @@ async fn no_secret_is_logged_whatever_happens_and_every_decision_is() {
         planted.push(queued.code.expose().to_owned());
         assert_eq!(world.deliver_all(&[queued.key]).await, 0);
     }
+    let marked = mark_everything(&world, &nordic, &mut planted).await;
     planted.extend(["+4512345678".to_owned(), "https://login.example.com".to_owned()]);
     assert_eq!(world.courier.take().len(), 2);
     world.stop_dynamodb().await;
-    world.try_login(&admin, "PLANTED").await.unwrap();
+    let unavailable = marked_headers(login_event(&nordic.actor, "PLANTED"));
+    assert_eq!(world.send(Function::CreateSession, &unavailable.to_string()).await.unwrap().status, 503);
 
     let text = captured.text();
     let audit = world.audit.lines().join("\n");
@@ -129,13 +132,105 @@ async fn no_secret_is_logged_whatever_happens_and_every_decision_is() {
         assert!(!text.contains(secret.as_str()), "a log holds {secret}");
         assert!(!audit.contains(secret.as_str()), "the audit log holds {secret}");
     }
-    check_events(&world, tenant, user, &id);
+    check_events(&world, tenant, user, &id, 17 + marked);
     check_lines(&text);
     assert!(!audit.contains("DynamoDB"), "causes are not in the audit log");
 }
 
+fn login_event(actor: &Actor, password: &str) -> Value {
+    let body = actor.credentials(password);
+    event(&Method::POST, &actor.sessions(), &actor.tenant.tenant_id, None, Some(&body))
+}
+
+/// A request with marked texts in every header that may have any.
+fn marked_headers(mut event: Value) -> Value {
+    for (name, value) in [
+        ("idempotency-key", "PLANTED key of a request"),
+        ("origin", "https://PLANTED.example"),
+        ("x-forwarded-for", "PLANTED, 192.0.2.7, PLANTED"),
+    ] {
+        event["headers"][name] = json!(value);
+    }
+    event
+}
+
+/// Marked texts wherever a request has room for any beside its body's fields; how many were sent.
+async fn mark_everything(world: &World, login: &Login, planted: &mut Vec<String>) -> usize {
+    // What stands in `X-Forwarded-For` is looked at.
+    let trust = |policy: &mut doorward::domain::Policy| {
+        policy.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    };
+    world.change_policy(NORDIC, trust).await.unwrap();
+    let (actor, sessions) = (&login.actor, login.actor.sessions());
+    let ask = |method: &Method, path: &str, bearer: &str| event(method, path, NORDIC, Some(bearer), None);
+    let by_path = |method: Method, rest: &str| ask(&method, &format!("{sessions}{rest}"), &login.token);
+    let mut strange_proof = login_event(actor, &actor.user.password);
+    let mut body = actor.credentials(&actor.user.password);
+    body["deviceProof"] = json!({ "PLANTED": ["PLANTED"] });
+    strange_proof["body"] = json!(body.to_string());
+    let mut long_key = login_event(actor, &actor.user.password);
+    long_key["headers"]["idempotency-key"] = json!("PLANTED".repeat(100));
+    let mut requests = vec![
+        // Done, told again, refused as another request, and refused for its key.
+        (Function::CreateSession, marked_headers(login_event(actor, &actor.user.password)), 200),
+        (Function::CreateSession, marked_headers(login_event(actor, &actor.user.password)), 200),
+        (Function::CreateSession, marked_headers(login_event(actor, "PLANTED password")), 422),
+        (Function::CreateSession, long_key, 400),
+        (Function::CreateSession, strange_proof, 400),
+        (Function::ListSessions, marked_headers(by_path(Method::GET, "?PLANTED=PLANTED")), 200),
+        (Function::ListSessions, by_path(Method::GET, "?cursor=PLANTED"), 400),
+        (Function::ListSessions, by_path(Method::GET, "?cursor=PLANTED&cursor=PLANTED"), 400),
+        (Function::ListSessions, by_path(Method::GET, "?limit=PLANTED"), 400),
+        (Function::ListSessions, by_path(Method::GET, "/PLANTED"), 404),
+        (Function::DeleteSession, by_path(Method::DELETE, "?except=PLANTED"), 400),
+        (Function::DeleteSession, by_path(Method::DELETE, "/PLANTED"), 404),
+    ];
+    for bearer in ["PLANTED", "PLANTED.PLANTED.PLANTED", &format!("{}PLANTED", login.token)] {
+        requests.extend([
+            (Function::ListSessions, marked_headers(ask(&Method::GET, &sessions, bearer)), 401),
+            (Function::ListSessions, marked_headers(ask(&Method::GET, &login.path(), bearer)), 401),
+            (Function::DeleteSession, marked_headers(ask(&Method::DELETE, &sessions, bearer)), 401),
+        ]);
+    }
+    for path in [
+        "/v2/users/somebody/password_reset".to_owned(),
+        "/zitadel.user.v2.UserService/PasswordReset".to_owned(),
+    ] {
+        let body = json!({ "userId": "somebody" });
+        for marked in [&["x-tenant-key"][..], &["x-tenant-secret"], &["x-tenant-key", "x-tenant-secret"]] {
+            let mut event = as_tenant(event(&Method::POST, &path, NORDIC, None, Some(&body)));
+            for name in marked {
+                event["headers"][*name] = json!("PLANTED credential");
+            }
+            requests.push((Function::ResetLogin, marked_headers(event), 403));
+        }
+    }
+    let first_page = by_path(Method::GET, "?limit=1");
+    let page = world.send(Function::ListSessions, &first_page.to_string()).await.unwrap();
+    assert_eq!(page.status, 200, "{page:?}");
+    for (function, event, status) in &requests {
+        let answer = world.send(*function, &event.to_string()).await.unwrap();
+        assert_eq!(answer.status, *status, "{event}: {}", answer.text);
+        for secret in ["token", "refreshToken", "deviceProof", "sessionId"] {
+            planted.push(answer.data(secret).to_owned());
+        }
+    }
+    // A cursor that opens, and one that opens no more.
+    let page = world.send(Function::ListSessions, &first_page.to_string()).await.unwrap();
+    let cursor = page.data("nextCursor").to_owned();
+    assert!(cursor.len() > 20, "{page:?}");
+    for (cursor, status) in [(cursor.clone(), 200), (format!("{cursor}PLANTED"), 400)] {
+        let next = by_path(Method::GET, &format!("?limit=1&cursor={cursor}"));
+        assert_eq!(world.send(Function::ListSessions, &next.to_string()).await.unwrap().status, status);
+    }
+    planted.push(cursor);
+    let end = marked_headers(by_path(Method::DELETE, "?except=current"));
+    assert_eq!(world.send(Function::DeleteSession, &end.to_string()).await.unwrap().status, 200);
+    requests.len() + 5
+}
+
 /// One event for each decision, with what it is to be found by.
-fn check_events(world: &World, tenant: &str, user: &str, id: &str) {
+fn check_events(world: &World, tenant: &str, user: &str, id: &str, decisions: usize) {
     let (delivered, decided): (Vec<_>, Vec<_>) =
         world.audit.events().into_iter().partition(|event| event["action"] == "message.deliver");
     let outcomes: Vec<_> = delivered.iter().map(|event| event["outcome"].as_str().unwrap()).collect();
@@ -144,7 +239,7 @@ fn check_events(world: &World, tenant: &str, user: &str, id: &str) {
         assert_eq!((&event["tenant"], &event["user"]), (&json!(tenant), &json!(user)));
         assert_eq!(event["kind"], "reset_code");
     }
-    assert_eq!(decided.len(), 17);
+    assert_eq!(decided.len(), decisions);
     for event in delivered.iter().chain(&decided) {
         assert!(event["time"].as_str().unwrap().ends_with('Z'));
         assert_eq!(event["request_id"], "e2e-request");

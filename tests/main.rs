@@ -13,6 +13,7 @@ mod cors;
 mod cost;
 mod delivery;
 mod faults;
+mod fields;
 mod flows;
 mod guesses;
 mod histories;

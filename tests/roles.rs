@@ -1,14 +1,17 @@
 //! Who may do what to whom, on every route that acts on another user (contract, "Who may").
 
+use std::collections::BTreeSet;
+
 use doorward::{
     domain::{OrganizationId, Role, TenantId, User, UserId, Username},
     port::{Clock, Store},
+    route::{Endpoint, Finhub, Function, ROUTES, Router},
 };
 use e2e::{Actor, Login, NORDIC, World};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::{MARCUS, NEW_PASSWORD, NORDIC_ADMIN, OTHER_ADMIN};
+use crate::{MARCUS, NEW_PASSWORD, NORDIC_ADMIN, OTHER_ADMIN, sessions};
 
 const NORDIC_CUSTOMER: &str = "freja.holm@example.com";
 
@@ -100,12 +103,16 @@ async fn authority_is_the_same_on_every_route() {
     let other_admin = world.login(&world.actor(OTHER_ADMIN).unwrap()).await.unwrap();
     let user = world.login(&world.actor(MARCUS).unwrap()).await.unwrap();
     let freja = world.login(&world.actor(NORDIC_CUSTOMER).unwrap()).await.unwrap();
+    let business = Actor { collection: "organization".to_owned(), ..freja.actor.clone() };
+    let business = world.login(&business).await.unwrap();
 
     // What the caller may not see is not there; a customer has no business with others at all.
     let customer = |name: &str| if name == "logout" { 404 } else { 403 };
-    refuse_everywhere(&world, &user, &freja, customer, "a user towards another").await;
-    refuse_everywhere(&world, &other_admin, &freja, |_| 404, "an administrator of another organization")
-        .await;
+    for target in [&freja, &business] {
+        refuse_everywhere(&world, &user, target, customer, "a user towards another").await;
+        let why = "an administrator of another organization";
+        refuse_everywhere(&world, &other_admin, target, |_| 404, why).await;
+    }
     refuse_everywhere(&world, &admin, &chief, |_| 404, "an administrator towards the tenant's").await;
 
     // With authority, everything is done.
@@ -117,7 +124,8 @@ async fn authority_is_the_same_on_every_route() {
         &other_admin.actor.user.organization_id,
     )
     .await;
-    for (by, target) in [(&admin, freja.actor.clone()), (&chief, elsewhere)] {
+    let mut called = BTreeSet::new();
+    for (by, target) in [(&admin, freja.actor), (&admin, business.actor), (&chief, elsewhere)] {
         for at in 0..routes(&target, "").len() {
             let (id, record) =
                 (UserId::parse(&target.user.user_id).unwrap(), world.user(&target).await.unwrap());
@@ -125,11 +133,49 @@ async fn authority_is_the_same_on_every_route() {
             let (name, method, path, body) = routes(&target, &session.session).swap_remove(at);
             let answer = world.request(&method, &path, NORDIC, Some(&by.token), body.as_ref()).await.unwrap();
             assert!((200..300).contains(&answer.status), "{name}: {}", answer.text);
+            called.insert(route(&method, &path));
             // As it was before, for the next route.
             let tenant = TenantId::parse(NORDIC).unwrap();
             let changed = world.store.user(&tenant, &id).await.unwrap().unwrap();
             world.store.replace_user(&changed, &record).await.unwrap();
         }
+    }
+    // The routes of sessions are called the same way beside their own tests.
+    let of_sessions = sessions::paths(&user.actor).into_iter();
+    let of_sessions = of_sessions.flat_map(|path| sessions::routes(&path, &user.session));
+    called.extend(of_sessions.map(|(method, path)| route(&method, &path)));
+    let expected = ROUTES.into_iter().filter(|route| acts_on_another(route.endpoint));
+    let expected: BTreeSet<_> = expected.map(|route| (route.method.to_string(), route.path)).collect();
+    let astray: Vec<_> = called.symmetric_difference(&expected).collect();
+    assert!(astray.is_empty(), "not called for another user, or not to be: {astray:?}");
+}
+
+/// The row of the table of routes that a call is of.
+fn route(method: &Method, path: &str) -> (String, &'static str) {
+    let found =
+        Function::ALL.into_iter().find_map(|function| Router::new(function).unwrap().find(method, path));
+    (method.to_string(), found.unwrap().route.path)
+}
+
+/// Whether a caller may ask it of another user.
+fn acts_on_another(endpoint: Endpoint) -> bool {
+    match endpoint {
+        // They go by a password, a session's own tokens or a code, whoever calls.
+        Endpoint::Finhub(
+            Finhub::CreateSession(_) | Finhub::RefreshAdminSession | Finhub::RefreshCustomerSession(_),
+        )
+        | Endpoint::Page(_)
+        | Endpoint::Preflight => false,
+        Endpoint::Finhub(
+            Finhub::DeleteSession(_)
+            | Finhub::EndSessions(_)
+            | Finhub::ListSessions(_)
+            | Finhub::ReadSession(_)
+            | Finhub::ResetLogin
+            | Finhub::UpdateCredentials,
+        )
+        | Endpoint::Zitadel(..)
+        | Endpoint::Ocariot => true,
     }
 }
 

@@ -107,6 +107,26 @@ async fn listed(world: &World, by: &Login, path: &str, limit: usize) -> Vec<Valu
     }
 }
 
+/// A user's sessions, by each path that names them: as they are, by the other customer collection, and
+/// by the organization.
+pub(crate) fn paths(actor: &Actor) -> [String; 3] {
+    let own = actor.sessions();
+    let organization = format!(
+        "/api/v2.1/admin/organization/{}/users/{}/sessions",
+        actor.user.organization_id, actor.user.user_id
+    );
+    [own.clone(), own.replace("/individual/", "/organization/"), organization]
+}
+
+/// How sessions are seen and ended by such a path: all of them, one, and the end of all.
+pub(crate) fn routes(path: &str, session: &str) -> [(Method, String); 3] {
+    [
+        (Method::GET, path.to_owned()),
+        (Method::GET, format!("{path}/{session}")),
+        (Method::DELETE, path.to_owned()),
+    ]
+}
+
 fn ids(sessions: &[Value]) -> Vec<String> {
     sessions.iter().map(|session| session["sessionId"].as_str().unwrap().to_owned()).collect()
 }
@@ -741,12 +761,8 @@ async fn who_may_see_and_end_whose_sessions() {
     let above = world.login(&tenant_admin).await.unwrap();
     let foreign = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     let theirs = world.login(&ingrid).await.unwrap();
-    let organization = |actor: &Actor| {
-        format!(
-            "/api/v2.1/admin/organization/{}/users/{}/sessions",
-            actor.user.organization_id, actor.user.user_id
-        )
-    };
+    let [own, other_customer_path, by_organization] = paths(&marcus);
+    let organization = |actor: &Actor| paths(actor)[2].clone();
     let nobody = marcus.sessions().replace(&marcus.user.user_id, "nobody");
     let elsewhere = marcus.sessions().replace("/individual/", "/individual/x");
     let wrong_organization = organization(&marcus).replace("/organization/", "/organization/x");
@@ -754,20 +770,15 @@ async fn who_may_see_and_end_whose_sessions() {
     let (hidden, forbidden) = ((404, "USER_NOT_FOUND"), (403, "FORBIDDEN"));
     let ok = (200, "");
     let rows = [
-        ("a user, itself", &customer, marcus.sessions(), ok),
-        (
-            "by the other customer path",
-            &customer,
-            marcus.sessions().replace("/individual/", "/organization/"),
-            ok,
-        ),
+        ("a user, itself", &customer, own, ok),
+        ("by the other customer path", &customer, other_customer_path, ok),
         ("a user, another", &customer, ingrid.sessions(), hidden),
         ("a user, nobody", &customer, nobody.clone(), hidden),
         ("a user, by another customer's path", &customer, elsewhere.clone(), hidden),
         ("a user on the admin route, itself", &customer, organization(&marcus), forbidden),
         ("a user on the admin route, another", &customer, organization(&admin.actor), forbidden),
         ("an administrator, its organization's customer", &admin, marcus.sessions(), ok),
-        ("by the organization", &admin, organization(&marcus), ok),
+        ("by the organization", &admin, by_organization, ok),
         ("by another organization", &admin, wrong_organization, hidden),
         ("by another customer", &admin, elsewhere, hidden),
         ("an administrator, itself", &admin, admin.actor.sessions(), ok),
@@ -789,14 +800,15 @@ async fn who_may_see_and_end_whose_sessions() {
     };
     let (mut lists, mut sessions) = (BTreeSet::new(), BTreeSet::new());
     for (who, by, path, expected) in &rows {
-        let list = ask(&world, by, Method::GET, path).await;
-        assert_eq!(list.verdict(), *expected, "{who}: {}", list.text);
-        text(&list, &mut lists);
         // The sessions of the path's user, whoever that is: its one login of before.
         let of = |login: &&&Login| path.contains(&format!("/users/{}/", login.actor.user.user_id));
         let all = [&customer, &theirs, &admin, &other_admin, &above];
         let session = all.iter().find(of).map_or("none", |login| &login.session);
-        let one = ask(&world, by, Method::GET, &format!("{path}/{session}")).await;
+        let [list, one, end] = routes(path, session);
+        let list = ask(&world, by, list.0, &list.1).await;
+        assert_eq!(list.verdict(), *expected, "{who}: {}", list.text);
+        text(&list, &mut lists);
+        let one = ask(&world, by, one.0, &one.1).await;
         let seen = expected.0 != 200
             || ids(list.body["data"]["sessions"].as_array().unwrap()).contains(&session.to_owned());
         match expected.0 {
@@ -807,7 +819,7 @@ async fn who_may_see_and_end_whose_sessions() {
         text(&one, &mut sessions);
         let refused = expected.0 != 200;
         if refused {
-            let end = ask(&world, by, Method::DELETE, path).await;
+            let end = ask(&world, by, end.0, &end.1).await;
             assert_eq!(end.verdict(), *expected, "{who}: {}", end.text);
             text(&end, &mut lists);
         }
@@ -871,10 +883,7 @@ async fn a_list_has_what_its_path_can_end() {
             assert_eq!(ask(&world, own, method, &hidden).await.verdict(), (404, "SESSION_NOT_FOUND"));
         }
     }
-    let path = format!(
-        "/api/v2.1/admin/organization/{}/users/{}/sessions",
-        individual.user.organization_id, individual.user.user_id
-    );
+    let [_, _, path] = paths(&individual);
     let all: BTreeSet<_> = ids(&listed(&world, &admin, &path, 1).await).into_iter().collect();
     assert_eq!(all, logins.iter().map(|login| login.session.clone()).collect());
     // All of a user's sessions are all, by whichever path.
