@@ -294,6 +294,9 @@ pub trait Anchors: Send + Sync {
 
     /// All that is kept of a tenant's chains of one day.
     async fn anchors(&self, partition: &Partition) -> Result<Vec<Anchor>, Failure>;
+
+    /// Every tenant that there is, whether it left an event or not.
+    async fn tenant_ids(&self) -> Result<Vec<TenantId>, Failure>;
 }
 
 /// What became of a head.
