@@ -397,3 +397,31 @@ async fn anchors_are_found_by_tenant_and_day() {
     let nobody = Scope { tenant: TenantId::parse("nobody").ok(), ..Scope::default() };
     assert!(matches!(rest(nobody).await, Err(VerifyError::Nothing)));
 }
+
+#[test]
+fn the_documentation_has_every_outcome_and_no_other() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap();
+    let names = |text: &str, quote: &str| -> BTreeSet<String> {
+        let quoted = text.split(quote).skip(1).step_by(2);
+        quoted
+            .filter(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+            .map(str::to_owned)
+            .collect()
+    };
+    let document = read("docs/audit.md");
+    let code = read("shared/src/domain/failure.rs");
+    // The arms of the matches that name failures, and their details: the compiler knows that none is missing.
+    let arms: Vec<_> = code.lines().filter(|line| line.trim_start().starts_with("Self::")).collect();
+    let (_, of_failures) = code.split_once("The fact's name, for logs and metrics").unwrap();
+    let (of_failures, _) = of_failures.split_once("impl fmt::Display for Failure").unwrap();
+    assert_eq!(names(&arms.join("\n"), "\"").difference(&names(&document, "`")).next(), None);
+
+    let (_, table) = document.split_once("| `outcome` | what was answered |").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let first_cells: Vec<_> = table.lines().filter_map(|row| row.split('|').nth(1)).collect();
+    let mut expected = names(of_failures, "\"");
+    assert!(expected.len() >= 30, "{expected:?}");
+    expected.extend(["SUCCESS", "REFUSED", "BROKEN"].map(str::to_owned));
+    assert_eq!(names(&first_cells.join(" "), "`"), expected);
+}

@@ -9,9 +9,9 @@ use secrecy::SecretString;
 
 use crate::audit::{Anchor, ChainId, Head, Partition};
 use crate::domain::{
-    AttemptId, Collection, Failure, HashCost, LiveSession, Nonce, Password, PasswordHash, ProvenDevice,
-    ResetCode, Session, SessionId, Templates, Tenant, TenantId, User, UserDetails, UserId, Username,
-    WebOrigin,
+    AttemptId, Collection, Failure, HashCost, Limit, LiveSession, Nonce, Password, PasswordHash,
+    ProvenDevice, ResetCode, Session, SessionId, Templates, Tenant, TenantId, User, UserDetails, UserId,
+    Username, WebOrigin,
 };
 
 /// The time. Asked once per request and passed down.
@@ -553,7 +553,11 @@ impl HourBudget {
     /// The failure of whoever comes when it is used up.
     pub fn exhausted(&self) -> Failure {
         let left = self.ends_at().saturating_sub(self.now.as_second());
-        Failure::RateLimited(Duration::from_secs(u64::try_from(left).unwrap_or_default()))
+        let limit = match self.of {
+            BudgetOf::WrongCodes(_) | BudgetOf::WrongPasswords(_) => Limit::Address,
+            BudgetOf::TenantPart(_) => Limit::Tenant,
+        };
+        Failure::RateLimited(limit, Duration::from_secs(u64::try_from(left).unwrap_or_default()))
     }
 }
 

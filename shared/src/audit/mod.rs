@@ -56,7 +56,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{Failure, TenantId, TokenFault, UserId},
+        domain::{Failure, Limit, TenantId, TokenFault, UserId},
         port::{Clock, Entropy},
         route::Function,
         telemetry::Facts,
@@ -266,7 +266,7 @@ mod tests {
             (Some(Failure::Authentication), &["Refused"]),
             (Some(Failure::AccountLocked(ended)), &["Refused", "LockedOut"]),
             (Some(Failure::PasswordDisabled), &["Refused", "LockedOut"]),
-            (Some(Failure::RateLimited(Duration::from_secs(1))), &["Refused", "RateLimited"]),
+            (Some(Failure::RateLimited(Limit::Busy, Duration::from_secs(1))), &["Refused", "RateLimited"]),
             (Some(Failure::RefreshTokenReused), &["Refused", "RefreshReuse"]),
             (Some(Failure::Unavailable("down".into())), &["Failed"]),
             (Some(Failure::Internal("a defect".into())), &["Failed"]),

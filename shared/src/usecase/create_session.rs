@@ -199,14 +199,16 @@ impl Service {
                 return Err(failure);
             }
         };
-        telemetry::session(&context.keys.session_digest(&grant.session.id));
         let (kept, forgiven, ()) = tokio::join!(
             self.keep_session(context, &grant.session, room, once.as_ref(), now),
             self.settle(tenant, id, &place, Guess::Right),
             self.renew_hash(&user, login.password.clone(), policy)
         );
         match kept {
-            Ok(Kept::Done) => forgiven.map(|()| grant),
+            Ok(Kept::Done) => {
+                telemetry::session(&context.keys.session_digest(&grant.session.id));
+                forgiven.map(|()| grant)
+            }
             Ok(Kept::Repeated) => {
                 let unheard = Failure::Unavailable("a key that was taken remembers nothing".into());
                 self.look_again(context, &login, unheard, now).await
