@@ -237,6 +237,13 @@ async fn a_log_that_was_tampered_with_is_found() {
     assert_eq!(kinds(verified(&world, &lines[..4]).await), [FaultKind::Truncated { last: 4, anchored: 5 }]);
     let altered: Vec<_> = lines.iter().map(|line| line.replace("127.0.0.1", "127.0.0.2")).collect();
     assert_eq!(verified(&world, &altered).await.fault_count, 5);
+    // The clock of whoever verifies may be five minutes behind, and no more.
+    for (behind, kind) in [(300, None), (301, Some("FROM_THE_FUTURE"))] {
+        let now = world.clock.now().checked_sub(Duration::from_secs(behind)).unwrap();
+        let report = verify(lines.join("\n").as_bytes(), &*world.store, Scope::default(), now).await.unwrap();
+        let found: BTreeSet<_> = report.faults.iter().map(|fault| fault.kind.name()).collect();
+        assert_eq!(found, kind.into_iter().collect(), "{behind}");
+    }
     let without = [&lines[..1], &lines[3..]].concat();
     assert_eq!(kinds(verified(&world, &without).await), [FaultKind::Missing { from: 2, to: 3 }]);
 }
@@ -343,7 +350,8 @@ async fn anchors_are_found_by_tenant_and_day() {
     send(&world, Function::RefreshSession, &json!({})).await;
     assert_eq!(world.anchor_lines(&world.audit.lines()).await.unwrap()["chains"], 4);
     let day = |at: jiff::Timestamp| at.to_zoned(jiff::tz::TimeZone::UTC).date();
-    let admin = TenantId::parse(&world.actor(ADMIN).unwrap().tenant.tenant_id).unwrap();
+    let admin_tenant = world.actor(ADMIN).unwrap().tenant.tenant_id;
+    let admin = TenantId::parse(&admin_tenant).unwrap();
     for (tenant, at, count) in [
         (Some(admin.clone()), first, 1),
         (Some(admin), world.clock.now(), 1),
@@ -368,6 +376,52 @@ async fn anchors_are_found_by_tenant_and_day() {
     let from = Some(day(first));
     let report = rest(Scope { from, ..Scope::default() }).await.unwrap();
     assert_eq!(kinds(report), [FaultKind::Truncated { last: 0, anchored: 1 }]);
+    // So is a tenant that left no line on any day, as long as it is known.
+    let silenced = || {
+        let lines = world.audit.lines();
+        let is_silenced = |line: &&String| line.contains(&format!("\"tenant\":\"{NORDIC}\""));
+        assert_eq!(lines.iter().filter(is_silenced).count(), 1);
+        lines.into_iter().filter(|line| !is_silenced(&line)).collect::<Vec<_>>().join("\n")
+    };
+    let verify_silenced = |scope: Scope| {
+        let (store, now, lines) = (Arc::clone(&world.store), world.clock.now(), silenced());
+        async move { verify(lines.as_bytes(), &*store, scope, now).await.unwrap() }
+    };
+    let report = verify_silenced(Scope::default()).await;
+    let fault = report.faults.first().unwrap();
+    assert_eq!(fault.kind, FaultKind::Truncated { last: 0, anchored: 1 });
+    assert_eq!(fault.partition.as_ref().unwrap().tenant, TenantId::parse(NORDIC).ok());
+    assert_eq!(report.fault_count, 1);
+    let other = Scope { tenant: TenantId::parse(&admin_tenant).ok(), ..Scope::default() };
+    assert!(verify_silenced(other).await.is_whole(), "it is not of that scope");
     let nobody = Scope { tenant: TenantId::parse("nobody").ok(), ..Scope::default() };
     assert!(matches!(rest(nobody).await, Err(VerifyError::Nothing)));
+}
+
+#[test]
+fn the_documentation_has_every_outcome_and_no_other() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap();
+    let names = |text: &str, quote: &str| -> BTreeSet<String> {
+        let quoted = text.split(quote).skip(1).step_by(2);
+        quoted
+            .filter(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+            .map(str::to_owned)
+            .collect()
+    };
+    let document = read("docs/audit.md");
+    let code = read("shared/src/domain/failure.rs");
+    // The arms of the matches that name failures, and their details: the compiler knows that none is missing.
+    let arms: Vec<_> = code.lines().filter(|line| line.trim_start().starts_with("Self::")).collect();
+    let (_, of_failures) = code.split_once("The fact's name, for logs and metrics").unwrap();
+    let (of_failures, _) = of_failures.split_once("impl fmt::Display for Failure").unwrap();
+    assert_eq!(names(&arms.join("\n"), "\"").difference(&names(&document, "`")).next(), None);
+
+    let (_, table) = document.split_once("| `outcome` | what was answered |").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let first_cells: Vec<_> = table.lines().filter_map(|row| row.split('|').nth(1)).collect();
+    let mut expected = names(of_failures, "\"");
+    assert!(expected.len() >= 30, "{expected:?}");
+    expected.extend(["SUCCESS", "REFUSED", "BROKEN"].map(str::to_owned));
+    assert_eq!(names(&first_cells.join(" "), "`"), expected);
 }

@@ -50,6 +50,7 @@ async fn attempts_that_died_count_as_failed() {
     // Nobody failed yet: the places are busy, and worth another try in a second.
     let busy = world.try_login(&actor, &actor.user.password).await.unwrap();
     assert_eq!((busy.verdict(), busy.header("retry-after")), ((429, "RATE_LIMITED"), "1"));
+    assert_eq!(world.audit.last()["reason"], "BUSY");
     world.clock.advance(std::time::Duration::from_secs(61));
     assert_eq!(
         world.try_login(&actor, &actor.user.password).await.unwrap().verdict(),

@@ -76,6 +76,7 @@ async fn more_rotations_than_one_grace_window_holds_are_slowed_down_and_nothing_
     let refused = world.refresh(&login).await.unwrap();
     assert_eq!(refused.verdict(), (429, "RATE_LIMITED"));
     assert_eq!(refused.header("retry-after"), "30");
+    assert_eq!(world.audit.last()["reason"], "ROTATIONS");
     assert!(world.opens(&login).await.unwrap());
     world.clock.advance(Duration::from_secs(31));
     assert!(world.refreshed(&login).await.is_ok());

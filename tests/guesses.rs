@@ -170,7 +170,7 @@ async fn a_change_of_ones_own_password_counts_among_its_devices_attempts() {
 #[tokio::test]
 async fn a_hundred_failures_in_a_row_disable_the_password_until_it_is_set_anew() {
     let world = World::start().await.unwrap();
-    world.change_policy(NORDIC, |policy| policy.failures_per_user = 1_000).await.unwrap();
+    world.change_policy(NORDIC, |policy| policy.failures_per_user = 500).await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
     let nobody = {
         let mut nobody = marcus.clone();
@@ -218,7 +218,7 @@ async fn a_success_ends_the_row_and_time_does_not() {
     let world = World::start().await.unwrap();
     let policy = |policy: &mut doorward::domain::Policy| {
         policy.disable_after = 7;
-        policy.failures_per_user = 1_000;
+        policy.failures_per_user = 500;
     };
     world.change_policy(NORDIC, policy).await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
@@ -261,7 +261,7 @@ async fn parallel_guesses_at_the_end_of_a_row_verify_no_more_than_are_left() {
     let world = Arc::new(World::start().await.unwrap());
     let policy = |policy: &mut doorward::domain::Policy| {
         policy.disable_after = 7;
-        policy.failures_per_user = 1_000;
+        policy.failures_per_user = 500;
     };
     world.change_policy(NORDIC, policy).await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
@@ -369,6 +369,7 @@ async fn a_users_failures_within_an_hour_are_limited() {
     assert_eq!(guesses, 12);
     let limited = login_from(&world, &marcus, None).await;
     assert_eq!((limited.verdict(), limited.header("retry-after")), ((429, "RATE_LIMITED"), "3600"));
+    assert_eq!(world.audit.last()["reason"], "USER");
     world.clock.advance(Duration::from_secs(3_599));
     assert_eq!(login_from(&world, &marcus, None).await.header("retry-after"), "1");
     world.clock.advance(Duration::from_secs(1));
@@ -402,6 +403,7 @@ async fn an_address_gets_exactly_its_budget() {
     // The end of the hour, 800 s after the clock's start and the policy's 5.
     let limited = login_from(&world, &marcus, None).await;
     assert_eq!((limited.verdict(), limited.header("retry-after")), ((429, "RATE_LIMITED"), "795"));
+    assert_eq!(world.audit.last()["reason"], "ADDRESS");
     // Nobody was locked by that, neither here nor from elsewhere nor in another tenant nor with a proof.
     assert!(world.try_login(&marcus, &marcus.user.password).await.unwrap().status == 200);
     assert_eq!(login_from(&world, &world.actor(ADMIN).unwrap(), None).await.status, 200);
@@ -489,6 +491,7 @@ async fn a_tenants_budget_is_its_own() {
     assert_eq!(answers.iter().filter(|answer| answer.verdict().1 == "RATE_LIMITED").count(), 40);
     let limited = login_from(&world, &marcus, None).await;
     assert_eq!((limited.verdict(), limited.header("retry-after")), ((429, "RATE_LIMITED"), "795"));
+    assert_eq!(world.audit.last()["reason"], "TENANT");
     assert_eq!(login_from(&world, &marcus, Some(&proof)).await.status, 200);
     let other = world.actor(ADMIN).unwrap();
     assert_eq!(world.login(&other).await.unwrap().actor.user.user_id, other.user.user_id);

@@ -222,7 +222,7 @@ fn choice(among: usize) -> usize {
 async fn history(people: usize, deeds: usize) -> Vec<(usize, Action<Deed>)> {
     let world = Arc::new(World::start().await.unwrap());
     let patient = |policy: &mut doorward::domain::Policy| {
-        (policy.max_attempts, policy.failures_per_user, policy.password_history) = (100, 10_000, 0);
+        (policy.max_attempts, policy.failures_per_user, policy.password_history) = (100, 500, 0);
     };
     world.change_policy(NORDIC, patient).await.unwrap();
     let actor = world.actor(MARCUS).unwrap();

@@ -73,6 +73,11 @@ async fn at_once(world: &Arc<World>, count: usize, event: &Value, key: &str) -> 
     tasks.join_all().await
 }
 
+/// How many requests the audit log tells of as sent again.
+fn repeated(world: &World) -> usize {
+    world.audit.events().iter().filter(|event| event["reason"] == "REPEATED").count()
+}
+
 /// How many sessions of the user live.
 async fn live(world: &World, actor: &Actor) -> Result<usize> {
     let user = world.user(actor).await?;
@@ -130,6 +135,8 @@ async fn twenty_duplicates_of_a_login_are_one_session() -> Result<()> {
     assert_eq!((one("sessionId"), one("refreshToken")), (1, 1));
     assert_eq!(live(&world, &actor).await?, 1, "and nothing else was created");
     assert_eq!(remembered(&world).await?, 1);
+    let told: HashSet<_> = world.audit.events().iter().map(|event| event["session"].to_string()).collect();
+    assert_eq!((told.len(), repeated(&world)), (1, 19), "security 24");
     for answer in &answers {
         assert!(world.opens(&Login::from_answer(&actor, answer)?).await?);
     }
@@ -185,6 +192,7 @@ async fn twenty_duplicates_of_a_password_reset_are_one_code_and_one_mail() -> Re
     // What succeeded before is told even now: a repetition is not charged.
     let event = code_event(None, &user, &json!({ "sendLink": {} }));
     assert_eq!(send(&world, event, "the tenant's").await?.status, 200);
+    assert_eq!(repeated(&world), 19 + 1 + 19 + 1 + 1, "security 24");
     Ok(())
 }
 
@@ -229,6 +237,7 @@ async fn twenty_duplicates_of_a_login_reset_are_one() -> Result<()> {
         assert_eq!(world.user(target).await?.session_epoch, before.session_epoch + 1);
         assert_eq!(codes_sent(&world, &target.user.user_id).await?, 1);
     }
+    assert_eq!(repeated(&world), 19 + 19, "security 24");
     Ok(())
 }
 

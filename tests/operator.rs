@@ -135,6 +135,45 @@ async fn a_disabled_users_sessions_are_dead_at_once_everywhere_and_for_good() {
     assert_eq!(world.user(&admin).await.unwrap().sequence, disabled.sequence + 1, "each change counts");
 }
 
+// security 8: an operator ends a lockout, and a row that disabled the password, for all at once.
+#[tokio::test]
+async fn an_unlocked_user_logs_in_with_the_password_it_had() {
+    let world = World::start().await.unwrap();
+    let policy = world.change_policy(NORDIC, |policy| {
+        (policy.max_attempts, policy.failures_per_user, policy.failures_per_ip) = (100, 500, 1_000);
+    });
+    policy.await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let before = world.login(&marcus).await.unwrap();
+    let (tenant, user) = ids(&marcus);
+    let unlock = async || world.store.unlock_user(&tenant, &user).await.unwrap();
+    let mut locked = Vec::new();
+    // Strangers' lockout is their row of a hundred; the device has failed as well.
+    for (failures, proof) in [(5, None), (100, None), (100, Some(before.device_proof.as_str()))] {
+        let max = |policy: &mut doorward::domain::Policy| policy.max_attempts = failures;
+        world.change_policy(NORDIC, max).await.unwrap();
+        for _ in 0..failures {
+            let wrong = world.try_login_from(&marcus, "wrong", "198.51.100.7", proof).await.unwrap();
+            assert_eq!(wrong.verdict(), (401, "AUTHENTICATION"));
+        }
+        let right = async || {
+            world.try_login_from(&marcus, &marcus.user.password, "198.51.100.7", proof).await.unwrap()
+        };
+        let refused = right().await;
+        assert_eq!(refused.verdict(), (401, "ACCOUNT_LOCKED"));
+        locked.push(!refused.header("retry-after").is_empty());
+        assert_eq!(unlock().await, Switched::Done);
+        assert_eq!(right().await.status, 200);
+    }
+    assert_eq!(locked, [true, false, false], "the first would have ended by itself");
+    // What a login leaves of the item is nothing, or it goes now.
+    unlock().await;
+    assert_eq!(unlock().await, Switched::Already);
+    assert!(world.opens(&before).await.unwrap(), "nothing else of the user changed");
+    let nobody = UserId::parse("nobody").unwrap();
+    assert_eq!(world.store.unlock_user(&tenant, &nobody).await.unwrap(), Switched::Missing);
+}
+
 // security 15
 #[tokio::test]
 async fn a_deleted_users_sessions_stay_dead_under_its_id() {

@@ -231,6 +231,7 @@ async fn an_address_has_a_budget_of_wrong_codes() -> Result<()> {
     }
     let limited = set(&world, user, &code, NEW_PASSWORD).await?;
     assert_eq!((limited.status, &limited.body["code"]), (429, &json!(8)));
+    assert_eq!(world.audit.last()["reason"], "ADDRESS");
     let wait: u64 = limited.header("retry-after").parse()?;
     assert!(wait <= 3_600);
     assert_eq!(world.passwords.verified(), 0);
@@ -401,6 +402,7 @@ async fn codes_are_sent_at_most_so_often_an_hour_and_a_login_reset_always() -> R
     }
     let limited = ask(&world, By::Tenant, &user, json!({})).await?;
     assert_eq!((limited.status, limited.header("retry-after")), (429, "3300"));
+    assert_eq!(world.audit.last()["reason"], "CODES");
     assert_eq!(ask(&world, By::Bearer(&admin), &user, json!({})).await?.status, 429);
     let returned = ask(&world, By::Bearer(&admin), &user, json!({ "returnCode": {} })).await?;
     assert_eq!(returned.status, 200, "nothing is sent");

@@ -166,6 +166,9 @@ async fn of_fifty_logins_at_once_as_many_get_in_as_there_is_room_for() {
     let marcus = world.actor(MARCUS).unwrap();
     let answers = logins(&world, &marcus, 50).await;
     assert_eq!(verdicts(&answers), BTreeMap::from([((200, "NONE"), 5), ((409, "SESSION_LIMIT"), 45)]));
+    // security 24: a login that got none is told of without a session.
+    let told = world.audit.events();
+    assert!(told.iter().all(|event| (event["outcome"] == "SUCCESS") == event["session"].is_string()));
     let granted = granted(&marcus, &answers);
     assert_tokens_follow(&world, &marcus, &granted).await;
     // One that ends makes room for one, as often as it is done.

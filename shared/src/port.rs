@@ -10,9 +10,9 @@ use secrecy::SecretString;
 use crate::{
     audit::{Anchor, ChainId, Head, Partition},
     domain::{
-        AttemptId, Collection, Failure, HashCost, KnownDevice, LiveSession, Nonce, Password, PasswordHash,
-        ResetCode, Session, SessionId, Templates, Tenant, TenantId, User, UserDetails, UserId, Username,
-        WebOrigin,
+        AttemptId, Collection, Failure, HashCost, KnownDevice, Limit, LiveSession, Nonce, Password,
+        PasswordHash, ResetCode, Session, SessionId, Templates, Tenant, TenantId, User, UserDetails, UserId,
+        Username, WebOrigin,
     },
 };
 
@@ -296,6 +296,9 @@ pub trait Anchors: Send + Sync {
 
     /// All that is kept of a tenant's chains of one day.
     async fn anchors(&self, partition: &Partition) -> Result<Vec<Anchor>, Failure>;
+
+    /// Every tenant that there is, whether it left an event or not.
+    async fn tenant_ids(&self) -> Result<Vec<TenantId>, Failure>;
 }
 
 /// What became of a head.
@@ -552,7 +555,11 @@ impl HourBudget {
     /// The failure of whoever comes when it is used up.
     pub fn exhausted(&self) -> Failure {
         let left = self.ends_at().saturating_sub(self.now.as_second());
-        Failure::RateLimited(Duration::from_secs(u64::try_from(left).unwrap_or_default()))
+        let limit = match self.of {
+            BudgetOf::WrongCodes(_) | BudgetOf::WrongPasswords(_) => Limit::Address,
+            BudgetOf::TenantPart(_) => Limit::Tenant,
+        };
+        Failure::RateLimited(limit, Duration::from_secs(u64::try_from(left).unwrap_or_default()))
     }
 }
 

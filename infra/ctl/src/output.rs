@@ -40,13 +40,8 @@ impl Output {
     /// # Errors
     /// When stdout takes nothing.
     pub(crate) fn result(self, value: &Value, text: impl FnOnce() -> String) -> Result<()> {
-        let mut stdout = io::stdout().lock();
-        if self.json {
-            writeln!(stdout, "{value:#}")?;
-        } else {
-            writeln!(stdout, "{}", text().trim_end())?;
-        }
-        Ok(())
+        let text = if self.json { format!("{value:#}") } else { text() };
+        Ok(unless_closed(writeln!(io::stdout(), "{}", text.trim_end()))?)
     }
 
     /// Asks the person at the terminal, who types `answer` to go on.
@@ -78,6 +73,11 @@ impl Output {
         };
         ExitCode::from(if error.is::<Usage>() { USAGE } else { FAILED })
     }
+}
+
+/// Whoever reads no further (`| head`) has what it wanted.
+fn unless_closed(written: io::Result<()>) -> io::Result<()> {
+    written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
 /// What is wrong with each field, where that is what is wrong.
@@ -117,5 +117,27 @@ pub(crate) fn plain(value: &Value) -> String {
         Value::Array(values) if values.is_empty() => "-".to_owned(),
         Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_goes_away_is_no_error_and_anything_else_is() {
+        assert!(unless_closed(Ok(())).is_ok());
+        assert!(unless_closed(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
+        assert!(unless_closed(Err(io::ErrorKind::StorageFull.into())).is_err());
+    }
+
+    #[test]
+    fn wrong_calls_and_failures_have_their_exit_codes() {
+        let output = Output { json: true };
+        let code = |error: Error| output.error(&error);
+        assert_eq!(code(Usage("no".to_owned()).into()), ExitCode::from(2));
+        assert_eq!(code(anyhow::anyhow!("no")), ExitCode::from(1));
+        assert_eq!(code(Failure::Validation(Vec::new()).into()), ExitCode::from(1));
+        assert!(output.confirm("?", "t").unwrap_err().is::<Usage>(), "a program cannot be asked");
     }
 }

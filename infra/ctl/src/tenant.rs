@@ -29,11 +29,14 @@ pub(crate) enum Command {
     },
     /// Change a tenant's policy or name: everything at once, or nothing. Holds everywhere within 5 s
     Update(Update),
-    /// Close a tenant and end all its sessions: both hold everywhere within 5 s
+    /// Close a tenant and end all its sessions, for good: both hold everywhere within 5 s
     Suspend {
         /// The tenant's id
         #[arg(value_parser = TenantId::parse)]
         tenant: TenantId,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// Open a suspended tenant again; its earlier sessions stay ended
     Resume {
@@ -56,11 +59,11 @@ pub(crate) struct Update {
     /// The tenant's id
     #[arg(value_parser = TenantId::parse)]
     tenant: TenantId,
-    /// Set a field of the policy; a list's elements have commas between them
-    #[arg(long, value_name = "FIELD=VALUE", num_args = 1..)]
+    /// Set a field of the policy; a list's elements have commas between them. For each field once more
+    #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
-    /// Take a field out of the record: it is at its default again
-    #[arg(long, value_name = "FIELD", num_args = 1..)]
+    /// Take a field out of the record: it is at its default again. For each field once more
+    #[arg(long, value_name = "FIELD")]
     unset: Vec<String>,
     /// Set the fields of a JSON object; null takes one out of the record
     #[arg(long, value_name = "POLICY_JSON")]
@@ -87,7 +90,11 @@ impl Command {
                     format!("Tenant {tenant} is at version {version}. It holds everywhere within 5 s.")
                 })
             }
-            Self::Suspend { tenant } => {
+            Self::Suspend { tenant, yes } => {
+                if !yes {
+                    let question = format!("Suspend tenant {tenant} and end all its sessions for good?");
+                    context.output.confirm(&question, tenant.as_str())?;
+                }
                 let done = context.store.suspend_tenant(&tenant).await?;
                 tell(context, &tenant, done, "suspended", "All its sessions end within 5 s.")
             }

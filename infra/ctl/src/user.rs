@@ -23,6 +23,9 @@ pub(crate) enum Command {
     Disable(Which),
     /// Let a disabled user log in again; its earlier sessions stay ended
     Enable(Which),
+    /// Let a user try its password again: its lockout ends, and so does a row of wrong passwords that
+    /// disabled it. What its address and its tenant have left of the hour stays
+    Unlock(Which),
     /// Delete a user, its name and what waits to be sent to it; all its sessions end at once
     Delete {
         #[command(flatten)]
@@ -56,6 +59,10 @@ impl Command {
             Self::Enable(which) => {
                 let done = store.enable_user(&which.tenant, &which.user, now).await?;
                 tell(context, &which, done, "enabled", "Its earlier sessions stay ended.")
+            }
+            Self::Unlock(which) => {
+                let done = store.unlock_user(&which.tenant, &which.user).await?;
+                tell(context, &which, done, "unlocked", "Its wrong passwords are forgotten.")
             }
             Self::Delete { which, yes } => {
                 if !yes {

@@ -83,7 +83,7 @@ impl Metrics {
                 failure,
                 Some(Failure::AccountLocked(_) | Failure::PasswordDisabled)
             )),
-            rate_limited: occurred(matches!(failure, Some(Failure::RateLimited(_)))),
+            rate_limited: occurred(matches!(failure, Some(Failure::RateLimited(..)))),
             refresh_reuse: occurred(matches!(failure, Some(Failure::RefreshTokenReused))),
             cold_start: occurred(is_cold),
         };

@@ -56,7 +56,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{Failure, TenantId, TokenFault, UserId},
+        domain::{Failure, Limit, TenantId, TokenFault, UserId},
         port::{Clock, Entropy},
         route::Function,
         telemetry::Facts,
@@ -266,7 +266,7 @@ mod tests {
             (Some(Failure::Authentication), &["Refused"]),
             (Some(Failure::AccountLocked(ended)), &["Refused", "LockedOut"]),
             (Some(Failure::PasswordDisabled), &["Refused", "LockedOut"]),
-            (Some(Failure::RateLimited(Duration::from_secs(1))), &["Refused", "RateLimited"]),
+            (Some(Failure::RateLimited(Limit::Busy, Duration::from_secs(1))), &["Refused", "RateLimited"]),
             (Some(Failure::RefreshTokenReused), &["Refused", "RefreshReuse"]),
             (Some(Failure::Unavailable("down".into())), &["Failed"]),
             (Some(Failure::Internal("a defect".into())), &["Failed"]),
@@ -310,7 +310,7 @@ mod tests {
     }
 
     fn verified(lines: &[String], anchors: &[Anchor], due_before: Timestamp) -> Report {
-        let mut verifier = Verifier::new(Scope::default(), due_before);
+        let mut verifier = Verifier::new(Scope::default(), due_before, later());
         let of = |partition: &Partition| {
             let of = anchors.iter().filter(|anchor| anchor.partition == *partition);
             of.cloned().collect::<Vec<_>>()
@@ -524,6 +524,17 @@ mod tests {
             kinds(&moved, &known),
             [FaultKind::Strange { sequence: 4 }, FaultKind::Unlinked { sequence: 5 }]
         );
+        let (audit, kept) = self::log(8);
+        for millis in [30 * DAY, 30 * DAY + 1] {
+            audit.tell(&decision(NOW + millis, Some("t"), Outcome::SUCCESS));
+        }
+        let early = lines(&kept);
+        assert_eq!(
+            kinds(&early, &[]),
+            [FaultKind::FromTheFuture { sequence: 2 }],
+            "it is not overdue, and its time is after the newest there can be"
+        );
+        assert_eq!(kinds(&early, &anchors(&early)), [FaultKind::FromTheFuture { sequence: 2 }]);
         let noise = ["START RequestId: 1 Version: $LATEST".to_owned(), String::new(), "{}".to_owned()];
         let report = verified(&[log.clone(), noise.to_vec()].concat(), &known, later());
         assert!(report.is_whole() && report.passed_over == 2);
@@ -537,7 +548,7 @@ mod tests {
         }
         let day = |day: i64| super::chain::day_of(at(NOW + day * DAY));
         let scope = Scope { tenant: Some(tenant("a")), from: Some(day(1)), to: Some(day(1)) };
-        let mut verifier = Verifier::new(scope, at(NOW));
+        let mut verifier = Verifier::new(scope, at(NOW), later());
         for line in lines(&kept) {
             if let Some(line) = verifier.read(&line) {
                 assert_eq!(line.partition(), Partition { tenant: Some(tenant("a")), day: day(1) });

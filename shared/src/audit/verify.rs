@@ -105,6 +105,12 @@ pub enum FaultKind {
         /// The last of them.
         to: u64,
     },
+    /// An event is of a time that is yet to come: it was added, and would have counted as not anchored
+    /// yet until then.
+    FromTheFuture {
+        /// The event.
+        sequence: u64,
+    },
     /// An altered event was seen when the chain was anchored.
     BrokenBefore {
         /// When that was seen first.
@@ -125,6 +131,7 @@ impl FaultKind {
             Self::Truncated { .. } => "TRUNCATED",
             Self::Rewritten { .. } => "REWRITTEN",
             Self::NotAnchored { .. } => "NOT_ANCHORED",
+            Self::FromTheFuture { .. } => "FROM_THE_FUTURE",
             Self::BrokenBefore { .. } => "BROKEN_BEFORE",
         }
     }
@@ -153,6 +160,9 @@ impl fmt::Display for FaultKind {
             Self::Rewritten { sequence } => write!(f, "event {sequence} is another one than was anchored"),
             Self::NotAnchored { from, to } if from == to => write!(f, "event {from} was never anchored"),
             Self::NotAnchored { from, to } => write!(f, "events {from} to {to} were never anchored"),
+            Self::FromTheFuture { sequence } => {
+                write!(f, "event {sequence} is of a time that is yet to come")
+            }
             Self::BrokenBefore { seen_at } => write!(f, "an altered event was seen at {seen_at:.0}"),
         }
     }
@@ -187,6 +197,7 @@ impl Report {
 pub struct Verifier {
     scope: Scope,
     due_before: Timestamp,
+    newest: Timestamp,
     lines: u64,
     events: u64,
     passed_over: u64,
@@ -218,11 +229,13 @@ struct Run {
 }
 
 impl Verifier {
-    /// A verifier of what is in `scope`. Events from before `due_before` must have been anchored.
-    pub fn new(scope: Scope, due_before: Timestamp) -> Self {
+    /// A verifier of what is in `scope`. Events from before `due_before` must have been anchored, and
+    /// none can be from after `newest`.
+    pub fn new(scope: Scope, due_before: Timestamp, newest: Timestamp) -> Self {
         Self {
             scope,
             due_before,
+            newest,
             lines: 0,
             events: 0,
             passed_over: 0,
@@ -271,6 +284,9 @@ impl Verifier {
         }
         if is_strange {
             wrong.push(FaultKind::Strange { sequence });
+        }
+        if line.at > self.newest {
+            wrong.push(FaultKind::FromTheFuture { sequence });
         }
         match &chain.anchor {
             Some((anchored, hash)) if *anchored == sequence && *hash != line.hash => {

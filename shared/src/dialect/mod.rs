@@ -204,7 +204,7 @@ impl Reply {
 fn retry_after(failure: &Failure, now: Timestamp) -> Option<u64> {
     match failure {
         Failure::AccountLocked(until) => Some(seconds_until(*until, now)),
-        Failure::RateLimited(wait) => {
+        Failure::RateLimited(_, wait) => {
             Some(wait.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX).max(1))
         }
         Failure::Unavailable(_) => Some(UNAVAILABLE_FOR_SECONDS),
@@ -242,6 +242,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::Limit;
 
     pub(super) fn request(headers: &[(&str, &str)], body: &[u8]) -> HttpRequest {
         let mut map = HeaderMap::new();
@@ -272,7 +273,10 @@ mod tests {
         assert_eq!(seconds_until(at(1_001), at(0)), 2);
         assert_eq!(seconds_until(at(1_000), at(0)), 1);
         assert_eq!(seconds_until(at(0), at(5_000)), 1);
-        assert_eq!(retry_after(&Failure::RateLimited(Duration::from_millis(1_001)), at(0)), Some(2));
+        assert_eq!(
+            retry_after(&Failure::RateLimited(Limit::User, Duration::from_millis(1_001)), at(0)),
+            Some(2)
+        );
     }
 
     proptest! {

@@ -52,6 +52,40 @@ impl TokenFault {
     }
 }
 
+/// Which limit a request met; for the log, clients are told one thing for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Wrong passwords for one user within an hour.
+    User,
+    /// Wrong passwords, or wrong codes, from one address within an hour.
+    Address,
+    /// Wrong passwords for all of the tenant's users within an hour.
+    Tenant,
+    /// Every place of the user's is being verified.
+    Busy,
+    /// Codes that are sent to one user within an hour.
+    Codes,
+    /// Rotations of one session within one grace.
+    Rotations,
+    /// Logins of one user at once, under a limit of sessions.
+    Sessions,
+}
+
+impl Limit {
+    /// Its stable name in the audit log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "USER",
+            Self::Address => "ADDRESS",
+            Self::Tenant => "TENANT",
+            Self::Busy => "BUSY",
+            Self::Codes => "CODES",
+            Self::Rotations => "ROTATIONS",
+            Self::Sessions => "SESSIONS",
+        }
+    }
+}
+
 /// How a request ends without success. The text of a variant's cause is for the log alone.
 #[derive(Debug)]
 pub enum Failure {
@@ -110,8 +144,8 @@ pub enum Failure {
     IdempotencyMismatch,
     /// What the `Idempotency-Key` succeeded in is over, or cannot be told again.
     IdempotencyExpired,
-    /// A budget is used up; worth another try after that.
-    RateLimited(Duration),
+    /// That budget is used up; worth another try after so long.
+    RateLimited(Limit, Duration),
     /// A dependency did not answer, or a tenant's secret cannot be used.
     Unavailable(Cause),
     /// A defect of ours.
@@ -132,11 +166,12 @@ impl Failure {
         matches!(self, Self::Unavailable(_) | Self::Internal(_))
     }
 
-    /// What the audit log says beyond the name: which way a token was wrong, or which fields, by their
-    /// names. Nothing that anybody sent.
+    /// What the audit log says beyond the name: which way a token was wrong, which limit was met, or
+    /// which fields, by their names. Nothing that anybody sent.
     pub fn reason(&self) -> Option<String> {
         match self {
             Self::InvalidToken(fault) => Some(fault.name().to_owned()),
+            Self::RateLimited(limit, _) => Some(limit.name().to_owned()),
             Self::Validation(errors) | Self::PasswordPolicy(errors) => {
                 let fields: Vec<_> = errors.iter().map(|error| error.field.as_ref()).collect();
                 Some(fields.join(" "))
@@ -175,7 +210,7 @@ impl Failure {
             Self::UserNotFound => "USER_NOT_FOUND",
             Self::SessionNotFound => "SESSION_NOT_FOUND",
             Self::UsernameTaken => "USERNAME_TAKEN",
-            Self::RateLimited(_) => "RATE_LIMITED",
+            Self::RateLimited(..) => "RATE_LIMITED",
             Self::Unavailable(_) => "UNAVAILABLE",
             Self::Internal(_) => "INTERNAL",
         }

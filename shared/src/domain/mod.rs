@@ -20,7 +20,7 @@ pub use address::ClientAddress;
 pub use blocklist::{ForbiddenNames, fingerprint};
 pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, recent};
 pub use credential::{Password, PasswordHash, PasswordPolicy, Username, folded};
-pub use failure::{Cause, Failure, FieldError, TokenFault};
+pub use failure::{Cause, Failure, FieldError, Limit, TokenFault};
 pub use id::{
     AttemptId, CustomerId, IdempotencyKey, Invalid, OrganizationId, ProvenDevice, SessionId, TenantId, UserId,
 };

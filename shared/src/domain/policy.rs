@@ -146,6 +146,8 @@ pub enum Delivery {
 
 /// Longest look back at old passwords (security 6).
 const MAX_HISTORY: u64 = 24;
+/// Most failures of one user within an hour that are remembered: the item stays small.
+const MAX_FAILURES_PER_USER: u64 = 500;
 /// Most wrong passwords in a row before one is disabled (NIST SP 800-63B-4, 3.2.2).
 const MAX_CONSECUTIVE_FAILURES: u32 = 100;
 
@@ -564,7 +566,7 @@ pub const FIELDS: &[Field] = &[
     text(
         "algorithm",
         "ES256, EdDSA, RS256 or HS256",
-        "What signs access tokens. ES256: small keys, and what most verifiers know; RS256 is what API Gateway's own JWT authorizer takes; HS256 keys are never published (RFC 7518, RFC 8037).",
+        "What signs access tokens. ES256: small keys, and what most verifiers know; RS256 is what API Gateway's own JWT authorizer takes; HS256 keys are never published (RFC 7518, RFC 8037). All but HS256 need a signing key of theirs in the tenant's secret first: without one the tenant's requests are answered 503.",
         |policy| Some(policy.algorithm.name().to_owned()),
         |policy, name| {
             let known = SigningAlgorithm::from_name(name);
@@ -575,14 +577,14 @@ pub const FIELDS: &[Field] = &[
     text(
         "issuer",
         "1 to 512 bytes",
-        "`iss` of access tokens (RFC 9068, section 2.2). The default is what FinHub's published tokens have.",
+        "`iss` of access tokens (RFC 9068, section 2.2). The default is what FinHub's published tokens have. A change makes the tokens of every live session invalid: everybody logs in again.",
         |policy| Some(policy.issuer.clone()),
         |policy, text| plain(text).map(|text| policy.issuer = text),
     ),
     text(
         "audience",
         "1 to 512 bytes",
-        "`aud` of access tokens (RFC 9068, section 2.2). The default is what FinHub's published tokens have.",
+        "`aud` of access tokens (RFC 9068, section 2.2). The default is what FinHub's published tokens have. A change makes the tokens of every live session invalid: everybody logs in again.",
         |policy| Some(policy.audience.clone()),
         |policy, text| plain(text).map(|text| policy.audience = text),
     ),
@@ -643,8 +645,8 @@ pub const FIELDS: &[Field] = &[
     ),
     number(
         "failures_per_user",
-        (1, NO_LIMIT),
-        "Wrong passwords for one user within an hour, over all its lockouts: four lockouts' worth.",
+        (1, MAX_FAILURES_PER_USER),
+        "Wrong passwords for one user within an hour, over all its lockouts: a little more than lockouts alone let through.",
         |policy| Some(policy.failures_per_user.into()),
         |policy, number| policy.failures_per_user = narrow(number),
     ),
@@ -699,7 +701,7 @@ pub const FIELDS: &[Field] = &[
         |policy| texts(&policy.trusted_proxies),
         |policy, element| {
             let net = network(element)?;
-            if net.prefix_len() == 0 {
+            if canonical(net).prefix_len() == 0 {
                 return Err(Invalid::new("must be smaller than the whole Internet, or anybody names the client"));
             }
             policy.trusted_proxies.push(net);
@@ -1015,6 +1017,23 @@ mod tests {
         let messages: Vec<_> = errors.iter().map(|error| error.message.as_ref()).collect();
         assert_eq!(messages[2], "must be 0 to 300");
         assert!(messages[6].starts_with("has \"10.0.0.0/33\": each must be a network"));
+    }
+
+    // security 22: or anybody names the client.
+    #[test]
+    fn nobody_trusts_the_whole_internet() {
+        for (net, is_allowed) in [
+            ("0.0.0.0/0", false),
+            ("::/0", false),
+            ("::ffff:0:0/96", false),
+            ("::ffff:192.0.2.7/96", false),
+            ("::ffff:192.0.2.0/120", true),
+            ("::ffff:0:0/97", true),
+            ("10.0.0.0/8", true),
+        ] {
+            let asked = document(&format!(r#"{{"trusted_proxies": ["{net}"]}}"#));
+            assert_eq!(Policy::checked(&asked).is_ok(), is_allowed, "{net}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     audit::{Anchor, ChainId, Head, Partition},
-    domain::Failure,
+    domain::{Failure, TenantId},
     port::{Anchored, Anchors},
 };
 
@@ -128,6 +128,12 @@ impl Anchors for DynamoStore {
             anchors.push(to_anchor(partition, item.map_err(|error| unavailable(&error))?)?);
         }
         Ok(anchors)
+    }
+
+    async fn tenant_ids(&self) -> Result<Vec<TenantId>, Failure> {
+        // A record whose id is none has no log either.
+        let known = self.tenants().await?;
+        Ok(known.iter().filter_map(|tenant| TenantId::parse(&tenant.id).ok()).collect())
     }
 }
 

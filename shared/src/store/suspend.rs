@@ -4,7 +4,7 @@
 
 use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,
-    types::{AttributeValue, Delete, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
+    types::{AttributeValue, Delete, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
 };
 use jiff::Timestamp;
 
@@ -104,6 +104,28 @@ impl DynamoStore {
             }
         }
         Err(Failure::Unavailable(format!("user {user} keeps changing: try again").into()))
+    }
+
+    /// Forgets a user's attempts, of strangers and of every device: its lockout ends, and so does a row of
+    /// failures that disabled its password. Its sessions and its password stay. For operators' tools.
+    ///
+    /// # Errors
+    /// `Unavailable` when storage does not answer.
+    pub async fn unlock_user(&self, tenant: &TenantId, user: &UserId) -> Result<Switched, Failure> {
+        // Only a typing error depends on this: attempts at a user that does not exist are kept, too.
+        if self.read_user(tenant, user).await?.is_none() {
+            return Ok(Switched::Missing);
+        }
+        let forgotten = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .set_key(Some(Key::attempts(tenant, user).attributes()))
+            .return_values(ReturnValue::AllOld)
+            .send()
+            .await
+            .map_err(|error| unavailable(&error))?;
+        Ok(if forgotten.attributes.is_some() { Switched::Done } else { Switched::Already })
     }
 
     async fn commit_deletion(&self, user: &User) -> Result<Committed, Failure> {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::Service;
 use crate::{
     domain::{
-        CODE_WINDOW, Code, CodeKind, CodeMessage, CodeProof, Failure, Medium, Notification, ResetCode,
+        CODE_WINDOW, Code, CodeKind, CodeMessage, CodeProof, Failure, Limit, Medium, Notification, ResetCode,
         TenantId, User, UserId, recent,
     },
     port::{NewCode, OutboxKey, Sealed, random},
@@ -126,5 +126,5 @@ pub(super) fn within_budget(
         return Ok(());
     };
     let counts_until = oldest.checked_add(CODE_WINDOW).unwrap_or(Timestamp::MAX);
-    Err(Failure::RateLimited(counts_until.duration_since(now).unsigned_abs()))
+    Err(Failure::RateLimited(Limit::Codes, counts_until.duration_since(now).unsigned_abs()))
 }

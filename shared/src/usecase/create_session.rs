@@ -199,7 +199,6 @@ impl Service {
                 return Err(failure);
             }
         };
-        telemetry::session(&context.keys.session_digest(&grant.session.id));
         let (kept, forgiven, ()) = tokio::join!(
             self.keep_session(context, &grant.session, room, once.as_ref(), now),
             self.settle(tenant, id, &place, Guess::Right),
@@ -207,6 +206,7 @@ impl Service {
         );
         match kept {
             Ok(Kept::Done) => {
+                telemetry::session(&context.keys.session_digest(&grant.session.id));
                 // A place that was not given back counts as one failure: no reason to deny a session that
                 // is there.
                 if let Err(failure) = forgiven {

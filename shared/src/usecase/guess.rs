@@ -9,14 +9,12 @@ use jiff::Timestamp;
 
 use super::Service;
 use crate::{
-    domain::{AttemptId, Failure, KnownDevice, Password, Policy, TenantId, User, UserId},
+    domain::{AttemptId, Failure, KnownDevice, Limit, Password, Policy, TenantId, User, UserId},
     port::{AttemptBudget, AttemptKey, BudgetOf, HourBudget, Reservation, Verdict},
 };
 
 /// How long a login waits for a place in all: well within a function's own time.
 const WAITS_FOR: Duration = Duration::from_secs(4);
-/// Most failures of one user within an hour that are remembered: the item stays small.
-const MAX_REMEMBERED: usize = 500;
 /// A tenant's budget of at least so many is kept in parts, so that no one item takes all of an
 /// attack's writes: a partition takes 1,000 a second (storage).
 const PART: u32 = 1_000;
@@ -114,7 +112,7 @@ impl Service {
     ) -> Result<Place, Failure> {
         let budget = AttemptBudget {
             max: policy.max_attempts,
-            per_hour: usize::try_from(policy.failures_per_user).unwrap_or(usize::MAX).min(MAX_REMEMBERED),
+            per_hour: usize::try_from(policy.failures_per_user).unwrap_or(usize::MAX),
             disable_after: policy.disable_after,
             lockout_millis: i64::try_from(policy.lockout.as_millis()).unwrap_or(i64::MAX),
         };
@@ -127,7 +125,7 @@ impl Service {
                 Ok(Reservation::Busy) => return Err(NoPlace::Busy),
                 Ok(Reservation::Locked(until)) => Failure::AccountLocked(until),
                 Ok(Reservation::Limited(until)) => {
-                    Failure::RateLimited(until.duration_since(now).unsigned_abs())
+                    Failure::RateLimited(Limit::User, until.duration_since(now).unsigned_abs())
                 }
                 Ok(Reservation::Disabled) => Failure::PasswordDisabled,
                 Err(failure) => failure,
@@ -148,7 +146,9 @@ impl Service {
             taken = (|| attempt(stranger)).retry(backoff).when(is_busy).await;
         }
         let (origin, seen) = taken.map_err(|refusal| match refusal {
-            NoPlace::Busy | NoPlace::UnknownDevice => Failure::RateLimited(Duration::from_secs(1)),
+            NoPlace::Busy | NoPlace::UnknownDevice => {
+                Failure::RateLimited(Limit::Busy, Duration::from_secs(1))
+            }
             NoPlace::Refused(failure) => failure,
         })?;
         let disable_after = budget.disable_after;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::Service;
 use crate::{
-    domain::{Failure, LiveSession, Session, SessionId, SessionLimit, User, UserId},
+    domain::{Failure, Limit, LiveSession, Session, SessionId, SessionLimit, User, UserId},
     port::{EndSession, Inserted, NewOnce, NewSession, Room, SessionsOf},
     secrets::TenantContext,
 };
@@ -104,7 +104,8 @@ impl Service {
                 Inserted::Repeated => return Ok(Kept::Repeated),
                 Inserted::Raced => {}
             }
-            let wait = waits.next().ok_or(Failure::RateLimited(Duration::from_secs(1)))?;
+            let kept_coming = Failure::RateLimited(Limit::Sessions, Duration::from_secs(1));
+            let wait = waits.next().ok_or(kept_coming)?;
             tokio::time::sleep(wait).await;
             room = self.room_again(context, session, now).await?;
         }

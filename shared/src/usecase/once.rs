@@ -13,11 +13,15 @@ use crate::{
     domain::{Failure, TenantId, UserId},
     port::{NewOnce, Once, OnceKey, Success},
     secrets::TenantContext,
+    telemetry,
     token::Repeatable,
 };
 
 /// How long a success is told again (contract, "Every request").
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What the audit log calls a request that was sent again.
+const REPEATED: &str = "REPEATED";
 
 /// A request with a key, at its caller.
 pub(super) struct Asked {
@@ -82,6 +86,7 @@ impl Service {
         let gone = Failure::IdempotencyExpired;
         let context = self.tenants.with_key(context.clone(), now, has_key, gone).await?;
         if asked.request.is(&fingerprint, key_version, &context.keys) {
+            telemetry::detail(REPEATED);
             Ok(Some((context, success)))
         } else {
             Err(Failure::IdempotencyMismatch)

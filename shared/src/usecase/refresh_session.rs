@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use super::{Grant, Service, authenticate::is_torn, idle_end};
 use crate::{
     domain::{
-        ClientAddress, Collection, Failure, Judgement, Session, SessionFault, SessionId, TenantId,
+        ClientAddress, Collection, Failure, Judgement, Limit, Session, SessionFault, SessionId, TenantId,
         TokenFault, User, UserId, UserStatus, judge,
     },
     port::{CodeIs, EndSession, Rotated, Rotation},
@@ -111,7 +111,7 @@ impl Service {
             tokio::join!(self.store.rotate_session(&rotation), self.store.user(&tenant, &bearer.user));
         match (rotated?, user?) {
             (Rotated::Missing, _) => Err(Failure::SessionNotFound),
-            (Rotated::TooOften, _) => Err(Failure::RateLimited(policy.grace)),
+            (Rotated::TooOften, _) => Err(Failure::RateLimited(Limit::Rotations, policy.grace)),
             (Rotated::Moved(session), user) => {
                 let (session, user) = self.live(&context, session, user, now).await?;
                 self.grant(&context, session, &user, now)

@@ -6,17 +6,20 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 
 use crate::{
     audit::{Partition, Report, Scope, Verifier},
-    domain::Failure,
+    domain::{Failure, TenantId},
     port::Anchors,
 };
 
 /// Within this time an event is anchored: CloudWatch Logs hands it on in seconds, and Lambda tries a
 /// batch again for up to six hours.
 pub const ANCHORED_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// So much may the clocks of functions and operators differ.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(5 * 60);
 
 /// Why a log could not be verified.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +37,7 @@ pub enum VerifyError {
 
 /// Reads a log, in any order and with whatever else its lines hold. Besides the tenants and days in it,
 /// those of the scope are looked up, so that a whole day that is missing is found too: from the scope's
-/// first day, or the log's, to the last.
+/// first day, or the log's, to the last; and of every tenant that there is, where the scope names none.
 ///
 /// # Errors
 /// [`VerifyError`] when it could not be verified, whole or not.
@@ -45,7 +48,8 @@ pub async fn verify(
     now: Timestamp,
 ) -> Result<Report, VerifyError> {
     let due_before = now.checked_sub(ANCHORED_WITHIN).unwrap_or(Timestamp::MIN);
-    let mut verifier = Verifier::new(scope.clone(), due_before);
+    let newest = now.checked_add(CLOCKS_DIFFER).unwrap_or(Timestamp::MAX);
+    let mut verifier = Verifier::new(scope.clone(), due_before, newest);
     let mut seen = BTreeSet::new();
     let mut bytes = Vec::new();
     while log.read_until(b'\n', &mut bytes)? > 0 {
@@ -59,22 +63,35 @@ pub async fn verify(
         }
         bytes.clear();
     }
-    for partition in unseen(&scope, &seen)? {
+    let days = days(&scope, &seen)?;
+    let known = if scope.tenant.is_none() { anchors.tenant_ids().await? } else { Vec::new() };
+    for partition in unseen(&scope, days, known, &seen) {
         let kept = anchors.anchors(&partition).await?;
         verifier.anchored(&partition, kept);
     }
     Ok(verifier.finish())
 }
 
-/// Tenants and days of the scope of which the log has nothing.
-fn unseen(scope: &Scope, seen: &BTreeSet<Partition>) -> Result<Vec<Partition>, VerifyError> {
+/// The first and the last day that are to be verified.
+///
+/// # Errors
+/// `Nothing` when neither scope nor log says.
+fn days(scope: &Scope, seen: &BTreeSet<Partition>) -> Result<(Date, Date), VerifyError> {
     let days = || seen.iter().map(|partition| partition.day);
-    let (Some(first), Some(last)) = (scope.from.or(days().min()), scope.to.or(days().max())) else {
-        return Err(VerifyError::Nothing);
-    };
+    scope.from.or(days().min()).zip(scope.to.or(days().max())).ok_or(VerifyError::Nothing)
+}
+
+/// Tenants and days of the scope of which the log has nothing: of those in it, and of those `known`.
+fn unseen(
+    scope: &Scope,
+    (first, last): (Date, Date),
+    known: Vec<TenantId>,
+    seen: &BTreeSet<Partition>,
+) -> Vec<Partition> {
     let mut tenants: BTreeSet<_> = seen.iter().map(|partition| partition.tenant.clone()).collect();
     tenants.insert(scope.tenant.clone());
+    tenants.extend(known.into_iter().map(Some));
     let all = first.series(jiff::Span::new().days(1)).take_while(|day| *day <= last);
     let all = all.flat_map(|day| tenants.iter().map(move |tenant| Partition { tenant: tenant.clone(), day }));
-    Ok(all.filter(|partition| !seen.contains(partition)).collect())
+    all.filter(|partition| !seen.contains(partition)).collect()
 }

@@ -225,7 +225,7 @@ fn words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
         Failure::UserNotFound => (StatusCode::NOT_FOUND, "USER_NOT_FOUND", "There is no such user"),
         Failure::SessionNotFound => (StatusCode::NOT_FOUND, "SESSION_NOT_FOUND", "There is no such session"),
         Failure::UsernameTaken => (StatusCode::CONFLICT, "USERNAME_TAKEN", "The username is taken"),
-        Failure::RateLimited(_) => {
+        Failure::RateLimited(..) => {
             (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "Too many requests: try again later")
         }
         Failure::Unavailable(_) => {

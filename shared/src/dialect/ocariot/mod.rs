@@ -152,7 +152,7 @@ fn words(failure: &Failure) -> (StatusCode, Option<&'static str>, &'static str) 
         Failure::UnsupportedMediaType => {
             (StatusCode::UNSUPPORTED_MEDIA_TYPE, None, "Send the body as application/json.")
         }
-        Failure::RateLimited(_) => {
+        Failure::RateLimited(..) => {
             (StatusCode::TOO_MANY_REQUESTS, None, "Too many requests: try again later.")
         }
         Failure::Unavailable(_) => {

@@ -214,7 +214,7 @@ fn words(failure: &Failure) -> (StatusCode, Notice, bool) {
             (StatusCode::CONFLICT, Notice::Refused, false)
         }
         Failure::IdempotencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, Notice::Refused, false),
-        Failure::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, Notice::TooMany, true),
+        Failure::RateLimited(..) => (StatusCode::TOO_MANY_REQUESTS, Notice::TooMany, true),
         Failure::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, Notice::Unavailable, true),
         Failure::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, Notice::Broken, true),
     }
@@ -250,6 +250,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::domain::Limit;
 
     const VIEW: View<'_> = View { language: Language::English, tenant: Some("A & B") };
 
@@ -320,7 +321,7 @@ mod tests {
         for (failure, status, retry_after) in [
             (Failure::Unavailable("secret cause".into()), 503, Some("2")),
             (Failure::Internal("secret cause".into()), 500, None),
-            (Failure::RateLimited(Duration::from_secs(60)), 429, Some("60")),
+            (Failure::RateLimited(Limit::Address, Duration::from_secs(60)), 429, Some("60")),
             (Failure::Malformed("why"), 400, None),
             (Failure::PayloadTooLarge, 413, None),
             (Failure::UnsupportedMediaType, 415, None),

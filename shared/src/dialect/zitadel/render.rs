@@ -208,7 +208,7 @@ fn words(failure: &Failure, framing: Framing) -> (Code, &'static str) {
         Failure::UserNotFound => (Code::NotFound, "There is no such user"),
         Failure::SessionNotFound => (Code::NotFound, "There is no such session"),
         Failure::UsernameTaken => (Code::AlreadyExists, "The username is taken"),
-        Failure::RateLimited(_) => (Code::ResourceExhausted, "Too many requests: try again later"),
+        Failure::RateLimited(..) => (Code::ResourceExhausted, "Too many requests: try again later"),
         Failure::Unavailable(_) => (Code::Unavailable, "The service is unavailable: try again shortly"),
         Failure::Internal(_) => {
             (Code::Internal, "The request failed: quote its X-Request-Id to the operator")
