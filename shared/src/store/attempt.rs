@@ -60,7 +60,7 @@ const MAX_DEVICES: usize = 32;
 const TRIES: usize = 4;
 
 /// Since when a device must have logged in to be no stranger: since the password is as it is.
-const PROOFS_AFTER: &str = "proofs_after";
+pub(super) const PROOFS_AFTER: &str = "proofs_after";
 
 /// What a bucket consists of.
 const ATTRIBUTES: [&str; 6] = ["attempts", "failed", "failures", "quiet_at", "recent", "room"];

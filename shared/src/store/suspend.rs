@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::{
     DynamoStore,
+    attempt::PROOFS_AFTER,
     change::Guard,
     conflict::retried,
     item::{instant, number, string, unavailable},
@@ -116,16 +117,17 @@ impl DynamoStore {
         if self.read_user(tenant, user).await?.is_none() {
             return Ok(Switched::Missing);
         }
-        let forgotten = self
-            .client
-            .delete_item()
-            .table_name(&self.table)
-            .set_key(Some(Key::attempts(tenant, user).attributes()))
-            .return_values(ReturnValue::AllOld)
-            .send()
-            .await
-            .map_err(|error| unavailable(&error))?;
-        Ok(if forgotten.attributes.is_some() { Switched::Done } else { Switched::Already })
+        let [attempts] = self.read_each([Key::attempts(tenant, user)]).await?;
+        let mut kept = attempts.unwrap_or_default();
+        let were = kept.len();
+        // Proofs that ended with an earlier password stay dead.
+        kept.retain(|name, _| ["pk", "sk", PROOFS_AFTER, "expires_at"].contains(&name.as_str()));
+        if kept.len() == were {
+            return Ok(Switched::Already);
+        }
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(kept));
+        put.send().await.map_err(|error| unavailable(&error))?;
+        Ok(Switched::Done)
     }
 
     async fn commit_deletion(&self, user: &User) -> Result<Committed, Failure> {
