@@ -25,7 +25,8 @@ a minute one writes the use of its secret beside what it does anyway.)
 In sequence: how many calls at most wait for one another; the others are under way beside them. A query or a
 write beside a hash counts as one more, because it may be done before that. Units are DynamoDB's,
 as the embedded one counts them for the demo's small items: a transaction's writes count twice, consistent
-reads of up to 4 KiB and writes of up to 1 KiB once.
+reads of up to 4 KiB and writes of up to 1 KiB once. A conditional write that is refused counts nothing here;
+AWS bills it like one that was done: a login at a locked user costs one, a lost race as much as a won one.
 
 | operation | in sequence | calls | read units | write units |
 |---|---|---|---|---|
