@@ -44,11 +44,11 @@ pub(crate) struct Verify {
     tenant: Option<TenantId>,
 
     /// The first day, in UTC: 2026-01-31 [default: the first in the log]
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = day)]
     from: Option<Date>,
 
     /// The last day, in UTC [default: the last in the log]
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = day)]
     to: Option<Date>,
 
     /// The log, `-` for stdin [default with --local: the local stack's]
@@ -123,6 +123,10 @@ fn as_json(report: &Report) -> Value {
         "faultCount": report.fault_count,
         "faults": faults.collect::<Vec<_>>(),
     })
+}
+
+fn day(text: &str) -> Result<Date, &'static str> {
+    text.parse().map_err(|_| "a day is YYYY-MM-DD")
 }
 
 fn as_text(report: &Report) -> String {

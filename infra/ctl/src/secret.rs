@@ -2,8 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
-use doorward::{domain::TenantId, store::LastUse};
+use anyhow::{Context as _, Result, bail};
+use aws_sdk_secretsmanager::operation::list_secret_version_ids::ListSecretVersionIdsError;
+use doorward::{
+    domain::{SigningAlgorithm, TenantId},
+    port::SecretSource,
+    secrets::{SecretDocument, SecretsManager},
+    store::LastUse,
+    token::TenantKeys,
+};
 use serde_json::{Value, json};
 
 use crate::{Context, output::table, place::Secrets};
@@ -47,6 +54,28 @@ pub(crate) async fn usage(context: &Context, secrets: &Secrets, tenant: &TenantI
     })
 }
 
+/// That a tenant's tokens could be signed so: without a key it would answer 503 within seconds.
+///
+/// # Errors
+/// When its secret has no key for that, or cannot be read.
+pub(crate) async fn must_sign(
+    secrets: &Secrets,
+    tenant: &TenantId,
+    algorithm: SigningAlgorithm,
+) -> Result<()> {
+    let source = SecretsManager::new(secrets.client.clone(), secrets.prefix.clone());
+    let found = source.secret(tenant).await?;
+    let found = found.with_context(|| format!("tenant {tenant} has no secret {}{tenant}", secrets.prefix))?;
+    let keys = TenantKeys::from_documents(tenant, &[SecretDocument::parse(&found.current.text)?])?;
+    if !keys.can_sign(algorithm) {
+        let name = algorithm.name();
+        bail!(
+            "the secret of tenant {tenant} has no signing key for {name}: add one first, or nobody logs in"
+        );
+    }
+    Ok(())
+}
+
 /// The versions of a tenant's secret, with their stages.
 async fn stages(secrets: &Secrets, tenant: &TenantId) -> Result<Vec<(String, Vec<String>)>> {
     let name = format!("{}{tenant}", secrets.prefix);
@@ -59,9 +88,12 @@ async fn stages(secrets: &Secrets, tenant: &TenantId) -> Result<Vec<(String, Vec
         .send();
     let mut found = Vec::new();
     while let Some(page) = pages.next().await {
-        let page = page.with_context(|| {
-            format!("cannot read the versions of secret {name}: check --secret-prefix, and the credentials")
-        })?;
+        let is_missing = |error: &ListSecretVersionIdsError| error.is_resource_not_found_exception();
+        if page.as_ref().err().and_then(|error| error.as_service_error()).is_some_and(is_missing) {
+            bail!("there is no secret {name}: check the tenant's id, and --secret-prefix");
+        }
+        let page = page
+            .with_context(|| format!("cannot read the versions of secret {name}: check the credentials"))?;
         found.extend(page.versions.unwrap_or_default().into_iter().map(|version| {
             (version.version_id.unwrap_or_default(), version.version_stages.unwrap_or_default())
         }));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, Subcommand};
 use doorward::{
-    domain::{Document, FIELDS, Field, TenantId},
+    domain::{Document, FIELDS, Field, Policy, SigningAlgorithm, TenantId},
     store::{Switched, TenantChange, TenantRecord},
 };
 use serde_json::{Value, json};
@@ -83,7 +83,11 @@ impl Command {
             }
             Self::Update(update) => {
                 let tenant = update.tenant.clone();
-                let record = context.store.update_tenant(&tenant, &update.change()?).await?;
+                let change = update.change()?;
+                if let Some(algorithm) = algorithm(&change) {
+                    secret::must_sign(&place.secrets().await?, &tenant, algorithm).await?;
+                }
+                let record = context.store.update_tenant(&tenant, &change).await?;
                 let record = record.ok_or_else(|| unknown(&tenant))?;
                 context.output.result(&described(&record), || {
                     let version = record.tenant.version;
@@ -157,6 +161,14 @@ impl Update {
             bail!(Usage("say what to change: --set, --unset, --file or --name".to_owned()));
         }
         Ok(TenantChange { name: self.name, policy })
+    }
+}
+
+/// What is to sign from now on, where that changes and there is such an algorithm.
+fn algorithm(change: &TenantChange) -> Option<SigningAlgorithm> {
+    match change.policy.get("algorithm")? {
+        None => Some(Policy::default().algorithm),
+        Some(name) => SigningAlgorithm::from_name(name.as_str()?),
     }
 }
 

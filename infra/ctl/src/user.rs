@@ -81,7 +81,7 @@ fn tell(context: &Context, which: &Which, done: Switched, state: &str, effect: &
     let changed = match done {
         Switched::Done => true,
         Switched::Already => false,
-        Switched::Missing => bail!("tenant {tenant} has no user {user}: its id is wanted, not its name"),
+        Switched::Missing => bail!("there is no user {user} of a tenant {tenant}: ids are wanted, not names"),
     };
     let value = json!({ "tenant": tenant, "user": user, "state": state, "changed": changed });
     context.output.result(&value, || {
@@ -96,7 +96,7 @@ fn tell(context: &Context, which: &Which, done: Switched, state: &str, effect: &
 async fn show(context: &Context, which: &Which) -> Result<()> {
     let Which { tenant, user } = which;
     let Some(known) = context.store.user(tenant, user).await? else {
-        bail!("tenant {tenant} has no user {user}: its id is wanted, not its name");
+        bail!("there is no user {user} of a tenant {tenant}: ids are wanted, not names");
     };
     let value = described(&known);
     context.output.result(&value, || {

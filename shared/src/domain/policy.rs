@@ -639,7 +639,7 @@ pub const FIELDS: &[Field] = &[
     number(
         "disable_after",
         (1, MAX_CONSECUTIVE_FAILURES as u64),
-        "Wrong passwords in a row, whatever the time between them, after which the password opens nothing until it is set anew (NIST SP 800-63B-4, 3.2.2: at most 100).",
+        "Wrong passwords in a row, whatever the time between them, after which the password opens nothing, for strangers or for that one device, until it is set anew (NIST SP 800-63B-4, 3.2.2: at most 100).",
         |policy| Some(policy.disable_after.into()),
         |policy, number| policy.disable_after = narrow(number),
     ),
