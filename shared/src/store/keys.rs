@@ -175,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    const KINDS: usize = 13;
+    const KINDS: usize = 15;
 
     fn all(tenant: &str, user: &str, session: &str, name: &str) -> Option<[Key; KINDS]> {
         let (tenant, user) = (TenantId::parse(tenant).ok()?, UserId::parse(user).ok()?);
@@ -195,7 +195,15 @@ mod tests {
             Key::budget(&budget(&tenant, BudgetOf::TenantPart(3))),
             Key::once(&OnceKey { tenant: tenant.clone(), digest: "digest".to_owned() }),
             Key::secret_use(&tenant, "version"),
+            anchor(&tenant),
+            Key::origin(&WebOrigin::parse("https://app.example.com").ok()?),
         ])
+    }
+
+    fn anchor(tenant: &TenantId) -> Key {
+        let chain = ChainId::parse("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap();
+        let day = jiff::civil::date(2026, 1, 31);
+        Key::anchor(&Partition { tenant: Some(tenant.clone()), day }, chain)
     }
 
     /// Of the seventh hour.
@@ -224,6 +232,8 @@ mod tests {
             part,
             once,
             secret,
+            anchor,
+            origin,
         ] = all("t_1", "a#b/c", "s/1", "Ü@x").unwrap();
         assert_eq!(tenant, Key { pk: "T#t_1".into(), sk: "TENANT".into() });
         assert_eq!(user, Key { pk: "T#t_1#U#a%23b%2Fc".into(), sk: "USER".into() });
@@ -247,8 +257,11 @@ mod tests {
         );
         let [home, neighbour] = ["2001:db8::1", "2001:db8::ffff:1"].map(of_address);
         assert_eq!(home, neighbour, "and one network");
-        let origin = Key::origin(&WebOrigin::parse("https://app.example.com:8443").unwrap());
-        assert_eq!(origin, Key { pk: "O#https%3A%2F%2Fapp.example.com%3A8443".into(), sk: "ORIGIN".into() });
+        assert_eq!(
+            anchor,
+            Key { pk: "T#t_1#A#2026-01-31".into(), sk: "A#01ARZ3NDEKTSV4RRFFQ69G5FAV".into() }
+        );
+        assert_eq!(origin, Key { pk: "O#https%3A%2F%2Fapp.example.com".into(), sk: "ORIGIN".into() });
     }
 
     proptest! {
@@ -281,6 +294,8 @@ mod tests {
                 tenants[0] == tenants[1],
                 tenants[0] == tenants[1],
                 tenants[0] == tenants[1],
+                tenants[0] == tenants[1],
+                true,
             ];
             for ((one, two), same) in one.iter().zip(&two).zip(same) {
                 prop_assert_eq!(one == two, same);
