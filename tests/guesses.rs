@@ -682,6 +682,12 @@ async fn a_proof_does_not_outlive_the_password() {
     fail(&world, &marcus, Some(&old), 5).await;
     let locked = world.try_login(&marcus, NEW_PASSWORD).await.unwrap();
     assert_eq!(locked.verdict(), (401, "ACCOUNT_LOCKED"), "they were strangers' guesses");
+    // Nor is it revived by an operator who unlocks the user.
+    let user = world.user(&marcus).await.unwrap();
+    world.store.unlock_user(&user.tenant, &user.id).await.unwrap();
+    fail(&world, &marcus, Some(&old), 5).await;
+    let locked = world.try_login(&marcus, NEW_PASSWORD).await.unwrap();
+    assert_eq!(locked.verdict(), (401, "ACCOUNT_LOCKED"));
     world.clock.advance(LOCKOUT);
     let mut marcus = marcus;
     marcus.user.password = NEW_PASSWORD.to_owned();

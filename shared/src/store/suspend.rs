@@ -2,6 +2,8 @@
 //! moves the epoch of the sessions concerned along, so that they end with it and stay ended
 //! (security 15).
 
+use std::collections::HashMap;
+
 use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,
     types::{AttributeValue, Delete, ReturnValuesOnConditionCheckFailure, TransactWriteItem},
@@ -117,17 +119,29 @@ impl DynamoStore {
         if self.read_user(tenant, user).await?.is_none() {
             return Ok(Switched::Missing);
         }
-        let [attempts] = self.read_each([Key::attempts(tenant, user)]).await?;
-        let mut kept = attempts.unwrap_or_default();
-        let were = kept.len();
-        // Proofs that ended with an earlier password stay dead.
-        kept.retain(|name, _| ["pk", "sk", PROOFS_AFTER, "expires_at"].contains(&name.as_str()));
-        if kept.len() == were {
+        let key = Key::attempts(tenant, user);
+        let [attempts] = self.read_each([key.clone()]).await?;
+        // Proofs that ended with a password stay dead, also where that is changed at this moment: what is
+        // known of them is neither removed nor written back.
+        let kept = ["pk", "sk", PROOFS_AFTER, "expires_at"];
+        let forgotten =
+            attempts.unwrap_or_default().into_keys().filter(|name| !kept.contains(&name.as_str()));
+        let names: HashMap<_, _> =
+            forgotten.enumerate().map(|(number, name)| (format!("#{number}"), name)).collect();
+        if names.is_empty() {
             return Ok(Switched::Already);
         }
-        let put = self.client.put_item().table_name(&self.table).set_item(Some(kept));
-        put.send().await.map_err(|error| unavailable(&error))?;
-        Ok(Switched::Done)
+        let removed: Vec<_> = names.keys().map(String::as_str).collect();
+        let request = || {
+            self.client
+                .update_item()
+                .table_name(&self.table)
+                .set_key(Some(key.attributes()))
+                .update_expression(format!("REMOVE {}", removed.join(", ")))
+                .set_expression_attribute_names(Some(names.clone()))
+                .send()
+        };
+        retried(request).await.map(|_| Switched::Done).map_err(|error| unavailable(&error))
     }
 
     async fn commit_deletion(&self, user: &User) -> Result<Committed, Failure> {
@@ -197,7 +211,7 @@ impl DynamoStore {
         values: &[(&str, AttributeValue)],
     ) -> Result<Switched, Failure> {
         let values = values.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-        let values: std::collections::HashMap<_, _> = values.collect();
+        let values: HashMap<_, _> = values.collect();
         let request = || {
             self.client
                 .update_item()

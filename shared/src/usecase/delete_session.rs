@@ -2,31 +2,20 @@
 
 use jiff::Timestamp;
 
-use super::{Service, authenticate::admits};
+use super::{Service, UserPath, authenticate::admits};
 use crate::{
-    domain::{ClientAddress, Collection, Failure, SessionId, TenantId, UserId},
+    domain::{Failure, SessionId},
     port::{CodeIs, EndSession},
     telemetry,
-    token::Unverified,
 };
 
 /// A logout.
 #[derive(Debug)]
 pub struct Command {
-    /// Tenant.
-    pub tenant: TenantId,
-    /// The session's own token, another of the same user's, or an administrator's.
-    pub bearer: Unverified,
-    /// The path's collection.
-    pub collection: Collection,
-    /// The organization or customer in the path.
-    pub owner: String,
-    /// The user in the path.
-    pub user: UserId,
+    /// Whose sessions, and who asks.
+    pub at: UserPath,
     /// The session in the path.
     pub session: SessionId,
-    /// The client's address.
-    pub ip: ClientAddress,
 }
 
 /// An ended session.
@@ -45,7 +34,7 @@ impl Service {
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `SessionNotFound`, `TenantSuspended`,
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn delete_session(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
-        let Command { tenant, bearer, collection, owner, user, session, ip } = command;
+        let Command { at: UserPath { tenant, bearer, collection, owner, user, ip }, session } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
         telemetry::user(&user);
         telemetry::session(&context.keys.session_digest(&session));

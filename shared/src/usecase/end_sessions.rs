@@ -2,31 +2,20 @@
 
 use jiff::Timestamp;
 
-use super::{Service, authenticate::admits, code::TRIES};
+use super::{Service, UserPath, authenticate::admits, code::TRIES};
 use crate::{
-    domain::{ClientAddress, Collection, Failure, TenantId, UserId},
+    domain::{Failure, UserId},
     port::{CodeIs, Committed, Ending, GuardedChange, SessionsOf},
     telemetry,
-    token::Unverified,
 };
 
 /// An end of sessions.
 #[derive(Debug)]
 pub struct Command {
-    /// Tenant.
-    pub tenant: TenantId,
-    /// The user's own token, or an administrator's.
-    pub bearer: Unverified,
-    /// The path's collection.
-    pub collection: Collection,
-    /// The organization or customer in the path.
-    pub owner: String,
-    /// The user in the path.
-    pub user: UserId,
+    /// Whose sessions, and who asks.
+    pub at: UserPath,
     /// Which of them.
     pub ending: Ending,
-    /// The client's address.
-    pub ip: ClientAddress,
 }
 
 /// Ended sessions.
@@ -49,7 +38,7 @@ impl Service {
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `TenantSuspended`,
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn end_sessions(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
-        let Command { tenant, bearer, collection, owner, user, ending, ip } = command;
+        let Command { at: UserPath { tenant, bearer, collection, owner, user, ip }, ending } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
         telemetry::user(&user);
         admits(collection, &bearer)?;
@@ -60,16 +49,10 @@ impl Service {
             let except = (ending == Ending::AllButCurrent).then_some(&caller.session.id);
             let ended = self.store.count_sessions(&of, except).await?;
             let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
-            match self.store.end_sessions(&change, ending).await? {
-                Committed::Done => return Ok(Outcome { user, ended, ended_at: now }),
-                // Read again: who asks, and whether it still may, shows at the head of the loop.
-                Committed::CallerGone
-                | Committed::TargetChanged
-                | Committed::UsernameTaken
-                | Committed::CodeChanged
-                | Committed::SessionsChanged
-                | Committed::Repeated => {}
+            if self.store.end_sessions(&change, ending).await? == Committed::Done {
+                return Ok(Outcome { user, ended, ended_at: now });
             }
+            // Read again: who asks, and whether it still may, shows at the head of the loop.
         }
         Err(Failure::Unavailable("the user kept changing".into()))
     }

@@ -2,34 +2,24 @@
 
 use jiff::Timestamp;
 
-use super::{Service, authenticate::admits};
+use super::{Service, UserPath, authenticate::admits};
 use crate::{
-    domain::{ClientAddress, Collection, Failure, Session, SessionId, TenantId, UserId},
+    domain::{Failure, Session, SessionId},
     port::{CodeIs, SessionPageQuery, SessionsOf},
     secrets::TenantContext,
     telemetry,
-    token::{PageCursor, Unverified},
+    token::PageCursor,
 };
 
 /// A look at a user's sessions.
 #[derive(Debug)]
 pub struct Command {
-    /// Tenant.
-    pub tenant: TenantId,
-    /// The user's own token, or an administrator's.
-    pub bearer: Unverified,
-    /// The path's collection.
-    pub collection: Collection,
-    /// The organization or customer in the path.
-    pub owner: String,
-    /// The user in the path.
-    pub user: UserId,
+    /// Whose sessions, and who asks.
+    pub at: UserPath,
     /// Most sessions of a page; at least 1.
     pub limit: usize,
     /// Where the page before ended, as it said.
     pub cursor: Option<String>,
-    /// The client's address.
-    pub ip: ClientAddress,
 }
 
 /// One page.
@@ -50,7 +40,7 @@ impl Service {
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `Validation` of the cursor,
     /// `TenantSuspended`, `IpNotAllowed`, `Unavailable`.
     pub async fn list_sessions(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
-        let Command { tenant, bearer, collection, owner, user, limit, cursor, ip } = command;
+        let Command { at: UserPath { tenant, bearer, collection, owner, user, ip }, limit, cursor } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
         telemetry::user(&user);
         admits(collection, &bearer)?;

@@ -30,11 +30,14 @@ use secrecy::SecretString;
 
 use crate::{
     cache::Cache,
-    domain::{AttemptId, ClientAddress, Failure, Policy, Session, SessionId, TenantStatus, User, WebOrigin},
+    domain::{
+        AttemptId, ClientAddress, Collection, Failure, Policy, Session, SessionId, TenantId, TenantStatus,
+        User, UserId, WebOrigin,
+    },
     port::{Clock, Entropy, Passwords, SecretSource, Store, random},
     secrets::{TenantContext, Tenants},
     telemetry,
-    token::{Claims, RefreshToken},
+    token::{Claims, RefreshToken, Unverified},
 };
 
 /// Everything the use cases work with; built once per process.
@@ -93,6 +96,23 @@ impl Service {
             session,
         })
     }
+}
+
+/// A user's path in a collection, and who asks there.
+#[derive(Debug)]
+pub struct UserPath {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// The user's own token, or an administrator's.
+    pub bearer: Unverified,
+    /// The path's collection.
+    pub collection: Collection,
+    /// The organization or customer in the path.
+    pub owner: String,
+    /// The user in the path.
+    pub user: UserId,
+    /// The client's address.
+    pub ip: ClientAddress,
 }
 
 /// A session and the tokens that open it.

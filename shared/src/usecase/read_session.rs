@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Service, authenticate::admits};
+use super::{Service, UserPath, authenticate::admits};
 use crate::{
     domain::{Failure, Session, SessionId},
     telemetry,
@@ -28,7 +28,7 @@ impl Service {
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `SessionNotFound`, `TenantSuspended`,
     /// `IpNotAllowed`, `Unavailable`.
     pub async fn read_session(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
-        let Command { tenant, bearer, collection, owner, user, session: id, ip } = command;
+        let Command { at: UserPath { tenant, bearer, collection, owner, user, ip }, session: id } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
         telemetry::user(&user);
         telemetry::session(&context.keys.session_digest(&id));

@@ -68,17 +68,10 @@ impl Service {
             let (code, _) = self.new_code(&context, user, caller.code.as_ref(), Some(&Sending::MAIL), now)?;
             let success = || Success::LoginReset(bearer.session.clone());
             let once = asked.as_ref().map(|asked| asked.remember(success(), &context, now)).transpose()?;
-            match self.store.reset_login(&change, &NewCode { once, ..code }).await? {
-                Committed::Done => return Ok(()),
-                // Read again: who asks, whether it still may, and whether it did, shows at the head of the
-                // loop.
-                Committed::CallerGone
-                | Committed::TargetChanged
-                | Committed::UsernameTaken
-                | Committed::CodeChanged
-                | Committed::SessionsChanged
-                | Committed::Repeated => {}
+            if self.store.reset_login(&change, &NewCode { once, ..code }).await? == Committed::Done {
+                return Ok(());
             }
+            // Read again: who asks, whether it still may, and whether it did, shows at the head of the loop.
         }
         Err(Failure::Unavailable("the user kept changing".into()))
     }

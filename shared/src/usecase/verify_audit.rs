@@ -14,8 +14,8 @@ use crate::{
     port::Anchors,
 };
 
-/// Within this time an event is anchored: CloudWatch Logs hands it on in seconds, and Lambda tries a
-/// batch again for up to six hours.
+/// Within this time an event is anchored: CloudWatch Logs hands it on in seconds, and Lambda keeps a batch
+/// that it cannot hand over for up to six hours.
 pub const ANCHORED_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// So much may the clocks of functions and operators differ.

@@ -15,7 +15,7 @@ use crate::{
     route::Matched,
     token::Repeatable,
     usecase::{
-        create_session, delete_session, end_sessions, list_sessions, refresh_session, reset_login,
+        UserPath, create_session, delete_session, end_sessions, list_sessions, refresh_session, reset_login,
         update_credentials,
     },
 };
@@ -107,24 +107,9 @@ pub(super) fn one_session(
     matched: &Matched,
     collection: Collection,
 ) -> Result<delete_session::Command, Failure> {
-    let mut form = Form::read(request, BodyIs::Ignored)?;
-    let owner = form.path_owner(matched, collection);
-    let user = form.path(matched, "userId", UserId::parse);
-    let session = form.path(matched, "sessionId", SessionId::parse);
-    let tenant = form.tenant();
-    form.finish()?;
-    match (owner, user, session) {
-        (Some(owner), Some(user), Some(session)) => Ok(delete_session::Command {
-            bearer: request.bearer()?,
-            tenant: tenant.ok_or(Failure::TenantMismatch)?,
-            collection,
-            owner,
-            user,
-            session,
-            ip: request.ip.clone(),
-        }),
-        _ => Err(incomplete()),
-    }
+    let (at, session) =
+        under_user(request, matched, collection, |form| form.path(matched, "sessionId", SessionId::parse))?;
+    Ok(delete_session::Command { at, session: session.ok_or_else(incomplete)? })
 }
 
 pub(super) fn end_sessions(
@@ -132,28 +117,14 @@ pub(super) fn end_sessions(
     matched: &Matched,
     collection: Collection,
 ) -> Result<end_sessions::Command, Failure> {
-    let mut form = Form::read(request, BodyIs::Ignored)?;
-    let owner = form.path_owner(matched, collection);
-    let user = form.path(matched, "userId", UserId::parse);
-    let query = form.query();
-    let except = form.parameter(query.as_ref(), "except", |text| match text {
-        "current" => Ok(Ending::AllButCurrent),
-        _ => Err(Invalid::new("must be current, or be left out to end all")),
-    });
-    let tenant = form.tenant();
-    form.finish()?;
-    match (owner, user) {
-        (Some(owner), Some(user)) => Ok(end_sessions::Command {
-            bearer: request.bearer()?,
-            tenant: tenant.ok_or(Failure::TenantMismatch)?,
-            collection,
-            owner,
-            user,
-            ending: except.unwrap_or(Ending::All),
-            ip: request.ip.clone(),
-        }),
-        _ => Err(incomplete()),
-    }
+    let (at, except) = under_user(request, matched, collection, |form| {
+        let query = form.query();
+        form.parameter(query.as_ref(), "except", |text| match text {
+            "current" => Ok(Ending::AllButCurrent),
+            _ => Err(Invalid::new("must be current, or be left out to end all")),
+        })
+    })?;
+    Ok(end_sessions::Command { at, ending: except.unwrap_or(Ending::All) })
 }
 
 pub(super) fn list_sessions(
@@ -161,27 +132,37 @@ pub(super) fn list_sessions(
     matched: &Matched,
     collection: Collection,
 ) -> Result<list_sessions::Command, Failure> {
+    let (at, (limit, cursor)) = under_user(request, matched, collection, |form| {
+        let query = form.query();
+        let limit = form.parameter(query.as_ref(), "limit", page_limit);
+        (limit, form.parameter(query.as_ref(), "cursor", |text| Ok(text.to_owned())))
+    })?;
+    Ok(list_sessions::Command { at, limit: limit.unwrap_or(DEFAULT_PAGE), cursor })
+}
+
+/// A request without a body under a user's path; `rest` reads what is the route's own.
+fn under_user<T>(
+    request: &HttpRequest,
+    matched: &Matched,
+    collection: Collection,
+    rest: impl FnOnce(&mut Form<'_>) -> T,
+) -> Result<(UserPath, T), Failure> {
     let mut form = Form::read(request, BodyIs::Ignored)?;
     let owner = form.path_owner(matched, collection);
     let user = form.path(matched, "userId", UserId::parse);
-    let query = form.query();
-    let limit = form.parameter(query.as_ref(), "limit", page_limit);
-    let cursor = form.parameter(query.as_ref(), "cursor", |text| Ok(text.to_owned()));
+    let rest = rest(&mut form);
     let tenant = form.tenant();
     form.finish()?;
-    match (owner, user) {
-        (Some(owner), Some(user)) => Ok(list_sessions::Command {
-            bearer: request.bearer()?,
-            tenant: tenant.ok_or(Failure::TenantMismatch)?,
-            collection,
-            owner,
-            user,
-            limit: limit.unwrap_or(DEFAULT_PAGE),
-            cursor,
-            ip: request.ip.clone(),
-        }),
-        _ => Err(incomplete()),
-    }
+    let (owner, user) = owner.zip(user).ok_or_else(incomplete)?;
+    let at = UserPath {
+        bearer: request.bearer()?,
+        tenant: tenant.ok_or(Failure::TenantMismatch)?,
+        collection,
+        owner,
+        user,
+        ip: request.ip.clone(),
+    };
+    Ok((at, rest))
 }
 
 pub(super) fn reset_login(request: &HttpRequest, matched: &Matched) -> Result<reset_login::Command, Failure> {
