@@ -165,6 +165,7 @@ fn acts_on_another(endpoint: Endpoint) -> bool {
             Finhub::CreateSession(_) | Finhub::RefreshAdminSession | Finhub::RefreshCustomerSession(_),
         )
         | Endpoint::Page(_)
+        | Endpoint::Public(_)
         | Endpoint::Preflight => false,
         Endpoint::Finhub(
             Finhub::DeleteSession(_)

@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 pub mod audit;
+pub mod authorizer;
 pub mod aws;
 pub mod cache;
 pub mod courier;
@@ -17,6 +18,7 @@ pub mod json;
 pub mod message;
 pub mod password;
 pub mod port;
+pub mod rotation;
 pub mod route;
 pub mod runtime;
 pub mod secrets;

@@ -1,4 +1,5 @@
-//! The one table of routes: who answers what. Local routing and the tests are checked against it.
+//! The one table of routes: who answers what. Local routing, deployment (`infra/routes.json`) and the tests
+//! are checked against it.
 
 use http::Method;
 
@@ -27,11 +28,45 @@ pub enum Function {
     DeliverNotification,
     /// Keeps the heads of the audit log's chains; fed by the log, not by requests.
     AnchorAudit,
+    /// Publishes tenants' public keys, and whether the service is well.
+    Discovery,
+    /// Tells API Gateway whether a caller of somebody's own API is logged in.
+    Authorize,
+    /// Makes a tenant's next secret, step by step, as Secrets Manager asks.
+    RotateSecret,
+}
+
+/// What calls a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// Requests: it has routes.
+    Http,
+    /// The table's stream.
+    Stream,
+    /// A subscription of the other functions' logs.
+    Log,
+    /// API Gateway, before it lets a request through.
+    Authorizer,
+    /// Secrets Manager, for each step of a rotation.
+    Rotation,
+}
+
+impl Trigger {
+    /// Its name in `infra/routes.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Stream => "stream",
+            Self::Log => "log",
+            Self::Authorizer => "authorizer",
+            Self::Rotation => "rotation",
+        }
+    }
 }
 
 impl Function {
     /// Every function.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::CreateSession,
         Self::RefreshSession,
         Self::DeleteSession,
@@ -42,6 +77,9 @@ impl Function {
         Self::Preflight,
         Self::DeliverNotification,
         Self::AnchorAudit,
+        Self::Discovery,
+        Self::Authorize,
+        Self::RotateSecret,
     ];
 
     /// Its name: the binary's, and the folder's of its recorded events.
@@ -57,6 +95,28 @@ impl Function {
             Self::Preflight => "preflight",
             Self::DeliverNotification => "deliver-notification",
             Self::AnchorAudit => "anchor-audit",
+            Self::Discovery => "discovery",
+            Self::Authorize => "authorize",
+            Self::RotateSecret => "rotate-secret",
+        }
+    }
+
+    /// What calls it.
+    pub fn trigger(self) -> Trigger {
+        match self {
+            Self::CreateSession
+            | Self::RefreshSession
+            | Self::DeleteSession
+            | Self::ListSessions
+            | Self::ResetLogin
+            | Self::UpdateCredentials
+            | Self::PasswordPage
+            | Self::Preflight
+            | Self::Discovery => Trigger::Http,
+            Self::DeliverNotification => Trigger::Stream,
+            Self::AnchorAudit => Trigger::Log,
+            Self::Authorize => Trigger::Authorizer,
+            Self::RotateSecret => Trigger::Rotation,
         }
     }
 }
@@ -72,6 +132,8 @@ pub enum Endpoint {
     Ocariot,
     /// HTML, for people: the page where a person sets a new password.
     Page(Page),
+    /// For verifiers of tokens and for monitors, in no dialect.
+    Public(Public),
     /// For browsers, in no dialect: whether a page of another origin may call.
     Preflight,
 }
@@ -126,7 +188,30 @@ pub enum Page {
     Submit,
 }
 
+/// What anybody may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Public {
+    /// A tenant's issuer and where its keys are (OpenID Connect Discovery 1.0, section 3).
+    Configuration,
+    /// A tenant's public keys (RFC 7517, section 5).
+    Keys,
+    /// Whether the service reaches its table.
+    Health,
+}
+
 impl Endpoint {
+    /// Its wire format's name.
+    pub fn dialect(self) -> &'static str {
+        match self {
+            Self::Finhub(_) => "finhub",
+            Self::Zitadel(..) => "zitadel",
+            Self::Ocariot => "ocariot",
+            Self::Page(_) => "page",
+            Self::Public(_) => "public",
+            Self::Preflight => "preflight",
+        }
+    }
+
     /// What it does, by the name that the audit log knows it by.
     pub fn action(self) -> &'static str {
         match self {
@@ -144,6 +229,9 @@ impl Endpoint {
             Self::Zitadel(Zitadel::SetPassword, _) | Self::Ocariot => "password.set",
             Self::Page(Page::Show) => "page.show",
             Self::Page(Page::Submit) => "page.submit",
+            Self::Public(Public::Configuration) => "configuration.show",
+            Self::Public(Public::Keys) => "keys.show",
+            Self::Public(Public::Health) => "health.show",
             Self::Preflight => "preflight",
         }
     }
@@ -164,6 +252,7 @@ impl Endpoint {
             | Self::Zitadel(Zitadel::SetPassword, _)
             | Self::Ocariot => Function::UpdateCredentials,
             Self::Page(_) => Function::PasswordPage,
+            Self::Public(_) => Function::Discovery,
             Self::Preflight => Function::Preflight,
         }
     }
@@ -192,8 +281,12 @@ const fn page(method: Method, endpoint: Page) -> Route {
     Route { method, path: "/tenants/{tenantId}/password/change", endpoint: Endpoint::Page(endpoint) }
 }
 
-/// Every route that somebody calls (contract, first table).
-pub const ROUTES: [Route; 27] = [
+const fn public(path: &'static str, endpoint: Public) -> Route {
+    Route { method: Method::GET, path, endpoint: Endpoint::Public(endpoint) }
+}
+
+/// Every route that somebody calls (contract, first table and "Also public").
+pub const ROUTES: [Route; 30] = [
     finhub(
         Method::POST,
         "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
@@ -289,13 +382,17 @@ pub const ROUTES: [Route; 27] = [
     Route { method: Method::POST, path: "/v1/users/{user_id}/reset-password", endpoint: Endpoint::Ocariot },
     page(Method::GET, Page::Show),
     page(Method::POST, Page::Submit),
+    public("/tenants/{tenantId}/.well-known/openid-configuration", Public::Configuration),
+    public("/tenants/{tenantId}/.well-known/jwks.json", Public::Keys),
+    public("/healthz", Public::Health),
 ];
 
 /// Every route that is served: [`ROUTES`], and for each path that pages of other origins may call what
 /// their browsers ask first.
 pub fn served() -> Vec<Route> {
     let mut served = ROUTES.to_vec();
-    for route in ROUTES.iter().filter(|route| !matches!(route.endpoint, Endpoint::Page(_))) {
+    let is_shared = |route: &&Route| !matches!(route.endpoint, Endpoint::Page(_) | Endpoint::Public(_));
+    for route in ROUTES.iter().filter(is_shared) {
         let asked = Route { method: Method::OPTIONS, path: route.path, endpoint: Endpoint::Preflight };
         if !served.iter().any(|known| (&known.method, known.path) == (&asked.method, asked.path)) {
             served.push(asked);

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::{
     audit::{self, Audit, Decision},
     aws,
-    dialect::{Call, HttpRequest, Reply, ReplyBody, cors, finhub, ocariot, page, zitadel},
+    dialect::{Call, HttpRequest, Reply, ReplyBody, cors, finhub, ocariot, page, public, zitadel},
     domain::{ClientAddress, Failure},
     password::Argon2id,
     port::{Clock, Entropy},
@@ -232,6 +232,7 @@ impl App {
                 Endpoint::Zitadel(endpoint, framing) => zitadel::answer(call, endpoint, framing).await,
                 Endpoint::Ocariot => ocariot::answer(call).await,
                 Endpoint::Page(endpoint) => page::answer(call, endpoint, self.page_origin.as_ref()).await,
+                Endpoint::Public(endpoint) => public::answer(call, endpoint).await,
                 Endpoint::Preflight => Ok(cors::preflight(call).await),
             }
         };
@@ -247,8 +248,8 @@ impl App {
 fn told(call: &Call<'_>, failure: &Failure) -> Reply {
     let Call { matched, request, now, .. } = *call;
     match matched.route.endpoint {
-        // What a browser asks has no words of its own.
-        Endpoint::Finhub(_) | Endpoint::Preflight => finhub::failure(failure, now),
+        // What browsers and verifiers ask has no words of its own.
+        Endpoint::Finhub(_) | Endpoint::Public(_) | Endpoint::Preflight => finhub::failure(failure, now),
         Endpoint::Zitadel(_, framing) => zitadel::failure(failure, framing, request, now),
         Endpoint::Ocariot => ocariot::failure(failure, now),
         Endpoint::Page(_) => page::failure(failure, request, now),

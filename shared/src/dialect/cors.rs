@@ -46,7 +46,8 @@ pub async fn preflight(call: &Call<'_>) -> Reply {
 /// Lets the page that sent a request read its answer, if the tenant that the request proved to be of
 /// names the page's origin.
 pub async fn answer(call: &Call<'_>, proven: Option<&Tenant>, reply: &mut Reply) {
-    let is_shared = !matches!(call.matched.route.endpoint, Endpoint::Page(_) | Endpoint::Preflight);
+    let is_shared =
+        !matches!(call.matched.route.endpoint, Endpoint::Page(_) | Endpoint::Public(_) | Endpoint::Preflight);
     if !is_shared || !call.request.headers.contains_key(header::ORIGIN) {
         return;
     }

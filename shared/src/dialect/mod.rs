@@ -6,6 +6,7 @@ pub mod finhub;
 pub mod ocariot;
 pub mod page;
 mod pairs;
+pub mod public;
 pub mod zitadel;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
