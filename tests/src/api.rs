@@ -65,17 +65,33 @@ impl Server {
         bearer: Option<&str>,
         body: Option<&Value>,
     ) -> Result<Answer> {
+        let bearer = bearer.map(|token| format!("Bearer {token}"));
+        let mut headers = vec![("X-Tenant-ID", tenant)];
+        headers.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
+        self.send_with(method, path, &headers, body).await
+    }
+
+    /// Sends one request with those headers.
+    ///
+    /// # Errors
+    /// When nothing answers.
+    pub async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Answer> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url))
-            .header("X-Tenant-ID", tenant)
             .header("User-Agent", "smoke/1.0")
             .header(CONTENT_TYPE, "application/json");
         if let Some(host) = &self.host {
             request = request.header(HOST, host);
         }
-        if let Some(token) = bearer {
-            request = request.header("Authorization", format!("Bearer {token}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let body = body.map(ToString::to_string).unwrap_or_default();
         let response = self.http.request(request.body(Full::from(body))?).await?;
