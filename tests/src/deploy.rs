@@ -8,6 +8,7 @@
 #![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "a test, and its output")]
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -117,9 +118,9 @@ async fn test(cli: &Cli, ui: &Ui) -> Result<()> {
         )
     })?;
     let zips = match &cli.zips {
-        Some(folder) => folder
-            .canonicalize()
-            .with_context(|| format!("there is no folder {}", folder.display()))?,
+        Some(folder) => {
+            folder.canonicalize().with_context(|| format!("there is no folder {}", folder.display()))?
+        }
         None => {
             package::package(&project, architecture, &cli.profile, ui).await?;
             project.target_dir.join("package").join(architecture.name())
@@ -144,7 +145,7 @@ async fn test(cli: &Cli, ui: &Ui) -> Result<()> {
 
     let server = seed(&cloud, &outputs).await?;
     println!("The flows of a backend");
-    passed += every_route_is_there(&server).await?;
+    passed += every_route_is_there(&cloud, &server, &outputs).await?;
     passed += a_mail_with_a_link_is_sent(&cloud, &server, &outputs).await?;
     passed += walk_through(&server).await?;
     passed += many_at_once(&server).await?;
@@ -219,6 +220,13 @@ struct Outputs {
     secret_prefix: String,
 }
 
+impl Outputs {
+    /// The API's name.
+    fn host(&self) -> Result<&str> {
+        self.api_url.strip_prefix("http://").context("the API's URL is no http:// URL")
+    }
+}
+
 /// An AWS with the CDK app in it.
 struct Cloud {
     emulator: Emulator,
@@ -291,30 +299,57 @@ impl Cloud {
         Ok(())
     }
 
+    /// The routes that the API has, as `METHOD /path`.
+    async fn routes(&self, outputs: &Outputs) -> Result<BTreeSet<String>> {
+        let id = outputs.host()?.split('.').next().unwrap_or_default();
+        let path = format!("/v2/apis/{id}/routes?maxResults=500");
+        let answer = self.call("apigateway", Method::GET, &path, None, &Value::Null).await?;
+        let items = answer["items"].as_array().context("no routes")?;
+        Ok(items.iter().filter_map(|it| it["routeKey"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// What a function answers to an event.
+    async fn invoke(&self, function: &str, event: &Value) -> Result<Value> {
+        let path = format!("/2015-03-31/functions/{STACK}-{function}/invocations");
+        self.call("lambda", Method::POST, &path, None, event).await
+    }
+
     /// One call of a service that no client of ours speaks. The emulator reads the service from the
     /// credentials' scope, and verifies nothing.
-    async fn call(&self, service: &str, method: Method, path: &str, target: Option<&str>) -> Result<Value> {
+    async fn call(
+        &self,
+        service: &str,
+        method: Method,
+        path: &str,
+        target: Option<&str>,
+        body: &Value,
+    ) -> Result<Value> {
         let scope = format!("AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/{service}/aws4_request");
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.emulator.url()))
             .header(AUTHORIZATION, format!("{scope}, SignedHeaders=host, Signature=none"));
-        let mut body = Bytes::new();
         if let Some(target) = target {
-            request = request.header("X-Amz-Target", target).header("Content-Type", "application/x-amz-json-1.1");
-            body = Bytes::from_static(b"{}");
+            request =
+                request.header("X-Amz-Target", target).header("Content-Type", "application/x-amz-json-1.1");
         }
+        let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
         let response = self.http.request(request.body(Full::from(body))?).await?;
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
-        ensure!(head.status.is_success(), "{service} {path}: {} {}", head.status, String::from_utf8_lossy(&body));
+        ensure!(
+            head.status.is_success(),
+            "{service} {path}: {} {}",
+            head.status,
+            String::from_utf8_lossy(&body)
+        );
         serde_json::from_slice(&body).with_context(|| format!("{service} {path} answered no JSON"))
     }
 
     /// A function as Lambda has it.
     async fn configuration_of(&self, function: &str) -> Result<Value> {
         let path = format!("/2015-03-31/functions/{STACK}-{function}/configuration");
-        self.call("lambda", Method::GET, &path, None).await
+        self.call("lambda", Method::GET, &path, None, &Value::Null).await
     }
 
     /// Sees that nothing of the stack is there any more.
@@ -322,13 +357,21 @@ impl Cloud {
         let mut passed = 0;
         let lists = [
             ("functions", "lambda", Method::GET, "/2015-03-31/functions/", None, "Functions"),
-            ("event sources", "lambda", Method::GET, "/2015-03-31/event-source-mappings/", None, "EventSourceMappings"),
+            (
+                "event sources",
+                "lambda",
+                Method::GET,
+                "/2015-03-31/event-source-mappings/",
+                None,
+                "EventSourceMappings",
+            ),
             ("APIs", "apigateway", Method::GET, "/v2/apis", None, "items"),
             ("tables", "dynamodb", Method::POST, "/", Some("DynamoDB_20120810.ListTables"), "TableNames"),
             ("log groups", "logs", Method::POST, "/", Some("Logs_20140328.DescribeLogGroups"), "logGroups"),
         ];
         for (what, service, method, path, target, list) in lists {
-            let answer = self.call(service, method, path, target).await?;
+            let body = if target.is_some() { json!({}) } else { Value::Null };
+            let answer = self.call(service, method, path, target, &body).await?;
             let left = answer[list].as_array().with_context(|| format!("no {list} in {answer}"))?;
             ensure!(left.is_empty(), "{} {what} are left: {answer}", left.len());
             println!("  {what}: none left");
@@ -342,8 +385,7 @@ impl Cloud {
 
     /// What talks to the deployed routes: by the emulator's address and the API's name.
     fn server(&self, outputs: &Outputs, tenants: Vec<local::stack::Tenant>) -> Result<Server> {
-        let host = outputs.api_url.strip_prefix("http://").context("the API's URL is no http:// URL")?;
-        Ok(Server::new(self.emulator.url(), tenants).named(host))
+        Ok(Server::new(self.emulator.url(), tenants).named(outputs.host()?))
     }
 }
 
@@ -362,30 +404,49 @@ async fn seed(cloud: &Cloud, outputs: &Outputs) -> Result<Server> {
     cloud.server(outputs, seeded.tenants)
 }
 
-/// Each row of the route table is answered by Doorward, whatever it says, and anything else by the
-/// gateway.
-async fn every_route_is_there(server: &Server) -> Result<u32> {
+/// Each row of the route table is deployed and answered by Doorward, whatever it says, and anything else
+/// by the gateway.
+///
+/// The emulator answers `OPTIONS` itself, which API Gateway does only where CORS is configured: those
+/// rows are asked of their function without the gateway.
+async fn every_route_is_there(cloud: &Cloud, server: &Server, outputs: &Outputs) -> Result<u32> {
     let routes = route::served();
-    for route in &routes {
+    let deployed = cloud.routes(outputs).await?;
+    let expected: BTreeSet<_> = routes.iter().map(|it| format!("{} {}", it.method, it.path)).collect();
+    ensure!(deployed == expected, "deployed {deployed:#?}, expected {expected:#?}");
+    println!("  {} routes: those of the route table", routes.len());
+
+    let (asked, called): (Vec<_>, Vec<_>) = routes.iter().partition(|it| it.method == Method::OPTIONS);
+    for route in &called {
         let path = route.path.replace(['{', '}'], "");
         let answer = server.send(route.method.clone(), &path, "nobody", None, None).await?;
-        ensure!(
-            !answer.header("x-request-id").is_empty(),
-            "{} {} is not answered by Doorward: {} {}",
-            route.method,
-            route.path,
-            answer.status,
-            answer.text
-        );
+        let by_us = !answer.header("x-request-id").is_empty();
+        ensure!(by_us, "{} {}: {} {}", route.method, route.path, answer.status, answer.text);
     }
-    println!("  {} routes: each answered by its function", routes.len());
+    println!("  {} of them called: each answered by its function", called.len());
+    for route in &asked {
+        let path = route.path.replace(['{', '}'], "");
+        let answer = cloud.invoke(route.endpoint.function().name(), &preflight_event(&path)).await?;
+        ensure!(answer["statusCode"] == 204, "OPTIONS {path}: {answer}");
+    }
+    println!("  {} preflights: each answered by its function", asked.len());
     for (method, path) in [(Method::GET, "/"), (Method::PATCH, "/healthz")] {
         let answer = server.send(method.clone(), path, "nobody", None, None).await?;
         let by_us = !answer.header("x-request-id").is_empty();
         ensure!(answer.status == 404 && !by_us, "{method} {path}: {} {}", answer.status, answer.text);
     }
     println!("  what is no route: 404 by the gateway");
-    Ok(2)
+    Ok(4)
+}
+
+/// What a browser asks before a page of another origin may call.
+fn preflight_event(path: &str) -> Value {
+    let mut event = e2e::event(&Method::OPTIONS, path, "nobody", None, None);
+    event["headers"] = json!({
+        "origin": "https://app.example.com",
+        "access-control-request-method": "POST",
+    });
+    event
 }
 
 /// From the request over table, stream and function to SES, and back to the hosted page.
@@ -393,7 +454,11 @@ async fn a_mail_with_a_link_is_sent(cloud: &Cloud, server: &Server, outputs: &Ou
     let marcus = server.actor("marcus.jensen@example.com")?;
     let ses = clients::ses(&cloud.emulator.url());
     for address in [MAIL_FROM, &marcus.user.email] {
-        ses.create_email_identity().email_identity(address).send().await.context("SES refuses an identity")?;
+        ses.create_email_identity()
+            .email_identity(address)
+            .send()
+            .await
+            .context("SES refuses an identity")?;
     }
     let tenant = &marcus.tenant;
     let headers = [
@@ -410,16 +475,17 @@ async fn a_mail_with_a_link_is_sent(cloud: &Cloud, server: &Server, outputs: &Ou
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let link = loop {
         looks.tick().await;
-        let sent = cloud.call("email", Method::GET, "/_ministack/ses/messages", None).await?.to_string();
-        let mut words = sent.split(['"', ' ', '<', '>', '\\']);
+        let sent = cloud.call("email", Method::GET, "/_ministack/ses/messages", None, &Value::Null).await?;
+        let mails = sent["messages"][ACCOUNT].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut words = mails.iter().filter_map(|it| it["BodyText"].as_str()).flat_map(str::split_whitespace);
         if let Some(link) = words.find(|word| word.starts_with(&outputs.public_url)) {
             break link.to_owned();
         }
-        ensure!(begun.elapsed() < MAIL_WITHIN, "no mail with a link to {}: {sent}", outputs.public_url);
+        ensure!(begun.elapsed() < MAIL_WITHIN, "no mail with a link to {}", outputs.public_url);
     };
     println!("  a mail: sent by SES, with a link to the hosted page");
     let path = link.strip_prefix(&outputs.public_url).context("the link leads elsewhere")?;
-    let page = server.send_with(Method::GET, path.split('#').next().unwrap_or(path), &[], None).await?;
+    let page = server.send_with(Method::GET, path, &[], None).await?;
     passed += expect("the hosted page", &page, 200, "")?;
     Ok(passed + 1)
 }
