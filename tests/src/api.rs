@@ -95,8 +95,12 @@ impl Server {
         }
         let body = body.map(ToString::to_string).unwrap_or_default();
         let response = self.http.request(request.body(Full::from(body))?).await?;
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
         let bytes = body.collect().await?.to_bytes().to_vec();
+        if bytes.is_empty() {
+            // API Gateway says that nothing is JSON, where the function does not say what it is.
+            head.headers.remove(CONTENT_TYPE);
+        }
         Answer::new(head.status.as_u16().into(), head.headers, bytes)
     }
 

@@ -485,8 +485,14 @@ async fn a_mail_with_a_link_is_sent(cloud: &Cloud, server: &Server, outputs: &Ou
     };
     println!("  a mail: sent by SES, with a link to the hosted page");
     let path = link.strip_prefix(&outputs.public_url).context("the link leads elsewhere")?;
-    let page = server.send_with(Method::GET, path, &[], None).await?;
-    passed += expect("the hosted page", &page, 200, "")?;
+    let opened = server.send_with(Method::GET, path, &[], None).await?;
+    passed += expect("its link, which leaves the code behind", &opened, 303, "")?;
+    let cookie = opened.header("set-cookie").split(';').next().unwrap_or_default();
+    let location = opened.header("location");
+    let path = location.strip_prefix(&outputs.public_url).unwrap_or(location);
+    let shown = server.send_with(Method::GET, path, &[("Cookie", cookie)], None).await?;
+    passed += expect("the hosted page", &shown, 200, "")?;
+    ensure!(shown.text.contains("<form"), "no form in {}", shown.text);
     Ok(passed + 1)
 }
 
