@@ -135,7 +135,7 @@ export class DoorwardStack extends Stack {
     watch(this, { settings, table: items, api: api.api, functions, logs, undelivered, unanchored });
 
     const output = (name: string, description: string, value: string) => new CfnOutput(this, name, { description, value });
-    output("ApiUrl", "The API's own address; refused where there is a domain", api.api.apiEndpoint);
+    if (settings.domain === undefined) output("ApiUrl", "The API's own address", api.api.apiEndpoint);
     output("PublicUrl", "Where people reach the routes", api.publicUrl);
     output("TableName", "For doorwardctl: DOORWARD_TABLE", items.tableName);
     output("SecretPrefix", "For doorwardctl: DOORWARD_SECRET_PREFIX", settings.secretPrefix);

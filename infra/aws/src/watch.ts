@@ -81,8 +81,10 @@ const told = (metricName: MetricName, of: string, statistic: string = Stats.SUM)
     dimensionsMap: { function: of },
     statistic,
     period: PERIOD,
-    label: metricName,
   });
+/** The same under its own name: for graphs. An alarm on a metric with a label is one on an expression. */
+const shown = (metricName: MetricName, of: string, label: string = metricName, statistic: string = Stats.SUM) =>
+  told(metricName, of, statistic).with({ label });
 
 /** Alarms and the dashboard. */
 export function watch(stack: Stack, watched: Watched): void {
@@ -241,7 +243,7 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
       metric: table.metric(metricName, { period: PERIOD, statistic: Stats.SUM }),
       from: 10,
       periods: [2, 3],
-      what: `DynamoDB turns ${kind.toLowerCase()} away: ${RUNBOOK}#throttling.`,
+      what: `DynamoDB turns ${kind.toLowerCase()} away: one tenant or user brings more than a partition takes. ${RUNBOOK}#throttling.`,
     });
   }
 }
@@ -259,9 +261,9 @@ function dashboard(stack: Stack, watched: Watched): void {
       rightYAxis: { min: 0, showUnits: false },
     });
   const heading = (text: string): IWidget => new TextWidget({ markdown: `# ${text}`, width: 24, height: 1 });
-  const outcome = (of: string) => (["Succeeded", "Refused", "Failed"] as const).map((name) => told(name, of));
+  const outcome = (of: string) => (["Succeeded", "Refused", "Failed"] as const).map((name) => shown(name, of));
   const latency = (of: string, label: string) =>
-    ["p50", "p99"].map((statistic) => told("Latency", of, statistic).with({ label: `${label} ${statistic}` }));
+    ["p50", "p99"].map((statistic) => shown("Latency", of, `${label} ${statistic}`, statistic));
   const each = (label: (name: string) => Metric) => routeTable.functions.map(({ name }) => label(name));
   const find = (name: string) => functions.get(name) as IFunction;
 
@@ -294,16 +296,16 @@ function dashboard(stack: Stack, watched: Watched): void {
   view.addWidgets(heading("Is someone attacking?"));
   view.addWidgets(
     graph("Wrong logins, limits and lockouts", [
-      told("Refused", "create-session"),
-      told("RateLimited", "create-session"),
-      told("LockedOut", "create-session"),
+      shown("Refused", "create-session"),
+      shown("RateLimited", "create-session"),
+      shown("LockedOut", "create-session"),
     ]),
-    graph("Retired refresh tokens, and other refusals", [told("Refused", "refresh-session")], [told("RefreshReuse", "refresh-session")]),
+    graph("Retired refresh tokens, and other refusals", [shown("Refused", "refresh-session")], [shown("RefreshReuse", "refresh-session")]),
     graph("Resets and new passwords", [
       ...(["reset-login", "update-credentials", "password-page"] as const).map((name) =>
-        told("Requests", name).with({ label: name }),
+        shown("Requests", name, name),
       ),
-      told("Refused", "password-page").with({ label: "password-page refused" }),
+      shown("Refused", "password-page", "password-page refused"),
     ]),
   );
   const audited = [...logs].filter(([name]) => name !== "anchor-audit").map(([, group]) => group.logGroupName);
@@ -339,7 +341,7 @@ function dashboard(stack: Stack, watched: Watched): void {
     new SingleValueWidget({ title: "USD in this hour", width: 8, height: 6, metrics: [cost] }),
   );
   view.addWidgets(
-    graph("Requests", [api.metricCount({ period: PERIOD, statistic: Stats.SUM, label: "API" })], each((name) => find(name).metricInvocations({ period: PERIOD, label: name }))),
+    graph("Requests", [api.metricCount({ period: PERIOD, statistic: Stats.SAMPLE_COUNT, label: "API" })], each((name) => find(name).metricInvocations({ period: PERIOD, label: name }))),
     graph("DynamoDB", [
       table.metricConsumedReadCapacityUnits({ period: PERIOD, statistic: Stats.SUM, label: "read units" }),
       table.metricConsumedWriteCapacityUnits({ period: PERIOD, statistic: Stats.SUM, label: "write units" }),
@@ -347,7 +349,7 @@ function dashboard(stack: Stack, watched: Watched): void {
       table.metric("ReadThrottleEvents", { period: PERIOD, statistic: Stats.SUM, label: "reads throttled" }),
       table.metric("WriteThrottleEvents", { period: PERIOD, statistic: Stats.SUM, label: "writes throttled" }),
     ]),
-    graph("Cold starts, and functions at once", each((name) => told("ColdStart", name).with({ label: name })), [
+    graph("Cold starts, and functions at once", each((name) => shown("ColdStart", name, name)), [
       find("create-session").metric("ConcurrentExecutions", { period: PERIOD, statistic: Stats.MAXIMUM, label: "create-session at once" }),
       find("refresh-session").metric("ConcurrentExecutions", { period: PERIOD, statistic: Stats.MAXIMUM, label: "refresh-session at once" }),
     ]),
@@ -359,7 +361,7 @@ function expenses({ settings, table, api, functions, logs }: Watched): { cost: I
   const period = Duration.hours(1);
   const sum = { period, statistic: Stats.SUM };
   const using: Record<string, IMetric> = {
-    requests: api.metricCount(sum),
+    requests: api.metricCount({ period, statistic: Stats.SAMPLE_COUNT }),
     reads: table.metricConsumedReadCapacityUnits(sum),
     writes: table.metricConsumedWriteCapacityUnits(sum),
   };
