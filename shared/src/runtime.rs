@@ -51,9 +51,11 @@ impl Config {
     /// Reads the environment.
     ///
     /// # Errors
-    /// When `DOORWARD_TABLE` is missing.
+    /// When `DOORWARD_TABLE` is missing, or `DOORWARD_HOME_REGION` is another Region than this one: two
+    /// Regions that write one table lose each other's conditions (docs/regions.md).
     pub fn from_env() -> Result<Self, Error> {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        at_home(set("DOORWARD_HOME_REGION").as_deref(), set("AWS_REGION").as_deref())?;
         Ok(Self {
             table: set("DOORWARD_TABLE").ok_or("set DOORWARD_TABLE to the name of the DynamoDB table")?,
             secret_prefix: set("DOORWARD_SECRET_PREFIX").unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
@@ -63,6 +65,21 @@ impl Config {
                 .and_then(|size| size.parse().ok())
                 .unwrap_or(128),
         })
+    }
+}
+
+/// Refuses to serve away from the table's home, where one is named.
+fn at_home(home: Option<&str>, here: Option<&str>) -> Result<(), Error> {
+    match home {
+        Some(home) if here != Some(home) => {
+            let here = here.unwrap_or("unknown");
+            Err(format!(
+                "this table's home is {home}, and this function's Region is {here}: functions serve in one \
+                 Region alone; to move the home, see docs/regions.md"
+            )
+            .into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -325,4 +342,19 @@ fn respond(reply: Reply, request_id: &str) -> ApiGatewayV2httpResponse {
     response.is_base64_encoded = matches!(body, Some(Body::Binary(_)));
     response.body = body;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::at_home;
+
+    #[test]
+    fn functions_serve_in_the_home_region_alone() {
+        assert!(at_home(None, Some("eu-central-1")).is_ok());
+        assert!(at_home(Some("eu-central-1"), Some("eu-central-1")).is_ok());
+        for elsewhere in [Some("eu-west-1"), Some("eu-central-1a"), None] {
+            let told = at_home(Some("eu-central-1"), elsewhere).unwrap_err().to_string();
+            assert!(told.contains("home is eu-central-1"), "{told}");
+        }
+    }
 }
