@@ -2,9 +2,8 @@
 // a construct would add by itself.
 
 import { ArnFormat, Stack, Validations } from "aws-cdk-lib";
-import type { TableV2 } from "aws-cdk-lib/aws-dynamodb";
+import type { ITableV2 } from "aws-cdk-lib/aws-dynamodb";
 import { Effect, PolicyDocument, PolicyStatement, Role, ServicePrincipal } from "aws-cdk-lib/aws-iam";
-import type { IKey } from "aws-cdk-lib/aws-kms";
 import type { ILogGroup } from "aws-cdk-lib/aws-logs";
 import type { IQueue } from "aws-cdk-lib/aws-sqs";
 import type { Construct } from "constructs";
@@ -15,8 +14,9 @@ type Conditions = Record<string, Record<string, unknown>>;
 
 /** What a role's statements name. */
 export interface Resources {
-  readonly table: TableV2;
-  readonly key: IKey | undefined;
+  readonly table: ITableV2;
+  /** ARNs of the keys that encrypt table and secrets, where they are not AWS's own. */
+  readonly keyArns: readonly string[];
   readonly logGroup: ILogGroup;
   /** Where what the function could not do is put aside. */
   readonly deadLetters: IQueue | undefined;
@@ -42,7 +42,7 @@ export function mailIdentities(settings: Settings): string[] {
 export function statements(
   stack: Stack,
   spec: FunctionSpec,
-  { table, key, logGroup, deadLetters, readsStream }: Resources,
+  { table, keyArns, logGroup, deadLetters, readsStream }: Resources,
   settings: Settings,
 ): PolicyStatement[] {
   const statements: PolicyStatement[] = [];
@@ -88,14 +88,14 @@ export function statements(
   if (spec.secrets.length > 0) {
     allow("UseSecrets", spec.secrets.map((action) => `secretsmanager:${action}`), [secrets]);
   }
-  if (key !== undefined) {
+  if (keyArns.length > 0) {
     const writesSecrets = spec.secrets.includes("PutSecretValue");
     const services = [
       ...(spec.table.length > 0 ? ["dynamodb"] : []),
       ...(spec.secrets.length > 0 ? ["secretsmanager"] : []),
     ];
     // Only by way of the services that keep the data. Tenants' secrets may be encrypted with this key, too.
-    allow("UseKey", ["kms:Decrypt", ...(writesSecrets ? ["kms:GenerateDataKey"] : [])], [key.keyArn], {
+    allow("UseKey", ["kms:Decrypt", ...(writesSecrets ? ["kms:GenerateDataKey"] : [])], [...keyArns], {
       StringEquals: { "kms:ViaService": services.map((service) => `${service}.${stack.region}.amazonaws.com`) },
     });
   }

@@ -49,6 +49,7 @@ export class DoorwardStack extends Stack {
     const { settings, code } = props;
     const key = tableKey(this, settings);
     const items = table(this, settings, key);
+    const keyArns = [key?.keyArn, settings.existingTable?.keyArn].filter((arn) => arn !== undefined);
     const api = new Api(this, settings);
     const undelivered = this.deadLetters("Undelivered");
     const unanchored = this.deadLetters("Unanchored");
@@ -75,7 +76,7 @@ export class DoorwardStack extends Stack {
         spec,
         {
           table: items,
-          key,
+          keyArns,
           logGroup,
           deadLetters: { stream: undelivered, log: unanchored }[trigger as string],
           readsStream: trigger === "stream",
@@ -101,6 +102,8 @@ export class DoorwardStack extends Stack {
         }),
         environment: {
           DOORWARD_TABLE: items.tableName,
+          // Elsewhere they would not start: one Region alone serves a table (docs/regions.md).
+          DOORWARD_HOME_REGION: this.region,
           DOORWARD_SECRET_PREFIX: settings.secretPrefix,
           DOORWARD_LOG: settings.logLevel,
           ...(spec.publicUrl && { DOORWARD_PUBLIC_URL: api.publicUrl }),

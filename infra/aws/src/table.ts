@@ -1,7 +1,7 @@
 // The table, as infra/table.json has it.
 
 import { RemovalPolicy, Stack } from "aws-cdk-lib";
-import { AttributeType, Billing, StreamViewType, TableEncryptionV2, TableV2 } from "aws-cdk-lib/aws-dynamodb";
+import { AttributeType, Billing, type ITableV2, StreamViewType, TableEncryptionV2, TableV2 } from "aws-cdk-lib/aws-dynamodb";
 import { Key } from "aws-cdk-lib/aws-kms";
 import type { Construct } from "constructs";
 import { type Settings, SettingsError } from "./settings";
@@ -15,7 +15,10 @@ export function removalPolicy(settings: Settings): RemovalPolicy {
   return settings.removal === "destroy" ? RemovalPolicy.DESTROY : RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE;
 }
 
-/** The key that encrypts the table, where the team has its own. */
+/**
+ * The key that encrypts the table, where the team has its own. It stays in the stack beside a table that is not the
+ * stack's: one that was restored is encrypted as the one before.
+ */
 export function tableKey(scope: Construct, settings: Settings): Key | undefined {
   if (settings.encryption === "aws-managed") return undefined;
   return new Key(scope, "Key", {
@@ -30,7 +33,14 @@ export function tableKey(scope: Construct, settings: Settings): Key | undefined 
  * The table. Its stream has keys alone, so that no password's hash travels, with replicas, too: DynamoDB replicates by
  * whatever stream there is already (ScyllaDB found that on AWS: scylladb/scylladb, pull request 29928).
  */
-export function table(scope: Construct, settings: Settings, key: Key | undefined): TableV2 {
+export function table(scope: Construct, settings: Settings, key: Key | undefined): ITableV2 {
+  const { existingTable } = settings;
+  if (existingTable !== undefined) {
+    return TableV2.fromTableAttributes(scope, "Table", {
+      tableName: existingTable.name,
+      tableStreamArn: existingTable.streamArn,
+    });
+  }
   const { partitionKey, sortKey } = tableSpec.keySchema;
   const { region } = Stack.of(scope);
   if (settings.replicas.includes(region)) {

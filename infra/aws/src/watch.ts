@@ -19,7 +19,7 @@ import {
   TreatMissingData,
 } from "aws-cdk-lib/aws-cloudwatch";
 import { SnsAction } from "aws-cdk-lib/aws-cloudwatch-actions";
-import type { TableV2 } from "aws-cdk-lib/aws-dynamodb";
+import type { ITableV2 } from "aws-cdk-lib/aws-dynamodb";
 import type { IFunction } from "aws-cdk-lib/aws-lambda";
 import { FilterPattern, type ILogGroup, MetricFilter } from "aws-cdk-lib/aws-logs";
 import { type ITopic, Topic } from "aws-cdk-lib/aws-sns";
@@ -32,7 +32,7 @@ import { routeTable } from "./source";
 /** What is watched. */
 export interface Watched {
   readonly settings: Settings;
-  readonly table: TableV2;
+  readonly table: ITableV2;
   readonly api: HttpApi;
   readonly functions: ReadonlyMap<string, IFunction>;
   readonly logs: ReadonlyMap<string, ILogGroup>;
@@ -138,8 +138,8 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
       from: 5,
       periods: [2, 3],
       what:
-        `${verb} fail by a fault of Doorward's or of AWS. The log of ${of} has the causes, in lines "request.failed". ` +
-        `${RUNBOOK}#throttling if DynamoDB or Secrets Manager throttle.`,
+        `${verb} fail by a fault of Doorward's or of AWS. The log of ${of} has the causes, in lines "request.failed": ` +
+        `${RUNBOOK}#logins-fail.`,
     });
   }
   raise("LoginsSlow", {
@@ -158,7 +158,7 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
     metric: api.metricServerError({ period: PERIOD, statistic: Stats.SUM }),
     from: 10,
     periods: [2, 3],
-    what: "The HTTP API answers 5xx. The access log says on which routes (status, integrationError); the functions' logs say why.",
+    what: "The HTTP API answers 5xx. The access log says on which routes (status, integrationError); the functions' logs say why: docs/runbook.md#logins-fail.",
   });
   for (const { name, trigger } of routeTable.functions) {
     const target = functions.get(name);
@@ -213,7 +213,7 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
     raise("AuditAltered", {
       metric: altered.metric({ statistic: Stats.SUM, period: PERIOD }),
       from: 1,
-      what: "A line of the audit log is not as it was written: somebody writes to the log groups. Run `doorwardctl audit verify` (docs/audit.md), and look in CloudTrail who may.",
+      what: "A line of the audit log is not as it was written: somebody writes to the log groups. docs/runbook.md#the-audit-log-is-not-anchored.",
     });
   }
 
@@ -222,12 +222,12 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
   raise("Undelivered", {
     metric: waiting(undelivered),
     from: 1,
-    what: "Messages to users were given up on after a day or twenty tries. The log of deliver-notification says why: SES in its sandbox, a sender that is not verified, a permission.",
+    what: "Messages to users were given up on after a day or twenty tries. The log of deliver-notification says why: SES in its sandbox, a sender that is not verified, a permission. docs/runbook.md#messages-are-not-delivered.",
   });
   raise("Unanchored", {
     metric: waiting(unanchored),
     from: 1,
-    what: "Batches of the audit log were not anchored. See the log of anchor-audit; then call it with the queue's requestPayload (docs/audit.md, Anchors).",
+    what: "Batches of the audit log were not anchored. See the log of anchor-audit; then call it with the queue's requestPayload: docs/runbook.md#the-audit-log-is-not-anchored.",
   });
   const deliver = functions.get("deliver-notification");
   if (deliver !== undefined) {
@@ -235,7 +235,7 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
       metric: deliver.metric("IteratorAge", { period: PERIOD, statistic: Stats.MAXIMUM }),
       from: Duration.minutes(5).toMilliseconds(),
       periods: [2, 2],
-      what: "Messages wait for five minutes or more, and codes run out. The log of deliver-notification says what it waits for.",
+      what: "Messages wait for five minutes or more, and codes run out. The log of deliver-notification says what it waits for: docs/runbook.md#messages-are-not-delivered.",
     });
   }
   for (const [kind, metricName] of [["Reads", "ReadThrottleEvents"], ["Writes", "WriteThrottleEvents"]] as const) {

@@ -48,6 +48,14 @@ describe("settings", () => {
       [{ logRetentionDays: 2 }, /logRetentionDays must be one of 1, 3, 5/],
       [{ alarmEmail: "a@b.example", alarmTopicArn: "arn:aws:sns:eu-central-1:123456789012:t" }, /subscribe the address/],
       [{ replicas: ["Frankfurt"] }, /replicas must be a Region/],
+      [{ existingTable: { name: "restored", streamArn: "arn:aws:dynamodb:eu-central-1:123456789012:table/restored" } }, /LatestStreamArn/],
+      [
+        {
+          existingTable: { name: "restored", streamArn: "arn:aws:dynamodb:eu-central-1:123456789012:table/restored/stream/1" },
+          replicas: ["eu-west-1"],
+        },
+        /existingTable and replicas exclude each other/,
+      ],
       [{ removal: "keep" }, /removal must be one of retain, destroy/],
       [{ concurrency: 0 }, /concurrency must be a whole number from 1/],
       [{ throttle: { rate: 1 } }, /throttle burst is missing/],

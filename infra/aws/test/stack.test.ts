@@ -138,6 +138,25 @@ describe("the table", () => {
     assert.throws(() => new Synthesized({ replicas: ["eu-west-1"] }), /"aws-managed"/);
   });
 
+  it("may be one that was restored, which the stack then leaves alone", () => {
+    const streamArn = "arn:aws:dynamodb:eu-central-1:123456789012:table/restored/stream/2026-11-21T00:00:00.000";
+    const keyArn = "arn:aws:kms:eu-central-1:123456789012:key/1";
+    const restored = new Synthesized({ existingTable: { name: "restored", streamArn, keyArn } });
+    assert.deepEqual(restored.all("AWS::DynamoDB::GlobalTable"), []);
+    // The key of the table before stays: what was restored from it is encrypted with it.
+    const key = restored.one("AWS::KMS::Key").id;
+    assert.equal(restored.one("AWS::Lambda::EventSourceMapping").Properties.EventSourceArn, streamArn);
+    assert.deepEqual(restored.outputs["TableName"].Value, "restored");
+    for (const [name, made] of restored.functions()) {
+      assert.equal(made.Properties.Environment.Variables.DOORWARD_TABLE, "restored");
+      const role = restored.resource(made.Properties.Role["Fn::GetAtt"][0]).Properties;
+      for (const { Sid, Resource } of role.Policies[0].PolicyDocument.Statement) {
+        if (/^UseTable|^LeaveAnchors/.test(Sid)) assert.match(JSON.stringify(Resource), /:table\/restored"/, name);
+        if (Sid === "UseKey") assert.deepEqual(Resource, [keyArn, { "Fn::GetAtt": [key, "Arn"] }]);
+      }
+    }
+  });
+
   it("goes with its stack only where the settings say so", () => {
     const gone = new Synthesized({ removal: "destroy" });
     const table = gone.one("AWS::DynamoDB::GlobalTable");
@@ -177,7 +196,7 @@ describe("functions", () => {
   });
 
   it("know what they need, and no more", () => {
-    const common = ["DOORWARD_LOG", "DOORWARD_SECRET_PREFIX", "DOORWARD_TABLE"];
+    const common = ["DOORWARD_HOME_REGION", "DOORWARD_LOG", "DOORWARD_SECRET_PREFIX", "DOORWARD_TABLE"];
     const also: Record<string, string[]> = {
       "password-page": ["DOORWARD_PUBLIC_URL"],
       "deliver-notification": ["DOORWARD_MAIL_FROM", "DOORWARD_PUBLIC_URL"],
@@ -186,6 +205,7 @@ describe("functions", () => {
     for (const [name, { Properties }] of plain.functions()) {
       const { Variables: variables } = Properties.Environment;
       assert.deepEqual(Object.keys(variables).sort(byName), [...common, ...(also[name] ?? [])].sort(byName), name);
+      assert.equal(variables.DOORWARD_HOME_REGION, "eu-central-1");
       assert.equal(variables.DOORWARD_TABLE.Ref, plain.one("AWS::DynamoDB::GlobalTable").id);
     }
     const page = (stack: Synthesized) => stack.functions().get("password-page")?.Properties.Environment.Variables;
