@@ -130,7 +130,6 @@ async fn an_answer_that_is_lost_changes_nothing() -> Result<()> {
             world.secret_calls.lose_answer(lost);
             // The step itself may fail; Secrets Manager then takes it again.
             if take(&world, step).await.is_err() {
-                world.secret_calls.set_down(false);
                 take(&world, step).await?;
             }
         }
@@ -352,12 +351,14 @@ async fn nobody_is_logged_out_by_a_rotation() -> Result<()> {
         let made = world.rotator().rotate(&nordic(), renewal).await?;
         let logins = under_way.join_all().await;
         world.clock.advance(CACHE_LIFE);
+        let mut refreshed = Vec::new();
         for login in &logins {
-            assert!(world.opens(login).await? && world.refresh(login).await?.status == 200, "{renewal:?}");
+            assert!(world.opens(login).await?, "{renewal:?}");
+            refreshed.push(world.refreshed(login).await?);
         }
         world.rotator().retire_previous(&nordic()).await?;
         world.clock.advance(CACHE_LIFE);
-        for login in &logins {
+        for login in &refreshed {
             assert!(world.opens(login).await?, "{renewal:?}");
             assert!(world.opens(&world.refreshed(login).await?).await?, "{renewal:?}");
         }
@@ -382,7 +383,8 @@ async fn nobody_is_logged_out_by_a_rotation() -> Result<()> {
 async fn nothing_of_a_leaked_key_opens() -> Result<()> {
     let root = Renewal { root_key: true, drops_old: true, ..Renewal::default() };
     let signing = Renewal { signing_keys: SigningKeys::EachListed, drops_old: true, ..Renewal::default() };
-    for (username, renewal) in [(ADMIN, root), (MARCUS, root), (MARCUS, signing)] {
+    // CloudVault's access tokens are of its root key, Nordic Bank's of its signing key.
+    for (username, renewal, opens) in [(ADMIN, root, false), (MARCUS, root, true), (MARCUS, signing, false)] {
         let world = World::start().await?;
         let actor = world.actor(username)?;
         let tenant = TenantId::parse(&actor.tenant.tenant_id)?;
@@ -390,8 +392,9 @@ async fn nothing_of_a_leaked_key_opens() -> Result<()> {
         world.rotator().rotate(&tenant, renewal).await?;
         world.rotator().retire_previous(&tenant).await?;
         world.clock.advance(CACHE_LIFE);
-        let signs_anew = renewal.root_key == (username == ADMIN);
-        assert_eq!(world.opens(&login).await?, !signs_anew, "{renewal:?}");
+        assert_eq!(world.opens(&login).await?, opens, "{renewal:?}");
+        // Within a minute of the last look it might yet be a new key.
+        world.clock.advance(Duration::from_secs(60));
         assert_eq!(world.refresh(&login).await?.status, 401, "{renewal:?}");
         assert!(world.login(&actor).await.is_ok());
     }

@@ -517,7 +517,9 @@ fn made_from(text: &SecretString) -> Option<String> {
 
 /// Whether a stage is not where the request says that it is.
 fn is_refused(error: &SdkError<UpdateSecretVersionStageError>) -> bool {
-    error.as_service_error().is_some_and(UpdateSecretVersionStageError::is_invalid_parameter_exception)
+    error
+        .as_service_error()
+        .is_some_and(|error| error.is_invalid_parameter_exception() || error.is_invalid_request_exception())
 }
 
 fn failed<E, R>(error: &SdkError<E, R>) -> RotationError
