@@ -12,6 +12,7 @@
 pub mod api;
 pub mod audit;
 pub mod calls;
+pub mod permissions;
 pub mod delivery;
 pub mod emulator;
 pub mod rotation;
