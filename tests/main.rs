@@ -19,6 +19,7 @@ mod guesses;
 mod histories;
 mod isolation;
 mod once;
+mod openapi;
 mod operator;
 mod page;
 mod policies;
