@@ -239,7 +239,7 @@ impl Document {
         let reply = operation.replies.get(&status).with_context(at)?;
         self.check_answer(reply, answer).with_context(at)?;
         let kind = kind(answer);
-        if matches!(kind.as_str(), "" | "0") {
+        if status < 400 && matches!(kind.as_str(), "" | "0") {
             self.check_request(operation, &matched, event, decoded).with_context(at).context("its request")?;
         }
         let shown = (call(*endpoint), status, kind);
