@@ -31,6 +31,7 @@ mod races;
 mod recovery;
 mod replay;
 mod roles;
+mod rotation;
 mod route_table;
 mod rpc;
 mod secrets;

@@ -24,9 +24,12 @@ const SURPRISE: &str = "surprise";
 
 /// What the document says can happen and no recorded event shows: which call, status and kind of error, and
 /// why. `*` is every call that the document says it of. What an event shows by now must not be here.
-const NOT_SHOWN: &[(&str, u16, &str, &str)] = &[
-    ("*", 500, "INTERNAL", "a defect: events make hashing fail, the one that can be made to, where it is used"),
-];
+const NOT_SHOWN: &[(&str, u16, &str, &str)] = &[(
+    "*",
+    500,
+    "INTERNAL",
+    "a defect: events make hashing fail, the one that can be made to, where it is used",
+)];
 
 /// A call, a status and what kind of error it is, empty where it is none.
 type Shown = (String, u16, String);
@@ -160,15 +163,22 @@ impl<'a> Reader<'a> {
             let (found, at) = self.at(&format!("{pointer}/{index}"))?;
             let (name, place) = (plain(&found["name"]), plain(&found["in"]));
             let required = found["required"] == true;
-            parameters.push(Parameter { name, place, required, schema: self.schema(&format!("{at}/schema"))? });
+            parameters.push(Parameter {
+                name,
+                place,
+                required,
+                schema: self.schema(&format!("{at}/schema"))?,
+            });
         }
         Ok(parameters)
     }
 
     fn operation(&mut self, pointer: &str) -> Result<Operation> {
         let found = self.root.pointer(pointer).context("no operation")?;
-        let security = found["security"].as_array().with_context(|| format!("{pointer} names no security"))?;
-        let names = |schemes: &Value| schemes.as_object().into_iter().flatten().map(|it| it.0.clone()).collect();
+        let security =
+            found["security"].as_array().with_context(|| format!("{pointer} names no security"))?;
+        let names =
+            |schemes: &Value| schemes.as_object().into_iter().flatten().map(|it| it.0.clone()).collect();
         let security = security.iter().map(names).collect();
         let needs_body = found["requestBody"]["required"] == true;
         let mut replies = BTreeMap::new();
@@ -240,7 +250,9 @@ impl Document {
         self.check_answer(reply, answer).with_context(at)?;
         let kind = kind(answer);
         if status < 400 && matches!(kind.as_str(), "" | "0") {
-            self.check_request(operation, &matched, event, decoded).with_context(at).context("its request")?;
+            self.check_request(operation, &matched, event, decoded)
+                .with_context(at)
+                .context("its request")?;
         }
         let shown = (call(*endpoint), status, kind);
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).insert(shown);
@@ -268,7 +280,10 @@ impl Document {
         for &(call, status, kind, why) in NOT_SHOWN {
             let fits = |it: &&Shown| (call == "*" || it.0 == call) && it.1 == status && it.2 == kind;
             ensure!(!why.is_empty(), "{call} {status} {kind} has no reason");
-            ensure!(said.iter().any(|it| fits(&it)), "{call} {status} {kind}: nobody says that it can happen");
+            ensure!(
+                said.iter().any(|it| fits(&it)),
+                "{call} {status} {kind}: nobody says that it can happen"
+            );
             let all_shown = said.iter().filter(fits).all(|it| shown.contains(it));
             ensure!(!all_shown, "{call} {status} {kind}: an event shows it");
         }
@@ -318,7 +333,9 @@ impl Document {
                 .collect();
         for Parameter { name, place, required, schema } in &operation.parameters {
             let value = match place.as_str() {
-                "path" => matched.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()),
+                "path" => {
+                    matched.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+                }
                 "query" => query.get(name).cloned(),
                 _ => header(name).map(str::to_owned),
             };
@@ -330,7 +347,8 @@ impl Document {
                 self.valid(&json!(value), *schema).with_context(|| format!("{place} parameter {name}"))?;
             }
         }
-        let cookies: Vec<_> = event["cookies"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let cookies: Vec<_> =
+            event["cookies"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let has = |scheme: &String| match scheme.as_str() {
             "bearer" => header("authorization").is_some_and(|value| value.starts_with("Bearer ")),
             "linkCookie" => cookies.iter().any(|cookie| cookie.starts_with("__Host-doorward-reset=")),
@@ -338,7 +356,8 @@ impl Document {
             "tenantSecret" => header("x-tenant-secret").is_some(),
             _ => false,
         };
-        let admits = operation.security.is_empty() || operation.security.iter().any(|one| one.iter().all(has));
+        let admits =
+            operation.security.is_empty() || operation.security.iter().any(|one| one.iter().all(has));
         ensure!(admits, "none of {:?} is sent", operation.security);
         let body = event["body"].as_str().unwrap_or_default();
         if body.is_empty() || operation.request.is_empty() {
@@ -386,7 +405,8 @@ fn objects(value: &Value, at: String) -> Vec<String> {
             found.push(at);
         }
         Value::Array(items) => {
-            let inner = items.iter().enumerate().map(|(index, value)| objects(value, format!("{at}/{index}")));
+            let inner =
+                items.iter().enumerate().map(|(index, value)| objects(value, format!("{at}/{index}")));
             found.extend(inner.flatten());
         }
         _ => {}
@@ -432,7 +452,10 @@ fn every_route_is_described_and_nothing_else() {
     for route in served() {
         let (path, method) = (route.path, route.method.as_str());
         let operation = &document.root["paths"][path][method.to_ascii_lowercase()];
-        assert!(ids.insert(plain(&operation["operationId"])), "{method} {path}: the operationId is another's");
+        assert!(
+            ids.insert(plain(&operation["operationId"])),
+            "{method} {path}: the operationId is another's"
+        );
         let tags: Vec<_> = operation["tags"].as_array().unwrap().iter().map(plain).collect();
         let [tag] = tags.as_slice() else { panic!("{method} {path} has tags {tags:?}") };
         let of_dialect = match route.endpoint {
@@ -460,7 +483,9 @@ fn examples_are_what_the_schemas_say() {
     for ((method, path), operation) in &document.operations {
         for (kind, content) in &operation.request {
             for example in &content.examples {
-                document.valid(example, content.schema).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+                document
+                    .valid(example, content.schema)
+                    .unwrap_or_else(|error| panic!("{method} {path}: {error}"));
             }
             assert!(kind != "application/json" || !content.examples.is_empty(), "{method} {path}");
         }
@@ -470,7 +495,10 @@ fn examples_are_what_the_schemas_say() {
                     let checked = document.valid_and_closed(example, content.schema);
                     checked.unwrap_or_else(|error| panic!("{method} {path} {status}: {error}"));
                 }
-                assert!(kind != "application/json" || !content.examples.is_empty(), "{method} {path} {status}");
+                assert!(
+                    kind != "application/json" || !content.examples.is_empty(),
+                    "{method} {path} {status}"
+                );
             }
         }
     }
