@@ -20,7 +20,7 @@ use futures_util::{StreamExt, future, stream};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::rpc::Services;
+use crate::{openapi::Document, rpc::Services};
 
 /// What every answer carries (contract, "Every request").
 const ALWAYS: [(&str, &str); 4] = [
@@ -37,6 +37,7 @@ const AT_ONCE: usize = 4;
 async fn every_recorded_event_gets_its_answer() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../events");
     let services = Arc::new(Services::load().unwrap());
+    let document = Arc::new(Document::load().unwrap());
     let mut cases = Vec::new();
     for function in Function::ALL {
         let files: Vec<_> = fs::read_dir(folder.join(function.name()))
@@ -48,9 +49,9 @@ async fn every_recorded_event_gets_its_answer() {
     }
     let count = cases.len();
     let replayed = cases.into_iter().map(|(function, file)| {
-        let services = Arc::clone(&services);
+        let (services, document) = (Arc::clone(&services), Arc::clone(&document));
         let name = file.strip_prefix(&folder).unwrap_or(&file).display().to_string();
-        let replayed = async move { replay(function, &file, &services).await };
+        let replayed = async move { replay(function, &file, &services, &document).await };
         async move {
             let result = tokio::spawn(replayed).await.unwrap();
             result.err().map(|error| format!("events/{name}: {error:#}\n"))
@@ -60,9 +61,10 @@ async fn every_recorded_event_gets_its_answer() {
     let failures: Vec<_> = replayed.collect().await;
     assert!(failures.is_empty(), "of {count} events:\n{}", failures.concat());
     assert!(count >= 500, "only {count} events");
+    document.check_all_shown().unwrap();
 }
 
-async fn replay(function: Function, file: &Path, services: &Services) -> Result<()> {
+async fn replay(function: Function, file: &Path, services: &Services, document: &Document) -> Result<()> {
     let text = fs::read_to_string(file)?;
     let recorded: Value = serde_json::from_str(&text).context("is not JSON")?;
     let case = &recorded["doorward"];
@@ -113,7 +115,9 @@ async fn replay(function: Function, file: &Path, services: &Services) -> Result<
     if kind.starts_with("application/") && kind != "application/json" && !kind.ends_with("+json") {
         answer.body = services.answer(path(&recorded), &kind, &answer.bytes)?;
     }
-    check(&answer, &case["expect"], &values)
+    check(&answer, &case["expect"], &values)?;
+    let event = serde_json::from_str(&filled)?;
+    document.check(function, &event, || sent(&event, services), &answer)
 }
 
 /// A batch of the audit log: what it holds, how it is answered and which heads are kept then.

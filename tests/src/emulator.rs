@@ -16,11 +16,8 @@ use tokio::{
 /// What the deployment was tried with. To take a newer one: its version, and the lines of
 /// `ministack.txt` as `uv pip compile --universal --python-version 3.10 --generate-hashes
 /// --no-annotate --no-header` writes them.
-const MINISTACK: pip::Package = pip::Package {
-    name: "ministack",
-    version: "1.5.33",
-    requirements: include_str!("../ministack.txt"),
-};
+const MINISTACK: pip::Package =
+    pip::Package { name: "ministack", version: "1.5.33", requirements: include_str!("../ministack.txt") };
 
 /// The account that everything is in.
 pub const ACCOUNT: &str = "000000000000";
