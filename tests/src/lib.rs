@@ -12,9 +12,9 @@
 pub mod api;
 pub mod audit;
 pub mod calls;
-pub mod permissions;
 pub mod delivery;
 pub mod emulator;
+pub mod permissions;
 pub mod rotation;
 
 use std::{

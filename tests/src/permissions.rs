@@ -1,9 +1,15 @@
 //! What a function asks of the table, held against what its role allows (security 26). The emulators allow
 //! everything: whether the deployed functions may do what they do is seen here alone.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use doorward::route::Function;
 use serde_json::Value;
 
 /// One thing that a call asks for: a permission's action, and the partition keys that it names. A transaction asks
@@ -20,8 +26,22 @@ pub struct Asked {
 
 /// Words of expressions that are no attributes.
 const WORDS: [&str; 16] = [
-    "SET", "REMOVE", "ADD", "DELETE", "AND", "OR", "NOT", "IN", "BETWEEN", "attribute_exists",
-    "attribute_not_exists", "attribute_type", "begins_with", "contains", "if_not_exists", "size",
+    "SET",
+    "REMOVE",
+    "ADD",
+    "DELETE",
+    "AND",
+    "OR",
+    "NOT",
+    "IN",
+    "BETWEEN",
+    "attribute_exists",
+    "attribute_not_exists",
+    "attribute_type",
+    "begins_with",
+    "contains",
+    "if_not_exists",
+    "size",
 ];
 
 impl Asked {
@@ -44,7 +64,8 @@ impl Asked {
                 .flatten()
                 .flat_map(|item| item.as_object().into_iter().flatten())
                 .map(|(kind, part)| {
-                    let action = if kind == "ConditionCheck" { "ConditionCheckItem" } else { &format!("{kind}Item") };
+                    let action =
+                        if kind == "ConditionCheck" { "ConditionCheckItem" } else { &format!("{kind}Item") };
                     one(action, part, vec![&part["Key"]["pk"], &part["Item"]["pk"]])
                 })
                 .collect(),
@@ -60,18 +81,24 @@ impl Asked {
 }
 
 fn attributes(input: &Value) -> BTreeSet<String> {
-    let expressions = ["UpdateExpression", "ConditionExpression"].map(|name| input[name].as_str().unwrap_or_default());
-    let words = expressions.into_iter().flat_map(|text| text.split(|c: char| !(c.is_alphanumeric() || "_:#".contains(c))));
+    let expressions =
+        ["UpdateExpression", "ConditionExpression"].map(|name| input[name].as_str().unwrap_or_default());
+    let words = expressions
+        .into_iter()
+        .flat_map(|text| text.split(|c: char| !(c.is_alphanumeric() || "_:#".contains(c))));
     let named = words.filter(|word| word.starts_with(|c: char| c.is_alphabetic()) && !WORDS.contains(word));
     let keys = input["Key"].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
     named.chain(keys).map(str::to_owned).collect()
 }
 
-/// What one function's role allows on the table, and how much of it was used.
-pub struct Role {
-    function: String,
-    grants: Vec<Grant>,
+/// What each function's role allows on the table, and what of it was used.
+pub struct Roles {
+    grants: BTreeMap<String, Vec<Grant>>,
+    used: Mutex<BTreeSet<Allowed>>,
 }
+
+/// A function, an action, and one pattern of keys that it is for.
+type Allowed = (String, String, String);
 
 struct Grant {
     actions: Vec<String>,
@@ -79,54 +106,73 @@ struct Grant {
     attributes: Option<Vec<String>>,
 }
 
-impl Role {
-    /// The role of each function, as the deployment has it (`infra/permissions.json`).
+impl Roles {
+    /// Those of the deployment (`infra/permissions.json`).
     ///
     /// # Errors
     /// When that cannot be read.
-    pub fn all() -> Result<Vec<Self>> {
+    pub fn load() -> Result<Self> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/permissions.json");
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         let roles: Value = serde_json::from_str(&text)?;
         let texts = |value: &Value| -> Vec<String> {
             value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
         };
-        let role = |(function, role): (&String, &Value)| {
-            let grant = |grant: &Value| Grant {
-                actions: texts(&grant["actions"]),
-                keys: texts(&grant["keys"]),
-                attributes: grant.get("attributes").map(texts),
-            };
-            let grants = role["table"].as_array().into_iter().flatten().map(grant).collect();
-            Self { function: function.clone(), grants }
+        let grant = |grant: &Value| Grant {
+            actions: texts(&grant["actions"]),
+            keys: texts(&grant["keys"]),
+            attributes: grant.get("attributes").map(texts),
         };
-        Ok(roles.as_object().context("no roles")?.iter().map(role).collect())
+        let of = |role: &Value| role["table"].as_array().into_iter().flatten().map(grant).collect();
+        let grants = roles.as_object().context("no roles")?.iter();
+        Ok(Self {
+            grants: grants.map(|(function, role)| (function.clone(), of(role))).collect(),
+            used: Mutex::default(),
+        })
     }
 
-    /// The function whose role it is.
-    pub fn function(&self) -> &str {
-        &self.function
+    /// That a function's role allows what it asked.
+    ///
+    /// # Errors
+    /// What it does not.
+    pub fn check(&self, function: Function, asked: &[Asked]) -> Result<()> {
+        let function = function.name();
+        let grants = self.grants.get(function).with_context(|| format!("{function} has no role"))?;
+        for asked in asked {
+            let by = grants.iter().find(|grant| grant.allows(asked));
+            let by = by.with_context(|| format!("its role does not allow {function} {asked:?}"))?;
+            let keys = by.keys.iter().filter(|pattern| asked.keys.iter().any(|key| matches(pattern, key)));
+            let used = keys.map(|keys| (function.to_owned(), asked.action.clone(), keys.clone()));
+            self.used.lock().unwrap_or_else(PoisonError::into_inner).extend(used);
+        }
+        Ok(())
     }
 
-    /// Each action with one pattern of keys that it is for: what should be used, or not be allowed.
-    pub fn allowed(&self) -> BTreeSet<(String, String)> {
-        let pairs = self.grants.iter().flat_map(|grant| {
-            grant.actions.iter().flat_map(|action| grant.keys.iter().map(|keys| (action.clone(), keys.clone())))
+    /// That nothing is allowed which was never asked.
+    ///
+    /// # Errors
+    /// What was not.
+    pub fn check_all_used(&self) -> Result<()> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowed = self.grants.iter().flat_map(|(function, grants)| {
+            grants.iter().flat_map(move |grant| {
+                grant.actions.iter().flat_map(move |action| {
+                    grant.keys.iter().map(move |keys| (function.clone(), action.clone(), keys.clone()))
+                })
+            })
         });
-        pairs.collect()
+        let idle: Vec<_> = allowed.filter(|allowed| !used.contains(allowed)).collect();
+        ensure!(idle.is_empty(), "roles allow what no recorded event needs: {idle:#?}");
+        Ok(())
     }
+}
 
-    /// By which of [`Role::allowed`] a call may be made: none, if it may not. One grant must allow all of its keys
-    /// and attributes, as IAM wants it.
-    pub fn allows(&self, asked: &Asked) -> BTreeSet<(String, String)> {
-        let grant = self.grants.iter().find(|grant| {
-            let keys = asked.keys.iter().all(|key| grant.keys.iter().any(|pattern| matches(pattern, key)));
-            let attributes = |known: &Vec<String>| asked.attributes.iter().all(|name| known.contains(name));
-            grant.actions.contains(&asked.action) && keys && grant.attributes.as_ref().is_none_or(attributes)
-        });
-        let used = grant.into_iter().flat_map(|grant| &grant.keys);
-        let used = used.filter(|pattern| asked.keys.iter().any(|key| matches(pattern, key)));
-        used.map(|pattern| (asked.action.clone(), pattern.clone())).collect()
+impl Grant {
+    /// IAM wants one grant for all of a call's keys and attributes.
+    fn allows(&self, asked: &Asked) -> bool {
+        let keys = asked.keys.iter().all(|key| self.keys.iter().any(|pattern| matches(pattern, key)));
+        let attributes = |known: &Vec<String>| asked.attributes.iter().all(|name| known.contains(name));
+        self.actions.contains(&asked.action) && keys && self.attributes.as_ref().is_none_or(attributes)
     }
 }
 
@@ -174,11 +220,9 @@ mod tests {
             "ConditionExpression": "attribute_not_exists(last_used_at) OR last_used_at < :due",
         });
         let asked = &Asked::of("UpdateItem", &input)[0];
-        let role = |grants| Role { function: "f".to_owned(), grants };
-        let by = |grants| role(grants).allows(asked).len();
-        assert_eq!(by(vec![grant(&["T#*"], None)]), 1);
-        assert_eq!(by(vec![grant(&["T#*#U#*"], None)]), 0);
-        assert_eq!(by(vec![grant(&["T#*"], Some(&["pk", "sk"]))]), 0);
-        assert_eq!(by(vec![grant(&["T#*"], Some(&["pk", "sk", "last_used_at"]))]), 1);
+        assert!(grant(&["T#*"], None).allows(asked));
+        assert!(!grant(&["T#*#U#*"], None).allows(asked));
+        assert!(!grant(&["T#*"], Some(&["pk", "sk"])).allows(asked));
+        assert!(grant(&["T#*"], Some(&["pk", "sk", "last_used_at"])).allows(asked));
     }
 }
