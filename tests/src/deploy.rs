@@ -44,6 +44,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, MissedTickBehavior};
+use url::Url;
 
 /// The stack's name: another than the default, which a test must not rest on.
 const STACK: &str = "doorward-test";
@@ -399,6 +400,7 @@ async fn seed(cloud: &Cloud, outputs: &Outputs) -> Result<Server> {
         table: outputs.table_name.clone(),
         keep_credentials: false,
         hash_cost: HashCost::default(),
+        public_url: outputs.api_url.clone(),
     };
     let seeded = demo::seed(&context).await.context("cannot seed the demo tenants")?;
     cloud.server(outputs, seeded.tenants)
@@ -488,9 +490,8 @@ async fn a_mail_with_a_link_is_sent(cloud: &Cloud, server: &Server, outputs: &Ou
     let opened = server.send_with(Method::GET, path, &[], None).await?;
     passed += expect("its link, which leaves the code behind", &opened, 303, "")?;
     let cookie = opened.header("set-cookie").split(';').next().unwrap_or_default();
-    let location = opened.header("location");
-    let path = location.strip_prefix(&outputs.public_url).unwrap_or(location);
-    let shown = server.send_with(Method::GET, path, &[("Cookie", cookie)], None).await?;
+    let location = Url::parse(&link)?.join(opened.header("location"))?;
+    let shown = server.send_with(Method::GET, location.path(), &[("Cookie", cookie)], None).await?;
     passed += expect("the hosted page", &shown, 200, "")?;
     ensure!(shown.text.contains("<form"), "no form in {}", shown.text);
     Ok(passed + 1)

@@ -31,6 +31,7 @@ export interface Settings {
   readonly tracing: "off" | "xray";
   readonly encryption: "own-key" | "aws-managed";
   readonly replicas: readonly string[];
+  readonly existingTable?: { readonly name: string; readonly streamArn: string; readonly keyArn?: string };
   readonly removal: "retain" | "destroy";
   readonly concurrency: number;
   readonly throttle: Throttle;
@@ -119,6 +120,11 @@ const CHECKS: Record<keyof Settings, Check> = {
   tracing: oneOf("off", "xray"),
   encryption: oneOf("own-key", "aws-managed"),
   replicas: list(region),
+  existingTable: record({
+    name: { check: text(/^[A-Za-z0-9_.-]{3,255}$/, "the table's name") },
+    streamArn: { check: text(/^arn:[a-z-]+:dynamodb:[^:]+:\d{12}:table\/[^/]+\/stream\/.+$/, "the ARN of its stream: `LatestStreamArn` of `aws dynamodb describe-table`") },
+    keyArn: { optional: true, check: arn("kms", "the ARN of the KMS key that encrypts it") },
+  }),
   removal: oneOf("retain", "destroy"),
   concurrency: whole(1, 1_000_000),
   throttle,
@@ -172,6 +178,9 @@ export function parseSettings(given: unknown, source = "the settings"): Settings
   }
   if (values.publicUrl !== undefined && values.domain !== undefined) {
     problems.push("publicUrl and domain exclude each other: the domain is the public address; take publicUrl away");
+  }
+  if (values.existingTable !== undefined && (values.replicas ?? []).length > 0) {
+    problems.push("existingTable and replicas exclude each other: a table that is not the stack's own gets its replicas elsewhere");
   }
   if (values.alarmEmail !== undefined && values.alarmTopicArn !== undefined) {
     problems.push("alarmEmail and alarmTopicArn exclude each other: subscribe the address to your topic");
