@@ -12,7 +12,7 @@ pub mod end_sessions;
 mod guess;
 mod keep_session;
 pub mod list_sessions;
-mod new_password;
+pub mod new_password;
 mod once;
 pub mod password_page;
 pub mod password_reset;
