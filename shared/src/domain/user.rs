@@ -93,10 +93,10 @@ impl User {
             created_at,
             changed_at,
         } = self;
-        let hashes = |hashes: &[PasswordHash]| {
-            hashes.iter().map(|hash| hash.as_phc().to_owned()).collect::<Vec<_>>()
-        };
-        (tenant, id, username, organization) == (&other.tenant, &other.id, &other.username, &other.organization)
+        let hashes =
+            |hashes: &[PasswordHash]| hashes.iter().map(|hash| hash.as_phc().to_owned()).collect::<Vec<_>>();
+        (tenant, id, username, organization)
+            == (&other.tenant, &other.id, &other.username, &other.organization)
             && (customer, customer_kind, status) == (&other.customer, &other.customer_kind, &other.status)
             && Role::ordered(roles) == Role::ordered(&other.roles)
             && (email, phone, locale) == (&other.email, &other.phone, &other.locale)

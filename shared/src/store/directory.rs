@@ -111,13 +111,16 @@ impl DynamoStore {
     pub async fn insert_users(&self, users: &[NewUser], now: Timestamp) -> Result<Vec<Placed>, Failure> {
         let mut placed: Vec<Option<Placed>> = vec![None; users.len()];
         loop {
-            let waiting: Vec<_> = users.iter().zip(&mut placed).filter(|(_, placed)| placed.is_none()).collect();
+            let waiting: Vec<_> =
+                users.iter().zip(&mut placed).filter(|(_, placed)| placed.is_none()).collect();
             if waiting.is_empty() {
                 return Ok(placed.into_iter().flatten().collect());
             }
             let writes: Vec<_> = waiting.iter().map(|(new, _)| self.writes_of(new, now)).collect();
-            let writes: Vec<_> = writes.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-            let request = || self.client.transact_write_items().set_transact_items(Some(writes.clone())).send();
+            let writes: Vec<_> =
+                writes.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+            let request =
+                || self.client.transact_write_items().set_transact_items(Some(writes.clone())).send();
             let error = match retried(request).await {
                 Ok(_) => {
                     waiting.into_iter().for_each(|(_, placed)| *placed = Some(Placed::Created));
@@ -126,7 +129,8 @@ impl DynamoStore {
                 Err(error) => error,
             };
             let mut settled = false;
-            if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error()
+            if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
+                error.as_service_error()
             {
                 let reasons = cancelled.cancellation_reasons().chunks(WRITES_EACH);
                 for ((new, placed), reasons) in waiting.into_iter().zip(reasons) {
@@ -198,8 +202,7 @@ fn refused(new: &NewUser, reasons: &[CancellationReason]) -> Option<Placed> {
 
 /// What a user is to one that has its id.
 fn against(new: &NewUser, known: &Attributes) -> Placed {
-    let imported_before =
-        known.get(IMPORTED_AS).and_then(|kept| kept.as_s().ok()) == Some(&new.imported_as);
+    let imported_before = known.get(IMPORTED_AS).and_then(|kept| kept.as_s().ok()) == Some(&new.imported_as);
     let is_so = || to_user(known.clone()).is_ok_and(|known| known.says_the_same(&new.user));
     if imported_before || is_so() { Placed::Already } else { Placed::IdTaken }
 }
