@@ -9,6 +9,7 @@
 )]
 
 mod audit;
+mod authorizer;
 mod cors;
 mod cost;
 mod delivery;
@@ -24,6 +25,7 @@ mod page;
 mod policies;
 mod policy_docs;
 mod proxies;
+mod published;
 mod races;
 mod recovery;
 mod replay;

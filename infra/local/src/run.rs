@@ -35,6 +35,9 @@ use crate::{
 
 /// How the person chooses the port of the routes.
 const PORT_OPTION: &str = "--port";
+/// What API Gateway asks an authorizer about a call without a token.
+const NOBODYS_CALL: &[u8] =
+    br#"{"version":"2.0","type":"REQUEST","headers":{},"requestContext":{"http":{"method":"GET"}}}"#;
 /// The mailbox page is this far above the routes: 9025 by default, and 25 is where mail goes.
 const MAILBOX_ABOVE: u16 = 25;
 
@@ -176,6 +179,8 @@ pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Inf
     let base_url = services.endpoints.routes.clone();
     let anchor_name = doorward::route::Function::AnchorAudit.name();
     let anchorer = RuntimeApi::new(&base_url, anchor_name);
+    let authorizer_name = doorward::route::Function::Authorize.name();
+    let authorizer = RuntimeApi::new(&base_url, authorizer_name);
     let anything = audit::control_message()?;
     let routes = project.one_route_each();
     let deliver = RuntimeApi::new(&base_url, &delivery.function);
@@ -201,7 +206,8 @@ pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Inf
         tokio::try_join!(
             ready::until_answering(&base_url, &routes),
             ready::until_invoked(&delivery.function, &deliver, br#"{"Records":[]}"#),
-            ready::until_invoked(anchor_name, &anchorer, &anything)
+            ready::until_invoked(anchor_name, &anchorer, &anything),
+            ready::until_invoked(authorizer_name, &authorizer, NOBODYS_CALL)
         )?;
         step.done(&format!("{} answer", project.functions.len()));
         let notes = notes(options, running, &project, &services.seeded);
@@ -326,6 +332,7 @@ async fn start_services(
         dynamodb: clients::dynamodb(&endpoints.dynamodb),
         secrets: clients::secrets_manager(&endpoints.secrets_manager),
         table: TABLE.to_owned(),
+        public_url: endpoints.routes.clone(),
         keep_credentials: options.keep_credentials,
         hash_cost: doorward::domain::HashCost::default(),
     };

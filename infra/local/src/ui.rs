@@ -98,6 +98,15 @@ impl Ui {
         }
     }
 
+    /// What a command was asked for: an event for programs, or text for people.
+    pub fn result(&self, event: &Value, text: &str) {
+        if self.json {
+            self.event(event);
+        } else {
+            to_stdout(text);
+        }
+    }
+
     /// All that was started has ended.
     pub fn stopped(&self) {
         self.event(&json!({ "event": "stopped" }));

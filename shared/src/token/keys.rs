@@ -6,7 +6,7 @@
 //! tried.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::atomic::{AtomicI64, Ordering},
 };
 
@@ -72,7 +72,7 @@ pub struct TenantKeys {
     roots: HashMap<u32, RootKeys>,
     current_root: u32,
     signers: HashMap<SigningAlgorithm, Signer>,
-    verifiers: HashMap<String, Verifier>,
+    verifiers: BTreeMap<String, Verifier>,
 }
 
 /// What callers send to prove that they are the tenant, as one of its documents has it.
@@ -123,7 +123,7 @@ impl TenantKeys {
             roots: HashMap::new(),
             current_root: 0,
             signers: HashMap::new(),
-            verifiers: HashMap::new(),
+            verifiers: BTreeMap::new(),
         };
         let (current, earlier) =
             documents.split_first().ok_or_else(|| keys.invalid("the document", "is missing"))?;
@@ -236,6 +236,11 @@ impl TenantKeys {
 
     pub(super) fn verifier(&self, kid: &str) -> Option<&Verifier> {
         self.verifiers.get(kid)
+    }
+
+    /// Every key that verifies, with its id, in the order of the ids.
+    pub(super) fn verifiers(&self) -> impl Iterator<Item = (&str, &Verifier)> {
+        self.verifiers.iter().map(|(kid, verifier)| (kid.as_str(), verifier))
     }
 
     fn invalid(&self, field: &'static str, problem: &'static str) -> InvalidSecret {
