@@ -20,6 +20,7 @@ mod guesses;
 mod histories;
 mod isolation;
 mod once;
+mod openapi;
 mod operator;
 mod page;
 mod policies;

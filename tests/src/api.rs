@@ -170,11 +170,13 @@ pub async fn walk_through(server: &Server) -> Result<u32> {
         let answer = server.send(Method::DELETE, &others, tenant, Some(&second.token), None).await?;
         passed += expect("logout everywhere else", &answer, 200, "")?;
         for _ in 0..2 {
-            let answer = server.send(Method::DELETE, &first.path(), tenant, Some(&second.token), None).await?;
+            let answer =
+                server.send(Method::DELETE, &first.path(), tenant, Some(&second.token), None).await?;
             passed += expect("logout", &answer, 200, "")?;
         }
         passed += expect("refresh after logout", &server.refresh(&second).await?, 401, "SESSION_TERMINATED")?;
-        passed += expect("a wrong password", &server.try_login(&actor, "wrong").await?, 401, "AUTHENTICATION")?;
+        passed +=
+            expect("a wrong password", &server.try_login(&actor, "wrong").await?, 401, "AUTHENTICATION")?;
     }
 
     let admin = server.login(&server.actor("admin@nordic.example")?).await?;

@@ -117,9 +117,9 @@ async fn test(cli: &Cli, ui: &Ui) -> Result<()> {
         )
     })?;
     let zips = match &cli.zips {
-        Some(folder) => folder
-            .canonicalize()
-            .with_context(|| format!("there is no folder {}", folder.display()))?,
+        Some(folder) => {
+            folder.canonicalize().with_context(|| format!("there is no folder {}", folder.display()))?
+        }
         None => {
             package::package(&project, architecture, &cli.profile, ui).await?;
             project.target_dir.join("package").join(architecture.name())
@@ -301,13 +301,19 @@ impl Cloud {
             .header(AUTHORIZATION, format!("{scope}, SignedHeaders=host, Signature=none"));
         let mut body = Bytes::new();
         if let Some(target) = target {
-            request = request.header("X-Amz-Target", target).header("Content-Type", "application/x-amz-json-1.1");
+            request =
+                request.header("X-Amz-Target", target).header("Content-Type", "application/x-amz-json-1.1");
             body = Bytes::from_static(b"{}");
         }
         let response = self.http.request(request.body(Full::from(body))?).await?;
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
-        ensure!(head.status.is_success(), "{service} {path}: {} {}", head.status, String::from_utf8_lossy(&body));
+        ensure!(
+            head.status.is_success(),
+            "{service} {path}: {} {}",
+            head.status,
+            String::from_utf8_lossy(&body)
+        );
         serde_json::from_slice(&body).with_context(|| format!("{service} {path} answered no JSON"))
     }
 
@@ -322,7 +328,14 @@ impl Cloud {
         let mut passed = 0;
         let lists = [
             ("functions", "lambda", Method::GET, "/2015-03-31/functions/", None, "Functions"),
-            ("event sources", "lambda", Method::GET, "/2015-03-31/event-source-mappings/", None, "EventSourceMappings"),
+            (
+                "event sources",
+                "lambda",
+                Method::GET,
+                "/2015-03-31/event-source-mappings/",
+                None,
+                "EventSourceMappings",
+            ),
             ("APIs", "apigateway", Method::GET, "/v2/apis", None, "items"),
             ("tables", "dynamodb", Method::POST, "/", Some("DynamoDB_20120810.ListTables"), "TableNames"),
             ("log groups", "logs", Method::POST, "/", Some("Logs_20140328.DescribeLogGroups"), "logGroups"),
@@ -357,6 +370,7 @@ async fn seed(cloud: &Cloud, outputs: &Outputs) -> Result<Server> {
         table: outputs.table_name.clone(),
         keep_credentials: false,
         hash_cost: HashCost::default(),
+        public_url: outputs.api_url.clone(),
     };
     let seeded = demo::seed(&context).await.context("cannot seed the demo tenants")?;
     cloud.server(outputs, seeded.tenants)
@@ -393,7 +407,11 @@ async fn a_mail_with_a_link_is_sent(cloud: &Cloud, server: &Server, outputs: &Ou
     let marcus = server.actor("marcus.jensen@example.com")?;
     let ses = clients::ses(&cloud.emulator.url());
     for address in [MAIL_FROM, &marcus.user.email] {
-        ses.create_email_identity().email_identity(address).send().await.context("SES refuses an identity")?;
+        ses.create_email_identity()
+            .email_identity(address)
+            .send()
+            .await
+            .context("SES refuses an identity")?;
     }
     let tenant = &marcus.tenant;
     let headers = [

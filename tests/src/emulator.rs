@@ -16,11 +16,8 @@ use tokio::{
 /// What the deployment was tried with. To take a newer one: its version, and the lines of
 /// `ministack.txt` as `uv pip compile --universal --python-version 3.10 --generate-hashes
 /// --no-annotate --no-header` writes them.
-const MINISTACK: pip::Package = pip::Package {
-    name: "ministack",
-    version: "1.5.33",
-    requirements: include_str!("../ministack.txt"),
-};
+const MINISTACK: pip::Package =
+    pip::Package { name: "ministack", version: "1.5.33", requirements: include_str!("../ministack.txt") };
 
 /// The account that everything is in.
 pub const ACCOUNT: &str = "000000000000";
@@ -61,7 +58,7 @@ impl Emulator {
     /// When it cannot be had or does not start.
     pub async fn start(project: &Project, ui: &Ui, port: u16) -> Result<Self> {
         let place = MINISTACK.ensure(project, ui).await?;
-        let python = pip::find_python().await.ok_or_else(|| no_python())?;
+        let python = pip::find_python().await.ok_or_else(no_python)?;
         let port = port::check(port, "--port")?;
         let folder = tempfile::tempdir()?;
         let mut command = process::command(python);

@@ -6,6 +6,7 @@
 //!
 //! Every listener binds to 127.0.0.1.
 
+pub mod api_page;
 pub mod audit;
 pub mod cargo_lambda;
 pub mod clients;

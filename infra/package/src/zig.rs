@@ -7,11 +7,8 @@ use local::{pip, project::Project, ui::Ui};
 
 /// With cargo-lambda's pinned version this is what decides a function's bytes, next to the Rust
 /// compiler. To take a newer one: its version, and its files' hashes as PyPI lists them.
-const ZIG: pip::Package = pip::Package {
-    name: "ziglang",
-    version: "0.16.0",
-    requirements: include_str!("zig.txt"),
-};
+const ZIG: pip::Package =
+    pip::Package { name: "ziglang", version: "0.16.0", requirements: include_str!("zig.txt") };
 
 /// zig's path, after installing it if need be.
 ///
