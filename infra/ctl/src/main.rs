@@ -10,6 +10,7 @@ mod place;
 mod prompt;
 mod record;
 mod secret;
+mod session;
 mod tenant;
 mod user;
 
@@ -65,6 +66,9 @@ enum Command {
     /// Users of a tenant
     #[command(subcommand)]
     User(user::Command),
+    /// Sessions of a user
+    #[command(subcommand)]
+    Session(session::Command),
     /// Look for what is wrong with a deployment, and say what to do about it
     ///
     /// It looks at the Region, the credentials, the clock, the table, every tenant's record and secret, and
@@ -121,6 +125,7 @@ async fn run(cli: Cli, output: Output) -> Result<()> {
         Command::Tenant(command) => command.run(&context().await?, &cli.place).await,
         Command::Audit(command) => command.run(&context().await?, &cli.place).await,
         Command::User(command) => command.run(&context().await?).await,
+        Command::Session(command) => command.run(&context().await?).await,
         Command::Doctor(doctor) => doctor.run(output, &cli.place).await,
         Command::Completions(completions) => completions.run(),
         Command::Man(pages) => pages.run(output),

@@ -3,6 +3,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
 
 mod doctor;
+mod tenants;
 mod users;
 
 use std::{collections::HashMap, process::Stdio};
