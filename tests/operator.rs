@@ -563,10 +563,10 @@ async fn a_tenant_that_is_resumed_is_not_deleted() {
     let mut both = JoinSet::new();
     let world = Arc::new(world);
     for _ in 0..4 {
-        let (world, id) = (Arc::clone(&world), id.clone());
-        both.spawn(async move { world.store.delete_tenant(&id).await.is_ok() });
-        let (world, id) = (Arc::clone(&world), TenantId::parse(NORDIC).unwrap());
-        both.spawn(async move { world.store.resume_tenant(&id).await.unwrap() == Switched::Done });
+        let (deleting, resuming) = (Arc::clone(&world), Arc::clone(&world));
+        let (deleted, resumed) = (id.clone(), id.clone());
+        both.spawn(async move { deleting.store.delete_tenant(&deleted).await.is_ok() });
+        both.spawn(async move { resuming.store.resume_tenant(&resumed).await.unwrap() == Switched::Done });
     }
     both.join_all().await;
     // Whatever came first: there is an open tenant, or none.

@@ -155,8 +155,8 @@ pub(crate) fn rejected(service: &str, code: Option<&str>, permanent: &[&str]) ->
     }
 }
 
-/// What a log may say of an SDK error: never the item or secret that some of them carry.
-fn describe<E, R>(service: &str, error: &SdkError<E, R>) -> String
+/// What a log, or an operator, may be told of an SDK error: never the item or secret that some of them carry.
+pub fn describe<E, R>(service: &str, error: &SdkError<E, R>) -> String
 where
     E: ProvideErrorMetadata + Error + 'static,
     R: std::fmt::Debug,

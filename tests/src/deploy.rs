@@ -10,7 +10,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{ExitCode, Stdio},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use clap::Parser;
 use doorward::{domain::HashCost, route};
 use e2e::{
-    Login,
+    Actor, Login,
     api::{Server, expect, many_at_once, walk_through},
     emulator::{ACCOUNT, Emulator, no_python},
 };
@@ -36,20 +36,25 @@ use local::{
     problem::{EXIT_USAGE, Problem},
     process,
     project::Project,
-    signals,
+    signals, stack,
     ui::Ui,
 };
 use package::Architecture;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, MissedTickBehavior},
+};
 use url::Url;
 
 /// The stack's name: another than the default, which a test must not rest on.
 const STACK: &str = "doorward-test";
 /// What mails come from.
 const MAIL_FROM: &str = "login@doorward.example";
+/// What the operator's first user logs in with.
+const PASSPHRASE: &str = "nine brass lanterns";
 /// The oldest Node that the CDK runs on.
 const NODE: u32 = 20;
 /// A mail passes the table's stream, which the emulator reads every second or so.
@@ -150,7 +155,7 @@ async fn test(cli: &Cli, ui: &Ui) -> Result<()> {
     passed += a_mail_with_a_link_is_sent(&cloud, &server, &outputs).await?;
     passed += walk_through(&server).await?;
     passed += many_at_once(&server).await?;
-    passed += the_operator_sees_it(&cloud, &project, &outputs).await?;
+    passed += an_operator_begins(&cloud, &project, &outputs, &server).await?;
 
     let kept = server.login(&server.actor("admin@cloudvault.example")?).await?;
     let before = cloud.configuration_of("refresh-session").await?;
@@ -501,23 +506,100 @@ async fn a_mail_with_a_link_is_sent(cloud: &Cloud, server: &Server, outputs: &Ou
     Ok(passed + 1)
 }
 
-/// `doorwardctl` reaches the deployed table by the usual settings of AWS's tools.
-async fn the_operator_sees_it(cloud: &Cloud, project: &Project, outputs: &Outputs) -> Result<u32> {
-    let mut command = cloud.emulator.command(&project.cargo);
-    command
-        .args(["run", "--quiet", "--package", "doorwardctl", "--"])
-        .args(["--table", &outputs.table_name, "--json", "tenant", "list"])
-        .current_dir(&project.root);
-    let output = process::output(&mut command).await?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    ensure!(
-        output.status.success() && said.contains("tenant_cloudvault"),
-        "doorwardctl tenant list: {} {said}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    println!("  doorwardctl: lists the tenants");
-    Ok(1)
+/// From an empty table to a login and a logout, as docs/deploy.md has it: a tenant and a user by
+/// `doorwardctl`, which finds the deployment by the usual settings of AWS's tools.
+async fn an_operator_begins(
+    cloud: &Cloud,
+    project: &Project,
+    outputs: &Outputs,
+    server: &Server,
+) -> Result<u32> {
+    let ctl = Operator { cloud, project, outputs };
+    let tenant = ctl.run(&["tenant", "create", "acme", "--name", "Acme"], "").await?;
+    let user = ctl
+        .run(
+            &[
+                "user",
+                "create",
+                "acme",
+                "--username",
+                "ada@acme.example",
+                "--organization",
+                "acme-staff",
+                "--role",
+                "ADMIN",
+                "--change-required",
+                "false",
+                "--password-stdin",
+            ],
+            &format!("{PASSPHRASE}\n"),
+        )
+        .await?;
+    println!("  doorwardctl: a tenant and a user");
+    let text = |value: &Value, name: &str| {
+        value[name].as_str().map(str::to_owned).with_context(|| format!("doorwardctl told no {name}"))
+    };
+    let actor = Actor {
+        tenant: stack::Tenant {
+            tenant_id: "acme".to_owned(),
+            tenant_key: text(&tenant, "tenantKey")?,
+            tenant_secret: text(&tenant, "tenantSecret")?,
+            alg: text(&tenant, "algorithm")?,
+            users: Vec::new(),
+        },
+        user: stack::User {
+            user_id: text(&user, "user")?,
+            username: text(&user, "username")?,
+            password: PASSPHRASE.to_owned(),
+            email: String::new(),
+            roles: vec!["ADMIN".to_owned()],
+            organization_id: text(&user, "organization")?,
+            customer_id: None,
+        },
+        collection: String::new(),
+    };
+    let answer = server.try_login(&actor, PASSPHRASE).await?;
+    let mut passed = expect("its login", &answer, 200, "NONE")?;
+    let login = Login::from_answer(&actor, &answer)?;
+    let answer = server.send(Method::DELETE, &login.path(), "acme", Some(&login.token), None).await?;
+    passed += expect("its logout", &answer, 200, "")?;
+    passed += expect("refresh after it", &server.refresh(&login).await?, 401, "SESSION_TERMINATED")?;
+    Ok(passed + 1)
+}
+
+/// Somebody with `doorwardctl` and the environment of AWS's tools.
+struct Operator<'a> {
+    cloud: &'a Cloud,
+    project: &'a Project,
+    outputs: &'a Outputs,
+}
+
+impl Operator<'_> {
+    /// What a command answers; what goes to its stdin may be secret.
+    async fn run(&self, arguments: &[&str], stdin: &str) -> Result<Value> {
+        let mut command = self.cloud.emulator.command(&self.project.cargo);
+        command
+            .args(["run", "--quiet", "--package", "doorwardctl", "--", "--json"])
+            .args(["--table", &self.outputs.table_name, "--secret-prefix", &self.outputs.secret_prefix])
+            .args(arguments)
+            .current_dir(&self.project.root)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().context("cannot start cargo")?;
+        let mut input = child.stdin.take().context("its input is not piped")?;
+        input.write_all(stdin.as_bytes()).await?;
+        drop(input);
+        let output = child.wait_with_output().await?;
+        ensure!(
+            output.status.success(),
+            "doorwardctl {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout).context("doorwardctl answered no JSON")
+    }
 }
 
 /// The same table and address with other functions: who was logged in is, and everybody else can.

@@ -1,8 +1,14 @@
 //! `doorwardctl`: what an operator does to tenants and users.
 
 mod audit;
+mod doctor;
+mod export;
+mod import;
+mod manual;
 mod output;
 mod place;
+mod prompt;
+mod record;
 mod secret;
 mod session;
 mod tenant;
@@ -33,6 +39,8 @@ use crate::{
   doorwardctl --table doorward tenant list
   doorwardctl --local tenant show tenant_cloudvault
   doorwardctl --local user disable tenant_cloudvault 6r1k1hw6npq
+  doorwardctl --table doorward user import TENANT users.ndjson
+  doorwardctl --table doorward doctor
   doorwardctl --local audit verify"
 )]
 struct Cli {
@@ -61,6 +69,16 @@ enum Command {
     /// Sessions of a user
     #[command(subcommand)]
     Session(session::Command),
+    /// Look for what is wrong with a deployment, and say what to do about it
+    ///
+    /// It looks at the Region, the credentials, the clock, the table, every tenant's record and secret, and
+    /// whether these credentials may do what this command does. It changes nothing. It ends with 1 when
+    /// something is wrong; a warning alone is none.
+    Doctor(doctor::Doctor),
+    /// Write the completions of a shell to stdout
+    Completions(manual::Completions),
+    /// Write this command's manual
+    Man(manual::Pages),
 }
 
 /// What every command works with.
@@ -102,12 +120,15 @@ fn wrong_call(error: &clap::Error) -> Usage {
 }
 
 async fn run(cli: Cli, output: Output) -> Result<()> {
-    let context = Context { store: cli.place.store().await?, output };
+    let context = async || Ok::<_, anyhow::Error>(Context { store: cli.place.store().await?, output });
     match cli.command {
-        Command::Tenant(command) => command.run(&context, &cli.place).await,
-        Command::Audit(command) => command.run(&context, &cli.place).await,
-        Command::User(command) => command.run(&context).await,
-        Command::Session(command) => command.run(&context).await,
+        Command::Tenant(command) => command.run(&context().await?, &cli.place).await,
+        Command::Audit(command) => command.run(&context().await?, &cli.place).await,
+        Command::User(command) => command.run(&context().await?).await,
+        Command::Session(command) => command.run(&context().await?).await,
+        Command::Doctor(doctor) => doctor.run(output, &cli.place).await,
+        Command::Completions(completions) => completions.run(),
+        Command::Man(pages) => pages.run(output),
     }
 }
 

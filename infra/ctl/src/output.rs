@@ -44,6 +44,22 @@ impl Output {
         Ok(unless_closed(writeln!(io::stdout(), "{}", text.trim_end()))?)
     }
 
+    /// One of many results, on one line: for programs.
+    ///
+    /// # Errors
+    /// When stdout takes nothing.
+    pub(crate) fn line(self, value: &Value) -> Result<()> {
+        Ok(unless_closed(writeln!(io::stdout(), "{value}"))?)
+    }
+
+    /// What a person should know beside the result.
+    ///
+    /// # Errors
+    /// When stderr takes nothing.
+    pub(crate) fn note(self, text: &str) -> Result<()> {
+        if self.json { Ok(()) } else { Ok(unless_closed(writeln!(io::stderr(), "{text}"))?) }
+    }
+
     /// Asks the person at the terminal, who types `answer` to go on.
     ///
     /// # Errors
@@ -76,21 +92,23 @@ impl Output {
 }
 
 /// Whoever reads no further (`| head`) has what it wanted.
-fn unless_closed(written: io::Result<()>) -> io::Result<()> {
+pub(crate) fn unless_closed(written: io::Result<()>) -> io::Result<()> {
     written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
 /// What is wrong with each field, where that is what is wrong.
 fn faults(failure: &Failure) -> &[FieldError] {
     match failure {
-        Failure::Validation(errors) => errors,
+        Failure::Validation(errors) | Failure::PasswordPolicy(errors) => errors,
         _ => &[],
     }
 }
 
 fn message(error: &Error) -> String {
     match error.downcast_ref() {
-        Some(Failure::Validation(_)) => "nothing was written: put these right and try again".to_owned(),
+        Some(Failure::Validation(_) | Failure::PasswordPolicy(_)) => {
+            "nothing was written: put these right and try again".to_owned()
+        }
         Some(Failure::Unavailable(cause)) => {
             format!("{cause}; check --table, the Region and the credentials, and try again")
         }

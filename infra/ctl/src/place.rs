@@ -53,6 +53,18 @@ pub(crate) struct Place {
     secret_prefix: String,
 }
 
+/// A place, and what AWS is called with there.
+pub(crate) struct Site {
+    /// For the table.
+    pub(crate) dynamodb: SdkConfig,
+    /// For the tenants' secrets.
+    pub(crate) secrets: SdkConfig,
+    pub(crate) table: String,
+    /// What the names of the tenants' secrets begin with.
+    pub(crate) prefix: String,
+    pub(crate) is_local: bool,
+}
+
 /// The tenants' secrets.
 pub(crate) struct Secrets {
     pub(crate) client: aws_sdk_secretsmanager::Client,
@@ -80,19 +92,31 @@ struct Stack {
 }
 
 impl Place {
+    /// The place with all that is needed to look at it.
+    ///
+    /// # Errors
+    /// When no local stack runs, though one is wanted.
+    pub(crate) async fn site(&self) -> Result<Site> {
+        let prefix = self.secret_prefix.clone();
+        if let Some(stack) = self.stack()? {
+            let dynamodb = local_config(&stack.region, &stack.dynamodb_url);
+            let secrets = local_config(&stack.region, &stack.secrets_manager_url);
+            return Ok(Site { dynamodb, secrets, table: stack.table, prefix, is_local: true });
+        }
+        let table = self.table.clone().ok_or_else(|| {
+            Usage("name the table: --table NAME, or --local for the stack of `cargo dev`".to_owned())
+        })?;
+        let config = aws::sdk_config().await;
+        Ok(Site { dynamodb: config.clone(), secrets: config, table, prefix, is_local: false })
+    }
+
     /// The table there.
     ///
     /// # Errors
     /// When no local stack runs, though one is wanted.
     pub(crate) async fn store(&self) -> Result<DynamoStore> {
-        if let Some(stack) = self.stack()? {
-            let config = local_config(&stack.region, &stack.dynamodb_url);
-            return Ok(DynamoStore::new(Client::new(&config), stack.table));
-        }
-        let table = self.table.clone().ok_or_else(|| {
-            Usage("name the table: --table NAME, or --local for the stack of `cargo dev`".to_owned())
-        })?;
-        Ok(DynamoStore::new(Client::new(&aws::sdk_config().await), table))
+        let site = self.site().await?;
+        Ok(DynamoStore::new(Client::new(&site.dynamodb), site.table))
     }
 
     /// The tenants' secrets there.

@@ -133,6 +133,13 @@ fn free_form(text: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
+impl UserId {
+    /// A random (version 4) UUID from 128 bits of entropy.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(SessionId::from_random(bytes).0)
+    }
+}
+
 impl SessionId {
     /// A random (version 4) UUID from 128 bits of entropy.
     pub fn from_random(bytes: [u8; 16]) -> Self {

@@ -3,6 +3,7 @@
 mod address;
 mod blocklist;
 mod code;
+mod contact;
 mod credential;
 mod failure;
 mod id;
@@ -19,6 +20,7 @@ mod user;
 pub use address::ClientAddress;
 pub use blocklist::{ForbiddenNames, fingerprint};
 pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, recent};
+pub use contact::{language, mail_address, phone_number};
 pub use credential::{Password, PasswordHash, PasswordPolicy, Username, folded};
 pub use failure::{Cause, Failure, FieldError, Limit, TokenFault};
 pub use id::{

@@ -8,7 +8,9 @@ use std::{net::IpAddr, time::Duration};
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Map, Value};
 
-use super::{FieldError, Invalid, LinkHost, LinkTemplate, LiveSession, PasswordPolicy, SessionId, WebOrigin};
+use super::{
+    FieldError, Invalid, LinkHost, LinkTemplate, LiveSession, PasswordPolicy, SessionId, WebOrigin, language,
+};
 
 /// How a tenant's logins and sessions behave. Durations are whole seconds in storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -827,14 +829,7 @@ pub const FIELDS: &[Field] = &[
         "Language of users that have none of their own.",
         |policy| Some(policy.locale.clone()),
         |policy, text| {
-            let is_tag = (2..=35).contains(&text.len())
-                && text.split('-').all(|part| {
-                    (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
-                });
-            if !is_tag {
-                return Err(Invalid::new("must be a language tag such as en or pt-BR (BCP 47)"));
-            }
-            text.clone_into(&mut policy.locale);
+            policy.locale = language(text)?;
             Ok(())
         },
     ),

@@ -68,6 +68,45 @@ impl User {
         }
     }
 
+    /// Whether `other` is the same user with the same content, whatever this table counts of either: its
+    /// epoch, its changes and its sessions.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let Self {
+            tenant,
+            id,
+            username,
+            password,
+            organization,
+            customer,
+            customer_kind,
+            roles,
+            password_history,
+            email,
+            phone,
+            locale,
+            status,
+            session_epoch: _,
+            sessions_revision: _,
+            reset_required,
+            change_required,
+            sequence: _,
+            created_at,
+            changed_at,
+        } = self;
+        let hashes =
+            |hashes: &[PasswordHash]| hashes.iter().map(|hash| hash.as_phc().to_owned()).collect::<Vec<_>>();
+        (tenant, id, username, organization)
+            == (&other.tenant, &other.id, &other.username, &other.organization)
+            && (customer, customer_kind, status) == (&other.customer, &other.customer_kind, &other.status)
+            && Role::ordered(roles) == Role::ordered(&other.roles)
+            && (email, phone, locale) == (&other.email, &other.phone, &other.locale)
+            && (reset_required, change_required) == (&other.reset_required, &other.change_required)
+            && created_at.as_millisecond() == other.created_at.as_millisecond()
+            && changed_at.as_millisecond() == other.changed_at.as_millisecond()
+            && password.as_phc() == other.password.as_phc()
+            && hashes(password_history) == hashes(&other.password_history)
+    }
+
     /// Its last `count` passwords' hashes, the present one first.
     pub fn last_passwords(&self, count: usize) -> impl Iterator<Item = &PasswordHash> {
         std::iter::once(&self.password).chain(&self.password_history).take(count)
@@ -142,6 +181,11 @@ impl Role {
     /// Every role.
     pub const ALL: [Self; 3] = [Self::User, Self::Admin, Self::TenantAdmin];
 
+    /// Each of `roles` once, in the order of [`Self::ALL`].
+    pub fn ordered(roles: &[Self]) -> Vec<Self> {
+        Self::ALL.into_iter().filter(|role| roles.contains(role)).collect()
+    }
+
     /// Its name in claims and storage.
     pub fn name(self) -> &'static str {
         match self {
@@ -164,6 +208,24 @@ pub enum UserStatus {
     Active,
     /// It may not; told apart from a wrong password by nobody outside (security 9).
     Disabled,
+}
+
+impl UserStatus {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Active, Self::Disabled];
+
+    /// Its name in what operators read and write.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "ACTIVE",
+            Self::Disabled => "DISABLED",
+        }
+    }
+
+    /// The one of that exact name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
 }
 
 #[cfg(test)]

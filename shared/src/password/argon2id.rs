@@ -9,7 +9,7 @@ use crate::domain::{Failure, HashCost, Password, PasswordHash};
 /// Bytes of a salt.
 pub(super) const SALT_BYTES: usize = 16;
 /// Bytes of a hash.
-const HASH_BYTES: usize = 32;
+pub(super) const HASH_BYTES: usize = 32;
 
 /// A hash as kept, taken apart.
 pub(super) struct Kept {
@@ -107,7 +107,11 @@ fn digest(
     Ok(out)
 }
 
-fn phc_text(params: &Params, salt: &[u8], hash: &[u8]) -> Result<PasswordHash, Failure> {
+/// The text of a hash.
+///
+/// # Errors
+/// `Internal` when it does not take its parts.
+pub(super) fn phc_text(params: &Params, salt: &[u8], hash: &[u8]) -> Result<PasswordHash, Failure> {
     let broken = |what: &str| Failure::Internal(format!("a new hash could not be written: {what}").into());
     let text = phc::PasswordHash {
         algorithm: Algorithm::Argon2id.ident(),

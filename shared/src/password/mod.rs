@@ -14,7 +14,10 @@ use argon2::{Block, password_hash::phc};
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
-use self::{argon2id::SALT_BYTES, imported::Imported};
+use self::{
+    argon2id::{HASH_BYTES, SALT_BYTES},
+    imported::Imported,
+};
 
 use crate::{
     domain::{Failure, HashCost, Password, PasswordHash},
@@ -134,6 +137,22 @@ impl Passwords for Argon2id {
     fn is_current(&self, hash: &PasswordHash, cost: HashCost) -> bool {
         matches!(Kept::parse(hash), Ok(Kept::Argon2id(kept)) if kept.costs(cost))
     }
+}
+
+/// Whether a login verifies this hash: its scheme is known here, and its cost is within bounds
+/// (security 4, 11).
+pub fn is_verifiable(hash: &PasswordHash) -> bool {
+    Kept::parse(hash).is_ok()
+}
+
+/// A hash that looks like any other and that no password is known to match: for users who have yet to
+/// set theirs by a code. Its login costs what others do (security 9).
+///
+/// # Errors
+/// `Internal` when the system gives no randomness.
+pub fn nobodys_hash(entropy: &dyn Entropy, cost: HashCost) -> Result<PasswordHash, Failure> {
+    let (salt, hash): ([u8; SALT_BYTES], [u8; HASH_BYTES]) = (random(entropy)?, random(entropy)?);
+    argon2id::phc_text(&argon2id::params(cost)?, &salt, &hash)
 }
 
 /// A hash as kept, taken apart: what verifying it costs is within bounds.
@@ -269,6 +288,26 @@ mod tests {
         for text in [hostile, "", "$2b$10$abc", "plain"] {
             let kept = PasswordHash::from_phc(text.into());
             assert!(hasher().verify(password("x"), Some(kept), CHEAP).await.is_err(), "{text}");
+        }
+    }
+
+    // security 9: it is verified like any other, and is current, so that nothing tells it apart.
+    #[tokio::test]
+    async fn nobodys_hash_is_like_any_other_and_matches_nothing() {
+        let (hasher, entropy) = (hasher(), crate::runtime::SystemEntropy);
+        let [one, two] = [(); 2].map(|()| nobodys_hash(&entropy, CHEAP).unwrap());
+        assert_ne!(one.as_phc(), two.as_phc());
+        let usual = hasher.hash(password("right"), CHEAP).await.unwrap();
+        assert_eq!(one.as_phc().len(), usual.as_phc().len());
+        assert!(is_verifiable(&one) && hasher.is_current(&one, CHEAP));
+        for guess in ["right", "", "0"].into_iter().filter_map(|text| Password::parse(text).ok()) {
+            assert!(!hasher.verify(guess, Some(one.clone()), CHEAP).await.unwrap());
+        }
+        for text in [BCRYPT, SCRYPT, PBKDF2] {
+            assert!(is_verifiable(&PasswordHash::from_phc(text.into())), "{text}");
+        }
+        for text in ["", "hunter2", "$2b$31$fPLsSvRiAOvD1UH3nTAIR.bi4TAbDvhrVMwHBtjJiXOf.q8jRiqlu"] {
+            assert!(!is_verifiable(&PasswordHash::from_phc(text.into())), "{text}");
         }
     }
 

@@ -175,7 +175,7 @@ impl DynamoStore {
     /// The user item's update; when the caller is somebody else, a check that it is what it was.
     fn change_user(&self, change: &GuardedChange<'_>, user: Draft) -> Result<Vec<Guarded>, Failure> {
         let guard = if change.is_own() { Guard::Caller } else { Guard::Target };
-        let mut writes = vec![(guard, self.update_user(change.target, user, change.now)?)];
+        let mut writes = vec![(guard, self.user_update(change.target, user, change.now)?)];
         if !change.is_own() {
             writes.push((Guard::Caller, self.check_user(change.caller)?));
         }
@@ -183,7 +183,7 @@ impl DynamoStore {
     }
 
     /// Every change counts: of two at once, the second sees what the first left behind.
-    pub(super) fn update_user(
+    pub(super) fn user_update(
         &self,
         target: &User,
         mut draft: Draft,

@@ -256,7 +256,7 @@ impl DynamoStore {
             .build();
         self.commit(vec![
             (Guard::Code, TransactWriteItem::builder().update(built(spend)?).build()),
-            (Guard::Target, self.update_user(user, draft, *now)?),
+            (Guard::Target, self.user_update(user, draft, *now)?),
             (Guard::None, self.forget_attempts(&user.tenant, &user.id, *now)?),
             (Guard::None, self.put_outbox(message)?),
         ])

@@ -26,6 +26,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 pub(super) const SESSION_PREFIX: &str = "S#";
 /// The sort key of tenants' records.
 pub(super) const TENANT_SORT_KEY: &str = "TENANT";
+/// The sort key of users.
+pub(super) const USER_SORT_KEY: &str = "USER";
 /// What the sort keys of a secret's uses begin with.
 pub(super) const SECRET_PREFIX: &str = "SECRET#";
 /// What the sort keys of messages begin with: the stream's filter names it (infra/delivery.json).
@@ -45,7 +47,7 @@ impl Key {
     }
 
     pub(super) fn user(tenant: &TenantId, user: &UserId) -> Self {
-        Self { pk: user_partition(tenant, user), sk: "USER".to_owned() }
+        Self { pk: user_partition(tenant, user), sk: USER_SORT_KEY.to_owned() }
     }
 
     pub(super) fn attempts(tenant: &TenantId, user: &UserId) -> Self {
@@ -165,7 +167,12 @@ pub fn outbox_key(pk: &str, sk: &str) -> Option<OutboxKey> {
 }
 
 fn user_partition(tenant: &TenantId, user: &UserId) -> String {
-    format!("T#{}#U#{}", encode(tenant.as_str()), encode(user.as_str()))
+    format!("{}{}", user_partitions(tenant), encode(user.as_str()))
+}
+
+/// What the partition keys of a tenant's users begin with, and no other key.
+pub(super) fn user_partitions(tenant: &TenantId) -> String {
+    format!("T#{}#U#", encode(tenant.as_str()))
 }
 
 fn encode(text: &str) -> impl std::fmt::Display {

@@ -9,6 +9,7 @@ mod budget;
 mod change;
 mod code;
 mod conflict;
+mod directory;
 mod health;
 mod item;
 mod keys;
@@ -41,6 +42,7 @@ use crate::{
     },
 };
 
+pub use directory::{NewUser, Placed, USERS_AT_ONCE, UserPage, UserPosition};
 pub use keys::outbox_key;
 pub use secret_use::LastUse;
 pub use suspend::Switched;

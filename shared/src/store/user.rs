@@ -147,6 +147,11 @@ pub(super) fn to_user(attributes: Attributes) -> Result<User, Failure> {
     decode::<UserItem>(attributes)?.try_into()
 }
 
+/// The item of a user that is created now: its epoch begins at that time.
+pub(super) fn new_item(user: &User, now: Timestamp) -> impl Serialize {
+    UserItem { session_epoch: first_epoch(now), ..UserItem::from(user) }
+}
+
 /// Whose a name is.
 #[derive(Serialize, Deserialize)]
 struct UsernameItem {
@@ -312,7 +317,7 @@ impl DynamoStore {
     /// # Errors
     /// `UsernameTaken` when the tenant has that user id or name already.
     pub async fn create_user(&self, user: &User, now: Timestamp) -> Result<(), Failure> {
-        let item = UserItem { session_epoch: first_epoch(now), ..UserItem::from(user) };
+        let item = new_item(user, now);
         let writes = vec![
             (Guard::Username, self.put_new(&Key::user(&user.tenant, &user.id), &item)?),
             (Guard::Username, self.take_username(user, &user.username)?),
@@ -333,6 +338,52 @@ impl DynamoStore {
     /// `UsernameTaken` when another user has the name; `Unavailable` when the user was changed since
     /// `old` was read.
     pub async fn replace_user(&self, old: &User, new: &User) -> Result<(), Failure> {
+        match self.commit_replacement(old, new, true).await? {
+            Committed::Done => Ok(()),
+            Committed::UsernameTaken => Err(Failure::UsernameTaken),
+            Committed::CallerGone
+            | Committed::TargetChanged
+            | Committed::CodeChanged
+            | Committed::SessionsChanged
+            | Committed::Repeated => {
+                Err(Failure::Unavailable(format!("user {} was changed meanwhile", new.id).into()))
+            }
+        }
+    }
+
+    /// Changes a user as `change` says of what it is at that moment; `None` when there is no such user.
+    /// Its sessions end with a change of what it may do, of whose it is or of its password, in the same
+    /// write (security 15). A new password ends its lockout, and voids the code it was sent; so does a
+    /// new address the code. For operators' tools.
+    ///
+    /// # Errors
+    /// `UsernameTaken` when another user has the name; `Unavailable`, also while others keep changing
+    /// it.
+    pub async fn update_user(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        change: impl Fn(&User) -> User,
+    ) -> Result<Option<User>, Failure> {
+        for _ in 0..CHANGE_TRIES {
+            let Some(old) = self.read_user(tenant, user).await? else {
+                return Ok(None);
+            };
+            match self.commit_replacement(&old, &change(&old), false).await? {
+                Committed::Done => return self.read_user(tenant, user).await,
+                Committed::UsernameTaken => return Err(Failure::UsernameTaken),
+                Committed::CallerGone
+                | Committed::TargetChanged
+                | Committed::CodeChanged
+                | Committed::SessionsChanged
+                | Committed::Repeated => {}
+            }
+        }
+        Err(Failure::Unavailable(format!("user {user} keeps changing: try again").into()))
+    }
+
+    /// Puts what differs between `old` and `new` into a user's item, while that is as `old` was read.
+    async fn commit_replacement(&self, old: &User, new: &User, unlocks: bool) -> Result<Committed, Failure> {
         let key = Key::user(&new.tenant, &new.id);
         let (was, mut is) = (encode(&key, &UserItem::from(old))?, encode(&key, &UserItem::from(new))?);
         for counted in ["pk", "sk", "session_epoch", "change_sequence", "sessions_revision"] {
@@ -357,23 +408,16 @@ impl DynamoStore {
             .expression_attribute_values(":one", number(1))
             .expression_attribute_values(":sequence", number(old.sequence))
             .build();
-        let mut writes = vec![
-            (Guard::Target, TransactWriteItem::builder().update(built(update)?).build()),
-            (Guard::None, self.forget_attempts(&new.tenant, &new.id, new.changed_at)?),
-            (Guard::None, self.void_code(&new.tenant, &new.id, new.changed_at)?),
-        ];
-        writes.extend(self.move_username(old, &new.username)?);
-        match self.commit(writes).await? {
-            Committed::Done => Ok(()),
-            Committed::UsernameTaken => Err(Failure::UsernameTaken),
-            Committed::CallerGone
-            | Committed::TargetChanged
-            | Committed::CodeChanged
-            | Committed::SessionsChanged
-            | Committed::Repeated => {
-                Err(Failure::Unavailable(format!("user {} was changed meanwhile", new.id).into()))
-            }
+        let mut writes = vec![(Guard::Target, TransactWriteItem::builder().update(built(update)?).build())];
+        let has_new_password = old.password.as_phc() != new.password.as_phc();
+        if unlocks || has_new_password {
+            writes.push((Guard::None, self.forget_attempts(&new.tenant, &new.id, new.changed_at)?));
         }
+        if unlocks || has_new_password || (&old.email, &old.phone) != (&new.email, &new.phone) {
+            writes.push((Guard::None, self.void_code(&new.tenant, &new.id, new.changed_at)?));
+        }
+        writes.extend(self.move_username(old, &new.username)?);
+        self.commit(writes).await
     }
 
     /// Gives up a user's old name and takes the new one, unless both are the same login.
@@ -393,7 +437,7 @@ impl DynamoStore {
         ])
     }
 
-    fn take_username(&self, user: &User, name: &Username) -> Result<TransactWriteItem, Failure> {
+    pub(super) fn take_username(&self, user: &User, name: &Username) -> Result<TransactWriteItem, Failure> {
         self.put_new(&Key::username(&user.tenant, name), &UsernameItem { user_id: user.id.clone() })
     }
 
@@ -407,6 +451,9 @@ impl DynamoStore {
         Ok(TransactWriteItem::builder().put(built(put)?).build())
     }
 }
+
+/// How often a user may change while a change is made of it.
+const CHANGE_TRIES: usize = 5;
 
 /// Attributes of a user's item that it may do without.
 const OPTIONAL: [&str; 6] = ["customer_id", "customer_type", "password_history", "email", "phone", "locale"];

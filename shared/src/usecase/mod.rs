@@ -14,7 +14,7 @@ mod guess;
 mod health;
 mod keep_session;
 pub mod list_sessions;
-mod new_password;
+pub mod new_password;
 mod once;
 pub mod password_page;
 pub mod password_reset;

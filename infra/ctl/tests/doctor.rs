@@ -1,0 +1,432 @@
+//! `doorwardctl doctor`: each planted fault is found, and nothing else is. What the emulators cannot be
+//! made to be, a proxy before them says in their place.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    response::Response,
+};
+use doorward::{
+    domain::{TenantId, TenantStatus},
+    port::{Clock, Store},
+    runtime::SystemClock,
+};
+use e2e::NORDIC;
+use http::StatusCode;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use jiff::{SignedDuration, fmt::rfc2822::DateTimePrinter};
+use local::{SECRET_PREFIX, TABLE};
+use serde_json::{Value, json};
+
+use crate::{Done, Stack, run};
+
+/// What the proxy says differently.
+#[derive(Clone)]
+enum Plant {
+    Nothing,
+    /// That call is not allowed.
+    Deny(&'static str),
+    /// The answer to that call has this value there.
+    Say(&'static str, &'static str, Value),
+    /// Its clock is that many seconds behind this machine's.
+    Behind(i64),
+    /// Nobody knows these credentials.
+    Expired,
+}
+
+/// AWS as the command sees it.
+struct Aws {
+    dynamodb: String,
+    secrets: String,
+    http: Client<HttpConnector, Body>,
+    plant: Mutex<Plant>,
+}
+
+impl Aws {
+    fn plant(&self) -> Plant {
+        self.plant.lock().unwrap().clone()
+    }
+
+    async fn answer(&self, request: Request) -> Response {
+        let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
+        let Some((service, call)) = target.and_then(|target| target.split_once('.')) else {
+            return self.identity();
+        };
+        let (service, call) = (service.to_owned(), call.to_owned());
+        if let Plant::Deny(denied) = self.plant()
+            && denied == call
+        {
+            return refusal("AccessDeniedException");
+        }
+        let (status, mut told) = if call == "DescribeContinuousBackups" {
+            let on = json!({ "PointInTimeRecoveryDescription": { "PointInTimeRecoveryStatus": "ENABLED" } });
+            (StatusCode::OK, json!({ "ContinuousBackupsDescription": on }))
+        } else {
+            self.forward(request, service.starts_with("DynamoDB")).await
+        };
+        if call == "DescribeTable" && status.is_success() {
+            told["Table"]["SSEDescription"] = json!({ "Status": "ENABLED", "SSEType": "KMS" });
+        }
+        if let Plant::Say(of, pointer, value) = self.plant()
+            && of == call
+        {
+            let (above, last) = pointer.rsplit_once('/').unwrap();
+            told.pointer_mut(above).unwrap()[last] = value;
+        }
+        response(status, "application/x-amz-json-1.0", told.to_string())
+    }
+
+    async fn forward(&self, request: Request, to_table: bool) -> (StatusCode, Value) {
+        let (mut head, body) = request.into_parts();
+        let body = to_bytes(body, 1 << 20).await.unwrap();
+        head.uri = if to_table { &self.dynamodb } else { &self.secrets }.parse().unwrap();
+        head.headers.remove("host");
+        let answer = self.http.request(Request::from_parts(head, Body::from(body))).await.unwrap();
+        let status = answer.status();
+        let body = to_bytes(Body::new(answer.into_body()), 1 << 24).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    fn identity(&self) -> Response {
+        if matches!(self.plant(), Plant::Expired) {
+            let text = "<ErrorResponse><Error><Code>ExpiredToken</Code><Message>It expired.</Message></Error>\
+                        </ErrorResponse>";
+            return response(StatusCode::FORBIDDEN, "text/xml", text.to_owned());
+        }
+        let text = "<GetCallerIdentityResponse><GetCallerIdentityResult>\
+                    <Arn>arn:aws:sts::123456789012:assumed-role/operator/me</Arn><Account>123456789012</Account>\
+                    </GetCallerIdentityResult></GetCallerIdentityResponse>";
+        response(StatusCode::OK, "text/xml", text.to_owned())
+    }
+}
+
+fn refusal(code: &str) -> Response {
+    let text = json!({ "__type": format!("com.amazonaws#{code}"), "message": "no" });
+    response(StatusCode::BAD_REQUEST, "application/x-amz-json-1.0", text.to_string())
+}
+
+fn response(status: StatusCode, kind: &str, text: String) -> Response {
+    Response::builder().status(status).header("content-type", kind).body(Body::from(text)).unwrap()
+}
+
+/// Answers with AWS's time.
+async fn timed(State(aws): State<Arc<Aws>>, request: Request) -> Response {
+    let mut answer = aws.answer(request).await;
+    let behind = match aws.plant() {
+        Plant::Behind(seconds) => seconds,
+        _ => 0,
+    };
+    let now = SystemClock.now() - SignedDuration::from_secs(behind);
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now).unwrap();
+    answer.headers_mut().insert("date", date.parse().unwrap());
+    answer
+}
+
+/// A deployment in which nothing is wrong, and what may be put wrong in it.
+struct Patient {
+    stack: Stack,
+    aws: Arc<Aws>,
+    url: String,
+}
+
+impl Patient {
+    async fn healthy() -> Self {
+        let stack = Stack::start().await;
+        // The demo tenant that is there for its broken secret gets another's.
+        let good = stack.world.secrets.get_secret_value().secret_id(format!("{SECRET_PREFIX}{NORDIC}"));
+        let good = good.send().await.unwrap().secret_string.unwrap();
+        let unusable = format!("{SECRET_PREFIX}tenant_unusable");
+        stack.world.secrets.put_secret_value().secret_id(unusable).secret_string(good).send().await.unwrap();
+        let aws = Arc::new(Aws {
+            dynamodb: stack.world.dynamodb_url.clone(),
+            secrets: stack.world.secrets_url.clone(),
+            http: Client::builder(TokioExecutor::new()).build_http(),
+            plant: Mutex::new(Plant::Nothing),
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(timed).with_state(Arc::clone(&aws));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { stack, aws, url }
+    }
+
+    fn environment(&self) -> HashMap<&'static str, String> {
+        let nowhere = self.stack.path("nowhere");
+        HashMap::from([
+            ("AWS_ENDPOINT_URL", self.url.clone()),
+            ("AWS_REGION", "eu-central-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+            ("AWS_CONFIG_FILE", nowhere.clone()),
+            ("AWS_SHARED_CREDENTIALS_FILE", nowhere.clone()),
+            ("HOME", nowhere),
+            ("DOORWARD_TABLE", TABLE.to_owned()),
+        ])
+    }
+
+    async fn examine_in(&self, environment: &HashMap<&'static str, String>) -> Done {
+        run(&["--json", "doctor"], environment, "").await
+    }
+
+    async fn examine(&self) -> Done {
+        self.examine_in(&self.environment()).await
+    }
+
+    async fn with(&self, plant: Plant) -> Done {
+        *self.aws.plant.lock().unwrap() = plant;
+        let done = self.examine().await;
+        *self.aws.plant.lock().unwrap() = Plant::Nothing;
+        done
+    }
+}
+
+/// What was found in that state: each check's name with what was told.
+fn found(done: &Done, state: &str) -> Vec<(String, String)> {
+    let told = done.json();
+    let text = |check: &Value, name: &str| check[name].as_str().unwrap_or_default().to_owned();
+    let checks = told["checks"].as_array().unwrap().iter();
+    let found = checks.filter(|check| check["state"] == json!(state));
+    found
+        .map(|check| {
+            assert!(
+                text(check, "why").len() > 10 && text(check, "fix").len() > 10,
+                "what to do is said: {check}"
+            );
+            (text(check, "check"), text(check, "message"))
+        })
+        .collect()
+}
+
+/// That exactly one fault is found, of that check, which is told so.
+fn is_the_only_fault(done: &Done, check: &str, part: &str) {
+    let faults = found(done, "FAULT");
+    assert!(faults.len() == 1 && faults[0].0 == check && faults[0].1.contains(part), "{check}: {done:?}");
+    assert_eq!(done.code, 1, "{check}");
+    assert_eq!(done.json()["healthy"], json!(false), "{check}");
+}
+
+fn is_healthy(done: &Done) {
+    assert_eq!((done.code, &done.json()["healthy"]), (0, &json!(true)), "{done:?}");
+    for state in ["FAULT", "WARNING"] {
+        assert_eq!(found(done, state), [], "{done:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_healthy_deployment_has_no_fault_nor_has_the_local_stack() {
+    let patient = Patient::healthy().await;
+    let done = patient.examine().await;
+    is_healthy(&done);
+    assert_eq!(done.json()["notChecked"], json!(0), "{done:?}");
+    let before = patient.stack.world.dynamodb.scan().table_name(TABLE).send().await.unwrap().count();
+    let local = patient.stack.run(&["--json", "doctor"]).await;
+    is_healthy(&local);
+    assert!(local.json()["notChecked"].as_u64().unwrap() > 0, "{local:?}");
+    let after = patient.stack.world.dynamodb.scan().table_name(TABLE).send().await.unwrap().count();
+    assert_eq!(before, after, "nothing is written");
+    let text = patient.stack.run(&["doctor"]).await.succeeded().stdout;
+    assert!(text.starts_with("CHECK ") && text.contains("Nothing is wrong."), "{text}");
+}
+
+#[tokio::test]
+async fn a_wrong_place_is_found() {
+    let patient = Patient::healthy().await;
+    let without = |names: &[&str], more: &[(&'static str, &str)]| {
+        let mut environment = patient.environment();
+        environment.retain(|name, _| !names.contains(name));
+        environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        environment
+    };
+    let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+    for (environment, check, part) in [
+        (without(&["AWS_REGION"], &[]), "region", "no Region"),
+        (without(&keys, &[]), "credentials", ""),
+        (without(&[], &[("DOORWARD_TABLE", "another")]), "table", "there is no table another"),
+        (
+            without(&[], &[("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")]),
+            "table",
+            "could not be reached",
+        ),
+    ] {
+        is_the_only_fault(&patient.examine_in(&environment).await, check, part);
+    }
+    let nowhere = patient.examine_in(&without(&["DOORWARD_TABLE"], &[])).await;
+    assert_eq!(nowhere.code, 2, "{nowhere:?}");
+    is_the_only_fault(&patient.with(Plant::Expired).await, "credentials", "ExpiredToken");
+    is_the_only_fault(&patient.with(Plant::Behind(301)).await, "clock", "s ahead of AWS's");
+    is_the_only_fault(&patient.with(Plant::Behind(-310)).await, "clock", "s behind AWS's");
+    let warned = patient.with(Plant::Behind(200)).await;
+    assert_eq!((warned.code, found(&warned, "WARNING")[0].0.as_str()), (0, "clock"), "{warned:?}");
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_as_deployment_makes_it_is_found() {
+    let patient = Patient::healthy().await;
+    let keys = json!([{ "AttributeName": "id", "KeyType": "HASH" }]);
+    let view = |view: &str| json!({ "StreamEnabled": true, "StreamViewType": view });
+    for (call, pointer, value, check) in [
+        ("DescribeTable", "/Table/TableStatus", json!("INACCESSIBLE_ENCRYPTION_CREDENTIALS"), "table"),
+        ("DescribeTable", "/Table/KeySchema", keys, "table.keys"),
+        (
+            "DescribeTable",
+            "/Table/BillingModeSummary",
+            json!({ "BillingMode": "PROVISIONED" }),
+            "table.billing",
+        ),
+        ("DescribeTable", "/Table/BillingModeSummary", Value::Null, "table.billing"),
+        ("DescribeTable", "/Table/StreamSpecification", Value::Null, "table.stream"),
+        ("DescribeTable", "/Table/StreamSpecification", view("NEW_AND_OLD_IMAGES"), "table.stream"),
+        ("DescribeTable", "/Table/DeletionProtectionEnabled", json!(false), "table.protection"),
+        ("DescribeTable", "/Table/SSEDescription", Value::Null, "table.encryption"),
+        ("DescribeTable", "/Table/SSEDescription/Status", json!("DISABLED"), "table.encryption"),
+        ("DescribeTimeToLive", "/TimeToLiveDescription/TimeToLiveStatus", json!("DISABLED"), "table.ttl"),
+        ("DescribeTimeToLive", "/TimeToLiveDescription/AttributeName", json!("ttl"), "table.ttl"),
+        (
+            "DescribeContinuousBackups",
+            "/ContinuousBackupsDescription/PointInTimeRecoveryDescription/PointInTimeRecoveryStatus",
+            json!("DISABLED"),
+            "table.recovery",
+        ),
+    ] {
+        is_the_only_fault(&patient.with(Plant::Say(call, pointer, value)).await, check, "");
+    }
+    is_healthy(&patient.examine().await);
+}
+
+// security 26: what is not allowed is said by its name.
+#[tokio::test]
+async fn each_call_that_is_not_allowed_is_named() {
+    let patient = Patient::healthy().await;
+    for (call, action) in [
+        ("DescribeTable", "dynamodb:DescribeTable"),
+        ("DescribeTimeToLive", "dynamodb:DescribeTimeToLive"),
+        ("DescribeContinuousBackups", "dynamodb:DescribeContinuousBackups"),
+        ("Scan", "dynamodb:Scan"),
+        ("Query", "dynamodb:Query"),
+        ("BatchGetItem", "dynamodb:BatchGetItem"),
+        ("PutItem", "dynamodb:PutItem"),
+        ("UpdateItem", "dynamodb:UpdateItem"),
+        ("DeleteItem", "dynamodb:DeleteItem"),
+        ("TransactWriteItems", "dynamodb:ConditionCheckItem"),
+        ("ListSecrets", "secretsmanager:ListSecrets"),
+    ] {
+        let done = patient.with(Plant::Deny(call)).await;
+        is_the_only_fault(&done, "permissions", &format!("{action} is not allowed"));
+    }
+    // These are asked for each tenant.
+    for (call, action) in [
+        ("DescribeSecret", "secretsmanager:DescribeSecret"),
+        ("GetSecretValue", "secretsmanager:GetSecretValue"),
+    ] {
+        let faults = found(&patient.with(Plant::Deny(call)).await, "FAULT");
+        assert_eq!(faults.len(), patient.stack.world.tenants.len(), "{faults:?}");
+        assert!(
+            faults.iter().all(|(check, told)| check == "permissions" && told.contains(action)),
+            "{faults:?}"
+        );
+    }
+    let denied = patient.with(Plant::Deny("GetItem")).await;
+    assert!(
+        found(&denied, "FAULT")
+            .iter()
+            .any(|(check, told)| check == "permissions" && told.contains("GetItem"))
+    );
+}
+
+#[tokio::test]
+async fn a_tenant_that_nobody_can_log_in_to_is_found() {
+    let patient = Patient::healthy().await;
+    let (world, secrets) = (&patient.stack.world, &patient.stack.world.secrets);
+    let name = format!("{SECRET_PREFIX}{NORDIC}");
+    let good = secrets.get_secret_value().secret_id(&name).send().await.unwrap().secret_string.unwrap();
+    let without = |member: &str, value: Value| {
+        let mut document: Value = serde_json::from_str(&good).unwrap();
+        document[member] = value;
+        document.to_string()
+    };
+    for (text, part) in [
+        ("hunter2".to_owned(), "not a JSON document"),
+        (without("signingKeys", json!([])), "no signing key for ES256"),
+        (without("rootKeys", json!([])), ""),
+        (without("tenantSecret", json!("")), ""),
+    ] {
+        secrets.put_secret_value().secret_id(&name).secret_string(text).send().await.unwrap();
+        let done = patient.examine().await;
+        is_the_only_fault(&done, "secrets", part);
+        assert!(!done.stdout.contains("hunter2"), "{done:?}");
+    }
+    secrets.put_secret_value().secret_id(&name).secret_string(&good).send().await.unwrap();
+
+    let pending =
+        secrets.put_secret_value().secret_id(&name).secret_string(&good).version_stages("AWSPENDING");
+    let pending = pending.send().await.unwrap().version_id.unwrap();
+    let warned = patient.examine().await;
+    let warnings = found(&warned, "WARNING");
+    assert!(warned.code == 0 && warnings.len() == 1 && warnings[0].1.contains(&pending), "{warned:?}");
+    let ended = secrets.update_secret_version_stage().secret_id(&name).version_stage("AWSPENDING");
+    ended.remove_from_version_id(pending).send().await.unwrap();
+
+    secrets.create_secret().name(format!("{SECRET_PREFIX}nobodys")).secret_string("x").send().await.unwrap();
+    let warned = patient.examine().await;
+    let warnings = found(&warned, "WARNING");
+    assert!(warned.code == 0 && warnings.len() == 1 && warnings[0].1.contains("nobodys"), "{warned:?}");
+    let delete = secrets.delete_secret().secret_id(format!("{SECRET_PREFIX}nobodys"));
+    delete.force_delete_without_recovery(true).send().await.unwrap();
+
+    secrets.delete_secret().secret_id(&name).recovery_window_in_days(7).send().await.unwrap();
+    is_the_only_fault(&patient.examine().await, "secrets", "about to be deleted");
+    secrets.restore_secret().secret_id(&name).send().await.unwrap();
+    is_healthy(&patient.examine().await);
+
+    // A tenant without any secret, and records that something else has written.
+    let known = world.store.tenant(&TenantId::parse(NORDIC).unwrap()).await.unwrap().unwrap();
+    let new = doorward::domain::Tenant {
+        id: TenantId::parse("secretless").unwrap(),
+        status: TenantStatus::Active,
+        version: 0,
+        ..known
+    };
+    world.store.create_tenant(&new, SystemClock.now()).await.unwrap();
+    is_the_only_fault(&patient.examine().await, "secrets", "tenant secretless has no secret");
+    let key = |sk: &str| {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        HashMap::from([("pk".to_owned(), text("T#secretless")), ("sk".to_owned(), text(sk))])
+    };
+    let delete = world.dynamodb.delete_item().table_name(TABLE).set_key(Some(key("TENANT")));
+    delete.send().await.unwrap();
+    is_healthy(&patient.examine().await);
+
+    let write = async |update: &str, value: AttributeValue| {
+        let mut key = key("TENANT");
+        key.insert("pk".to_owned(), AttributeValue::S(format!("T#{NORDIC}")));
+        let update =
+            world.dynamodb.update_item().table_name(TABLE).set_key(Some(key)).update_expression(update);
+        update.expression_attribute_values(":x", value).send().await.unwrap();
+    };
+    write("SET policy.algorithm = :x", AttributeValue::S("none".to_owned())).await;
+    let broken = patient.examine().await;
+    assert!(
+        found(&broken, "FAULT").iter().any(|(check, told)| check == "tenants" && told.contains("algorithm"))
+    );
+    write("SET policy.algorithm = :x", AttributeValue::S("ES256".to_owned())).await;
+    write("SET policy.grace_seconds = :x", AttributeValue::N("301".to_owned())).await;
+    let warned = patient.examine().await;
+    assert_eq!((warned.code, found(&warned, "WARNING").len()), (0, 1), "{warned:?}");
+    write("SET policy.grace_seconds = :x", AttributeValue::N("30".to_owned())).await;
+    write("SET tenant_status = :x", AttributeValue::S("ASLEEP".to_owned())).await;
+    let broken = patient.examine().await;
+    assert!(found(&broken, "FAULT").iter().any(|(check, told)| check == "tenants" && told.contains(NORDIC)));
+    write("SET tenant_status = :x", AttributeValue::S("ACTIVE".to_owned())).await;
+    is_healthy(&patient.examine().await);
+}

@@ -1,0 +1,435 @@
+//! `doorwardctl user …`
+
+use std::{collections::HashMap, os::unix::fs::PermissionsExt, time::Duration};
+
+use doorward::{
+    domain::{Tenant, TenantId, TenantStatus, User, UserId},
+    port::{Clock, Store},
+    runtime::SystemClock,
+};
+use e2e::{Actor, Login, NORDIC};
+use http::Method;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use crate::{Done, MARCUS, NORDIC_ADMIN, Stack, command};
+
+/// The organization of Nordic Bank's demo users.
+const ORGANIZATION: &str = "b4c3d4e7-f8a9-0123-b4c5-d6e7f8a9012b";
+const PASSPHRASE: &str = "seventeen green umbrellas";
+
+// Of "pässwörd 1", by Python's bcrypt and hashlib, and of argon2-cffi.
+const BCRYPT: &str = "$2b$04$fPLsSvRiAOvD1UH3nTAIR.bi4TAbDvhrVMwHBtjJiXOf.q8jRiqlu";
+const SCRYPT: &str =
+    "$scrypt$ln=10,r=8,p=1$AQIDBAUGBwgJCgsMDQ4PEA$Gk+sNpvwEvh3tm8hNK/7r2DSds/ahSl9czaZb+F4YGk";
+const PBKDF2: &str =
+    "$pbkdf2-sha256$i=1000$AQIDBAUGBwgJCgsMDQ4PEA$6FSV8h58QlkV9kG8axXh6pnmzYYL/U5s1qQt8NUrvoc";
+
+/// Somebody of Nordic Bank who logs in on the admin route.
+fn actor(stack: &Stack, id: &str, username: &str) -> Actor {
+    let mut actor = stack.world.actor(NORDIC_ADMIN).unwrap();
+    actor.user = local::stack::User { user_id: id.to_owned(), username: username.to_owned(), ..actor.user };
+    actor
+}
+
+fn tenant() -> TenantId {
+    TenantId::parse(NORDIC).unwrap()
+}
+
+async fn stored(stack: &Stack, id: &str) -> Option<User> {
+    stack.world.store.user(&tenant(), &UserId::parse(id).unwrap()).await.unwrap()
+}
+
+fn line(id: &str, username: &str, more: &Value) -> String {
+    let mut line = json!({ "id": id, "username": username, "organization": ORGANIZATION });
+    line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    format!("{line}\n")
+}
+
+/// A tenant without users.
+async fn empty_tenant(stack: &Stack, id: &str) {
+    let known = stack.world.store.tenant(&tenant()).await.unwrap().unwrap();
+    let new = Tenant {
+        id: TenantId::parse(id).unwrap(),
+        status: TenantStatus::Active,
+        session_epoch: 0,
+        version: 0,
+        ..known
+    };
+    stack.world.store.create_tenant(&new, SystemClock.now()).await.unwrap();
+}
+
+async fn create(stack: &Stack, more: &[&str], stdin: &str) -> Done {
+    let fixed = ["--json", "user", "create", NORDIC, "--organization", ORGANIZATION];
+    let all: Vec<_> = fixed.iter().chain(more).copied().collect();
+    stack.run_with(&all, stdin).await
+}
+
+#[tokio::test]
+async fn a_created_user_logs_in_with_its_password() {
+    let stack = Stack::start().await;
+    let more = ["--username", "New@nordic.example", "--role", "ADMIN", "--password-stdin"];
+    let created = create(&stack, &more, &format!("{PASSPHRASE}\n")).await.succeeded().json();
+    assert!(!created.to_string().contains("argon2"), "no hash is shown");
+    let id = created["user"].as_str().unwrap();
+    assert_eq!(
+        (created["changeRequired"].as_bool(), id.len()),
+        (Some(true), 36),
+        "two people know the password"
+    );
+    let login = stack.world.try_login(&actor(&stack, id, "new@NORDIC.example"), PASSPHRASE).await.unwrap();
+    assert_eq!((login.status, &login.body["data"]["passwordChangeRequired"]), (200, &json!(true)));
+
+    let [id, name] = ["of-my-choice", "other@nordic.example"];
+    let more =
+        ["--id", id, "--username", name, "--role=ADMIN", "--password-stdin", "--change-required=false"];
+    create(&stack, &more, PASSPHRASE).await.succeeded();
+    let login = stack.world.login(&actor(&stack, id, name)).await;
+    assert!(login.is_err(), "only with its own password");
+    let login = stack.world.try_login(&actor(&stack, id, name), PASSPHRASE).await.unwrap();
+    assert!(stack.world.opens(&Login::from_answer(&actor(&stack, id, name), &login).unwrap()).await.unwrap());
+
+    // The id, then the name, are taken.
+    for (id, name) in [(id, "third@nordic.example"), ("third", "OTHER@nordic.example")] {
+        let refused = create(&stack, &["--id", id, "--username", name], "").await;
+        assert_eq!(refused.code, 1, "{refused:?}");
+    }
+    assert!(stored(&stack, "third").await.is_none());
+}
+
+// security 1 to 3: what an operator chooses is judged as anybody's choice.
+#[tokio::test]
+async fn a_password_that_breaks_a_rule_is_refused_and_told_to_nobody() {
+    let stack = Stack::start().await;
+    let name = "somebody@nordic.example";
+    for password in ["short", "passwordpassword", name, &"x".repeat(257), ""] {
+        let more = ["--id", "somebody", "--username", name, "--password-stdin"];
+        let refused = create(&stack, &more, password).await;
+        assert_eq!(refused.code, 1, "{password}: {refused:?}");
+        assert!(password.is_empty() || !format!("{refused:?}").contains(password), "{refused:?}");
+    }
+    let marcus = stack.world.actor(MARCUS).unwrap().user.user_id;
+    let short = stack.run_with(&["user", "update", NORDIC, &marcus, "--password-stdin"], "short\n").await;
+    assert_eq!(short.code, 1);
+    assert!(short.stderr.contains("password must have at least 15 characters"), "{short:?}");
+    assert!(stored(&stack, "somebody").await.is_none());
+    // Nobody can be asked, and none is taken from an argument.
+    assert_eq!(create(&stack, &["--username", name, "--password"], "").await.code, 2);
+    assert_eq!(create(&stack, &["--username", name, "--password", PASSPHRASE], "").await.code, 2);
+}
+
+// security 5, 9: until it has set a password by a code, nothing opens it, and nothing tells it apart.
+#[tokio::test]
+async fn a_user_without_a_password_sets_one_by_a_code() {
+    let stack = Stack::start().await;
+    let more = ["--id", "fresh", "--username", "fresh@nordic.example", "--role=ADMIN"];
+    let created = create(&stack, &more, "").await.succeeded().json();
+    assert_eq!(created["resetRequired"], json!(true));
+    let fresh = actor(&stack, "fresh", "fresh@nordic.example");
+    let nobody = actor(&stack, "nobody", "fresh@nordic.example");
+    let [refused, unknown] = [&fresh, &nobody].map(|who| stack.world.try_login(who, PASSPHRASE));
+    let (refused, unknown) = (refused.await.unwrap(), unknown.await.unwrap());
+    assert_eq!((refused.verdict(), &refused.text), ((401, "AUTHENTICATION"), &unknown.text));
+
+    let admin = stack.world.login(&stack.world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let ask = json!({ "returnCode": {} });
+    let path = "/v2/users/fresh/password_reset";
+    let code =
+        stack.world.request(&Method::POST, path, NORDIC, Some(&admin.token), Some(&ask)).await.unwrap();
+    let set = json!({
+        "newPassword": { "password": PASSPHRASE },
+        "verificationCode": code.body["verificationCode"],
+    });
+    let done = stack.world.request(&Method::POST, "/v2/users/fresh/password", NORDIC, None, Some(&set)).await;
+    assert_eq!(done.unwrap().status, 200);
+    assert_eq!(stack.world.try_login(&fresh, PASSPHRASE).await.unwrap().status, 200);
+}
+
+// security 15: in the same write, and for good.
+#[tokio::test]
+async fn a_change_ends_sessions_where_it_must_and_nowhere_else() {
+    let stack = Stack::start().await;
+    let admin = stack.world.actor(NORDIC_ADMIN).unwrap();
+    let id = admin.user.user_id.as_str();
+    let cases: [(&[&str], &str, bool); 8] = [
+        (&["--email", "new@nordic.example"], "", true),
+        (&["--unset", "email", "--phone", "+4587654321", "--locale", "de"], "", true),
+        (&["--username", "Admin@Nordic.example"], "", true),
+        (&["--role", "ADMIN"], "", true),
+        (&["--role", "ADMIN", "--role", "TENANT_ADMIN"], "", false),
+        (&["--customer", "c1", "--customer-type", "BUSINESS"], "", false),
+        (&["--organization", "another"], "", false),
+        (
+            &["--password-stdin", "--change-required", "false", "--organization", ORGANIZATION],
+            PASSPHRASE,
+            false,
+        ),
+    ];
+    for (change, stdin, survives) in cases {
+        let mut who = admin.clone();
+        who.user.organization_id = stored(&stack, id).await.unwrap().organization.to_string();
+        let login = stack.world.login(&who).await.unwrap();
+        let before = stored(&stack, id).await.unwrap();
+        let all: Vec<_> = ["user", "update", NORDIC, id].iter().chain(change).copied().collect();
+        stack.run_with(&all, stdin).await.succeeded();
+        assert_eq!(stack.world.opens(&login).await.unwrap(), survives, "{change:?}");
+        let after = stored(&stack, id).await.unwrap();
+        assert_eq!(after.session_epoch, before.session_epoch + u64::from(!survives), "{change:?}");
+        assert_eq!(after.sequence, before.sequence + 1, "{change:?}");
+    }
+    let last = stored(&stack, id).await.unwrap();
+    assert_eq!(
+        (last.email, last.phone.as_deref(), last.locale.as_deref()),
+        (None, Some("+4587654321"), Some("de"))
+    );
+    assert_eq!(stack.world.try_login(&admin, PASSPHRASE).await.unwrap().status, 200);
+
+    // What cannot be meant, and a name that another has.
+    for (change, code) in [
+        (vec![], 2),
+        (vec!["--email", "a@b", "--unset", "email"], 2),
+        (vec!["--email", "nobody"], 2),
+        (vec!["--role", "ROOT"], 2),
+        (vec!["--username", MARCUS], 1),
+    ] {
+        let all: Vec<_> = ["user", "update", NORDIC, id].iter().chain(&change).copied().collect();
+        assert_eq!(stack.run(&all).await.code, code, "{change:?}");
+    }
+    assert_eq!(stack.run(&["user", "update", NORDIC, "nobody", "--locale", "de"]).await.code, 1);
+    assert!(
+        stack.world.login(&stack.world.actor(MARCUS).unwrap()).await.is_ok(),
+        "its name is still its own"
+    );
+}
+
+// A code that went to an address opens nothing once that is no longer the user's; guesses stay counted.
+#[tokio::test]
+async fn a_new_address_voids_the_code_that_was_sent_and_lifts_no_lockout() {
+    let stack = Stack::start().await;
+    let admin = stack.world.login(&stack.world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let marcus = stack.world.actor(MARCUS).unwrap();
+    let id = marcus.user.user_id.as_str();
+    for _ in 0..5 {
+        stack.world.try_login(&marcus, "wrong").await.unwrap();
+    }
+    for (change, opens) in [(["--locale", "de"], true), (["--email", "new@example.com"], false)] {
+        let ask = json!({ "returnCode": {} });
+        let path = format!("/v2/users/{id}/password_reset");
+        let code = stack.world.request(&Method::POST, &path, NORDIC, Some(&admin.token), Some(&ask)).await;
+        let code = code.unwrap().body["verificationCode"].clone();
+        let all: Vec<_> = ["user", "update", NORDIC, id].iter().chain(&change).copied().collect();
+        stack.run(&all).await.succeeded();
+        let locked = stack.world.try_login(&marcus, &marcus.user.password).await.unwrap();
+        if !opens {
+            // The code before this one was used, which ended the lockout.
+            assert_ne!(locked.verdict(), (401, "ACCOUNT_LOCKED"));
+        } else {
+            assert_eq!(locked.verdict(), (401, "ACCOUNT_LOCKED"), "{change:?}");
+        }
+        let set = json!({ "newPassword": { "password": PASSPHRASE }, "verificationCode": code });
+        let path = format!("/v2/users/{id}/password");
+        let done = stack.world.request(&Method::POST, &path, NORDIC, None, Some(&set)).await.unwrap();
+        assert_eq!(done.status == 200, opens, "{change:?}: {}", done.text);
+    }
+}
+
+#[tokio::test]
+async fn a_list_has_every_user_of_the_tenant_once_and_no_other() {
+    let stack = Stack::start().await;
+    let of = |done: Done| -> Vec<String> {
+        let lines = done.succeeded().stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.collect::<Vec<_>>().iter().map(|user| user["user"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut all = of(stack.run(&["--json", "user", "list", NORDIC]).await);
+    let mut stepwise: Vec<String> = Vec::new();
+    loop {
+        let mut arguments = vec!["--json", "user", "list", NORDIC, "--limit", "3"];
+        if let Some(last) = stepwise.last() {
+            arguments.extend(["--after", last]);
+        }
+        let step = of(stack.run(&arguments).await);
+        if step.is_empty() {
+            break;
+        }
+        assert!(step.len() <= 3);
+        stepwise.extend(step);
+    }
+    assert_eq!(stepwise, all);
+    all.sort();
+    let demo = &stack.world.actor(NORDIC_ADMIN).unwrap().tenant.users;
+    let mut expected: Vec<_> = demo.iter().map(|user| user.user_id.clone()).collect();
+    expected.sort();
+    assert_eq!(all, expected);
+    let text = stack.run(&["user", "list", NORDIC, "--limit", "1"]).await.succeeded().stdout;
+    assert!(text.starts_with("USER ") && text.contains("There may be more: --after "), "{text}");
+    let unknown = stack.run(&["user", "list", "nobodys"]).await;
+    assert_eq!(unknown.code, 1);
+}
+
+// security 4: of every scheme, and each is replaced at its first login. A second import knows them still.
+#[tokio::test]
+async fn imported_users_log_in_and_are_known_again_whatever_became_of_them() {
+    let stack = Stack::start().await;
+    let admin = json!(["ADMIN"]);
+    let mut lines = String::new();
+    for (id, hash) in [("bcrypt", BCRYPT), ("scrypt", SCRYPT), ("pbkdf2", PBKDF2)] {
+        lines += &line(id, &format!("{id}@nordic.example"), &json!({ "password": hash, "roles": admin }));
+    }
+    lines += &line("none", "none@nordic.example", &json!({}));
+    let path = stack.path("users.ndjson");
+    std::fs::write(&path, &lines).unwrap();
+    let import = async || stack.run(&["--json", "user", "import", NORDIC, &path]).await.succeeded().json();
+    let dry = stack.run(&["--json", "user", "import", NORDIC, &path, "--dry-run"]).await.succeeded().json();
+    assert_eq!((&dry["created"], &dry["dryRun"]), (&json!(4), &json!(true)));
+    assert!(stored(&stack, "bcrypt").await.is_none(), "nothing was written");
+    let first = import().await;
+    assert_eq!((&first["created"], &first["already"], &first["refused"]), (&json!(4), &json!(0), &json!(0)));
+    for id in ["bcrypt", "scrypt", "pbkdf2"] {
+        let who = actor(&stack, id, &format!("{id}@nordic.example"));
+        assert_eq!(stack.world.try_login(&who, "pässwörd 2").await.unwrap().status, 401, "{id}");
+        assert_eq!(stack.world.try_login(&who, "pässwörd 1").await.unwrap().status, 200, "{id}");
+        assert!(stored(&stack, id).await.unwrap().password.as_phc().starts_with("$argon2id$"), "{id}");
+    }
+    stack.run(&["user", "update", NORDIC, "bcrypt", "--locale", "de"]).await.succeeded();
+    let again = import().await;
+    assert_eq!((&again["created"], &again["already"], &again["refused"]), (&json!(0), &json!(4), &json!(0)));
+    assert_eq!(
+        stored(&stack, "bcrypt").await.unwrap().locale.as_deref(),
+        Some("de"),
+        "an import changes nobody"
+    );
+}
+
+// security 25: each is told by its number and what is wrong, and nothing of it; the rest goes in.
+#[tokio::test]
+async fn lines_that_fail_are_told_and_the_others_go_in() {
+    let stack = Stack::start().await;
+    let lines = [
+        line("one", "one@nordic.example", &json!({ "password": BCRYPT })),
+        "{\"id\": \"hunter2\n".to_owned(),
+        line("plain", "plain@nordic.example", &json!({ "password": "hunter2" })),
+        line("two", MARCUS, &json!({ "password": BCRYPT })),
+        line("one", "another@nordic.example", &json!({ "password": BCRYPT })),
+        line("three", "ONE@nordic.example", &json!({ "password": BCRYPT })),
+        line("four", "four@nordic.example", &json!({ "emial": "a@b" })),
+        line("one", "one@nordic.example", &json!({ "password": BCRYPT })),
+        line("five", "five@nordic.example", &json!({ "password": SCRYPT })),
+    ]
+    .concat();
+    for dry_run in [true, false, false] {
+        let mut arguments = vec!["--json", "user", "import", NORDIC, "-"];
+        arguments.extend(dry_run.then_some("--dry-run"));
+        let done = stack.run_with(&arguments, &lines).await;
+        assert_eq!(done.code, 1);
+        assert!(!format!("{done:?}").contains("hunter2"), "{done:?}");
+        let told = done.json();
+        let of = |error: &Value| (error["line"].as_u64().unwrap(), error["errors"][0]["field"].clone());
+        let mut refused: Vec<_> = told["errors"].as_array().unwrap().iter().map(of).collect();
+        refused.sort_by_key(|(line, _)| *line);
+        let mut expected = vec![
+            (2, json!("line")),
+            (3, json!("password")),
+            (4, json!("username")),
+            (5, json!("id")),
+            (6, json!("username")),
+            (7, json!("emial")),
+        ];
+        if dry_run {
+            // What a dry run does not write it cannot compare with.
+            for at in [3, 4] {
+                expected[at].1 = json!("line");
+            }
+            expected.push((8, json!("line")));
+        }
+        assert_eq!(refused, expected);
+        assert_eq!(told["lines"], json!(9));
+    }
+    assert_eq!(stored(&stack, "one").await.unwrap().username.as_written(), "one@nordic.example");
+    assert!(stored(&stack, "five").await.is_some() && stored(&stack, "three").await.is_none());
+    let told = stack.run_with(&["user", "import", NORDIC, "-"], &lines).await;
+    assert!(told.stderr.contains("line 4 (user two): username is another user's"), "{told:?}");
+    assert!(told.stdout.starts_with("Lines: 9, created: 0, there before: 3, refused: 6."), "{told:?}");
+}
+
+/// Many users' lines.
+fn many(count: usize) -> String {
+    (0..count)
+        .map(|n| line(&format!("u{n}"), &format!("u{n}@example.com"), &json!({ "password": BCRYPT })))
+        .collect()
+}
+
+// What an import was killed over is whole after it was run again.
+#[tokio::test]
+async fn a_killed_import_is_completed_by_another() {
+    const ALL: usize = 1_200;
+    let stack = Stack::start().await;
+    empty_tenant(&stack, "imported").await;
+    let lines = many(ALL);
+    let place = stack.place();
+    let arguments = [place.as_str(), "user", "import", "imported", "-"];
+    let mut child = command(&arguments, &HashMap::new()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let half = lines.match_indices('\n').nth(ALL / 2).unwrap().0;
+    stdin.write_all(&lines.as_bytes()[..half]).await.unwrap();
+    let some_are_there = async {
+        let imported = TenantId::parse("imported").unwrap();
+        while stack.world.store.users(&imported, None).await.unwrap().users.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), some_are_there).await.unwrap();
+    child.kill().await.unwrap();
+
+    let done =
+        stack.run_with(&["--json", "user", "import", "imported", "-"], &lines).await.succeeded().json();
+    let count = |name: &str| usize::try_from(done[name].as_u64().unwrap()).unwrap();
+    assert_eq!((count("created") + count("already"), count("refused")), (ALL, 0));
+    assert!(count("already") > 0 && count("created") > 0, "{done}");
+    let exported = stack.run(&["user", "export", "imported"]).await.succeeded().stdout;
+    assert_eq!(exported.lines().count(), ALL);
+}
+
+#[tokio::test]
+async fn an_export_imports_to_the_same_bytes_and_is_its_owners_alone() {
+    let stack = Stack::start().await;
+    for tenant in ["there", "there_2"] {
+        empty_tenant(&stack, tenant).await;
+    }
+    let [first, second, third] = ["1.ndjson", "2.ndjson", "3.ndjson"].map(|name| stack.path(name));
+    let mixed = many(70)
+        + &line(
+            "ü/#\"",
+            "Zo\u{eb}",
+            &json!({
+                "password": SCRYPT, "passwordHistory": [BCRYPT, PBKDF2], "roles": ["TENANT_ADMIN", "USER"],
+                "status": "DISABLED", "customer": "c", "customerType": "CONSUMER", "email": "zoe@example.com",
+                "phone": "+4512345678", "locale": "pt-BR", "resetRequired": true, "changeRequired": true,
+                "createdAt": "2001-02-03T04:05:06.007Z", "changedAt": "2026-01-01T00:00:00Z",
+            }),
+        );
+    stack.run_with(&["user", "import", NORDIC, "-"], &mixed).await.succeeded();
+    let told = stack.run(&["user", "export", NORDIC, "--out", &first]).await.succeeded();
+    assert!(told.stdout.contains("hashes of their passwords"), "{told:?}");
+    assert_eq!(std::fs::metadata(&first).unwrap().permissions().mode() & 0o777, 0o600);
+    let refused = stack.run(&["user", "export", NORDIC, "--out", &first]).await;
+    assert_eq!(refused.code, 1, "no file is replaced");
+
+    stack.run(&["user", "import", "there", &first]).await.succeeded();
+    stack.run(&["user", "export", "there", "--out", &second]).await.succeeded();
+    let exported = std::fs::read(&first).unwrap();
+    assert_eq!(exported, std::fs::read(&second).unwrap(), "to the byte");
+    let stdout = stack.run(&["--json", "user", "export", "there"]).await.succeeded();
+    assert_eq!((stdout.stdout.as_bytes(), stdout.stderr.as_str()), (exported.as_slice(), ""));
+    let count = stack.world.actor(NORDIC_ADMIN).unwrap().tenant.users.len() + 71;
+    assert_eq!(stdout.stdout.lines().count(), count);
+
+    // security 20: nothing of a tenant whose id begins alike, and nothing of one that there is not.
+    stack.run(&["user", "export", "there_2", "--out", &third]).await.succeeded();
+    assert_eq!(std::fs::read(&third).unwrap(), b"");
+    let [nowhere, unwritten] = ["nowhere", &stack.path("4.ndjson")].map(str::to_owned);
+    assert_eq!(stack.run(&["user", "export", &nowhere, "--out", &unwritten]).await.code, 1);
+    assert!(!std::path::Path::new(&unwritten).exists());
+    // An import of what is there already is nothing new.
+    let again = stack.run(&["--json", "user", "import", NORDIC, &first]).await.succeeded().json();
+    assert_eq!(again["already"], json!(count));
+}
