@@ -58,7 +58,7 @@ impl Config {
         at_home(set("DOORWARD_HOME_REGION").as_deref(), set("AWS_REGION").as_deref())?;
         Ok(Self {
             table: set("DOORWARD_TABLE").ok_or("set DOORWARD_TABLE to the name of the DynamoDB table")?,
-            secret_prefix: set("DOORWARD_SECRET_PREFIX").unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
+            secret_prefix: secret_prefix(),
             public_url: set("DOORWARD_PUBLIC_URL"),
             mail_from: set("DOORWARD_MAIL_FROM"),
             memory_mib: set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
@@ -81,6 +81,14 @@ fn at_home(home: Option<&str>, here: Option<&str>) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// `DOORWARD_SECRET_PREFIX`, all that the function that rotates secrets needs of [`Config`].
+pub(crate) fn secret_prefix() -> String {
+    env::var("DOORWARD_SECRET_PREFIX")
+        .ok()
+        .filter(|prefix| !prefix.is_empty())
+        .unwrap_or_else(|| DEFAULT_PREFIX.to_owned())
 }
 
 /// The system's clock.

@@ -9,9 +9,12 @@
     reason = "a test may panic"
 )]
 
+pub mod api;
 pub mod audit;
 pub mod calls;
 pub mod delivery;
+pub mod emulator;
+pub mod permissions;
 pub mod rotation;
 
 use std::{

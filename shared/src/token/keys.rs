@@ -214,6 +214,26 @@ impl TenantKeys {
         })
     }
 
+    /// That what it signs is verified by the key of the same id, for each algorithm that it signs by.
+    ///
+    /// # Errors
+    /// [`InvalidSecret`] when a key does not do that.
+    pub fn prove_signing(&self) -> Result<(), InvalidSecret> {
+        /// Anything will do.
+        const MESSAGE: &[u8] = b"doorward";
+        for Signer { kid, algorithm, key } in self.signers.values() {
+            let signed = jsonwebtoken::crypto::sign(MESSAGE, key, *algorithm);
+            let verified = self.verifiers.get(kid).zip(signed.ok()).is_some_and(|(verifier, signature)| {
+                jsonwebtoken::crypto::verify(&signature, MESSAGE, &verifier.key, verifier.algorithm)
+                    .is_ok_and(|valid| valid)
+            });
+            if !verified {
+                return Err(self.invalid("signingKeys", "has a key that does not verify what it signs"));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn verifier(&self, kid: &str) -> Option<&Verifier> {
         self.verifiers.get(kid)
     }

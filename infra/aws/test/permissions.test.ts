@@ -1,0 +1,221 @@
+// security 26: each function may do what it does, on the keys that it needs, and nothing else.
+
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { AwsSolutionsChecks } from "cdk-nag";
+import { WILDCARDS } from "../src/permissions";
+import { EVERYTHING, type Json, type Resource, Synthesized } from "./synth";
+
+const plain = new Synthesized();
+const every = new Synthesized(EVERYTHING);
+
+/** Every statement of a function's role. */
+function statements(stack: Synthesized, made: Resource): Json[] {
+  const role = stack.resource(made.Properties.Role["Fn::GetAtt"][0]).Properties;
+  return role.Policies.flatMap(({ PolicyDocument }: Json) => PolicyDocument.Statement);
+}
+
+const listed = (value: Json): Json[] => (Array.isArray(value) ? value : [value]);
+
+/** A resource in one word or two: its type where it is the stack's own, else its ARN from the service on. */
+function named(stack: Synthesized, resource: Json): string {
+  if (typeof resource === "string") return resource.replace(/^arn:aws:/, "");
+  const join = resource["Fn::Join"];
+  if (join !== undefined) {
+    const text = join[1].map((part: Json) => (typeof part === "string" ? part : `{${part.Ref}}`)).join("");
+    return text.replace(/^arn:(\{AWS::Partition\}|aws):/, "");
+  }
+  const [id, attribute] = resource["Fn::GetAtt"];
+  const { Type, Properties } = stack.resource(id);
+  if (Type === "AWS::Logs::LogGroup") return `log ${Properties.LogGroupName}`;
+  if (Type === "AWS::DynamoDB::GlobalTable") return attribute === "StreamArn" ? "stream" : "table";
+  return id.replace(/[0-9A-F]{8}$/, "");
+}
+
+/** What a function may do, a line for each statement. */
+function allowed(stack: Synthesized, name: string): string[] {
+  const made = stack.functions().get(name);
+  assert.ok(made);
+  return statements(stack, made).map(({ Effect, Action, Resource, NotResource, Condition }) => {
+    const on = listed(Resource ?? NotResource).map((one) => named(stack, one));
+    const keys = Object.entries<Json>(Condition ?? {}).flatMap(([operator, tests]) =>
+      Object.entries<Json>(tests).map(([key, values]) => ` if ${operator} ${key} ${listed(values).join(",")}`),
+    );
+    return `${Effect} ${listed(Action).join(",")} on ${NotResource ? "all but " : ""}${on.join(",")}${keys.join("")}`;
+  });
+}
+
+const keys = (...keys: string[]) => ` if ForAllValues:StringLike dynamodb:LeadingKeys ${keys.join(",")}`;
+const writesLog = (name: string) => `Allow logs:CreateLogStream,logs:PutLogEvents on log /aws/lambda/doorward-${name}`;
+const finds = `Allow dynamodb:GetItem on table${keys("T#*", "O#*")}`;
+const reads = `Allow dynamodb:BatchGetItem on table${keys("T#*")}`;
+const readsAndQueries = `Allow dynamodb:BatchGetItem,dynamodb:Query on table${keys("T#*")}`;
+const leavesAnchors =
+  "Deny dynamodb:DeleteItem,dynamodb:PutItem,dynamodb:UpdateItem on table" +
+  " if ForAnyValue:StringLike dynamodb:LeadingKeys T#*#A#*,A#*";
+const secrets = "secretsmanager:eu-central-1:{AWS::AccountId}:secret:doorward/tenants/*";
+const readsSecrets = `Allow secretsmanager:GetSecretValue on ${secrets}`;
+const decrypts = (...services: string[]) =>
+  `Allow kms:Decrypt on Key if StringEquals kms:ViaService ${services.map((service) => `${service}.eu-central-1.amazonaws.com`).join(",")}`;
+const common = [leavesAnchors, readsSecrets, decrypts("dynamodb", "secretsmanager")];
+const notesUse =
+  `Allow dynamodb:UpdateItem on table${keys("T#*")}` +
+  " if ForAllValues:StringEquals dynamodb:Attributes pk,sk,version_id,last_used_at,expires_at";
+
+// Written out, and not made of what the stack is made of: whoever widens a role widens it here, too.
+const WANTED: Record<string, string[]> = {
+  "create-session": [
+    finds,
+    readsAndQueries,
+    `Allow dynamodb:PutItem on table${keys("T#*#U#*", "T#*#K#*")}`,
+    `Allow dynamodb:UpdateItem on table${keys("T#*#U#*", "T#*#IP#*", "T#*#F#*")}`,
+    notesUse,
+    ...common,
+  ],
+  "refresh-session": [finds, reads, `Allow dynamodb:UpdateItem on table${keys("T#*#U#*")}`, ...common],
+  "delete-session": [
+    finds,
+    readsAndQueries,
+    `Allow dynamodb:ConditionCheckItem,dynamodb:UpdateItem on table${keys("T#*#U#*")}`,
+    ...common,
+  ],
+  "list-sessions": [finds, readsAndQueries, ...common],
+  "reset-login": [
+    finds,
+    reads,
+    `Allow dynamodb:PutItem on table${keys("T#*#U#*", "T#*#K#*")}`,
+    `Allow dynamodb:ConditionCheckItem,dynamodb:UpdateItem on table${keys("T#*#U#*")}`,
+    notesUse,
+    ...common,
+  ],
+  "update-credentials": [
+    finds,
+    readsAndQueries,
+    `Allow dynamodb:PutItem on table${keys("T#*#U#*", "T#*#N#*")}`,
+    `Allow dynamodb:UpdateItem on table${keys("T#*#U#*", "T#*#IP#*", "T#*#F#*")}`,
+    `Allow dynamodb:DeleteItem on table${keys("T#*#N#*")}`,
+    `Allow dynamodb:ConditionCheckItem on table${keys("T#*#U#*")}`,
+    ...common,
+  ],
+  "password-page": [
+    finds,
+    reads,
+    `Allow dynamodb:PutItem on table${keys("T#*#U#*")}`,
+    `Allow dynamodb:UpdateItem on table${keys("T#*#U#*", "T#*#IP#*")}`,
+    ...common,
+  ],
+  preflight: [`Allow dynamodb:GetItem on table${keys("O#*")}`, leavesAnchors, decrypts("dynamodb")],
+  "deliver-notification": [
+    `Allow dynamodb:GetItem on table${keys("T#*")}`,
+    reads,
+    `Allow dynamodb:DeleteItem on table${keys("T#*#U#*")}`,
+    leavesAnchors,
+    "Allow dynamodb:DescribeStream,dynamodb:GetRecords,dynamodb:GetShardIterator,dynamodb:ListStreams on stream",
+    "Allow sqs:SendMessage on Undelivered",
+    readsSecrets,
+    decrypts("dynamodb", "secretsmanager"),
+    "Allow ses:SendEmail on ses:eu-central-1:{AWS::AccountId}:identity/example.com,ses:eu-central-1:{AWS::AccountId}:identity/login@example.com",
+  ],
+  "anchor-audit": [
+    `Allow dynamodb:UpdateItem on table${keys("T#*#A#*", "A#*")}`,
+    "Allow sqs:SendMessage on Unanchored",
+    decrypts("dynamodb"),
+  ],
+  discovery: [`Allow dynamodb:GetItem on table${keys("T#*", "O#*", "HEALTH")}`, ...common],
+  authorize: [`Allow dynamodb:GetItem on table${keys("T#*")}`, reads, ...common],
+  "rotate-secret": [
+    `Allow secretsmanager:DescribeSecret,secretsmanager:GetSecretValue,secretsmanager:PutSecretValue,secretsmanager:UpdateSecretVersionStage on ${secrets}`,
+    decrypts("secretsmanager").replace("kms:Decrypt", "kms:Decrypt,kms:GenerateDataKey"),
+  ],
+};
+
+describe("permissions", () => {
+  it("are what each function needs", () => {
+    assert.deepEqual([...plain.functions().keys()].sort(), Object.keys(WANTED).sort());
+    for (const [name, wanted] of Object.entries(WANTED)) {
+      assert.deepEqual(allowed(plain, name), [writesLog(name), ...wanted], name);
+    }
+  });
+
+  it("grow only with what the settings turn on", () => {
+    const more = allowed(every, "deliver-notification").slice(-5);
+    assert.deepEqual(more, [
+      "Allow secretsmanager:GetSecretValue on secretsmanager:eu-central-1:{AWS::AccountId}:secret:login/tenants/*",
+      "Allow ses:SendEmail on ses:eu-central-1:{AWS::AccountId}:identity/acme.example,ses:eu-central-1:{AWS::AccountId}:identity/example.com,ses:eu-central-1:{AWS::AccountId}:identity/login@example.com",
+      "Allow events:PutEvents on events:eu-central-1:123456789012:event-bus/acme",
+      "Allow sns:Publish on all but sns:*:*:*",
+      "Allow xray:PutTelemetryRecords,xray:PutTraceSegments on *",
+    ]);
+    for (const name of Object.keys(WANTED)) {
+      const without = new Set(["xray", "sns", "events"]);
+      const actions = allowed(every, name).flatMap((line) => line.split(" ")[1]?.split(",") ?? []);
+      const usual = allowed(plain, name).flatMap((line) => line.split(" ")[1]?.split(",") ?? []);
+      const extra = actions.filter((action) => !usual.includes(action) && !without.has(action.split(":")[0] ?? ""));
+      assert.deepEqual(extra, [], name);
+    }
+  });
+
+  it("name no wildcard without a reason", () => {
+    for (const stack of [plain, every]) {
+      for (const made of stack.functions().values()) {
+        for (const { Sid, Effect, Action, Resource, NotResource } of statements(stack, made)) {
+          if (Effect !== "Allow") continue;
+          for (const action of listed(Action)) assert.ok(!action.includes("*"), action);
+          const open = JSON.stringify(Resource ?? NotResource).includes("*");
+          assert.ok(!open || WILDCARDS[Sid] !== undefined, `${Sid} of ${made.id} has a wildcard`);
+        }
+      }
+    }
+    for (const reason of Object.values(WILDCARDS)) assert.ok(reason.length > 20);
+  });
+
+  it("are each function's own, and no managed policy's", () => {
+    for (const stack of [plain, every]) {
+      assert.deepEqual(stack.all("AWS::IAM::Policy"), []);
+      assert.deepEqual(stack.all("AWS::IAM::ManagedPolicy"), []);
+      const roles = [...stack.functions().values()].map(({ Properties }) => Properties.Role["Fn::GetAtt"][0]);
+      assert.equal(new Set(roles).size, stack.functions().size);
+      assert.deepEqual(stack.all("AWS::IAM::Role").map(({ id }) => id).sort(), roles.sort());
+      for (const { Properties } of stack.all("AWS::IAM::Role")) {
+        assert.equal(Properties.ManagedPolicyArns, undefined);
+        const [trust, ...others] = Properties.AssumeRolePolicyDocument.Statement;
+        assert.deepEqual([trust.Principal, others], [{ Service: "lambda.amazonaws.com" }, []]);
+      }
+    }
+  });
+
+  it("let nobody but anchor-audit write anchors", () => {
+    for (const stack of [plain, every]) {
+      for (const name of stack.functions().keys()) {
+        const denied = allowed(stack, name).includes(leavesAnchors);
+        const writes = allowed(stack, name).some((line) => /^Allow .*dynamodb:(Put|Update|Delete)Item/.test(line));
+        assert.ok(denied || !writes || name === "anchor-audit", name);
+        assert.ok(name !== "anchor-audit" || !denied);
+      }
+    }
+  });
+});
+
+describe("cdk-nag", () => {
+  for (const [what, settings] of [
+    ["by default", {}],
+    ["with everything", EVERYTHING],
+    ["where it goes with its stack", { removal: "destroy", encryption: "aws-managed", concurrency: 10 }],
+  ] as const) {
+    it(`finds nothing that is not explained ${what}`, () => {
+      const { app } = new Synthesized(settings);
+      const { violations } = new AwsSolutionsChecks(app).validateScope(app);
+      const found = violations.map(({ ruleName, violatingResources }) => [ruleName, violatingResources.map(({ resourceLogicalId }) => resourceLogicalId)]);
+      assert.deepEqual(found, []);
+    });
+  }
+
+  it("is told why of each finding that is meant so", () => {
+    const acknowledged = every.app.node.findAll().flatMap(({ node }) =>
+      node.metadata.flatMap(({ type, data }) => (/acknowledged/i.test(type) ? Object.entries<string>(data) : [])),
+    );
+    const rules = new Set(acknowledged.map(([id]) => id.replace(/^\w+::/, "").replace(/\[.*/, "")));
+    assert.deepEqual([...rules].sort(), ["AwsSolutions-APIG4", "AwsSolutions-IAM5", "AwsSolutions-SQS3"]);
+    for (const [id, reason] of acknowledged) assert.ok(String(reason).length > 20, id);
+  });
+});
