@@ -14,7 +14,7 @@ use std::{
 };
 
 use doorward::{domain::Medium, route::Function};
-use e2e::{Actor, Login, NORDIC, Visitor, World, as_tenant, delivery::Fate, event};
+use e2e::{Actor, Login, NORDIC, Visitor, World, as_tenant, authorizer_event, delivery::Fate, event};
 use http::Method;
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
@@ -333,4 +333,58 @@ async fn no_secret_of_the_hosted_page_is_logged() {
     for outcome in ["SUCCESS", "FORBIDDEN", "VALIDATION", "PASSWORD_POLICY", "INVALID_CODE", "UNAVAILABLE"] {
         assert!(outcomes.contains(&outcome), "{outcome} in {outcomes:?}");
     }
+}
+
+// security 24
+#[tokio::test(flavor = "current_thread")]
+async fn no_secret_is_logged_of_what_others_ask_before_they_let_a_call_through() {
+    let captured = Captured::default();
+    let lines = doorward::telemetry::lines(captured.clone(), tracing::Level::TRACE);
+    let _logging = tracing::subscriber::set_default(lines);
+
+    let world = World::start().await.unwrap();
+    let login = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let document = world.secret_document(NORDIC).await.unwrap();
+    let of_document = [&document["rootKeys"][0]["key"], &document["signingKeys"][0]["privateKey"]];
+    let mut planted =
+        vec!["PLANTED".to_owned(), login.token.clone(), login.refresh.clone(), login.session.clone()];
+    planted.extend(of_document.map(|secret| secret.as_str().unwrap().to_owned()));
+    planted.extend(login.token.split('.').map(str::to_owned));
+
+    let tampered = format!("{}PLANTED", login.token);
+    let bearers = [&login.token, &login.refresh, &tampered, "PLANTED", "PLANTED.PLANTED.PLANTED"];
+    let ask = |bearer: &str| {
+        let mut event = marked_headers(authorizer_event(Some(bearer)));
+        event["rawPath"] = json!("/PLANTED");
+        event["rawQueryString"] = json!("PLANTED=PLANTED");
+        event["cookies"] = json!(["PLANTED=PLANTED"]);
+        event["pathParameters"] = json!({ "order": "PLANTED" });
+        event
+    };
+    for bearer in bearers {
+        let answer = world.authorize(&ask(bearer)).await.unwrap();
+        assert_eq!(answer["isAuthorized"], bearer == login.token, "{bearer}");
+    }
+    for path in ["openid-configuration", "jwks.json"] {
+        let path = format!("/tenants/{NORDIC}/.well-known/{path}?PLANTED=PLANTED");
+        let event = marked_headers(event(&Method::GET, &path, NORDIC, Some("PLANTED"), None));
+        assert_eq!(world.send(Function::Discovery, &event.to_string()).await.unwrap().status, 200);
+    }
+    world.stop_dynamodb().await;
+    assert!(world.authorize(&ask(&login.token)).await.is_err());
+    let health = marked_headers(event(&Method::GET, "/healthz?PLANTED", "", Some("PLANTED"), None));
+    assert_eq!(world.send(Function::Discovery, &health.to_string()).await.unwrap().status, 503);
+
+    let text = captured.text();
+    for line in ["request.failed", "table.unreachable"] {
+        assert!(text.contains(line), "no {line}");
+    }
+    let text = text + &world.audit.lines().join("\n");
+    for secret in planted.iter().filter(|secret| secret.len() >= 6) {
+        assert!(!text.contains(secret.as_str()), "a log holds {secret}");
+    }
+    let asked = world.audit.events().into_iter().filter(|event| event["action"] == "session.authorize");
+    let outcomes: Vec<_> = asked.map(|event| event["outcome"].as_str().unwrap().to_owned()).collect();
+    let refused = ["INVALID_TOKEN"; 4];
+    assert_eq!(outcomes, [&["SUCCESS"][..], &refused, &["UNAVAILABLE"]].concat());
 }

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import subprocess
+import tempfile
 import unittest
 import urllib.error
 import urllib.request
@@ -36,7 +37,9 @@ class Stack:
     def __init__(self):
         options = ["--memory", "--no-watch", "--port", "0", "--json"]
         command = [os.environ.get("CARGO", "cargo"), "run", "--quiet", "--package", "local", "--", *options]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        # What it says is for whoever looks for a mistake.
+        self.said = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=self.said, text=True)
         for line in self.process.stdout:
             event = json.loads(line)
             if event["event"] == "ready":
@@ -44,12 +47,15 @@ class Stack:
                 return
             if event["event"] == "error":
                 break
-        self.stop()
-        raise RuntimeError("the stack did not start: its own messages are above")
+        self.process.terminate()
+        self.process.wait(timeout=60)
+        self.said.seek(0)
+        raise RuntimeError(f"the stack did not start:\n{self.said.read()}")
 
     def stop(self):
         self.process.terminate()
         self.process.communicate(timeout=60)
+        self.said.close()
 
     def person(self, username):
         for tenant in self.tenants:
@@ -106,13 +112,14 @@ def encoded(data):
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def tampered(token, part):
-    """The token with one bit of a part changed."""
-    parts = token.split(".")
-    data = bytearray(decoded(parts[part]))
-    data[len(data) // 2] ^= 1
-    parts[part] = encoded(bytes(data))
-    return ".".join(parts)
+def tampered(token):
+    """The token with other roles, and with one bit of its signature changed."""
+    header, payload, signature = token.split(".")
+    claims = {**json.loads(decoded(payload)), "roles": ["TENANT_ADMIN"]}
+    bits = bytearray(decoded(signature))
+    bits[len(bits) // 2] ^= 1
+    yield ".".join([header, encoded(json.dumps(claims).encode()), signature])
+    yield ".".join([header, payload, encoded(bytes(bits))])
 
 
 class Verify(unittest.TestCase):
@@ -124,15 +131,11 @@ class Verify(unittest.TestCase):
     def tearDownClass(cls):
         cls.stack.stop()
 
-    def each(self):
-        for username, algorithm, is_issuer in PEOPLE:
-            with self.subTest(algorithm):
-                person = self.stack.person(username)
-                tenant = person["tenant"]["tenantId"]
-                found = self.stack.configuration(tenant)
-                self.assertEqual(found["issuer"], self.stack.published(tenant) if is_issuer else "bff")
-                self.assertEqual(found["id_token_signing_alg_values_supported"], [algorithm])
-                yield person, found, jwt.PyJWKClient(found["jwks_uri"]), self.stack.login(person)
+    def known(self, username):
+        """Who it is, what its tenant publishes, and the token of a login."""
+        person = self.stack.person(username)
+        found = self.stack.configuration(person["tenant"]["tenantId"])
+        return person, found, jwt.PyJWKClient(found["jwks_uri"]), self.stack.login(person)
 
     def verify(self, token, keys, found, **options):
         key = keys.get_signing_key_from_jwt(token)
@@ -141,30 +144,39 @@ class Verify(unittest.TestCase):
         return jwt.decode_complete(token, key, algorithms=algorithms, **{**expected, **options})
 
     def test_a_login_is_verified_by_what_its_tenant_publishes(self):
-        for person, found, keys, token in self.each():
-            verified = self.verify(token, keys, found)
-            self.assertEqual(verified["header"]["typ"], "at+jwt")
-            self.assertEqual(verified["payload"]["sub"], person["userId"])
-            self.assertEqual(verified["payload"]["tenantId"], person["tenant"]["tenantId"])
+        for username, algorithm, is_issuer in PEOPLE:
+            with self.subTest(algorithm):
+                person, found, keys, token = self.known(username)
+                tenant = person["tenant"]["tenantId"]
+                self.assertEqual(found["issuer"], self.stack.published(tenant) if is_issuer else "bff")
+                self.assertEqual(found["id_token_signing_alg_values_supported"], [algorithm])
+                verified = self.verify(token, keys, found)
+                header, claims = verified["header"], verified["payload"]
+                self.assertEqual((header["typ"], header["alg"]), ("at+jwt", algorithm))
+                self.assertEqual((claims["sub"], claims["tenantId"]), (person["userId"], tenant))
 
     def test_another_issuer_or_audience_is_refused(self):
-        for _, found, keys, token in self.each():
-            with self.assertRaises(jwt.InvalidIssuerError):
-                self.verify(token, keys, found, issuer="other")
-            with self.assertRaises(jwt.InvalidAudienceError):
-                self.verify(token, keys, found, audience="other")
+        for username, algorithm, _ in PEOPLE:
+            with self.subTest(algorithm):
+                _, found, keys, token = self.known(username)
+                with self.assertRaises(jwt.InvalidIssuerError):
+                    self.verify(token, keys, found, issuer="other")
+                with self.assertRaises(jwt.InvalidAudienceError):
+                    self.verify(token, keys, found, audience="other")
 
     def test_a_token_that_was_tampered_with_is_refused(self):
-        for _, found, keys, token in self.each():
-            for part in [1, 2]:
-                with self.assertRaises(jwt.InvalidSignatureError):
-                    self.verify(tampered(token, part), keys, found)
+        for username, algorithm, _ in PEOPLE:
+            with self.subTest(algorithm):
+                _, found, keys, token = self.known(username)
+                for forged in tampered(token):
+                    with self.assertRaises(jwt.InvalidSignatureError):
+                        self.verify(forged, keys, found)
 
     def test_another_tenants_keys_do_not_verify_it(self):
-        known = list(self.each())
-        for _, found, _, token in known:
-            for _, other, keys, _ in known:
-                if other is not found:
+        known = [self.known(username) for username, _, _ in PEOPLE]
+        for person, found, _, token in known:
+            for other, _, keys, _ in known:
+                if other["tenant"] != person["tenant"]:
                     with self.assertRaises(jwt.PyJWKClientError):
                         self.verify(token, keys, found)
 

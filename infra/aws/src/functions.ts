@@ -194,7 +194,7 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
   discovery: {
     memory: 256,
     because: "one read, mostly spared by what it remembers",
-    table: [{ actions: ["GetItem"], keys: [KEYS.tenant, KEYS.origin, KEYS.health] }],
+    table: [{ actions: ["GetItem"], keys: [KEYS.tenant, KEYS.health] }],
     secrets: ["GetSecretValue"],
     publicUrl: true,
   },

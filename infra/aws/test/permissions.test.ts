@@ -121,7 +121,7 @@ const WANTED: Record<string, string[]> = {
     "Allow sqs:SendMessage on Unanchored",
     decrypts("dynamodb"),
   ],
-  discovery: [`Allow dynamodb:GetItem on table${keys("T#*", "O#*", "HEALTH")}`, ...common],
+  discovery: [`Allow dynamodb:GetItem on table${keys("T#*", "HEALTH")}`, ...common],
   authorize: [`Allow dynamodb:GetItem on table${keys("T#*")}`, reads, ...common],
   "rotate-secret": [
     `Allow secretsmanager:DescribeSecret,secretsmanager:GetSecretValue,secretsmanager:PutSecretValue,secretsmanager:UpdateSecretVersionStage on ${secrets}`,

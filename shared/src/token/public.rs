@@ -24,7 +24,9 @@ impl TenantKeys {
     /// # Errors
     /// `Failure::Internal` when a key that verifies cannot be written down.
     pub fn public_keys(&self) -> Result<Vec<PublicKey>, Failure> {
-        let asymmetric = self.verifiers().filter(|(_, verifier)| verifier.algorithm != Algorithm::HS256);
+        let asymmetric = self.verifiers().filter(|(_, verifier)| {
+            matches!(verifier.algorithm, Algorithm::ES256 | Algorithm::EdDSA | Algorithm::RS256)
+        });
         let public = asymmetric.map(|(kid, verifier)| {
             let mut jwk = Jwk::from_decoding_key(&verifier.key, Some(verifier.algorithm))
                 .map_err(|error| Failure::Internal(Box::new(error)))?;
