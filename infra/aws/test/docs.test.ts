@@ -34,10 +34,17 @@ it("docs/configuration.md says what functions are given", () => {
   const kept = readFileSync(file, "utf8");
   const from = kept.indexOf(begin) + begin.length;
   const to = kept.indexOf(end);
-  assert.ok(from >= begin.length && to >= from, `docs/configuration.md has no ${begin.trim()} … ${end.trim()}`);
+  assert.ok(
+    from >= begin.length && to >= from,
+    `docs/configuration.md has no ${begin.trim()} … ${end.trim()}`,
+  );
   const fresh = kept.slice(0, from) + table() + kept.slice(to);
   if (process.env["DOORWARD_REGENERATE"] === undefined) {
-    assert.equal(kept, fresh, "docs/configuration.md is not as src/functions.ts: `npm run regenerate` writes it anew");
+    assert.equal(
+      kept,
+      fresh,
+      "docs/configuration.md is not as src/functions.ts: `npm run regenerate` writes it anew",
+    );
   } else {
     writeFileSync(file, fresh);
   }
