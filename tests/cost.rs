@@ -105,6 +105,15 @@ async fn every_operation_costs_what_is_documented() -> Result<()> {
     let listed = send(&world, &login, Method::GET, actor.sessions());
     table.row("list sessions", 2, 200, listed).await?;
     table.row("read a session", 1, 200, send(&world, &login, Method::GET, login.path())).await?;
+    let health = world.request(&Method::GET, "/healthz", "", None, None);
+    table.row("healthz, once in five seconds", 1, 200, health).await?;
+    let keys = format!("/tenants/{NORDIC}/.well-known/jwks.json");
+    table.row("a tenant's keys", 0, 200, world.request(&Method::GET, &keys, "", None, None)).await?;
+    world.calls.take_cost();
+    ensure!(world.passes(&login).await?, "it did not pass");
+    let cost = world.calls.take_cost();
+    ensure!(cost.steps.len() == 1, "authorize: {:?}", cost.steps);
+    table.rows.write_str(&row("authorize a call of somebody's API", 1, &cost))?;
     let other = world.login(&actor).await?;
     table.row("log out", 1, 200, world.logout(&other)).await?;
     let other = world.login(&actor).await?;

@@ -178,7 +178,11 @@ impl Person {
             _ => {
                 let deed = |opens| Deed::Use { session: session.clone(), opens };
                 self.note(Call(deed(false)));
-                let opens = self.world.opens(&login).await.unwrap();
+                // A function of ours, or the authorizer of somebody else's API.
+                let opens = match choice(2) {
+                    0 => self.world.opens(&login).await.unwrap(),
+                    _ => self.world.passes(&login).await.unwrap(),
+                };
                 self.note(Response(deed(opens)));
             }
         }

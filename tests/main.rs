@@ -9,6 +9,7 @@
 )]
 
 mod audit;
+mod authorizer;
 mod cors;
 mod cost;
 mod delivery;
@@ -19,15 +20,18 @@ mod guesses;
 mod histories;
 mod isolation;
 mod once;
+mod openapi;
 mod operator;
 mod page;
 mod policies;
 mod policy_docs;
 mod proxies;
+mod published;
 mod races;
 mod recovery;
 mod replay;
 mod roles;
+mod rotation;
 mod route_table;
 mod rpc;
 mod secrets;

@@ -479,3 +479,98 @@ async fn a_change_holds_in_every_functions_cache_within_five_seconds() {
     assert_eq!(world.try_login(&marcus, "x").await.unwrap().verdict(), (403, "IP_NOT_ALLOWED"));
     assert_eq!(world.refresh(&login).await.unwrap().verdict(), (403, "IP_NOT_ALLOWED"));
 }
+
+// security 15
+#[tokio::test]
+async fn revoked_sessions_are_dead_at_once_and_the_password_stays() {
+    let world = World::start().await.unwrap();
+    let (admin, freja) = (world.actor(NORDIC_ADMIN).unwrap(), world.actor(NORDIC_CUSTOMER).unwrap());
+    let (before, other) = (world.login(&admin).await.unwrap(), world.login(&freja).await.unwrap());
+    let (tenant, user) = ids(&admin);
+    let revoke =
+        async |user: &UserId| world.store.revoke_sessions(&tenant, user, world.clock.now()).await.unwrap();
+    assert_eq!(revoke(&user).await, Switched::Done);
+    assert_dead(&ask_everywhere(&world, &before, &freja).await);
+    assert!(world.opens(&other).await.unwrap(), "nobody else's");
+    let again = world.login(&admin).await.unwrap();
+    assert!(world.opens(&again).await.unwrap());
+    assert_eq!(revoke(&UserId::parse("nobody").unwrap()).await, Switched::Missing);
+}
+
+/// Every key of the table.
+async fn keys(world: &World) -> Vec<(String, String)> {
+    let found = world.dynamodb.scan().table_name(TABLE).into_paginator().items().send();
+    let found = found.try_collect().await.unwrap();
+    let text = |value: &AttributeValue| value.as_s().unwrap().clone();
+    found.iter().map(|item| (text(&item["pk"]), text(&item["sk"]))).collect()
+}
+
+// A deleted tenant's data is gone, a neighbour's of a similar name is not, and what made the audit log
+// verifiable stays.
+#[tokio::test]
+async fn a_deleted_tenant_leaves_nothing_but_its_logs_anchors() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let neighbour = format!("{NORDIC}0");
+    let neighbours = world.tenant(NORDIC).await;
+    let neighbours = Tenant { id: TenantId::parse(&neighbour).unwrap(), ..neighbours };
+    world.store.create_tenant(&neighbours, world.clock.now()).await.unwrap();
+    let erika = world.login(&world.actor(CUSTOMER).unwrap()).await.unwrap();
+    world.login(&marcus).await.unwrap();
+    world.try_login(&marcus, "wrong").await.unwrap();
+    let id = TenantId::parse(NORDIC).unwrap();
+    let origin = change(&[("cors_origins", json!(["https://app.nordic.example"]))]);
+    world.store.update_tenant(&id, &origin).await.unwrap().unwrap();
+    let anchor = AttributeValue::S(format!("T#{NORDIC}#A#2030-03-17"));
+    let put = world.dynamodb.put_item().table_name(TABLE).item("pk", anchor);
+    put.item("sk", AttributeValue::S("A#chain".to_owned())).send().await.unwrap();
+
+    let Err(Failure::Validation(errors)) = world.store.delete_tenant(&id).await else { panic!("deleted") };
+    assert_eq!(errors[0].field, "tenant_status", "it must be suspended first");
+    assert!(matches!(world.store.clear_tenant(&id).await, Err(Failure::Validation(_))), "it is there");
+    assert_eq!(world.store.suspend_tenant(&id).await.unwrap(), Switched::Done);
+    assert_eq!(world.store.delete_tenant(&id).await.unwrap(), Switched::Done);
+    assert_eq!(world.store.delete_tenant(&id).await.unwrap(), Switched::Missing);
+    // Interrupted here, the rest is found by the next call.
+    let others: Vec<_> = keys(&world).await;
+    let own = |pk: &str| pk == format!("T#{NORDIC}") || pk.starts_with(&format!("T#{NORDIC}#"));
+    let count = others.iter().filter(|(pk, _)| own(pk)).count();
+    assert!(count > 10);
+    assert_eq!(usize::try_from(world.store.clear_tenant(&id).await.unwrap()).unwrap(), count - 1);
+    assert_eq!(world.store.clear_tenant(&id).await.unwrap(), 0);
+    let left = keys(&world).await;
+    let left_own: Vec<_> = left.iter().filter(|(pk, _)| own(pk)).collect();
+    assert_eq!(left_own, [&(format!("T#{NORDIC}#A#2030-03-17"), "A#chain".to_owned())]);
+    assert_eq!(left.len(), others.len() - count + 1, "of nobody else");
+    let origin = world.dynamodb.get_item().table_name(TABLE);
+    let origin = origin.key("pk", AttributeValue::S("O#https%3A%2F%2Fapp.nordic.example".to_owned()));
+    let origin = origin.key("sk", AttributeValue::S("ORIGIN".to_owned())).send().await.unwrap().item.unwrap();
+    assert!(!origin.contains_key("tenants"), "its pages call no more");
+
+    world.clock.advance(Duration::from_secs(5));
+    let unknown = world.try_login(&marcus, &marcus.user.password).await.unwrap();
+    assert_eq!(unknown.verdict(), (403, "INVALID_TENANT_CREDENTIALS"));
+    assert!(world.opens(&erika).await.unwrap());
+    assert!(keys(&world).await.contains(&(format!("T#{neighbour}"), "TENANT".to_owned())));
+}
+
+// What was created again meanwhile is not deleted with what was there before.
+#[tokio::test]
+async fn a_tenant_that_is_resumed_is_not_deleted() {
+    let world = World::start().await.unwrap();
+    let id = TenantId::parse(NORDIC).unwrap();
+    world.store.suspend_tenant(&id).await.unwrap();
+    let mut both = JoinSet::new();
+    let world = Arc::new(world);
+    for _ in 0..4 {
+        let (world, id) = (Arc::clone(&world), id.clone());
+        both.spawn(async move { world.store.delete_tenant(&id).await.is_ok() });
+        let (world, id) = (Arc::clone(&world), TenantId::parse(NORDIC).unwrap());
+        both.spawn(async move { world.store.resume_tenant(&id).await.unwrap() == Switched::Done });
+    }
+    both.join_all().await;
+    // Whatever came first: there is an open tenant, or none.
+    if let Some(record) = world.store.tenant_record(&id).await.unwrap() {
+        assert_eq!(record.tenant.status, doorward::domain::TenantStatus::Active);
+    }
+}

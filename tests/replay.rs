@@ -14,13 +14,14 @@ use doorward::{
 use e2e::{
     Answer, Login, Visitor, World,
     delivery::{Fate, Sent, batch},
+    permissions::Roles,
 };
 use flate2::read::GzDecoder;
 use futures_util::{StreamExt, future, stream};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::rpc::Services;
+use crate::{openapi::Document, rpc::Services};
 
 /// What every answer carries (contract, "Every request").
 const ALWAYS: [(&str, &str); 4] = [
@@ -37,6 +38,8 @@ const AT_ONCE: usize = 4;
 async fn every_recorded_event_gets_its_answer() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../events");
     let services = Arc::new(Services::load().unwrap());
+    let document = Arc::new(Document::load().unwrap());
+    let roles = Arc::new(Roles::load().unwrap());
     let mut cases = Vec::new();
     for function in Function::ALL {
         let files: Vec<_> = fs::read_dir(folder.join(function.name()))
@@ -48,9 +51,12 @@ async fn every_recorded_event_gets_its_answer() {
     }
     let count = cases.len();
     let replayed = cases.into_iter().map(|(function, file)| {
-        let services = Arc::clone(&services);
+        let tools = (Arc::clone(&services), Arc::clone(&document), Arc::clone(&roles));
         let name = file.strip_prefix(&folder).unwrap_or(&file).display().to_string();
-        let replayed = async move { replay(function, &file, &services).await };
+        let replayed = async move {
+            let (services, document, roles) = tools;
+            replay(function, &file, &services, &document, &roles).await
+        };
         async move {
             let result = tokio::spawn(replayed).await.unwrap();
             result.err().map(|error| format!("events/{name}: {error:#}\n"))
@@ -59,10 +65,18 @@ async fn every_recorded_event_gets_its_answer() {
     let replayed = stream::iter(replayed).buffered(AT_ONCE).filter_map(future::ready);
     let failures: Vec<_> = replayed.collect().await;
     assert!(failures.is_empty(), "of {count} events:\n{}", failures.concat());
-    assert!(count >= 320, "only {count} events");
+    assert!(count >= 500, "only {count} events");
+    document.check_all_shown().unwrap();
+    roles.check_all_used().unwrap();
 }
 
-async fn replay(function: Function, file: &Path, services: &Services) -> Result<()> {
+async fn replay(
+    function: Function,
+    file: &Path,
+    services: &Services,
+    document: &Document,
+    roles: &Roles,
+) -> Result<()> {
     let text = fs::read_to_string(file)?;
     let recorded: Value = serde_json::from_str(&text).context("is not JSON")?;
     let case = &recorded["doorward"];
@@ -86,27 +100,45 @@ async fn replay(function: Function, file: &Path, services: &Services) -> Result<
         ensure!(sent(&recorded, services)? == case["sends"], "sends {}", sent(&recorded, services)?);
     }
     let filled = fill(&text, &values)?;
+    world.calls.take_asked();
+    let asked = || roles.check(function, &world.calls.take_asked());
     if function == Function::DeliverNotification {
         let answer = world.deliver(&serde_json::from_str(&filled)?).await;
+        asked()?;
         let mut sent: Vec<_> = world.courier.take().iter().map(|sent| address(sent, &values)).collect();
         // Users are served side by side: which comes first is nobody's promise.
         sent.sort_by_key(ToString::to_string);
         let found = json!({ "answer": answer, "sent": sent });
         return same(&found, &case["expect"], "delivery");
     }
+    if function == Function::Authorize {
+        let found = match world.authorize(&serde_json::from_str(&filled)?).await {
+            Ok(answer) => json!({ "answer": answer }),
+            Err(error) => json!({ "error": error.to_string() }),
+        };
+        asked()?;
+        let expected: Value = serde_json::from_str(&fill(&case["expect"].to_string(), &values)?)?;
+        return same(&found, &expected, "decision");
+    }
     if function == Function::AnchorAudit {
-        return anchored(&world, &serde_json::from_str(&filled)?, case).await;
+        return anchored(&world, &serde_json::from_str(&filled)?, case, asked).await;
+    }
+    if function == Function::RotateSecret {
+        return rotated(&world, &serde_json::from_str(&filled)?, case, asked).await;
     }
     let mut answer = world.send(function, &filled).await?;
+    asked()?;
     let kind = answer.header("content-type").to_owned();
-    if kind.starts_with("application/") && kind != "application/json" {
+    if kind.starts_with("application/") && kind != "application/json" && !kind.ends_with("+json") {
         answer.body = services.answer(path(&recorded), &kind, &answer.bytes)?;
     }
-    check(&answer, &case["expect"], &values)
+    check(&answer, &case["expect"], &values)?;
+    let event = serde_json::from_str(&filled)?;
+    document.check(function, &event, || sent(&event, services), &answer)
 }
 
 /// A batch of the audit log: what it holds, how it is answered and which heads are kept then.
-async fn anchored(world: &World, event: &Value, case: &Value) -> Result<()> {
+async fn anchored(world: &World, event: &Value, case: &Value, asked: impl Fn() -> Result<()>) -> Result<()> {
     if !case["holds"].is_null() {
         let packed = STANDARD.decode(event["awslogs"]["data"].as_str().context("no data")?)?;
         let held: Value = serde_json::from_reader(GzDecoder::new(packed.as_slice()))?;
@@ -116,6 +148,7 @@ async fn anchored(world: &World, event: &Value, case: &Value) -> Result<()> {
         Ok(answer) => json!({ "answer": answer }),
         Err(error) => json!({ "error": error.to_string() }),
     };
+    asked()?;
     let told = json!({ "answer": case["expect"]["answer"], "error": case["expect"]["error"] });
     let known = json!({ "answer": found["answer"], "error": found["error"] });
     same(&known, &told, "anchoring")?;
@@ -137,6 +170,26 @@ async fn anchored(world: &World, event: &Value, case: &Value) -> Result<()> {
         }
     }
     same(&json!(kept), case["expect"].get("anchors").unwrap_or(&json!([])), "anchors")
+}
+
+/// A step of a rotation: what Secrets Manager is told, and which version is current then.
+async fn rotated(world: &World, event: &Value, case: &Value, asked: impl Fn() -> Result<()>) -> Result<()> {
+    let expect = &case["expect"];
+    let found = match world.send_rotation(event).await {
+        Ok(answer) => json!({ "answer": answer }),
+        Err(error) => json!({ "error": error.to_string() }),
+    };
+    asked()?;
+    let told = json!({ "answer": expect["answer"], "error": expect["error"] });
+    same(&json!({ "answer": found["answer"], "error": found["error"] }), &told, "rotation")?;
+    let Some(expected) = expect["current"].as_str() else {
+        return Ok(());
+    };
+    let version = case["given"][0]["version"].as_str().context("no version")?;
+    let tenant = case["given"][0]["rotating"].as_str().context("no tenant")?;
+    let is_current = world.secret_version(tenant, "AWSCURRENT").await? == version;
+    ensure!(is_current == (expected == version), "the version is current: {is_current}");
+    Ok(())
 }
 
 fn path(recorded: &Value) -> &str {
@@ -272,6 +325,16 @@ async fn prepare(
         world.change_tenant(tenant, step["status"] == "SUSPENDED", text("admits")).await?;
     } else if let Some(tenant) = text("policy") {
         change_policy(world, tenant, step).await?;
+    } else if let Some(tenant) = text("rotating") {
+        let version = text("version").context("no version")?;
+        world.switch_rotation_on(tenant).await?;
+        world.begin_rotation(tenant, version).await?;
+        for step in step["steps"].as_array().into_iter().flatten() {
+            world.rotation_step(serde_json::from_value(step.clone())?, tenant, version).await?;
+        }
+        values.insert("secret.arn".to_owned(), world.secret_arn(tenant).await?);
+    } else if text("down") == Some("secrets") {
+        world.secret_calls.set_down(true);
     } else if text("down") == Some("dynamodb") {
         world.stop_dynamodb().await;
     } else if text("down") == Some("hashing") {
@@ -422,7 +485,8 @@ fn check(answer: &Answer, expect: &Value, values: &BTreeMap<String, String>) -> 
     ensure!(json!(answer.status) == expect["status"], "status {}, body {}", answer.status, answer.text);
     let named = expect["headers"].as_object().into_iter().flatten();
     let named = named.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
-    for (name, expected) in ALWAYS.into_iter().chain(named) {
+    let always = ALWAYS.into_iter().filter(|(name, _)| expect["headers"].get(name).is_none());
+    for (name, expected) in always.chain(named) {
         let found = answer.header(name);
         ensure!(found == expected || (expected == "*" && !found.is_empty()), "header {name}: {found:?}");
     }

@@ -153,6 +153,9 @@ pub trait Store: Send + Sync {
     /// A tenant's record.
     async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, Failure>;
 
+    /// Whether storage answers at all; what it holds does not matter.
+    async fn reach(&self) -> Result<(), Failure>;
+
     /// Whether any tenant names an origin as one whose pages may call.
     async fn origin_is_named(&self, origin: &WebOrigin) -> Result<bool, Failure>;
 

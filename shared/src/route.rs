@@ -236,6 +236,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether the audit log tells of its requests. What anybody may read decides about nobody (security 24),
+    /// and whoever asks for it must not be able to fill the log.
+    pub fn is_audited(self) -> bool {
+        !matches!(self, Self::Public(_))
+    }
+
     /// The function that serves it.
     pub fn function(self) -> Function {
         match self {

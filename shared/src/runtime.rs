@@ -58,7 +58,7 @@ impl Config {
         at_home(set("DOORWARD_HOME_REGION").as_deref(), set("AWS_REGION").as_deref())?;
         Ok(Self {
             table: set("DOORWARD_TABLE").ok_or("set DOORWARD_TABLE to the name of the DynamoDB table")?,
-            secret_prefix: set("DOORWARD_SECRET_PREFIX").unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
+            secret_prefix: secret_prefix(),
             public_url: set("DOORWARD_PUBLIC_URL"),
             mail_from: set("DOORWARD_MAIL_FROM"),
             memory_mib: set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
@@ -81,6 +81,14 @@ fn at_home(home: Option<&str>, here: Option<&str>) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// `DOORWARD_SECRET_PREFIX`, all that the function that rotates secrets needs of [`Config`].
+pub(crate) fn secret_prefix() -> String {
+    env::var("DOORWARD_SECRET_PREFIX")
+        .ok()
+        .filter(|prefix| !prefix.is_empty())
+        .unwrap_or_else(|| DEFAULT_PREFIX.to_owned())
 }
 
 /// The system's clock.
@@ -120,6 +128,17 @@ pub async fn serve(function: Function) -> Result<(), Error> {
     .await
 }
 
+/// What every use case works with, over AWS.
+pub(crate) async fn service(config: Config) -> Service {
+    let sdk = aws::sdk_config().await;
+    let store = DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table);
+    let secrets = SecretsManager::new(aws_sdk_secretsmanager::Client::new(&sdk), config.secret_prefix);
+    let entropy = Arc::new(SystemEntropy);
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let passwords = Argon2id::new(entropy.clone(), config.memory_mib, cores);
+    Service::new(Arc::new(store), Arc::new(secrets), Arc::new(passwords), Arc::new(SystemClock), entropy)
+}
+
 /// What a request that fits no route asks for, in the audit log.
 const NO_ACTION: &str = "none";
 
@@ -138,6 +157,7 @@ pub struct App {
     router: Arc<Router>,
     service: Arc<Service>,
     audit: Arc<Audit>,
+    public_url: Option<String>,
     page_origin: Option<page::Origin>,
 }
 
@@ -147,38 +167,28 @@ impl App {
     /// # Errors
     /// When the route table contradicts itself.
     pub fn new(function: Function, service: Arc<Service>, audit: Arc<Audit>) -> Result<Self, Error> {
-        Ok(Self { function, router: Arc::new(Router::new(function)?), service, audit, page_origin: None })
+        let router = Arc::new(Router::new(function)?);
+        Ok(Self { function, router, service, audit, public_url: None, page_origin: None })
     }
 
-    /// The same, with the address at which people reach it: without one, no form is taken.
+    /// The same, with the address at which people reach it: without one, no form is taken and no issuer told.
     ///
     /// # Errors
     /// When `public_url` is no http or https URL.
     pub fn with_public_url(self, public_url: &str) -> Result<Self, Error> {
-        Ok(Self { page_origin: Some(page::Origin::of(public_url)?), ..self })
+        let page_origin = Some(page::Origin::of(public_url)?);
+        Ok(Self { public_url: Some(public_url.to_owned()), page_origin, ..self })
     }
 
     async fn from_env(function: Function) -> Result<Self, Error> {
         let config = Config::from_env()?;
-        let public_url = config.public_url;
-        let sdk = aws::sdk_config().await;
-        let store = DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table);
-        let secrets = SecretsManager::new(aws_sdk_secretsmanager::Client::new(&sdk), config.secret_prefix);
-        let entropy = Arc::new(SystemEntropy);
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let passwords = Argon2id::new(entropy.clone(), config.memory_mib, cores);
-        let service = Service::new(
-            Arc::new(store),
-            Arc::new(secrets),
-            Arc::new(passwords),
-            Arc::new(SystemClock),
-            entropy,
-        );
+        let public_url = config.public_url.clone();
+        let service = service(config).await;
         let app = Self::new(function, Arc::new(service), audit_to_stdout()?)?;
         match (public_url, function) {
             (Some(public_url), _) => app.with_public_url(&public_url),
-            (None, Function::PasswordPage) => {
-                Err("set DOORWARD_PUBLIC_URL to the address at which people reach the page".into())
+            (None, Function::PasswordPage | Function::Discovery) => {
+                Err("set DOORWARD_PUBLIC_URL to the address at which people reach the routes".into())
             }
             (None, _) => Ok(app),
         }
@@ -198,7 +208,7 @@ impl App {
                 }
                 Err(_) => None,
             };
-            let action = matched.as_ref().map_or(NO_ACTION, |matched| matched.route.endpoint.action());
+            let endpoint = matched.as_ref().map(|matched| matched.route.endpoint);
             let (reply, failure) = match (request, matched) {
                 (Ok(request), Some(matched)) => {
                     let call = Call { service: &self.service, matched: &matched, request: &request, now };
@@ -224,16 +234,18 @@ impl App {
                 // The cause is for operators alone: the audit event has the name.
                 tracing::error!(outcome = failure.name(), cause = %failure, "request.failed");
             }
-            self.audit.tell(&Decision {
-                at: now,
-                request_id: &request_id,
-                function: self.function,
-                action,
-                outcome: failure.as_ref().map_or(audit::Outcome::SUCCESS, audit::Outcome::from),
-                status: Some(reply.status.as_u16()),
-                elapsed: started.elapsed(),
-                facts: telemetry::facts(),
-            });
+            if endpoint.is_none_or(Endpoint::is_audited) {
+                self.audit.tell(&Decision {
+                    at: now,
+                    request_id: &request_id,
+                    function: self.function,
+                    action: endpoint.map_or(NO_ACTION, Endpoint::action),
+                    outcome: failure.as_ref().map_or(audit::Outcome::SUCCESS, audit::Outcome::from),
+                    status: Some(reply.status.as_u16()),
+                    elapsed: started.elapsed(),
+                    facts: telemetry::facts(),
+                });
+            }
             respond(reply, &request_id)
         };
         telemetry::decision(span, decided).await
@@ -249,7 +261,9 @@ impl App {
                 Endpoint::Zitadel(endpoint, framing) => zitadel::answer(call, endpoint, framing).await,
                 Endpoint::Ocariot => ocariot::answer(call).await,
                 Endpoint::Page(endpoint) => page::answer(call, endpoint, self.page_origin.as_ref()).await,
-                Endpoint::Public(endpoint) => public::answer(call, endpoint).await,
+                Endpoint::Public(endpoint) => {
+                    public::answer(call, endpoint, self.public_url.as_deref()).await
+                }
                 Endpoint::Preflight => Ok(cors::preflight(call).await),
             }
         };
@@ -315,10 +329,10 @@ fn read(event: &str) -> (Result<HttpRequest, Failure>, Option<Failure>, String) 
     (Ok(request), unreadable, request_id)
 }
 
-/// The answer with what every answer carries (contract, "Every request").
+/// The answer with what every answer carries (contract, "Every request"). What may be kept says so itself.
 fn respond(reply: Reply, request_id: &str) -> ApiGatewayV2httpResponse {
     let Reply { status, mut headers, cookies, body, failure: _ } = reply;
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(const { HeaderValue::from_static("no-store") });
     headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(id) = HeaderValue::from_str(request_id) {

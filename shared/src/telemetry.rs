@@ -119,6 +119,11 @@ pub fn anchoring(request_id: &str) -> Span {
     tracing::info_span!("anchoring", request_id, function = Function::AnchorAudit.name())
 }
 
+/// The span of one step of a secret's rotation.
+pub fn rotation(request_id: &str) -> Span {
+    tracing::info_span!("rotation", request_id, function = Function::RotateSecret.name())
+}
+
 /// The kind of message that is delivered.
 pub fn kind(name: &'static str) {
     Span::current().record("kind", name);

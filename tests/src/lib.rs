@@ -9,9 +9,12 @@
     reason = "a test may panic"
 )]
 
+pub mod api;
 pub mod audit;
 pub mod calls;
 pub mod delivery;
+pub mod emulator;
+pub mod permissions;
 pub mod rotation;
 
 use std::{
@@ -29,6 +32,7 @@ use audit::AuditLog;
 use calls::Calls;
 use delivery::RecordingCourier;
 use doorward::{
+    authorizer::{Authorizer, Undecided},
     domain::{
         Failure, HashCost, Notification, Password, PasswordHash, Policy, SessionId, Tenant, TenantId, User,
         UserId,
@@ -197,6 +201,7 @@ pub struct World {
     counted_secrets: aws_sdk_secretsmanager::Client,
     delivery: Deliveries,
     anchoring: Anchoring,
+    authorizer: Authorizer,
     apps: HashMap<Function, App>,
     embedded: std::sync::Mutex<Option<EmbeddedDynamo>>,
     _secrets: EmbeddedSecrets,
@@ -225,7 +230,9 @@ impl Answer {
     /// # Errors
     /// When it says that it is JSON, and is not.
     pub fn new(status: i64, headers: http::HeaderMap, bytes: Vec<u8>) -> Result<Self> {
-        let is_json = headers.get("content-type").is_some_and(|kind| kind == "application/json");
+        let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let is_json =
+            kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
         let body = if is_json { serde_json::from_slice(&bytes)? } else { Value::Null };
         let text = String::from_utf8(bytes.clone()).unwrap_or_default();
         Ok(Self { status, headers, cookies: Vec::new(), bytes, text, body })
@@ -456,6 +463,7 @@ impl World {
             dynamodb: dynamodb.clone(),
             secrets: secrets_client.clone(),
             table: TABLE.to_owned(),
+            public_url: PUBLIC_URL.to_owned(),
             keep_credentials: false,
             hash_cost,
         };
@@ -482,7 +490,9 @@ impl World {
         let secret_calls = Calls::default();
         let counted_secrets = secrets_client.config().to_builder().interceptor(secret_calls.clone()).build();
         let counted_secrets = aws_sdk_secretsmanager::Client::from_conf(counted_secrets);
-        let apps = functions(&store, &counted_secrets, &passwords, &clock, &audit)?;
+        let service = service(&store, &counted_secrets, &passwords, &clock);
+        let apps = functions(&service, &clock, &audit)?;
+        let authorizer = Authorizer::new(service, audit::audit(&audit, &*clock)?);
         let courier = Arc::new(RecordingCourier::default());
         let delivery = delivery::deliveries(&store, &secrets_client, courier.clone(), &clock, &audit)?;
         let anchoring = Anchoring::new(Arc::new(Anchorer::new(store.clone(), clock.clone())));
@@ -492,6 +502,7 @@ impl World {
             audit,
             delivery,
             anchoring,
+            authorizer,
             dynamodb_url,
             secrets_url: secrets.url().to_owned(),
             secrets: secrets_client,
@@ -514,9 +525,12 @@ impl World {
     /// # Errors
     /// When it does not start.
     pub fn start_another(&mut self, function: Function) -> Result<()> {
-        let mut others =
-            functions(&self.store, &self.counted_secrets, &self.passwords, &self.clock, &self.audit)?;
+        let service = service(&self.store, &self.counted_secrets, &self.passwords, &self.clock);
+        let mut others = functions(&service, &self.clock, &self.audit)?;
         self.apps.extend(others.remove_entry(&function));
+        if function == Function::Authorize {
+            self.authorizer = Authorizer::new(service, audit::audit(&self.audit, &*self.clock)?);
+        }
         Ok(())
     }
 
@@ -665,6 +679,22 @@ impl World {
         Ok(self.update(login, &login.actor.user.user_id, &json!({})).await?.status == 200)
     }
 
+    /// Whether API Gateway lets a call of somebody's API through, and what it tells that API.
+    ///
+    /// # Errors
+    /// When the authorizer cannot tell.
+    pub async fn authorize(&self, event: &Value) -> Result<Value, Undecided> {
+        Box::pin(self.authorizer.answer(&event.to_string())).await
+    }
+
+    /// Whether the login's token opens somebody's API.
+    ///
+    /// # Errors
+    /// As [`Self::authorize`].
+    pub async fn passes(&self, login: &Login) -> Result<bool, Undecided> {
+        Ok(self.authorize(&authorizer_event(Some(&login.token))).await?["isAuthorized"] == true)
+    }
+
     /// Suspends a tenant or opens it, for one network or all, and waits until that holds.
     ///
     /// # Errors
@@ -792,22 +822,28 @@ impl World {
     }
 }
 
-/// The functions over one service.
-fn functions(
+/// What every function works with.
+fn service(
     store: &Arc<DynamoStore>,
     secrets: &aws_sdk_secretsmanager::Client,
     passwords: &Arc<CountedPasswords>,
     clock: &Arc<TestClock>,
-    log: &Arc<AuditLog>,
-) -> Result<HashMap<Function, App>> {
+) -> Arc<Service> {
     let source = SecretsManager::new(secrets.clone(), SECRET_PREFIX.to_owned());
     let entropy = Arc::new(SystemEntropy);
-    let service = Service::new(store.clone(), Arc::new(source), passwords.clone(), clock.clone(), entropy);
-    let service = Arc::new(service);
+    Arc::new(Service::new(store.clone(), Arc::new(source), passwords.clone(), clock.clone(), entropy))
+}
+
+/// The functions over one service.
+fn functions(
+    service: &Arc<Service>,
+    clock: &Arc<TestClock>,
+    log: &Arc<AuditLog>,
+) -> Result<HashMap<Function, App>> {
     let app = |function| {
         let audit = audit::audit(log, &**clock)?;
         let app =
-            App::new(function, Arc::clone(&service), audit).and_then(|app| app.with_public_url(PUBLIC_URL));
+            App::new(function, Arc::clone(service), audit).and_then(|app| app.with_public_url(PUBLIC_URL));
         Ok((function, app.map_err(|error| anyhow!("{error}"))?))
     };
     Function::ALL.into_iter().map(app).collect()
@@ -856,4 +892,24 @@ pub fn event(method: &Method, path: &str, tenant: &str, bearer: Option<&str>, bo
         "body": body.map(ToString::to_string),
         "isBase64Encoded": false,
     })
+}
+
+/// What API Gateway asks an authorizer of payload format 2.0 about a call of somebody's own API.
+pub fn authorizer_event(bearer: Option<&str>) -> Value {
+    let path = "/orders/17";
+    let mut event = event(&Method::GET, path, "", bearer, None);
+    let authorization = event["headers"]["authorization"].take();
+    event["headers"] = json!({ "user-agent": "e2e/1.0" });
+    if bearer.is_some() {
+        event["identitySource"] = json!([authorization]);
+        event["headers"]["authorization"] = authorization;
+    }
+    event["type"] = json!("REQUEST");
+    event["routeKey"] = json!("GET /orders/{order}");
+    event["routeArn"] = json!("arn:aws:execute-api:eu-central-1:123456789012:local/$default/GET/orders/17");
+    event["pathParameters"] = json!({ "order": "17" });
+    if let Some(event) = event.as_object_mut() {
+        event.retain(|name, _| !["body", "isBase64Encoded"].contains(&name.as_str()));
+    }
+    event
 }

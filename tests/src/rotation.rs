@@ -1,8 +1,15 @@
 //! Rotating a tenant's secret, as an operator or a rotation function does.
 
-use anyhow::{Context, Result};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use doorward::{
+    rotation::Rotations,
+    runtime::SystemEntropy,
+    secrets::{Rotator, Step},
+};
 use local::SECRET_PREFIX;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::World;
 
@@ -87,5 +94,77 @@ impl World {
             (version.version_id.unwrap_or_default(), version.version_stages.unwrap_or_default())
         });
         Ok(versions.collect())
+    }
+
+    /// What makes and installs versions of secrets, as an operator's command has it.
+    pub fn rotator(&self) -> Rotator {
+        let client = self.counted_secrets.clone();
+        Rotator::new(client, SECRET_PREFIX.to_owned(), self.clock.clone(), Arc::new(SystemEntropy))
+    }
+
+    /// Switches the rotation of a tenant's secret on.
+    ///
+    /// # Errors
+    /// When Secrets Manager refuses.
+    pub async fn switch_rotation_on(&self, tenant: &str) -> Result<()> {
+        self.secrets.rotate_secret().secret_id(format!("{SECRET_PREFIX}{tenant}")).send().await?;
+        // The emulator rotates at once, to a version of the same text.
+        self.retire_previous_secret(tenant).await
+    }
+
+    /// Begins a rotation as Secrets Manager does: a version at `AWSPENDING` without a value.
+    ///
+    /// # Errors
+    /// When Secrets Manager refuses.
+    pub async fn begin_rotation(&self, tenant: &str, version: &str) -> Result<()> {
+        self.secrets
+            .put_secret_value()
+            .secret_id(format!("{SECRET_PREFIX}{tenant}"))
+            .client_request_token(version)
+            .version_stages("AWSPENDING")
+            .send()
+            .await?;
+        Ok(())
+    }
+
+    /// Asks the rotation function for a step.
+    ///
+    /// # Errors
+    /// What the function fails with.
+    pub async fn rotation_step(&self, step: Step, tenant: &str, version: &str) -> Result<Value> {
+        self.send_rotation(&json!({
+            "Step": step.name(),
+            "SecretId": format!("{SECRET_PREFIX}{tenant}"),
+            "ClientRequestToken": version,
+        }))
+        .await
+    }
+
+    /// Sends an event to the rotation function.
+    ///
+    /// # Errors
+    /// What the function fails with.
+    pub async fn send_rotation(&self, event: &Value) -> Result<Value> {
+        let rotations = Rotations::new(self.rotator());
+        rotations.answer(&event.to_string(), "e2e-request").await.map_err(|error| anyhow!("{error}"))
+    }
+
+    /// The ARN of a tenant's secret.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn secret_arn(&self, tenant: &str) -> Result<String> {
+        let secret =
+            self.secrets.describe_secret().secret_id(format!("{SECRET_PREFIX}{tenant}")).send().await?;
+        secret.arn.context("no ARN")
+    }
+
+    /// The text of a version of a tenant's secret; empty while it has none.
+    ///
+    /// # Errors
+    /// When there is no such version.
+    pub async fn secret_text(&self, tenant: &str, version: &str) -> Result<String> {
+        let found = self.secrets.get_secret_value().secret_id(format!("{SECRET_PREFIX}{tenant}"));
+        Ok(found.version_id(version).send().await?.secret_string.unwrap_or_default())
     }
 }

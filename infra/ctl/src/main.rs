@@ -4,6 +4,7 @@ mod audit;
 mod output;
 mod place;
 mod secret;
+mod session;
 mod tenant;
 mod user;
 
@@ -57,6 +58,9 @@ enum Command {
     /// Users of a tenant
     #[command(subcommand)]
     User(user::Command),
+    /// Sessions of a user
+    #[command(subcommand)]
+    Session(session::Command),
 }
 
 /// What every command works with.
@@ -103,6 +107,7 @@ async fn run(cli: Cli, output: Output) -> Result<()> {
         Command::Tenant(command) => command.run(&context, &cli.place).await,
         Command::Audit(command) => command.run(&context, &cli.place).await,
         Command::User(command) => command.run(&context).await,
+        Command::Session(command) => command.run(&context).await,
     }
 }
 

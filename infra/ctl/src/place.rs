@@ -1,6 +1,9 @@
 //! Where the table is.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
@@ -10,7 +13,12 @@ use aws_sdk_dynamodb::{
 };
 use aws_types::SdkConfig;
 use clap::Args;
-use doorward::{aws, secrets::DEFAULT_PREFIX, store::DynamoStore};
+use doorward::{
+    aws,
+    runtime::{SystemClock, SystemEntropy},
+    secrets::{DEFAULT_PREFIX, Rotator},
+    store::DynamoStore,
+};
 use serde::Deserialize;
 
 use crate::output::Usage;
@@ -50,6 +58,14 @@ pub(crate) struct Secrets {
     pub(crate) client: aws_sdk_secretsmanager::Client,
     /// What their names begin with.
     pub(crate) prefix: String,
+}
+
+impl Secrets {
+    /// What makes and installs new versions of them.
+    pub(crate) fn rotator(&self) -> Rotator {
+        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+        Rotator::new(self.client.clone(), self.prefix.clone(), clock, entropy)
+    }
 }
 
 /// What is read of a running local stack's file.

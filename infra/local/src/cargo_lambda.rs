@@ -1,18 +1,15 @@
 //! Finds cargo-lambda, or gets the pinned version into the target folder.
 //!
 //! Nothing outside `target/` changes. What counts as installed appears there by one rename, after
-//! it has told its version, so an interrupted installation never counts.
+//! it has told its version.
 
-use std::{
-    ffi::OsString,
-    fs::{File, TryLockError},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::{
+    pip,
     problem::Problem,
     process::{self, command},
     project::Project,
@@ -32,8 +29,6 @@ const WHEEL_HASHES: [&str; 4] = [
 ];
 
 const PROGRAM: &str = "cargo-lambda";
-/// What unfinished installations are called, to be cleared by the next.
-const UNFINISHED: &str = ".unfinished-";
 
 /// The program's path, after installing it if need be.
 ///
@@ -82,14 +77,13 @@ fn parse_version(text: &str) -> Option<String> {
 
 async fn install(project: &Project, ui: &Ui) -> Result<PathBuf> {
     let tools = project.tools_dir();
-    std::fs::create_dir_all(&tools).with_context(|| format!("cannot make the folder {}", tools.display()))?;
-    let _lock = lock(&tools)?;
+    let _lock = pip::lock(&tools)?;
     let program = installed_path(&tools);
     // Somebody else may have finished meanwhile.
     if version_of(&program).await.as_deref() == Some(VERSION) {
         return Ok(program);
     }
-    clear_unfinished(&tools)?;
+    pip::clear_unfinished(&tools)?;
 
     let wheel = from_wheel(&tools, ui).await;
     let Err(no_wheel) = wheel else {
@@ -113,54 +107,11 @@ async fn install(project: &Project, ui: &Ui) -> Result<PathBuf> {
     .into())
 }
 
-/// One installation at a time: the second would only clear away the first one's work.
-fn lock(tools: &Path) -> Result<File> {
-    let file = File::create(tools.join(".lock"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Problem::new(
-            "Another `cargo dev` is installing cargo-lambda right now.",
-            "Wait until it is done, and start again.",
-        )
-        .into()),
-        Err(TryLockError::Error(error)) => Err(error).context("cannot lock the tools folder"),
-    }
-}
-
-fn clear_unfinished(tools: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(tools)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-            std::fs::remove_dir_all(entry.path())
-                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
-        }
-    }
-    Ok(())
-}
-
 async fn from_wheel(tools: &Path, ui: &Ui) -> Result<()> {
-    let python = find_python().await.context("there is no Python with pip on this machine")?;
     let step =
         ui.loud_step("install-cargo-lambda", &format!("Getting cargo-lambda {VERSION} from PyPI, once"));
-    let staging = staging(tools)?;
-    let requirements = staging.path().join("requirements.txt");
-    std::fs::write(&requirements, requirement())?;
-    let mut pip = command(python);
-    pip.args(["-m", "pip", "install", "--no-deps", "--only-binary=:all:"])
-        .args(["--require-hashes", "--no-input", "--no-cache-dir"])
-        .args(["--disable-pip-version-check", "--retries", "2"])
-        .arg("--target")
-        .arg(staging.path())
-        .arg("--requirement")
-        .arg(&requirements)
-        // Settings of the person's own that contradict --target.
-        .envs([("PIP_USER", "0"), ("PIP_REQUIRE_VIRTUALENV", "0")])
-        // Its warning is about system folders, which this does not touch.
-        .env("PIP_ROOT_USER_ACTION", "ignore")
-        // What it leaves behind when it is interrupted goes with the staging folder.
-        .env("TMPDIR", staging.path());
-    let status = process::status(&mut pip).await?;
-    ensure!(status.success(), "pip could not install the wheel ({status})");
+    let staging = pip::staging(tools)?;
+    pip::install(&requirement(), &staging).await?;
     finish(staging, tools).await?;
     step.done("");
     Ok(())
@@ -173,21 +124,9 @@ fn requirement() -> String {
     pin + &hashes.concat() + "\n"
 }
 
-async fn find_python() -> Option<OsString> {
-    for name in ["python3", "python"] {
-        let mut pip = command(name);
-        pip.args(["-m", "pip", "--version"]);
-        let works = process::output(&mut pip).await.is_ok_and(|output| output.status.success());
-        if works {
-            return Some(name.into());
-        }
-    }
-    None
-}
-
 async fn from_source(project: &Project, tools: &Path, ui: &Ui) -> Result<()> {
     let step = ui.loud_step("install-cargo-lambda", &format!("Building cargo-lambda {VERSION}, once"));
-    let staging = staging(tools)?;
+    let staging = pip::staging(tools)?;
     // Kept when it is interrupted, so that the next attempt goes on from there.
     let build = tools.join(format!("{PROGRAM}-{VERSION}-build"));
     let mut install = command(&project.cargo);
@@ -209,14 +148,6 @@ async fn from_source(project: &Project, tools: &Path, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// Beside the final place, so that the rename stays on one file system.
-fn staging(tools: &Path) -> Result<TempDir> {
-    tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .tempdir_in(tools)
-        .with_context(|| format!("cannot write to {}", tools.display()))
-}
-
 /// Only what runs and is the right version gets the final name.
 async fn finish(staging: TempDir, tools: &Path) -> Result<()> {
     let program = staging.path().join("bin").join(PROGRAM);
@@ -225,13 +156,7 @@ async fn finish(staging: TempDir, tools: &Path) -> Result<()> {
         Some(version) => bail!("it installed version {version} instead of {VERSION}"),
         None => bail!("what it installed does not run on this machine"),
     }
-    let place = tools.join(format!("{PROGRAM}-{VERSION}"));
-    if place.exists() {
-        // Something that did not answer with its version.
-        std::fs::remove_dir_all(&place)?;
-    }
-    let staged = staging.keep();
-    std::fs::rename(&staged, &place).with_context(|| format!("cannot rename {}", staged.display()))
+    pip::keep(staging, &tools.join(format!("{PROGRAM}-{VERSION}")))
 }
 
 #[cfg(test)]
@@ -265,39 +190,20 @@ mod tests {
     #[tokio::test]
     async fn only_what_runs_is_installed() {
         let tools = tempfile::tempdir().unwrap();
-        let staging = staging(tools.path()).unwrap();
+        let staging = pip::staging(tools.path()).unwrap();
         finish(staging, tools.path()).await.unwrap_err();
         assert!(!installed_path(tools.path()).exists());
 
-        let other = super::staging(tools.path()).unwrap();
+        let other = pip::staging(tools.path()).unwrap();
         fake(other.path(), "1.0.0");
         let error = finish(other, tools.path()).await.unwrap_err();
         assert!(error.to_string().contains("1.0.0"), "{error}");
         assert!(!installed_path(tools.path()).exists());
 
-        let right = super::staging(tools.path()).unwrap();
+        let right = pip::staging(tools.path()).unwrap();
         fake(right.path(), VERSION);
         finish(right, tools.path()).await.unwrap();
         let program = installed_path(tools.path());
         assert_eq!(version_of(&program).await.as_deref(), Some(VERSION));
-    }
-
-    #[test]
-    fn an_interrupted_installation_is_cleared_and_the_rest_kept() {
-        let tools = tempfile::tempdir().unwrap();
-        let _forgotten = staging(tools.path()).unwrap().keep();
-        std::fs::create_dir(tools.path().join("other")).unwrap();
-        clear_unfinished(tools.path()).unwrap();
-        let left: Vec<_> =
-            std::fs::read_dir(tools.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["other"]);
-    }
-
-    #[test]
-    fn two_installations_exclude_each_other() {
-        let tools = tempfile::tempdir().unwrap();
-        let _first = lock(tools.path()).unwrap();
-        let error = lock(tools.path()).unwrap_err();
-        assert!(error.downcast_ref::<Problem>().is_some());
     }
 }

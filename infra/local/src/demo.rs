@@ -1,10 +1,14 @@
 //! The demo tenants and users. They exist in the local stack only.
 //!
-//! What the seeds' curl commands name is here with those names; four more tenants make the error
+//! What the seeds' curl commands name is here with those names. Two tenants name their own published address
+//! as issuer, one with RS256 and one with EdDSA: what verifiers of others read. Four more make the error
 //! rows reachable by hand: one suspended, one that admits no address of this machine, one whose
 //! secret cannot be used, one whose tokens and sessions last seconds.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretError;
@@ -12,7 +16,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward::{
     domain::{
         Collection, CustomerId, HashCost, LinkHost, OrganizationId, Password, Policy, Role, SigningAlgorithm,
-        Tenant, TenantId, TenantStatus, User, UserId, UserStatus, Username,
+        Tenant, TenantId, TenantStatus, User, UserId, UserStatus, Username, tenant_url,
     },
     password::Argon2id,
     port::{Clock, Passwords, Store, random},
@@ -40,6 +44,8 @@ pub struct SeedContext {
     pub secrets: aws_sdk_secretsmanager::Client,
     /// The table's name.
     pub table: String,
+    /// Where people reach the routes.
+    pub public_url: String,
     /// Leave the demo users' credentials as the last run left them.
     pub keep_credentials: bool,
     /// What hashing the demo passwords costs: the default, or less for tests.
@@ -52,6 +58,8 @@ struct DemoTenant {
     /// What it is there for, if not for logging in.
     shows: Option<&'static str>,
     algorithm: SigningAlgorithm,
+    /// Whether its tokens name its own published address as issuer.
+    is_issuer: bool,
     status: TenantStatus,
     policy: fn(Policy) -> Policy,
     users: &'static [DemoUser],
@@ -82,6 +90,7 @@ const TENANTS: &[DemoTenant] = &[
         name: "CloudVault",
         shows: None,
         algorithm: SigningAlgorithm::Hs256,
+        is_issuer: false,
         status: TenantStatus::Active,
         policy: |policy| policy,
         users: &[
@@ -100,6 +109,7 @@ const TENANTS: &[DemoTenant] = &[
         name: "Nordic Bank",
         shows: None,
         algorithm: SigningAlgorithm::Es256,
+        is_issuer: false,
         status: TenantStatus::Active,
         policy: |policy| Policy { link_hosts: link_hosts(&NORDIC_HOSTS), ..policy },
         users: &[
@@ -129,10 +139,31 @@ const TENANTS: &[DemoTenant] = &[
         ],
     },
     DemoTenant {
+        id: "tenant_harbour",
+        name: "Harbour",
+        shows: None,
+        algorithm: SigningAlgorithm::Rs256,
+        is_issuer: true,
+        status: TenantStatus::Active,
+        policy: |policy| policy,
+        users: &[admin("admin", "admin@harbour.example", "org_harbour")],
+    },
+    DemoTenant {
+        id: "tenant_lighthouse",
+        name: "Lighthouse",
+        shows: None,
+        algorithm: SigningAlgorithm::EdDsa,
+        is_issuer: true,
+        status: TenantStatus::Active,
+        policy: |policy| policy,
+        users: &[admin("admin", "admin@lighthouse.example", "org_lighthouse")],
+    },
+    DemoTenant {
         id: "tenant_suspended",
         name: "Suspended",
         shows: Some("answers TENANT_SUSPENDED"),
         algorithm: SigningAlgorithm::Es256,
+        is_issuer: false,
         status: TenantStatus::Suspended,
         policy: |policy| policy,
         users: &[admin("admin", "admin@suspended.example", "org_suspended")],
@@ -142,6 +173,7 @@ const TENANTS: &[DemoTenant] = &[
         name: "Restricted",
         shows: Some("answers IP_NOT_ALLOWED"),
         algorithm: SigningAlgorithm::Es256,
+        is_issuer: false,
         status: TenantStatus::Active,
         policy: |policy| Policy { ip_allow: "192.0.2.0/24".parse().into_iter().collect(), ..policy },
         users: &[admin("admin", "admin@restricted.example", "org_restricted")],
@@ -151,6 +183,7 @@ const TENANTS: &[DemoTenant] = &[
         name: "Unusable",
         shows: Some("has a secret that cannot be used and answers UNAVAILABLE"),
         algorithm: SigningAlgorithm::Es256,
+        is_issuer: false,
         status: TenantStatus::Active,
         policy: |policy| policy,
         users: &[admin("admin", "admin@unusable.example", "org_unusable")],
@@ -160,6 +193,7 @@ const TENANTS: &[DemoTenant] = &[
         name: "Short-lived",
         shows: Some("has tokens that live 5 s, sessions that live 30 s and lockouts of 15 s"),
         algorithm: SigningAlgorithm::EdDsa,
+        is_issuer: false,
         status: TenantStatus::Active,
         policy: |policy| Policy {
             token_life: Duration::from_secs(5),
@@ -217,7 +251,11 @@ pub async fn seed(context: &SeedContext) -> Result<Seeded> {
     let mut seeded = Seeded { tenants: Vec::new(), showcases: Vec::new() };
     for demo in TENANTS {
         let id = TenantId::parse(demo.id)?;
-        let policy = Policy { algorithm: demo.algorithm, hash_cost: context.hash_cost, ..Policy::default() };
+        let mut policy =
+            Policy { algorithm: demo.algorithm, hash_cost: context.hash_cost, ..Policy::default() };
+        if demo.is_issuer {
+            policy.issuer = tenant_url(&context.public_url, &id);
+        }
         let known = store.tenant(&id).await?;
         let tenant = Tenant {
             session_epoch: known.as_ref().map_or(0, |known| known.session_epoch),
@@ -284,7 +322,7 @@ async fn seed_secret(context: &SeedContext, tenant: &Tenant) -> Result<()> {
         algorithm => vec![SigningKey {
             id: format!("{}-1", algorithm.name().to_lowercase()),
             algorithm: algorithm.name().to_owned(),
-            private_key: new_signing_key(algorithm)?,
+            private_key: signing_key(algorithm)?,
         }],
     };
     let document = SecretDocument {
@@ -303,6 +341,19 @@ async fn seed_secret(context: &SeedContext, tenant: &Tenant) -> Result<()> {
         .await
         .context("cannot create a demo secret")?;
     Ok(())
+}
+
+/// A new key; of RS256 one for the whole process, since making one takes a while and tests seed often.
+fn signing_key(algorithm: SigningAlgorithm) -> Result<SecretString> {
+    static RSA: OnceLock<SecretString> = OnceLock::new();
+    if algorithm != SigningAlgorithm::Rs256 {
+        return Ok(new_signing_key(algorithm)?);
+    }
+    if let Some(key) = RSA.get() {
+        return Ok(key.clone());
+    }
+    let made = new_signing_key(algorithm)?;
+    Ok(RSA.get_or_init(|| made).clone())
 }
 
 /// Moves demo users that were renamed to names of nobody: one may have taken another's.

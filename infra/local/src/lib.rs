@@ -6,6 +6,7 @@
 //!
 //! Every listener binds to 127.0.0.1.
 
+pub mod api_page;
 pub mod audit;
 pub mod cargo_lambda;
 pub mod clients;
@@ -20,6 +21,7 @@ mod links;
 pub mod mail;
 pub mod mailbox;
 pub mod mailbox_page;
+pub mod pip;
 pub mod port;
 pub mod problem;
 pub mod process;
@@ -28,6 +30,7 @@ pub mod ready;
 pub mod run;
 pub mod secrets;
 mod server;
+pub mod signals;
 pub mod stack;
 pub mod stream;
 pub mod table;

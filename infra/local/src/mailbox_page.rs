@@ -11,15 +11,12 @@ use anyhow::{Context, Result};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Path, State},
     http::{
-        HeaderMap, HeaderName, StatusCode,
-        header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
-            X_CONTENT_TYPE_OPTIONS,
-        },
+        HeaderName, StatusCode,
+        header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE},
     },
-    middleware::{self, Next},
+    middleware,
     response::{Html, IntoResponse, Response},
     routing::get,
 };
@@ -31,7 +28,7 @@ use serde_json::{Value, json};
 use crate::{
     links,
     mailbox::{Content, Mailbox, Message},
-    server::Server,
+    server::{self, Server},
 };
 
 /// Nothing but this page's own style, script and frame.
@@ -79,7 +76,11 @@ impl MailboxPage {
             .route("/api/messages", get(messages))
             .route("/style.css", get(asset("text/css", include_str!("mailbox_page/style.css"))))
             .route("/live.js", get(asset("text/javascript", include_str!("mailbox_page/live.js"))))
-            .layer(middleware::from_fn(guard))
+            .layer(middleware::map_response(|mut response: Response| async move {
+                server::protect(&mut response, PAGE_POLICY);
+                response
+            }))
+            .layer(middleware::from_fn(server::only_local))
             .with_state(Arc::new(Page { mailbox, templates, kept_in: dead_letters }));
         Server::serve_on(port, "mailbox page", router)
             .await
@@ -97,35 +98,6 @@ impl MailboxPage {
     pub async fn stop(self) {
         self.0.stop().await;
     }
-}
-
-/// Refuses foreign names, and adds what every answer carries.
-async fn guard(request: Request, next: Next) -> Response {
-    if !is_local(request.headers()) {
-        let text = "This page answers only to 127.0.0.1 and localhost.\n";
-        return (StatusCode::MISDIRECTED_REQUEST, text).into_response();
-    }
-    let mut response = next.run(request).await;
-    let fixed = [
-        (CACHE_CONTROL, "no-store"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (REFERRER_POLICY, "no-referrer"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    ];
-    for (name, value) in fixed {
-        response.headers_mut().insert(name, axum::http::HeaderValue::from_static(value));
-    }
-    response
-        .headers_mut()
-        .entry(CONTENT_SECURITY_POLICY)
-        .or_insert(axum::http::HeaderValue::from_static(PAGE_POLICY));
-    response
-}
-
-fn is_local(headers: &HeaderMap) -> bool {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    matches!(name, "127.0.0.1" | "localhost")
 }
 
 fn asset(kind: &'static str, text: &'static str) -> ([(HeaderName, &'static str); 1], &'static str) {
@@ -235,7 +207,13 @@ fn at(time: Timestamp) -> String {
 mod tests {
     use super::*;
     use crate::mailbox::{DeadLetter, Event, Mail, TextMessage};
-    use axum::http::HeaderValue;
+    use axum::{
+        extract::Request,
+        http::{
+            HeaderMap, HeaderValue,
+            header::{HOST, X_CONTENT_TYPE_OPTIONS},
+        },
+    };
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
     const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>";

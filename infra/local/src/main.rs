@@ -5,12 +5,11 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, ValueHint};
 use local::{
-    problem::Problem,
-    process::{self, Ending},
+    process,
     run::{self, Data, Options, Running},
+    signals,
     ui::Ui,
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs Doorward on this machine.
 ///
@@ -93,69 +92,20 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let ui = Ui::new(cli.json);
     process::adopt_orphans();
-    match start_and_stop(&cli.into(), &ui).await {
-        Ok(code) => code,
-        Err(error) => {
-            ui.error(&error);
-            let code = error.downcast_ref::<Problem>().map(Problem::exit_code);
-            ExitCode::from(code.unwrap_or(1))
-        }
-    }
+    start_and_stop(&cli.into(), &ui).await.unwrap_or_else(|error| signals::failed(&ui, &error))
 }
 
 /// Runs until something fails or a signal comes, and in both cases ends everything.
 async fn start_and_stop(options: &Options, ui: &Ui) -> Result<ExitCode> {
-    let mut signals = Signals::listen()?;
     let mut running = Running::default();
-    let asked = {
-        let up = run::up(options, ui, &mut running);
-        tokio::pin!(up);
-        let asked = tokio::select! {
-            result = &mut up => result.map(|never| match never {}),
-            code = signals.next() => Ok(code),
-        };
-        // While `up` is still there, though not going on: what it holds (the folder of an
-        // unfinished installation) is removed after the processes that write to it.
-        tokio::select! {
-            ended = run::end_processes(Ending::Graceful) => ended?,
-            // Asked twice: at once, then.
-            _ = signals.next() => run::end_processes(Ending::Now).await?,
-        }
-        asked
-    };
+    let up = run::up(options, ui, &mut running);
+    let asked = signals::until_asked(async { up.await.map(|never| match never {}) }).await;
     let was_ready = running.is_ready();
     let stopped = running.stop().await;
     let code = asked?;
     stopped?;
     ui.stopped();
     Ok(if was_ready { ExitCode::SUCCESS } else { code })
-}
-
-/// What asks us to end.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// The exit code by which shells tell that signal.
-    async fn next(&mut self) -> ExitCode {
-        let number = tokio::select! {
-            _ = self.interrupt.recv() => 2,
-            _ = self.terminate.recv() => 15,
-            _ = self.hangup.recv() => 1,
-        };
-        ExitCode::from(128 + number)
-    }
 }
 
 #[cfg(test)]

@@ -208,8 +208,11 @@ mod tests {
         let table = routes.iter().map(|it| (it.method.as_str(), it.path, it.endpoint.function().name()));
         assert_eq!(served, table.collect());
         let warmed = project.one_route_each().into_iter().map(|route| route.function.clone());
-        let without_route =
-            [Delivery::load().unwrap().function, doorward::route::Function::AnchorAudit.name().to_owned()];
+        let without_route = [
+            Delivery::load().unwrap().function,
+            doorward::route::Function::AnchorAudit.name().to_owned(),
+            doorward::route::Function::Authorize.name().to_owned(),
+        ];
         let mut warmed: Vec<_> = warmed.chain(without_route).collect();
         warmed.sort();
         assert_eq!(warmed, project.functions);

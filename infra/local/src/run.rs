@@ -8,6 +8,7 @@ use tokio::process::Child;
 
 use crate::{
     REGION, TABLE,
+    api_page::ApiPage,
     audit::{self, AuditFile, AuditLog},
     cargo_lambda, clients,
     data_dir::DataDir,
@@ -35,8 +36,13 @@ use crate::{
 
 /// How the person chooses the port of the routes.
 const PORT_OPTION: &str = "--port";
+/// What API Gateway asks an authorizer about a call without a token.
+const NOBODYS_CALL: &[u8] =
+    br#"{"version":"2.0","type":"REQUEST","headers":{},"requestContext":{"http":{"method":"GET"}}}"#;
 /// The mailbox page is this far above the routes: 9025 by default, and 25 is where mail goes.
 const MAILBOX_ABOVE: u16 = 25;
+/// The API's page is one further.
+const API_PAGE_ABOVE: u16 = 26;
 
 /// What the person asked for.
 #[derive(Debug, Clone)]
@@ -70,6 +76,7 @@ pub enum Data {
 pub struct Running {
     stack_file: Option<StackFile>,
     page: Option<MailboxPage>,
+    api_page: Option<ApiPage>,
     mail: Option<EmbeddedMail>,
     secrets: Option<EmbeddedSecrets>,
     dynamodb: Option<EmbeddedDynamo>,
@@ -91,6 +98,9 @@ impl Running {
     /// When the secrets cannot be saved.
     pub async fn stop(mut self) -> Result<()> {
         drop(self.stack_file.take());
+        if let Some(page) = self.api_page.take() {
+            page.stop().await;
+        }
         if let Some(page) = self.page.take() {
             page.stop().await;
         }
@@ -151,7 +161,7 @@ pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Inf
     let binaries = functions::build(&project, options.release).await?;
     step.done("");
 
-    let services = start_services(data_dir, port, options, ui, running).await?;
+    let services = start_services(&project, data_dir, port, options, (ui, running)).await?;
     let env = env::for_functions(&services.endpoints);
 
     port::check(port, PORT_OPTION)?;
@@ -176,6 +186,8 @@ pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Inf
     let base_url = services.endpoints.routes.clone();
     let anchor_name = doorward::route::Function::AnchorAudit.name();
     let anchorer = RuntimeApi::new(&base_url, anchor_name);
+    let authorizer_name = doorward::route::Function::Authorize.name();
+    let authorizer = RuntimeApi::new(&base_url, authorizer_name);
     let anything = audit::control_message()?;
     let routes = project.one_route_each();
     let deliver = RuntimeApi::new(&base_url, &delivery.function);
@@ -201,7 +213,8 @@ pub async fn up(options: &Options, ui: &Ui, running: &mut Running) -> Result<Inf
         tokio::try_join!(
             ready::until_answering(&base_url, &routes),
             ready::until_invoked(&delivery.function, &deliver, br#"{"Records":[]}"#),
-            ready::until_invoked(anchor_name, &anchorer, &anything)
+            ready::until_invoked(anchor_name, &anchorer, &anything),
+            ready::until_invoked(authorizer_name, &authorizer, NOBODYS_CALL)
         )?;
         step.done(&format!("{} answer", project.functions.len()));
         let notes = notes(options, running, &project, &services.seeded);
@@ -273,6 +286,7 @@ struct Services {
     endpoints: Endpoints,
     mailbox: Mailbox,
     mailbox_url: String,
+    api_page_url: String,
     seeded: Seeded,
 }
 
@@ -283,6 +297,7 @@ impl Services {
             dynamodb_url: self.endpoints.dynamodb,
             secrets_manager_url: self.endpoints.secrets_manager,
             mailbox_url: self.mailbox_url,
+            api_page_url: self.api_page_url,
             audit_file,
             region: REGION.to_owned(),
             table: TABLE.to_owned(),
@@ -292,11 +307,11 @@ impl Services {
 }
 
 async fn start_services(
+    project: &Project,
     data_dir: Option<DataDir>,
     port: u16,
     options: &Options,
-    ui: &Ui,
-    running: &mut Running,
+    (ui, running): (&Ui, &mut Running),
 ) -> Result<Services> {
     let step = ui.step("services", "Starting DynamoDB, Secrets Manager and the mailbox");
     running.data_dir = data_dir;
@@ -319,6 +334,8 @@ async fn start_services(
         events: mail.events_url().to_owned(),
         routes: format!("http://127.0.0.1:{port}"),
     };
+    let api_page = running.api_page.insert(start_api_page(port, options, project, &endpoints.routes).await?);
+    let api_page_url = api_page.url().to_owned();
     step.done("");
 
     let step = ui.step("table", "Creating the table");
@@ -326,6 +343,7 @@ async fn start_services(
         dynamodb: clients::dynamodb(&endpoints.dynamodb),
         secrets: clients::secrets_manager(&endpoints.secrets_manager),
         table: TABLE.to_owned(),
+        public_url: endpoints.routes.clone(),
         keep_credentials: options.keep_credentials,
         hash_cost: doorward::domain::HashCost::default(),
     };
@@ -338,7 +356,7 @@ async fn start_services(
     let step = ui.step("seed", "Seeding the demo tenants");
     let seeded = demo::seed(&context).await.context("cannot seed the demo tenants")?;
     step.done("");
-    Ok(Services { endpoints, mailbox, mailbox_url, seeded })
+    Ok(Services { endpoints, mailbox, mailbox_url, api_page_url, seeded })
 }
 
 async fn start_page(
@@ -355,6 +373,16 @@ async fn start_page(
     match start(usual).await {
         Ok(page) => Ok(page),
         // Nobody asked for this one.
+        Err(_) => start(0).await,
+    }
+}
+
+async fn start_api_page(port: u16, options: &Options, project: &Project, routes: &str) -> Result<ApiPage> {
+    let start = |port| ApiPage::start(port, project.root.clone(), routes.to_owned());
+    let usual = if options.port == 0 { 0 } else { port.saturating_add(API_PAGE_ABOVE) };
+    match start(usual).await {
+        Ok(page) => Ok(page),
+        // It is printed where it is.
         Err(_) => start(0).await,
     }
 }

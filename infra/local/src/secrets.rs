@@ -1,7 +1,9 @@
 //! Secrets Manager inside this process: `winterbaume` behind a small listener.
 //!
-//! Two things are added to it: the Region that it only reads from a real AWS host name, and a
-//! snapshot file, because it keeps everything in memory.
+//! Three things are added to it: the Region that it only reads from a real AWS host name, a snapshot
+//! file, because it keeps everything in memory, and the conditions that a rotation depends on: a version's
+//! value is written once, a stage moves only from where it is, and `AWSPENDING` ends as a version becomes
+//! current.
 
 use std::{
     io::ErrorKind,
@@ -17,8 +19,9 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use winterbaume_core::{MockRequest, MockService, StatefulService, default_account_id};
+use winterbaume_core::{MockRequest, MockResponse, MockService, StatefulService, default_account_id};
 use winterbaume_secretsmanager::SecretsManagerService;
 
 use crate::{server::Server, stack::write_private};
@@ -86,6 +89,8 @@ struct Vault {
     /// Held from taking a snapshot until it is on disk, so that an older one never replaces a
     /// newer one.
     saving: Mutex<()>,
+    /// Held while a call that changes something is judged and done.
+    changing: Mutex<()>,
 }
 
 impl Vault {
@@ -95,6 +100,7 @@ impl Vault {
             region: region.to_owned(),
             snapshot,
             saving: Mutex::new(()),
+            changing: Mutex::new(()),
         };
         if let Some(path) = &vault.snapshot {
             vault.restore(path).await.with_context(|| {
@@ -147,7 +153,12 @@ impl Vault {
             headers: head.headers.clone(),
             body: to_bytes(body, MAX_BODY_BYTES).await?,
         };
-        let answer = self.service.handle(request).await;
+        let answer = if changes {
+            let _one_at_a_time = self.changing.lock().await;
+            self.change(call, request).await?
+        } else {
+            self.service.handle(request).await
+        };
         let status = StatusCode::from_u16(answer.status)?;
         if changes && status.is_success() {
             self.save().await?;
@@ -157,6 +168,97 @@ impl Vault {
         *response.headers_mut() = answer.headers;
         Ok(response)
     }
+}
+
+impl Vault {
+    /// Does what changes something, with what AWS does and the service does not.
+    async fn change(&self, call: &str, request: MockRequest) -> Result<MockResponse> {
+        let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let text = |name: &str| asked[name].as_str();
+        let refused = match (call, text("SecretId")) {
+            ("PutSecretValue", Some(secret)) => match text("ClientRequestToken") {
+                Some(version) => self.written_before(&request, secret, version, &asked).await?,
+                None => None,
+            },
+            ("UpdateSecretVersionStage", Some(secret)) => self.is_elsewhere(&request, secret, &asked).await?,
+            _ => None,
+        };
+        if let Some(decided) = refused {
+            return Ok(decided);
+        }
+        let mut ended = None;
+        if call == "UpdateSecretVersionStage" && text("VersionStage") == Some("AWSCURRENT") {
+            ended = text("SecretId").zip(text("MoveToVersionId")).map(|(secret, version)| {
+                json!({ "SecretId": secret, "VersionStage": "AWSPENDING", "RemoveFromVersionId": version })
+            });
+        }
+        let template = request.clone();
+        let answer = self.service.handle(request).await;
+        if let (Some(body), 200) = (ended, answer.status) {
+            self.ask(&template, "UpdateSecretVersionStage", &body).await?;
+        }
+        Ok(answer)
+    }
+
+    /// The answer where that version has a value already: it is not written again.
+    async fn written_before(
+        &self,
+        request: &MockRequest,
+        secret: &str,
+        version: &str,
+        asked: &Value,
+    ) -> Result<Option<MockResponse>> {
+        let body = json!({ "SecretId": secret, "VersionId": version });
+        let known = self.ask(request, "GetSecretValue", &body).await?;
+        let Some(value) = known["SecretString"].as_str() else {
+            return Ok(None);
+        };
+        Ok(Some(if asked["SecretString"] == *value {
+            let answer = json!({
+                "ARN": known["ARN"],
+                "Name": known["Name"],
+                "VersionId": version,
+                "VersionStages": known["VersionStages"],
+            });
+            MockResponse::json(200, answer.to_string())
+        } else {
+            error("ResourceExistsException", "this version has another value, which cannot be changed")
+        }))
+    }
+
+    /// The refusal where a stage is not at the version that it is to be taken from.
+    async fn is_elsewhere(
+        &self,
+        request: &MockRequest,
+        secret: &str,
+        asked: &Value,
+    ) -> Result<Option<MockResponse>> {
+        let known = self.ask(request, "DescribeSecret", &json!({ "SecretId": secret })).await?;
+        let Some(stages) = known["VersionIdsToStages"].as_object() else {
+            return Ok(None);
+        };
+        let has = |stages: &Value| stages.as_array().is_some_and(|all| all.contains(&asked["VersionStage"]));
+        let is_refused = match asked["RemoveFromVersionId"].as_str() {
+            Some(from) => !stages.get(from).is_some_and(has),
+            None => {
+                stages.iter().any(|(version, stages)| has(stages) && asked["MoveToVersionId"] != **version)
+            }
+        };
+        Ok(is_refused.then(|| error("InvalidParameterException", "the stage is at another version")))
+    }
+
+    async fn ask(&self, like: &MockRequest, call: &str, body: &Value) -> Result<Value> {
+        let mut request = like.clone();
+        let target = format!("secretsmanager.{call}").parse()?;
+        request.headers.insert("x-amz-target", target);
+        request.body = body.to_string().into();
+        let answer = self.service.handle(request).await;
+        Ok(serde_json::from_slice(&answer.body).unwrap_or_default())
+    }
+}
+
+fn error(kind: &str, message: &str) -> MockResponse {
+    MockResponse::json(400, json!({ "__type": kind, "message": message }).to_string())
 }
 
 async fn answer(State(vault): State<Arc<Vault>>, request: Request) -> Response {

@@ -3,7 +3,16 @@
 use std::{future::Future, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result};
-use axum::Router;
+use axum::{
+    Router,
+    extract::Request,
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
+    },
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 /// How long a request that is being served may delay the end.
@@ -87,4 +96,36 @@ impl Stopped {
         // Nothing is ever sent: the sender's drop is the signal.
         drop(self.0.await);
     }
+}
+
+/// Answers requests to this machine's own names alone: a web page could point its own name at 127.0.0.1, and
+/// read along.
+pub(crate) async fn only_local(request: Request, next: Next) -> Response {
+    if is_local(request.headers()) {
+        next.run(request).await
+    } else {
+        let text = "This page answers only to 127.0.0.1 and localhost.\n";
+        (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+    }
+}
+
+fn is_local(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    matches!(name, "127.0.0.1" | "localhost")
+}
+
+/// Adds what every answer of a page carries; `policy` where it has no content policy of its own.
+pub(crate) fn protect(response: &mut Response, policy: &'static str) {
+    let fixed = [
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    for (name, value) in fixed {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    let own = response.headers_mut().entry(CONTENT_SECURITY_POLICY);
+    own.or_insert(HeaderValue::from_static(policy));
 }

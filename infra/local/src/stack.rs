@@ -20,6 +20,8 @@ pub struct Stack {
     pub secrets_manager_url: String,
     /// Where sent mails are shown, and listed as JSON at `/api/messages`.
     pub mailbox_url: String,
+    /// Where calls can be tried from a page.
+    pub api_page_url: String,
     /// The functions' audit log, one event on each line.
     pub audit_file: PathBuf,
     pub region: String,
@@ -134,6 +136,7 @@ mod tests {
             dynamodb_url: "http://127.0.0.1:1".into(),
             secrets_manager_url: "http://127.0.0.1:2".into(),
             mailbox_url: "http://127.0.0.1:3".into(),
+            api_page_url: "http://127.0.0.1:4".into(),
             audit_file: "/data/audit.ndjson".into(),
             region: "us-east-1".into(),
             table: "doorward".into(),
@@ -165,6 +168,7 @@ mod tests {
             "dynamodbUrl": "http://127.0.0.1:1",
             "secretsManagerUrl": "http://127.0.0.1:2",
             "mailboxUrl": "http://127.0.0.1:3",
+            "apiPageUrl": "http://127.0.0.1:4",
             "auditFile": "/data/audit.ndjson",
             "region": "us-east-1",
             "table": "doorward",

@@ -98,6 +98,15 @@ impl Ui {
         }
     }
 
+    /// What a command was asked for: an event for programs, or text for people.
+    pub fn result(&self, event: &Value, text: &str) {
+        if self.json {
+            self.event(event);
+        } else {
+            to_stdout(text);
+        }
+    }
+
     /// All that was started has ended.
     pub fn stopped(&self) {
         self.event(&json!({ "event": "stopped" }));
@@ -210,6 +219,7 @@ fn one_line(words: &str) -> String {
 
 fn banner(stack: &Stack, notes: &[String]) -> String {
     let mut text = format!("\nDoorward is ready: {}\n", style(&stack.base_url).bold());
+    let _ = writeln!(text, "Calls can be tried at {}", style(&stack.api_page_url).bold());
     let _ = writeln!(text, "Mails are shown at {}", style(&stack.mailbox_url).bold());
     text.push_str("\nDemo logins\n");
     text.push_str(&logins(stack));
@@ -306,6 +316,7 @@ mod tests {
             dynamodb_url: String::new(),
             secrets_manager_url: String::new(),
             mailbox_url: String::new(),
+            api_page_url: String::new(),
             audit_file: "/data/audit.ndjson".into(),
             region: String::new(),
             table: String::new(),

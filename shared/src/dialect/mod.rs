@@ -1,6 +1,7 @@
 //! Wire formats: each parses requests into commands and renders outcomes and failures. What all of
 //! them read and write alike is here.
 
+pub(crate) mod authorizer;
 pub mod cors;
 pub mod finhub;
 pub mod ocariot;

@@ -116,7 +116,7 @@ impl LinkTemplate {
 
     /// The same page without a code: it asks for one.
     pub fn hosted_for_typing(public_url: &str, tenant: &TenantId) -> Self {
-        let page = format!("{}/tenants/{tenant}/password/change", public_url.trim_end_matches('/'));
+        let page = format!("{}/password/change", tenant_url(public_url, tenant));
         let pieces = vec![Piece::Text(format!("{page}?userId=")), Piece::UserId];
         Self { text: format!("{page}?userId={{{{.UserID}}}}"), pieces }
     }
@@ -212,6 +212,12 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 fn encode(value: &str) -> String {
     utf8_percent_encode(value, ENCODED).to_string()
+}
+
+/// Where a tenant's own routes begin, under the address at which people reach the deployment: the issuer that
+/// a tenant may name in its tokens.
+pub fn tenant_url(public_url: &str, tenant: &TenantId) -> String {
+    format!("{}/tenants/{tenant}", public_url.trim_end_matches('/'))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub use failure::{Cause, Failure, FieldError, Limit, TokenFault};
 pub use id::{
     AttemptId, CustomerId, IdempotencyKey, Invalid, OrganizationId, ProvenDevice, SessionId, TenantId, UserId,
 };
-pub use link::{LinkHost, LinkTemplate};
+pub use link::{LinkHost, LinkTemplate, tenant_url};
 pub use notification::{CodeMessage, Medium, Notification};
 pub use origin::WebOrigin;
 pub use policy::{

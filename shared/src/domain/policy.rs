@@ -577,7 +577,7 @@ pub const FIELDS: &[Field] = &[
     text(
         "issuer",
         "1 to 512 bytes",
-        "`iss` of access tokens (RFC 9068, section 2.2). The default is what FinHub's published tokens have. A change makes the tokens of every live session invalid: everybody logs in again.",
+        "`iss` of access tokens (RFC 9068, section 2.2). The default is what FinHub's published tokens have; verifiers that find the tenant's keys by discovery need its published address, `{DOORWARD_PUBLIC_URL}/tenants/{tenantId}` (docs/authorizer.md). A change makes the tokens of every live session invalid: everybody logs in again.",
         |policy| Some(policy.issuer.clone()),
         |policy, text| plain(text).map(|text| policy.issuer = text),
     ),

@@ -123,6 +123,11 @@ impl Key {
         Self { pk: format!("O#{}", encode(origin.as_str())), sk: "ORIGIN".to_owned() }
     }
 
+    /// What a look at the table's health asks for: no item has this key.
+    pub(super) fn health() -> Self {
+        Self { pk: "HEALTH".to_owned(), sk: "HEALTH".to_owned() }
+    }
+
     /// The key as the SDK takes it.
     pub(super) fn attributes(&self) -> HashMap<String, AttributeValue> {
         HashMap::from([
@@ -175,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    const KINDS: usize = 15;
+    const KINDS: usize = 16;
 
     fn all(tenant: &str, user: &str, session: &str, name: &str) -> Option<[Key; KINDS]> {
         let (tenant, user) = (TenantId::parse(tenant).ok()?, UserId::parse(user).ok()?);
@@ -197,6 +202,7 @@ mod tests {
             Key::secret_use(&tenant, "version"),
             anchor(&tenant),
             Key::origin(&WebOrigin::parse("https://app.example.com").ok()?),
+            Key::health(),
         ])
     }
 
@@ -234,6 +240,7 @@ mod tests {
             secret,
             anchor,
             origin,
+            health,
         ] = all("t_1", "a#b/c", "s/1", "Ü@x").unwrap();
         assert_eq!(tenant, Key { pk: "T#t_1".into(), sk: "TENANT".into() });
         assert_eq!(user, Key { pk: "T#t_1#U#a%23b%2Fc".into(), sk: "USER".into() });
@@ -262,6 +269,7 @@ mod tests {
             Key { pk: "T#t_1#A#2026-01-31".into(), sk: "A#01ARZ3NDEKTSV4RRFFQ69G5FAV".into() }
         );
         assert_eq!(origin, Key { pk: "O#https%3A%2F%2Fapp.example.com".into(), sk: "ORIGIN".into() });
+        assert_eq!(health, Key { pk: "HEALTH".into(), sk: "HEALTH".into() });
     }
 
     proptest! {
@@ -295,6 +303,7 @@ mod tests {
                 tenants[0] == tenants[1],
                 tenants[0] == tenants[1],
                 tenants[0] == tenants[1],
+                true,
                 true,
             ];
             for ((one, two), same) in one.iter().zip(&two).zip(same) {

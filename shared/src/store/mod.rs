@@ -9,6 +9,7 @@ mod budget;
 mod change;
 mod code;
 mod conflict;
+mod health;
 mod item;
 mod keys;
 mod listing;
@@ -63,6 +64,10 @@ impl DynamoStore {
 impl Store for DynamoStore {
     async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, Failure> {
         self.read_tenant(tenant).await
+    }
+
+    async fn reach(&self) -> Result<(), Failure> {
+        self.read_nothing().await
     }
 
     async fn origin_is_named(&self, origin: &WebOrigin) -> Result<bool, Failure> {

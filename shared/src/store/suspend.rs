@@ -91,6 +91,22 @@ impl DynamoStore {
         self.switch_user(tenant, user, update, false, now).await
     }
 
+    /// Ends all of a user's sessions, at once, also one whose login is under way. For operators' tools.
+    ///
+    /// # Errors
+    /// `Unavailable` when storage does not answer.
+    pub async fn revoke_sessions(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        now: Timestamp,
+    ) -> Result<Switched, Failure> {
+        let update = "SET session_epoch = session_epoch + :one, change_sequence = change_sequence + :one, \
+                      changed_at = :now";
+        let values = [(":one", number(1)), (":now", instant(now))];
+        self.switch(&Key::user(tenant, user), update, "attribute_exists(session_epoch)", &values).await
+    }
+
     /// Deletes a user with its name, its lockout, its reset code and what waits to be sent to it. Its
     /// sessions end at once, there being no user to them; their items go with their TTL. For operators'
     /// tools.

@@ -6,15 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    DynamoStore,
+    DynamoStore, Switched,
     change::{Guard, Guarded},
     item::{Attributes, number, string, unavailable},
-    keys::{Key, TENANT_SORT_KEY},
+    keys::{ANCHOR_PREFIX, Key, TENANT_SORT_KEY},
     user::built,
 };
 use crate::{
@@ -63,6 +64,12 @@ pub struct TenantChange {
 
 /// How often a record may be written by somebody else while a change is made.
 const CHANGE_TRIES: usize = 5;
+
+/// A condition that a record is the one that was read; `:none` is 0.
+const AS_READ: &str = "(version = :read OR (:read = :none AND attribute_not_exists(version)))";
+
+/// Items of a tenant that are deleted at the same time.
+const DELETIONS_AT_ONCE: usize = 16;
 
 impl TenantRecord {
     fn read(item: Attributes) -> Result<Self, Failure> {
@@ -317,6 +324,80 @@ impl DynamoStore {
         self.replace_record(before, &change, switched).await?.map(|_| ()).ok_or_else(meanwhile)
     }
 
+    /// Deletes the record of a suspended tenant, and its name among those of origins: from now on there is no
+    /// such tenant. What else there is of it is left to [`Self::clear_tenant`]. For operators' tools.
+    ///
+    /// # Errors
+    /// `Validation` when it is not suspended; `Unavailable`, also when the record was written meanwhile.
+    pub async fn delete_tenant(&self, tenant: &TenantId) -> Result<Switched, Failure> {
+        let Some(record) = self.tenant_record(tenant).await? else {
+            return Ok(Switched::Missing);
+        };
+        let Tenant { status, version, policy, .. } = &record.tenant;
+        if *status != TenantStatus::Suspended {
+            return Err(Failure::field("tenant_status", "is ACTIVE: suspend the tenant first"));
+        }
+        let delete = Delete::builder()
+            .table_name(&self.table)
+            .set_key(Some(Key::tenant(tenant).attributes()))
+            .condition_expression(format!("tenant_status = :suspended AND {AS_READ}"))
+            .expression_attribute_values(":suspended", string(TenantStatus::Suspended.name()))
+            .expression_attribute_values(":read", number(version))
+            .expression_attribute_values(":none", number(0));
+        let mut writes =
+            vec![(Guard::Target, TransactWriteItem::builder().delete(built(delete.build())?).build())];
+        for origin in each(&policy.cors_origins) {
+            writes.push(self.name_origin(tenant, origin, "DELETE tenants :tenant")?);
+        }
+        match self.commit(writes).await? {
+            Committed::Done => Ok(Switched::Done),
+            _ => Err(Failure::Unavailable(format!("tenant {tenant} was changed meanwhile").into())),
+        }
+    }
+
+    /// Deletes all that is left of a tenant that has no record: users, names, sessions, codes, messages,
+    /// attempts and budgets. It reads the whole table. The anchors of its audit log stay for their time: they
+    /// name nobody, and the log cannot be verified without them. How many items. For operators' tools.
+    ///
+    /// # Errors
+    /// `Validation` when there is such a tenant, again; `Unavailable` when storage does not answer: what was
+    /// deleted until then is gone, and the rest is there.
+    pub async fn clear_tenant(&self, tenant: &TenantId) -> Result<u64, Failure> {
+        let own = Key::tenant(tenant).pk;
+        let mut pages = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .filter_expression("pk = :own OR (begins_with(pk, :of) AND NOT begins_with(pk, :anchors))")
+            .expression_attribute_values(":of", string(format!("{own}#")))
+            .expression_attribute_values(":anchors", string(format!("{own}#{ANCHOR_PREFIX}")))
+            .expression_attribute_values(":own", string(own))
+            .projection_expression("pk, sk")
+            .consistent_read(true)
+            .into_paginator()
+            .send();
+        let mut cleared = 0;
+        while let Some(page) = pages.next().await {
+            let keys = page.map_err(|error| unavailable(&error))?.items.unwrap_or_default();
+            // Whoever creates it anew must not lose what is new.
+            if self.tenant_record(tenant).await?.is_some() {
+                return Err(Failure::field("tenant_id", "was created again: what is left of it stays"));
+            }
+            let deletions = keys.into_iter().map(|key| self.delete_key(key));
+            let mut deletions = stream::iter(deletions).buffer_unordered(DELETIONS_AT_ONCE);
+            while let Some(deleted) = deletions.next().await {
+                deleted?;
+                cleared += 1;
+            }
+        }
+        Ok(cleared)
+    }
+
+    async fn delete_key(&self, key: Attributes) -> Result<(), Failure> {
+        let deleted = self.client.delete_item().table_name(&self.table).set_key(Some(key)).send().await;
+        deleted.map(|_| ()).map_err(|error| unavailable(&error))
+    }
+
     /// Whether any tenant names an origin. Not read consistently: an origin is believed for a while
     /// anyway.
     pub(super) async fn read_origin(&self, origin: &WebOrigin) -> Result<bool, Failure> {
@@ -350,9 +431,7 @@ impl DynamoStore {
         ]);
         let after = record.changed(change)?;
         let put = Put::builder()
-            .condition_expression(
-                "attribute_exists(pk) AND (version = :read OR (:read = :none AND attribute_not_exists(version)))",
-            )
+            .condition_expression(format!("attribute_exists(pk) AND {AS_READ}"))
             .expression_attribute_values(":read", number(read))
             .expression_attribute_values(":none", number(0));
         match self.write_tenant(&after, &origins, put).await? {

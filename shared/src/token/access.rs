@@ -133,7 +133,9 @@ pub struct Bearer {
     pub collection: Collection,
     /// The organization or customer that the collection's path names.
     pub owner: String,
-    /// Whether it is past its end.
+    /// Its end.
+    pub expires_at: Timestamp,
+    /// Whether it is past that.
     pub expired: bool,
 }
 
@@ -227,6 +229,7 @@ impl Unverified {
             session: claims.sid.clone(),
             collection,
             owner: owner.clone(),
+            expires_at: Timestamp::from_second(claims.exp).unwrap_or(Timestamp::MAX),
             expired: now.as_second() >= claims.exp,
         })
     }

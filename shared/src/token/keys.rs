@@ -6,7 +6,7 @@
 //! tried.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::atomic::{AtomicI64, Ordering},
 };
 
@@ -72,7 +72,7 @@ pub struct TenantKeys {
     roots: HashMap<u32, RootKeys>,
     current_root: u32,
     signers: HashMap<SigningAlgorithm, Signer>,
-    verifiers: HashMap<String, Verifier>,
+    verifiers: BTreeMap<String, Verifier>,
 }
 
 /// What callers send to prove that they are the tenant, as one of its documents has it.
@@ -123,7 +123,7 @@ impl TenantKeys {
             roots: HashMap::new(),
             current_root: 0,
             signers: HashMap::new(),
-            verifiers: HashMap::new(),
+            verifiers: BTreeMap::new(),
         };
         let (current, earlier) =
             documents.split_first().ok_or_else(|| keys.invalid("the document", "is missing"))?;
@@ -214,8 +214,33 @@ impl TenantKeys {
         })
     }
 
+    /// That what it signs is verified by the key of the same id, for each algorithm that it signs by.
+    ///
+    /// # Errors
+    /// [`InvalidSecret`] when a key does not do that.
+    pub fn prove_signing(&self) -> Result<(), InvalidSecret> {
+        /// Anything will do.
+        const MESSAGE: &[u8] = b"doorward";
+        for Signer { kid, algorithm, key } in self.signers.values() {
+            let signed = jsonwebtoken::crypto::sign(MESSAGE, key, *algorithm);
+            let verified = self.verifiers.get(kid).zip(signed.ok()).is_some_and(|(verifier, signature)| {
+                jsonwebtoken::crypto::verify(&signature, MESSAGE, &verifier.key, verifier.algorithm)
+                    .is_ok_and(|valid| valid)
+            });
+            if !verified {
+                return Err(self.invalid("signingKeys", "has a key that does not verify what it signs"));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn verifier(&self, kid: &str) -> Option<&Verifier> {
         self.verifiers.get(kid)
+    }
+
+    /// Every key that verifies, with its id, in the order of the ids.
+    pub(super) fn verifiers(&self) -> impl Iterator<Item = (&str, &Verifier)> {
+        self.verifiers.iter().map(|(kid, verifier)| (kid.as_str(), verifier))
     }
 
     fn invalid(&self, field: &'static str, problem: &'static str) -> InvalidSecret {

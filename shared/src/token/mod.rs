@@ -7,6 +7,7 @@ mod device;
 mod form;
 mod keys;
 mod once;
+mod public;
 mod refresh;
 mod seal;
 
@@ -16,6 +17,7 @@ pub use device::DeviceProof;
 pub use form::FormToken;
 pub use keys::{InvalidSecret, SessionDigest, TenantKeys, new_signing_key};
 pub use once::Repeatable;
+pub use public::PublicKey;
 pub use refresh::RefreshToken;
 
 /// A MAC's input: texts behind their lengths, so that no two lists of them share one.

@@ -3,6 +3,7 @@
 
 pub mod anchor_audit;
 mod authenticate;
+pub mod authorize;
 mod code;
 pub mod create_session;
 pub mod cross_origin;
@@ -10,12 +11,14 @@ pub mod delete_session;
 pub mod deliver_notification;
 pub mod end_sessions;
 mod guess;
+mod health;
 mod keep_session;
 pub mod list_sessions;
 mod new_password;
 mod once;
 pub mod password_page;
 pub mod password_reset;
+pub mod publish;
 pub mod read_session;
 pub mod refresh_session;
 pub mod reset_login;
@@ -45,6 +48,7 @@ pub struct Service {
     store: Arc<dyn Store>,
     tenants: Tenants,
     origins: Cache<WebOrigin, ()>,
+    health: Cache<(), ()>,
     passwords: Arc<dyn Passwords>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -61,7 +65,8 @@ impl Service {
     ) -> Self {
         let tenants = Tenants::new(Arc::clone(&store), secrets);
         let origins = Cache::new(cross_origin::CAPACITY, cross_origin::ORIGIN);
-        Self { store, tenants, origins, passwords, clock, entropy }
+        let health = Cache::new(1, health::LOOK);
+        Self { store, tenants, origins, health, passwords, clock, entropy }
     }
 
     /// The time of a request: asked once.

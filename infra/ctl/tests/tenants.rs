@@ -1,0 +1,190 @@
+//! The command itself, over embedded services: tenants from their first secret to their end.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use local::{
+    REGION, SECRET_PREFIX, TABLE, clients,
+    dynamodb::{EmbeddedDynamo, Storage},
+    secrets::EmbeddedSecrets,
+    table,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const TENANT: &str = "tenant_new";
+
+/// A table and a Secrets Manager, and the file by which the command finds them.
+struct Place {
+    dynamodb: aws_sdk_dynamodb::Client,
+    secrets: aws_sdk_secretsmanager::Client,
+    file: PathBuf,
+    _folder: TempDir,
+    _services: (EmbeddedDynamo, EmbeddedSecrets),
+}
+
+/// What a call of the command ended in.
+struct Ended {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    /// What it told as JSON: on stdout when it was done.
+    fn json(&self) -> Value {
+        assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+}
+
+impl Place {
+    async fn start() -> Self {
+        let services = (
+            EmbeddedDynamo::start(Storage::Memory).await.unwrap(),
+            EmbeddedSecrets::start(None, REGION).await.unwrap(),
+        );
+        let (dynamodb, secrets) =
+            (clients::dynamodb(services.0.url()), clients::secrets_manager(services.1.url()));
+        table::create_if_missing(&dynamodb, TABLE).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("stack.json");
+        let stack = json!({
+            "dynamodbUrl": services.0.url(),
+            "secretsManagerUrl": services.1.url(),
+            "region": REGION,
+            "table": TABLE,
+            "auditFile": folder.path().join("audit.log"),
+        });
+        std::fs::write(&file, stack.to_string()).unwrap();
+        Self { dynamodb, secrets, file, _folder: folder, _services: services }
+    }
+
+    /// Calls the command with those arguments, which have no blanks, and nobody to ask.
+    async fn call(&self, line: &str) -> Ended {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorwardctl"));
+        command.args(line.split(' ')).arg(format!("--local={}", self.file.display())).stdin(Stdio::null());
+        let done = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
+        let Output { status, stdout, stderr } = done.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ended { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
+    }
+
+    async fn document(&self) -> Value {
+        let found = self.secrets.get_secret_value().secret_id(format!("{SECRET_PREFIX}{TENANT}"));
+        serde_json::from_str(found.send().await.unwrap().secret_string().unwrap()).unwrap()
+    }
+}
+
+fn pair(told: &Value) -> [String; 2] {
+    ["tenantKey", "tenantSecret"].map(|name| told[name].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_secrets_are_shown_once_from_its_creation_to_its_end() {
+    let place = Place::start().await;
+    let create = format!("--json tenant create {TENANT} --name New --algorithm EdDSA --set grace_seconds=7");
+    let created = place.call(&create).await;
+    let first = pair(&created.json());
+    assert_eq!(created.stderr, "");
+    assert_eq!(pair(&place.document().await), first);
+    let shown = place.call(&format!("--json tenant show {TENANT}")).await.json();
+    assert_eq!(shown["set"], json!({ "algorithm": "EdDSA", "grace_seconds": 7 }));
+    assert_eq!((&shown["name"], &shown["status"]), (&json!("New"), &json!("ACTIVE")));
+
+    let again = place.call(&create).await;
+    assert_eq!((again.code, again.stdout.as_str()), (1, ""));
+    assert!(again.stderr.contains("already"), "{}", again.stderr);
+    assert_eq!(pair(&place.document().await), first, "and changes nothing");
+
+    let rotated = place.call(&format!("--json tenant secret rotate {TENANT}")).await;
+    let second = pair(&rotated.json());
+    assert_eq!(second[0], first[0]);
+    assert_ne!(second[1], first[1]);
+    for line in ["root-key rotate", "signing-key rotate", "signing-key rotate --algorithm RS256"] {
+        let done = place.call(&format!("--json tenant {line} {TENANT}")).await;
+        done.json();
+        for secret in first.iter().chain(&second) {
+            assert!(!done.stdout.contains(secret.as_str()), "{line} shows what callers send");
+        }
+    }
+    let document = place.document().await;
+    assert_eq!(pair(&document), second);
+    assert_eq!(document["rootKeys"].as_array().unwrap().len(), 2);
+    assert!(place.call(&format!("tenant update {TENANT} --set algorithm=RS256")).await.code == 0);
+    let keyless = place.call(&format!("tenant update {TENANT} --set algorithm=ES256")).await;
+    assert!(keyless.code == 1 && keyless.stderr.contains("signing-key rotate"), "{}", keyless.stderr);
+
+    // What takes something away asks, and nobody is there to answer.
+    for line in [
+        format!("tenant secret retire {TENANT}"),
+        format!("tenant secret rotate {TENANT} --leaked"),
+        format!("tenant delete {TENANT}"),
+    ] {
+        let asked = place.call(&line).await;
+        assert_eq!(asked.code, 2, "{line}: {}{}", asked.stdout, asked.stderr);
+        assert!(asked.stderr.contains("--yes"), "{line}: {}", asked.stderr);
+    }
+    let retired = place.call(&format!("--json tenant secret retire {TENANT} --yes")).await.json();
+    assert_eq!(retired["changed"], true);
+    let retired = place.call(&format!("--json tenant secret retire {TENANT} --yes")).await.json();
+    assert_eq!(retired["changed"], false);
+    let leaked =
+        pair(&place.call(&format!("--json tenant secret rotate {TENANT} --leaked --yes")).await.json());
+    assert!(leaked[0] != second[0] && leaked[1] != second[1]);
+    let versions = place.call(&format!("--json tenant secret-usage {TENANT}")).await.json();
+    let open = versions["versions"].as_array().unwrap().iter();
+    let open = open.filter(|version| !version["stages"].as_array().unwrap().is_empty()).count();
+    assert_eq!(open, 1, "{versions}");
+
+    let active = place.call(&format!("tenant delete {TENANT} --yes")).await;
+    assert!(active.code == 1 && active.stderr.contains("suspend"), "{}", active.stderr);
+    place.call(&format!("tenant suspend {TENANT} --yes")).await;
+    let deleted = place.call(&format!("--json tenant delete {TENANT} --yes")).await.json();
+    assert_eq!((&deleted["changed"], &deleted["secretRecoveryDays"]), (&json!(true), &json!(30)));
+    let deleted = place.call(&format!("--json tenant delete {TENANT} --yes")).await.json();
+    assert_eq!(deleted["changed"], false);
+    let waits = place.call(&create).await;
+    assert!(waits.code == 1 && waits.stderr.contains("restore"), "{}", waits.stderr);
+}
+
+// Interrupted between the secret and the record, it is made by the next call, with nothing of the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_made_tenant_is_harmless_and_the_next_call_completes_it() {
+    let place = Place::start().await;
+    // The table takes the record away again: what a call that ended between the two leaves.
+    let first = pair(&place.call(&format!("--json tenant create {TENANT}")).await.json());
+    let key = |part: &str| AttributeValue::S(part.to_owned());
+    let delete = place.dynamodb.delete_item().table_name(TABLE).key("pk", key(&format!("T#{TENANT}")));
+    delete.key("sk", key("TENANT")).send().await.unwrap();
+    let list = place.call("--json tenant list").await.json();
+    assert_eq!(list, json!([]), "there is no such tenant");
+
+    let second = pair(&place.call(&format!("--json tenant create {TENANT}")).await.json());
+    assert!(first[0] != second[0] && first[1] != second[1], "what was shown before opens nothing");
+    assert_eq!(pair(&place.document().await), second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_a_tenant_makes_nothing() {
+    let place = Place::start().await;
+    for (line, code, says) in [
+        ("tenant create t --set grace_seconds=301 --set nonsense=1", 1, "grace_seconds"),
+        ("tenant create t --set algorithm=HS256", 2, "--algorithm"),
+        ("tenant create t --algorithm none", 2, "none of ES256"),
+        ("tenant create not/a/tenant", 2, "invalid value"),
+        ("tenant secret rotate nobody", 1, "there is no secret"),
+        ("tenant signing-key rotate nobody --algorithm HS256", 2, "root key"),
+        ("tenant delete t --yes --recovery-days 3", 2, "7..=30"),
+        ("session list t nobody", 1, "no tenant t"),
+    ] {
+        let refused = place.call(line).await;
+        assert_eq!(refused.code, code, "{line}: {}", refused.stderr);
+        assert!(refused.stderr.contains(says), "{line}: {}", refused.stderr);
+    }
+    let made = place.secrets.list_secrets().send().await.unwrap();
+    assert!(made.secret_list().is_empty());
+}

@@ -1,0 +1,113 @@
+//! What a tenant publishes of its keys: what verifying takes, and no more.
+
+use jsonwebtoken::{
+    Algorithm,
+    jwk::{Jwk, PublicKeyUse},
+};
+
+use super::TenantKeys;
+use crate::domain::Failure;
+
+/// One of a tenant's public keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    /// Its algorithm's name in a JWT's `alg`.
+    pub algorithm: &'static str,
+    /// It, by the id that tokens name it by (RFC 7517, section 4; RFC 7518, section 6; RFC 8037, section 2).
+    pub jwk: Jwk,
+}
+
+impl TenantKeys {
+    /// The public half of every asymmetric key that verifies, in the order of their ids. HS256 keys have no
+    /// public half: whoever could verify with one could sign.
+    ///
+    /// # Errors
+    /// `Failure::Internal` when a key that verifies cannot be written down.
+    pub fn public_keys(&self) -> Result<Vec<PublicKey>, Failure> {
+        let asymmetric = self.verifiers().filter(|(_, verifier)| verifier.algorithm != Algorithm::HS256);
+        let public = asymmetric.map(|(kid, verifier)| {
+            let mut jwk = Jwk::from_decoding_key(&verifier.key, Some(verifier.algorithm))
+                .map_err(|error| Failure::Internal(Box::new(error)))?;
+            jwk.common.key_id = Some(kid.to_owned());
+            jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+            Ok(PublicKey { algorithm: verifier.name, jwk })
+        });
+        public.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use jsonwebtoken::DecodingKey;
+    use secrecy::ExposeSecret;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        domain::{Policy, SessionId, SigningAlgorithm, TenantId},
+        token::{
+            Claims,
+            tests::{self as fixture, at},
+        },
+    };
+
+    fn ids(keys: &TenantKeys) -> Vec<String> {
+        keys.public_keys().unwrap().into_iter().filter_map(|key| key.jwk.common.key_id).collect()
+    }
+
+    // security 17
+    #[test]
+    fn nothing_private_is_published() {
+        let keys = fixture::keys("t").public_keys().unwrap();
+        assert_eq!(keys.iter().map(|key| key.algorithm).collect::<Vec<_>>(), ["EdDSA", "ES256", "RS256"]);
+        for key in keys {
+            let Value::Object(jwk) = serde_json::to_value(&key.jwk).unwrap() else { unreachable!() };
+            let members: BTreeSet<_> = jwk.keys().map(String::as_str).collect();
+            let public: &[&str] = match key.algorithm {
+                "ES256" => &["crv", "x", "y"],
+                "EdDSA" => &["crv", "x"],
+                _ => &["e", "n"],
+            };
+            let expected = ["alg", "kid", "kty", "use"].iter().chain(public).copied().collect();
+            assert_eq!(members, expected);
+            assert_eq!((jwk["use"].as_str(), jwk["alg"].as_str()), (Some("sig"), Some(key.algorithm)));
+        }
+    }
+
+    #[test]
+    fn what_is_published_verifies_what_is_signed() {
+        let keys = fixture::keys("t");
+        let jti = SessionId::from_random([5; 16]);
+        for key in keys.public_keys().unwrap() {
+            let algorithm = SigningAlgorithm::from_name(key.algorithm).unwrap();
+            let policy = Policy { algorithm, ..Policy::default() };
+            let claims = Claims::new(&fixture::session(), &fixture::user(), &policy, at(1_000), &jti);
+            let token = claims.sign(&keys, &policy).unwrap();
+            let (message, signature) = token.expose_secret().rsplit_once('.').unwrap();
+            let header = jsonwebtoken::decode_header(token.expose_secret()).unwrap();
+            assert_eq!(header.kid, key.jwk.common.key_id);
+            let published = DecodingKey::from_jwk(&key.jwk).unwrap();
+            assert!(
+                jsonwebtoken::crypto::verify(signature, message.as_bytes(), &published, header.alg).unwrap(),
+                "{}",
+                key.algorithm
+            );
+        }
+    }
+
+    // security 18
+    #[test]
+    fn keys_are_published_until_they_are_retired() {
+        let tenant = TenantId::parse("t").unwrap();
+        let (mut old, new) = (fixture::document(1, &[1]), fixture::document(2, &[2]));
+        for key in &mut old.signing_keys {
+            key.id = format!("old-{}", key.id);
+        }
+        let both = TenantKeys::from_documents(&tenant, &[new.clone(), old]).unwrap();
+        assert_eq!(ids(&both), ["t.ed1", "t.es1", "t.old-ed1", "t.old-es1", "t.old-rs1", "t.rs1"]);
+        let after = TenantKeys::from_documents(&tenant, &[new]).unwrap();
+        assert_eq!(ids(&after), ["t.ed1", "t.es1", "t.rs1"]);
+    }
+}

@@ -1,0 +1,228 @@
+//! What anybody may read: tenants' public keys, their issuer, and whether the service is well.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use doorward::{domain::SigningAlgorithm, route::Function, token::new_signing_key};
+use e2e::{Answer, NORDIC, PUBLIC_URL, World, event};
+use http::Method;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use crate::{ADMIN, NORDIC_ADMIN};
+
+const HARBOUR: &str = "tenant_harbour";
+const LIGHTHOUSE: &str = "tenant_lighthouse";
+/// How long a secret is believed.
+const CACHE_LIFE: Duration = Duration::from_secs(5 * 60);
+
+async fn get(world: &World, path: &str) -> Result<Answer> {
+    let mut event = event(&Method::GET, path, "", None, None);
+    event["headers"] = json!({ "host": "attacker.example", "x-forwarded-host": "attacker.example" });
+    world.send(Function::Discovery, &event.to_string()).await
+}
+
+async fn configuration(world: &World, tenant: &str) -> Result<Answer> {
+    get(world, &format!("/tenants/{tenant}/.well-known/openid-configuration")).await
+}
+
+async fn keys(world: &World, tenant: &str) -> Result<Answer> {
+    get(world, &format!("/tenants/{tenant}/.well-known/jwks.json")).await
+}
+
+/// The ids of the keys that a tenant publishes.
+async fn ids(world: &World, tenant: &str) -> Result<Vec<String>> {
+    let answer = keys(world, tenant).await?;
+    ensure!(answer.status == 200, "{}", answer.text);
+    let keys = answer.body["keys"].as_array().context("no keys")?;
+    Ok(keys.iter().filter_map(|key| key["kid"].as_str().map(str::to_owned)).collect())
+}
+
+#[tokio::test]
+async fn a_tenant_publishes_its_issuer_and_its_keys() -> Result<()> {
+    let world = World::start().await?;
+    for (tenant, username, issuer, algorithm) in [
+        (NORDIC, NORDIC_ADMIN, "bff", "ES256"),
+        (HARBOUR, "admin@harbour.example", "https://login.example.com/tenants/tenant_harbour", "RS256"),
+        (
+            LIGHTHOUSE,
+            "admin@lighthouse.example",
+            "https://login.example.com/tenants/tenant_lighthouse",
+            "EdDSA",
+        ),
+    ] {
+        let told = configuration(&world, tenant).await?;
+        assert_eq!((told.status, told.header("content-type")), (200, "application/json"));
+        let expected = json!({
+            "issuer": issuer,
+            "jwks_uri": format!("{PUBLIC_URL}/tenants/{tenant}/.well-known/jwks.json"),
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [algorithm],
+        });
+        assert_eq!(told.body, expected);
+        let set = keys(&world, tenant).await?;
+        assert_eq!((set.status, set.header("content-type")), (200, "application/jwk-set+json"));
+        for answer in [told, set] {
+            assert_eq!(answer.header("cache-control"), "public, max-age=300");
+            assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        }
+        let login = world.login(&world.actor(username)?).await?;
+        let header = login.token.split('.').next().context("no header")?;
+        let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header)?)?;
+        assert_eq!(header["alg"], algorithm);
+        assert_eq!(json!(ids(&world, tenant).await?), json!([header["kid"]]));
+    }
+    Ok(())
+}
+
+// contract, "Also public": an unknown tenant and one without asymmetric keys are one 404; so is a suspended one.
+#[tokio::test]
+async fn tenants_that_publish_nothing_are_not_told_apart() -> Result<()> {
+    let world = World::start().await?;
+    world.change_tenant(HARBOUR, true, None).await?;
+    for ask in ["openid-configuration", "jwks.json"] {
+        let mut answers = BTreeSet::new();
+        for tenant in ["no_such_tenant", "tenant_cloudvault", HARBOUR, "tenant_suspended", "no%20id", "%ff"] {
+            let answer = get(&world, &format!("/tenants/{tenant}/.well-known/{ask}")).await?;
+            assert_eq!((answer.status, answer.header("cache-control")), (404, "no-store"), "{tenant}");
+            answers.insert((answer.text, format!("{:?}", answer.headers)));
+        }
+        assert_eq!(answers.len(), 1, "{answers:#?}");
+    }
+    world.change_tenant(HARBOUR, false, None).await?;
+    assert_eq!(keys(&world, HARBOUR).await?.status, 200);
+    Ok(())
+}
+
+// A verifier must try again, and not take the tenant's keys for gone.
+#[tokio::test]
+async fn a_tenant_that_cannot_be_looked_up_is_not_an_unknown_one() -> Result<()> {
+    let world = World::start().await?;
+    assert_eq!(keys(&world, "tenant_unusable").await?.status, 503);
+    world.calls.set_down(true);
+    let answer = keys(&world, NORDIC).await?;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "2"));
+    Ok(())
+}
+
+// security 17, 18
+#[tokio::test]
+async fn keys_are_published_from_when_they_are_current_until_they_are_retired() -> Result<()> {
+    let world = World::start().await?;
+    let id = |key: &str| format!("{NORDIC}.{key}");
+    assert_eq!(ids(&world, NORDIC).await?, [id("es256-1")]);
+    let mut next = world.secret_document(NORDIC).await?;
+    let key = |id: &str, algorithm: SigningAlgorithm| -> Result<Value> {
+        let key = new_signing_key(algorithm)?;
+        Ok(json!({ "id": id, "algorithm": algorithm.name(), "privateKey": key.expose_secret() }))
+    };
+    next["signingKeys"] =
+        json!([key("es256-2", SigningAlgorithm::Es256)?, key("ed-1", SigningAlgorithm::EdDsa)?]);
+    world.put_secret(NORDIC, &next, "AWSPENDING").await?;
+    world.clock.advance(CACHE_LIFE);
+    assert_eq!(ids(&world, NORDIC).await?, [id("es256-1")], "not before its rotation is done");
+    world.rotate_secret(NORDIC, &next).await?;
+    world.clock.advance(CACHE_LIFE);
+    assert_eq!(ids(&world, NORDIC).await?, [id("ed-1"), id("es256-1"), id("es256-2")]);
+    let told = configuration(&world, NORDIC).await?;
+    assert_eq!(told.body["id_token_signing_alg_values_supported"], json!(["ES256", "EdDSA"]));
+    world.retire_previous_secret(NORDIC).await?;
+    world.clock.advance(CACHE_LIFE);
+    assert_eq!(ids(&world, NORDIC).await?, [id("ed-1"), id("es256-2")]);
+
+    // A tenant that signs with HS256 still publishes what others of its tokens are verified with.
+    world.change_policy(NORDIC, |policy| policy.algorithm = SigningAlgorithm::Hs256).await?;
+    assert_eq!(ids(&world, NORDIC).await?, [id("ed-1"), id("es256-2")]);
+    next["signingKeys"] = json!([]);
+    world.rotate_secret(NORDIC, &next).await?;
+    world.retire_previous_secret(NORDIC).await?;
+    world.clock.advance(CACHE_LIFE);
+    assert_eq!(keys(&world, NORDIC).await?.status, 404);
+    Ok(())
+}
+
+// security 20
+#[tokio::test]
+async fn a_tenants_keys_are_its_own() -> Result<()> {
+    let world = World::start().await?;
+    let mut seen = BTreeSet::new();
+    for tenant in [NORDIC, HARBOUR, LIGHTHOUSE, "tenant_shortlived", "tenant_restricted"] {
+        // Twice: what is cached is the tenant's own, too.
+        for first in [true, false] {
+            let set = keys(&world, tenant).await?.body;
+            for key in set["keys"].as_array().context("no keys")? {
+                let kid = key["kid"].as_str().context("no id")?;
+                assert_eq!(kid.split_once('.').map(|(named, _)| named), Some(tenant));
+                let material = [&key["x"], &key["n"]].map(ToString::to_string).concat();
+                assert_eq!(seen.insert(material), first, "{tenant}");
+            }
+        }
+    }
+    assert_eq!(seen.len(), 5);
+    Ok(())
+}
+
+// security 18: whoever asks for what is not there, again and again, costs one read in five seconds.
+#[tokio::test]
+async fn asking_costs_what_it_must() -> Result<()> {
+    let world = World::start().await?;
+    world.calls.take();
+    for _ in 0..20 {
+        assert_eq!(keys(&world, "no_such_tenant").await?.status, 404);
+        assert_eq!(keys(&world, "no id").await?.status, 404);
+    }
+    assert_eq!(world.calls.take(), ["GetItem"]);
+    assert_eq!(world.secret_calls.take(), [""; 0]);
+    for _ in 0..20 {
+        assert_eq!(keys(&world, NORDIC).await?.status, 200);
+        assert_eq!(configuration(&world, NORDIC).await?.status, 200);
+    }
+    assert_eq!(world.calls.take(), ["GetItem"]);
+    assert_eq!(world.secret_calls.take(), ["GetSecretValue", "GetSecretValue"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn health_says_whether_the_table_answers_and_looks_seldom() -> Result<()> {
+    let world = World::start().await?;
+    world.calls.take();
+    let well = async |status: i64| -> Result<Answer> {
+        let mut last = None;
+        for _ in 0..20 {
+            let answer = get(&world, "/healthz").await?;
+            ensure!(answer.status == status, "{answer:?}");
+            last = Some(answer);
+        }
+        last.context("never asked")
+    };
+    let answer = well(200).await?;
+    assert_eq!((answer.text.as_str(), answer.header("cache-control")), (r#"{"status":"ok"}"#, "no-store"));
+    assert_eq!(world.calls.take(), ["GetItem"]);
+    world.calls.set_down(true);
+    well(200).await?;
+    world.clock.advance(Duration::from_secs(5));
+    let answer = well(503).await?;
+    assert_eq!((answer.text.as_str(), answer.header("retry-after")), (r#"{"status":"unavailable"}"#, "2"));
+    let tries = world.calls.take();
+    assert!((1..=3).contains(&tries.len()), "one look, with the SDK's own tries: {tries:?}");
+    world.calls.set_down(false);
+    world.clock.advance(Duration::from_secs(2));
+    well(200).await?;
+    Ok(())
+}
+
+// security 24: what anybody may read is no decision about anybody, and must not fill the audit log.
+#[tokio::test]
+async fn what_anybody_may_read_leaves_no_line_in_the_audit_log() -> Result<()> {
+    let world = World::start().await?;
+    for path in ["/healthz", "/tenants/no_such_tenant/.well-known/jwks.json"] {
+        get(&world, path).await?;
+    }
+    keys(&world, NORDIC).await?;
+    configuration(&world, NORDIC).await?;
+    assert_eq!(world.audit.lines(), [""; 0]);
+    world.login(&world.actor(ADMIN)?).await?;
+    assert_eq!(world.audit.lines().len(), 1);
+    Ok(())
+}
