@@ -41,7 +41,7 @@ const ACCESS_LOG = {
   integrationStatus: "$context.integrationStatus",
   integrationMilliseconds: "$context.integrationLatency",
   integrationError: "$context.integrationErrorMessage",
-  error: "$context.error.messageString",
+  error: "$context.error.message",
 };
 
 /** A route as API Gateway names it. */
