@@ -16,7 +16,9 @@ function main() {
   const code = (name: string) => {
     const zip = join(zips, `${name}.zip`);
     if (!existsSync(zip)) {
-      throw new Error(`there is no ${zip}: package the functions first, or name the folder with \`-c zips=FOLDER\``);
+      throw new SettingsError("the functions", [
+        `there is no ${zip}: run \`cargo package-functions\` first, or name the folder with \`-c zips=FOLDER\``,
+      ]);
     }
     return Code.fromAsset(zip);
   };

@@ -7,7 +7,8 @@ import { ExampleStack } from "./stack";
 const app = newApp();
 const given = (name: string): string => {
   const value: unknown = app.node.tryGetContext(name);
-  if (typeof value !== "string" || value === "") throw new Error(`say ${name} with \`-c ${name}=…\`: README.md, Examples`);
+  if (typeof value !== "string" || value === "")
+    throw new Error(`say ${name} with \`-c ${name}=…\`: README.md, Examples`);
   return value;
 };
 new ExampleStack(app, "doorward-example", {

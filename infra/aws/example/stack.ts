@@ -33,7 +33,11 @@ export class ExampleStack extends Stack {
     });
 
     // Sees logouts: after one, the token opens nothing any more. Costs a call and one read for each request.
-    this.api("Sessions", hello, new DoorwardAuthorizer(this, "Authorizer", { functionArn: props.authorizerArn }));
+    this.api(
+      "Sessions",
+      hello,
+      new DoorwardAuthorizer(this, "Authorizer", { functionArn: props.authorizerArn }),
+    );
 
     // Does not see logouts: a token opens this API until it expires, whatever became of its session, its user, its
     // password or its tenant. Costs nothing, and keeps working while Doorward does not.

@@ -41,7 +41,7 @@ const ACCESS_LOG = {
   integrationStatus: "$context.integrationStatus",
   integrationMilliseconds: "$context.integrationLatency",
   integrationError: "$context.integrationErrorMessage",
-  error: "$context.error.messageString",
+  error: "$context.error.message",
 };
 
 /** A route as API Gateway names it. */
@@ -75,7 +75,8 @@ export class Api {
       "AwsSolutions-APIG4",
       "the functions themselves authorize: by tenant credentials, tokens or codes, in each dialect's own words; what is public (keys, health, the page, preflights) is meant to be",
     );
-    this.publicUrl = settings.publicUrl ?? (domain === undefined ? this.api.apiEndpoint : `https://${domain.name}`);
+    this.publicUrl =
+      settings.publicUrl ?? (domain === undefined ? this.api.apiEndpoint : `https://${domain.name}`);
     const accessLog = new LogGroup(scope, "AccessLog", {
       // Groups of this prefix need no line in CloudWatch Logs' one, short resource policy.
       logGroupName: `/aws/vendedlogs/apis/${stackName}`,
@@ -107,7 +108,11 @@ export class Api {
       if (integration === undefined) {
         throw new Error(`${routeKey(route)} goes to ${route.function}, and there is no such function`);
       }
-      const added = this.api.addRoutes({ path: route.path, methods: [route.method as HttpMethod], integration });
+      const added = this.api.addRoutes({
+        path: route.path,
+        methods: [route.method as HttpMethod],
+        integration,
+      });
       if (!mayHash(route)) continue;
       throttled[routeKey(route)] = {
         ThrottlingRateLimit: loginThrottle.rate,

@@ -6,16 +6,11 @@ import type { Trigger } from "./source";
 
 /** What a function may do with the table. */
 export type TableAction =
-  | "GetItem"
-  | "BatchGetItem"
-  | "Query"
-  | "PutItem"
-  | "UpdateItem"
-  | "DeleteItem"
-  | "ConditionCheckItem";
+  "GetItem" | "BatchGetItem" | "Query" | "PutItem" | "UpdateItem" | "DeleteItem" | "ConditionCheckItem";
 
 /** What a function may do with tenants' secrets. */
-export type SecretAction = "DescribeSecret" | "GetSecretValue" | "PutSecretValue" | "UpdateSecretVersionStage";
+export type SecretAction =
+  "DescribeSecret" | "GetSecretValue" | "PutSecretValue" | "UpdateSecretVersionStage";
 
 /** How partition keys begin, by what is kept in them (shared/src/store/keys.rs). */
 export const KEYS = {
@@ -72,10 +67,17 @@ export interface FunctionSpec {
  * Seconds. What answers requests must have more than 15 and less than 60 (docs/configuration.md); HTTP APIs wait
  * 30 at most, and 10 for an authorizer. What runs by itself has a minute.
  */
-export const TIMEOUTS: Readonly<Record<Trigger, number>> = { http: 29, authorizer: 10, stream: 60, log: 60, rotation: 60 };
+export const TIMEOUTS: Readonly<Record<Trigger, number>> = {
+  http: 29,
+  authorizer: 10,
+  stream: 60,
+  log: 60,
+  rotation: 60,
+};
 
 const HASHES = "argon2id takes 19 MiB and 20 ms of a core: one whole core, or a login takes as much longer";
-const WAITS = "mostly it waits for DynamoDB: 0.29 of a core keeps signatures and the first TLS handshake short";
+const WAITS =
+  "mostly it waits for DynamoDB: 0.29 of a core keeps signatures and the first TLS handshake short";
 
 /** What every function that answers requests reads: tenants' records, and whether an origin is anybody's. */
 const FINDS: TableGrant = { actions: ["GetItem"], keys: [KEYS.tenant, KEYS.origin] };

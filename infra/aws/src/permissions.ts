@@ -27,7 +27,8 @@ export interface Resources {
 /** Why a statement's resource ends in, or is, a wildcard; nothing else may. By the statement's id. */
 export const WILDCARDS: Readonly<Record<string, string>> = {
   WriteLogs: "a log group's streams have names that Lambda makes up",
-  UseSecrets: "a tenant's secret is made after the stack, and Secrets Manager ends its ARN with six characters of its own",
+  UseSecrets:
+    "a tenant's secret is made after the stack, and Secrets Manager ends its ARN with six characters of its own",
   SendTextMessages: "a telephone number is no resource with an ARN: everything but topics is (NotResource)",
   Trace: "X-Ray's two calls take no resource (Service Authorization Reference, AWS X-Ray)",
 };
@@ -52,10 +53,15 @@ export function statements(
   allow("WriteLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], [logGroup.logGroupArn]);
 
   spec.table.forEach(({ actions, keys, attributes }, index) =>
-    allow(`UseTable${index}`, actions.map((action) => `dynamodb:${action}`), [table.tableArn], {
-      "ForAllValues:StringLike": { "dynamodb:LeadingKeys": keys },
-      ...(attributes && { "ForAllValues:StringEquals": { "dynamodb:Attributes": attributes } }),
-    }),
+    allow(
+      `UseTable${index}`,
+      actions.map((action) => `dynamodb:${action}`),
+      [table.tableArn],
+      {
+        "ForAllValues:StringLike": { "dynamodb:LeadingKeys": keys },
+        ...(attributes && { "ForAllValues:StringEquals": { "dynamodb:Attributes": attributes } }),
+      },
+    ),
   );
   const anchors: readonly string[] = ANCHORS;
   if (spec.table.length > 0 && !spec.table.some(({ keys }) => keys.some((keys) => anchors.includes(keys)))) {
@@ -86,7 +92,11 @@ export function statements(
     arnFormat: ArnFormat.COLON_RESOURCE_NAME,
   });
   if (spec.secrets.length > 0) {
-    allow("UseSecrets", spec.secrets.map((action) => `secretsmanager:${action}`), [secrets]);
+    allow(
+      "UseSecrets",
+      spec.secrets.map((action) => `secretsmanager:${action}`),
+      [secrets],
+    );
   }
   if (keyArns.length > 0) {
     const writesSecrets = spec.secrets.includes("PutSecretValue");
@@ -96,24 +106,37 @@ export function statements(
     ];
     // Only by way of the services that keep the data. Tenants' secrets may be encrypted with this key, too.
     allow("UseKey", ["kms:Decrypt", ...(writesSecrets ? ["kms:GenerateDataKey"] : [])], [...keyArns], {
-      StringEquals: { "kms:ViaService": services.map((service) => `${service}.${stack.region}.amazonaws.com`) },
+      StringEquals: {
+        "kms:ViaService": services.map((service) => `${service}.${stack.region}.amazonaws.com`),
+      },
     });
   }
   if (spec.sends) {
-    const identity = (name: string) => stack.formatArn({ service: "ses", resource: "identity", resourceName: name });
+    const identity = (name: string) =>
+      stack.formatArn({ service: "ses", resource: "identity", resourceName: name });
     allow("SendMail", ["ses:SendEmail"], mailIdentities(settings).map(identity));
-    if (settings.eventBusArns.length > 0) allow("PutEvents", ["events:PutEvents"], [...settings.eventBusArns]);
+    if (settings.eventBusArns.length > 0)
+      allow("PutEvents", ["events:PutEvents"], [...settings.eventBusArns]);
     if (settings.textMessages) {
       statements.push(
         new PolicyStatement({
           sid: "SendTextMessages",
           actions: ["sns:Publish"],
-          notResources: [stack.formatArn({ service: "sns", resource: "*", region: "*", account: "*", arnFormat: ArnFormat.NO_RESOURCE_NAME })],
+          notResources: [
+            stack.formatArn({
+              service: "sns",
+              resource: "*",
+              region: "*",
+              account: "*",
+              arnFormat: ArnFormat.NO_RESOURCE_NAME,
+            }),
+          ],
         }),
       );
     }
   }
-  if (settings.tracing === "xray") allow("Trace", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"]);
+  if (settings.tracing === "xray")
+    allow("Trace", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"]);
   return statements;
 }
 

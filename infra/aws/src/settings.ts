@@ -86,7 +86,8 @@ const record =
 
 const throttle = record({ rate: { check: whole(1, 10_000) }, burst: { check: whole(1, 5_000) } });
 const region = text(/^[a-z]{2}(-[a-z]+)+-\d$/, 'a Region, such as "eu-west-1"');
-const arn = (service: string, wanted: string) => text(new RegExp(`^arn:[a-z-]+:${service}:[^:]+:\\d{12}:.+$`), wanted);
+const arn = (service: string, wanted: string) =>
+  text(new RegExp(`^arn:[a-z-]+:${service}:[^:]+:\\d{12}:.+$`), wanted);
 const host = /^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$/;
 const address = /^[^\s@<>]+@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$/i;
 
@@ -106,7 +107,10 @@ const CHECKS: Record<keyof Settings, Check> = {
       }),
     },
   }),
-  secretPrefix: text(/^[A-Za-z0-9/_+=.@-]{1,256}\/$/, 'a prefix of secret names that ends with a slash, such as "doorward/tenants/"'),
+  secretPrefix: text(
+    /^[A-Za-z0-9/_+=.@-]{1,256}\/$/,
+    'a prefix of secret names that ends with a slash, such as "doorward/tenants/"',
+  ),
   mailIdentities: list(
     text(new RegExp(`${address.source}|${host.source}`, "i"), "mail addresses or domains that SES verified"),
   ),
@@ -122,7 +126,12 @@ const CHECKS: Record<keyof Settings, Check> = {
   replicas: list(region),
   existingTable: record({
     name: { check: text(/^[A-Za-z0-9_.-]{3,255}$/, "the table's name") },
-    streamArn: { check: text(/^arn:[a-z-]+:dynamodb:[^:]+:\d{12}:table\/[^/]+\/stream\/.+$/, "the ARN of its stream: `LatestStreamArn` of `aws dynamodb describe-table`") },
+    streamArn: {
+      check: text(
+        /^arn:[a-z-]+:dynamodb:[^:]+:\d{12}:table\/[^/]+\/stream\/.+$/,
+        "the ARN of its stream: `LatestStreamArn` of `aws dynamodb describe-table`",
+      ),
+    },
     keyArn: { optional: true, check: arn("kms", "the ARN of the KMS key that encrypts it") },
   }),
   removal: oneOf("retain", "destroy"),
@@ -164,23 +173,32 @@ export class SettingsError extends Error {
 /** Settings from what a file holds, the rest as by default. Throws a {@link SettingsError}. */
 export function parseSettings(given: unknown, source = "the settings"): Settings {
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
-    throw new SettingsError(source, ['it must be a JSON object, such as { "mailFrom": "login@example.com" }']);
+    throw new SettingsError(source, [
+      'it must be a JSON object, such as { "mailFrom": "login@example.com" }',
+    ]);
   }
   const values = given as Partial<Settings>;
   const problems: string[] = [];
   for (const [name, value] of Object.entries(values)) {
     const check = Object.hasOwn(CHECKS, name) ? CHECKS[name as keyof Settings] : undefined;
-    const problem = check === undefined ? `is not a setting; there are ${Object.keys(CHECKS).join(", ")}` : check(value);
+    const problem =
+      check === undefined ? `is not a setting; there are ${Object.keys(CHECKS).join(", ")}` : check(value);
     if (problem !== undefined) problems.push(`${name} ${problem}`);
   }
   if (values.mailFrom === undefined) {
-    problems.push("mailFrom is missing: name the address that mails come from; SES must have verified it or its domain");
+    problems.push(
+      "mailFrom is missing: name the address that mails come from; SES must have verified it or its domain",
+    );
   }
   if (values.publicUrl !== undefined && values.domain !== undefined) {
-    problems.push("publicUrl and domain exclude each other: the domain is the public address; take publicUrl away");
+    problems.push(
+      "publicUrl and domain exclude each other: the domain is the public address; take publicUrl away",
+    );
   }
   if (values.existingTable !== undefined && (values.replicas ?? []).length > 0) {
-    problems.push("existingTable and replicas exclude each other: a table that is not the stack's own gets its replicas elsewhere");
+    problems.push(
+      "existingTable and replicas exclude each other: a table that is not the stack's own gets its replicas elsewhere",
+    );
   }
   if (values.alarmEmail !== undefined && values.alarmTopicArn !== undefined) {
     problems.push("alarmEmail and alarmTopicArn exclude each other: subscribe the address to your topic");

@@ -97,13 +97,17 @@ export class DoorwardStack extends Stack {
         // JSON would be Lambda's own form, and the audit log's hashes are over its lines as they were written.
         loggingFormat: LoggingFormat.TEXT,
         tracing: settings.tracing === "xray" ? Tracing.ACTIVE : Tracing.DISABLED,
-        ...(reserves && spec.reserved !== undefined && {
-          reservedConcurrentExecutions: Math.floor((settings.concurrency * spec.reserved) / 100),
-        }),
+        ...(reserves &&
+          spec.reserved !== undefined && {
+            reservedConcurrentExecutions: Math.floor((settings.concurrency * spec.reserved) / 100),
+          }),
         environment: {
           DOORWARD_LOG: settings.logLevel,
           // Elsewhere they would not start: one Region alone serves a table (docs/regions.md).
-          ...(spec.table.length > 0 && { DOORWARD_TABLE: items.tableName, DOORWARD_HOME_REGION: this.region }),
+          ...(spec.table.length > 0 && {
+            DOORWARD_TABLE: items.tableName,
+            DOORWARD_HOME_REGION: this.region,
+          }),
           ...(spec.secrets.length > 0 && { DOORWARD_SECRET_PREFIX: settings.secretPrefix }),
           ...(spec.publicUrl && { DOORWARD_PUBLIC_URL: api.publicUrl }),
           ...(spec.sends && { DOORWARD_MAIL_FROM: settings.mailFrom }),
@@ -136,12 +140,17 @@ export class DoorwardStack extends Stack {
     });
     watch(this, { settings, table: items, api: api.api, functions, logs, undelivered, unanchored });
 
-    const output = (name: string, description: string, value: string) => new CfnOutput(this, name, { description, value });
+    const output = (name: string, description: string, value: string) =>
+      new CfnOutput(this, name, { description, value });
     if (settings.domain === undefined) output("ApiUrl", "The API's own address", api.api.apiEndpoint);
     output("PublicUrl", "Where people reach the routes", api.publicUrl);
     output("TableName", "For doorwardctl: DOORWARD_TABLE", items.tableName);
     output("SecretPrefix", "For doorwardctl: DOORWARD_SECRET_PREFIX", settings.secretPrefix);
-    output("AuthorizerArn", "For DoorwardAuthorizer, in the stacks of your own APIs", this.authorizer.functionArn);
+    output(
+      "AuthorizerArn",
+      "For DoorwardAuthorizer, in the stacks of your own APIs",
+      this.authorizer.functionArn,
+    );
     output("RotationFunctionArn", "For `aws secretsmanager rotate-secret`", rotation.functionArn);
     if (key !== undefined) output("KeyArn", "The key that encrypts the table", key.keyArn);
   }
@@ -191,7 +200,11 @@ export class DoorwardStack extends Stack {
       retentionPeriod: KEPT,
       removalPolicy: RemovalPolicy.DESTROY,
     });
-    acknowledge(queue, "AwsSolutions-SQS3", "it is a dead-letter queue itself, of Lambda and not of a queue; an alarm watches it");
+    acknowledge(
+      queue,
+      "AwsSolutions-SQS3",
+      "it is a dead-letter queue itself, of Lambda and not of a queue; an alarm watches it",
+    );
     return queue;
   }
 }
@@ -202,4 +215,5 @@ export function mayReserve(concurrency: number): boolean {
   return concurrency * (1 - shares / 100) >= UNRESERVED;
 }
 
-const pascal = (name: string) => name.replace(/(^|-)(.)/g, (_all, _dash, letter: string) => letter.toUpperCase());
+const pascal = (name: string) =>
+  name.replace(/(^|-)(.)/g, (_all, _dash, letter: string) => letter.toUpperCase());

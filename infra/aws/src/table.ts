@@ -1,7 +1,14 @@
 // The table, as infra/table.json has it.
 
 import { RemovalPolicy, Stack } from "aws-cdk-lib";
-import { AttributeType, Billing, type ITableV2, StreamViewType, TableEncryptionV2, TableV2 } from "aws-cdk-lib/aws-dynamodb";
+import {
+  AttributeType,
+  Billing,
+  type ITableV2,
+  StreamViewType,
+  TableEncryptionV2,
+  TableV2,
+} from "aws-cdk-lib/aws-dynamodb";
 import { Key } from "aws-cdk-lib/aws-kms";
 import type { Construct } from "constructs";
 import { type Settings, SettingsError } from "./settings";
@@ -44,7 +51,9 @@ export function table(scope: Construct, settings: Settings, key: Key | undefined
   const { partitionKey, sortKey } = tableSpec.keySchema;
   const { region } = Stack.of(scope);
   if (settings.replicas.includes(region)) {
-    throw new SettingsError("the settings", [`replicas names ${region}, where the stack itself is: take it away`]);
+    throw new SettingsError("the settings", [
+      `replicas names ${region}, where the stack itself is: take it away`,
+    ]);
   }
   if (settings.replicas.length > 0 && key !== undefined) {
     throw new SettingsError("the settings", [
@@ -59,7 +68,8 @@ export function table(scope: Construct, settings: Settings, key: Key | undefined
     dynamoStream: StreamViewType[tableSpec.stream],
     pointInTimeRecoverySpecification: { pointInTimeRecoveryEnabled: tableSpec.pointInTimeRecovery },
     deletionProtection: settings.removal === "retain" && tableSpec.deletionProtection,
-    encryption: key === undefined ? TableEncryptionV2.awsManagedKey() : TableEncryptionV2.customerManagedKey(key),
+    encryption:
+      key === undefined ? TableEncryptionV2.awsManagedKey() : TableEncryptionV2.customerManagedKey(key),
     // Protected from deletion, it is kept even where the first deployment fails: to try to delete it fails that, too.
     removalPolicy: settings.removal === "destroy" ? RemovalPolicy.DESTROY : RemovalPolicy.RETAIN,
     replicas: settings.replicas.map((region) => ({ region })),

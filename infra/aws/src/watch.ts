@@ -83,8 +83,12 @@ const told = (metricName: MetricName, of: string, statistic: string = Stats.SUM)
     period: PERIOD,
   });
 /** The same under its own name: for graphs. An alarm on a metric with a label is one on an expression. */
-const shown = (metricName: MetricName, of: string, label: string = metricName, statistic: string = Stats.SUM) =>
-  told(metricName, of, statistic).with({ label });
+const shown = (
+  metricName: MetricName,
+  of: string,
+  label: string = metricName,
+  statistic: string = Stats.SUM,
+) => told(metricName, of, statistic).with({ label });
 
 /** Alarms and the dashboard. */
 export function watch(stack: Stack, watched: Watched): void {
@@ -132,7 +136,11 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
   };
 
   // Is login working?
-  for (const [of, verb] of [["create-session", "Logins"], ["refresh-session", "Refreshes"], ["authorize", "Session checks"]] as const) {
+  for (const [of, verb] of [
+    ["create-session", "Logins"],
+    ["refresh-session", "Refreshes"],
+    ["authorize", "Session checks"],
+  ] as const) {
     raise(`${verb.replace(" c", "C")}Failing`, {
       metric: told("Failed", of),
       from: 5,
@@ -205,7 +213,9 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
   if (anchoring !== undefined) {
     const altered = new MetricFilter(stack, "AuditAlteredLines", {
       logGroup: anchoring,
-      filterPattern: FilterPattern.literal('{ ($.message = "audit.altered") || ($.message = "audit.forked") }'),
+      filterPattern: FilterPattern.literal(
+        '{ ($.message = "audit.altered") || ($.message = "audit.forked") }',
+      ),
       metricNamespace: NAMESPACE,
       metricName: ALTERED,
       metricValue: "1",
@@ -218,7 +228,8 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
   }
 
   // Is anything left behind?
-  const waiting = (queue: Queue) => queue.metricApproximateNumberOfMessagesVisible({ period: PERIOD, statistic: Stats.MAXIMUM });
+  const waiting = (queue: Queue) =>
+    queue.metricApproximateNumberOfMessagesVisible({ period: PERIOD, statistic: Stats.MAXIMUM });
   raise("Undelivered", {
     metric: waiting(undelivered),
     from: 1,
@@ -238,7 +249,10 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
       what: "Messages wait for five minutes or more, and codes run out. The log of deliver-notification says what it waits for: docs/runbook.md#messages-are-not-delivered.",
     });
   }
-  for (const [kind, metricName] of [["Reads", "ReadThrottleEvents"], ["Writes", "WriteThrottleEvents"]] as const) {
+  for (const [kind, metricName] of [
+    ["Reads", "ReadThrottleEvents"],
+    ["Writes", "WriteThrottleEvents"],
+  ] as const) {
     raise(`Table${kind}Throttled`, {
       metric: table.metric(metricName, { period: PERIOD, statistic: Stats.SUM }),
       from: 10,
@@ -261,7 +275,8 @@ function dashboard(stack: Stack, watched: Watched): void {
       rightYAxis: { min: 0, showUnits: false },
     });
   const heading = (text: string): IWidget => new TextWidget({ markdown: `# ${text}`, width: 24, height: 1 });
-  const outcome = (of: string) => (["Succeeded", "Refused", "Failed"] as const).map((name) => shown(name, of));
+  const outcome = (of: string) =>
+    (["Succeeded", "Refused", "Failed"] as const).map((name) => shown(name, of));
   const latency = (of: string, label: string) =>
     ["p50", "p99"].map((statistic) => shown("Latency", of, `${label} ${statistic}`, statistic));
   const each = (label: (name: string) => Metric) => routeTable.functions.map(({ name }) => label(name));
@@ -275,7 +290,12 @@ function dashboard(stack: Stack, watched: Watched): void {
   view.addWidgets(
     graph("Logins", outcome("create-session")),
     graph("Refreshes", outcome("refresh-session")),
-    graph("How long they take", [...latency("create-session", "login"), ...latency("refresh-session", "refresh")], [], "ms"),
+    graph(
+      "How long they take",
+      [...latency("create-session", "login"), ...latency("refresh-session", "refresh")],
+      [],
+      "ms",
+    ),
   );
   view.addWidgets(
     graph("Answers of the API", [
@@ -290,7 +310,13 @@ function dashboard(stack: Stack, watched: Watched): void {
     graph(
       "Messages",
       [...outcome("deliver-notification")],
-      [find("deliver-notification").metric("IteratorAge", { period: PERIOD, statistic: Stats.MAXIMUM, label: "oldest, ms" })],
+      [
+        find("deliver-notification").metric("IteratorAge", {
+          period: PERIOD,
+          statistic: Stats.MAXIMUM,
+          label: "oldest, ms",
+        }),
+      ],
     ),
   );
   view.addWidgets(heading("Is someone attacking?"));
@@ -300,7 +326,11 @@ function dashboard(stack: Stack, watched: Watched): void {
       shown("RateLimited", "create-session"),
       shown("LockedOut", "create-session"),
     ]),
-    graph("Retired refresh tokens, and other refusals", [shown("Refused", "refresh-session")], [shown("RefreshReuse", "refresh-session")]),
+    graph(
+      "Retired refresh tokens, and other refusals",
+      [shown("Refused", "refresh-session")],
+      [shown("RefreshReuse", "refresh-session")],
+    ),
     graph("Resets and new passwords", [
       ...(["reset-login", "update-credentials", "password-page"] as const).map((name) =>
         shown("Requests", name, name),
@@ -308,7 +338,9 @@ function dashboard(stack: Stack, watched: Watched): void {
       shown("Refused", "password-page", "password-page refused"),
     ]),
   );
-  const audited = [...logs].filter(([name]) => name !== "anchor-audit").map(([, group]) => group.logGroupName);
+  const audited = [...logs]
+    .filter(([name]) => name !== "anchor-audit")
+    .map(([, group]) => group.logGroupName);
   view.addWidgets(
     new LogQueryWidget({
       title: "Refusals by tenant and reason",
@@ -328,31 +360,81 @@ function dashboard(stack: Stack, watched: Watched): void {
       width: 8,
       height: 6,
       metrics: [
-        undelivered.metricApproximateNumberOfMessagesVisible({ statistic: Stats.MAXIMUM, label: "undelivered messages" }),
-        unanchored.metricApproximateNumberOfMessagesVisible({ statistic: Stats.MAXIMUM, label: "unanchored batches" }),
-        new Metric({ namespace: NAMESPACE, metricName: ALTERED, statistic: Stats.SUM, label: "altered lines" }),
+        undelivered.metricApproximateNumberOfMessagesVisible({
+          statistic: Stats.MAXIMUM,
+          label: "undelivered messages",
+        }),
+        unanchored.metricApproximateNumberOfMessagesVisible({
+          statistic: Stats.MAXIMUM,
+          label: "unanchored batches",
+        }),
+        new Metric({
+          namespace: NAMESPACE,
+          metricName: ALTERED,
+          statistic: Stats.SUM,
+          label: "altered lines",
+        }),
       ],
     }),
   );
   view.addWidgets(heading("What does it cost?"));
   const { cost, parts } = expenses(watched);
   view.addWidgets(
-    new GraphWidget({ title: "USD an hour, by list prices of us-east-1", width: 16, height: 6, stacked: true, left: parts, leftYAxis: { min: 0 } }),
+    new GraphWidget({
+      title: "USD an hour, by list prices of us-east-1",
+      width: 16,
+      height: 6,
+      stacked: true,
+      left: parts,
+      leftYAxis: { min: 0 },
+    }),
     new SingleValueWidget({ title: "USD in this hour", width: 8, height: 6, metrics: [cost] }),
   );
   view.addWidgets(
-    graph("Requests", [api.metricCount({ period: PERIOD, statistic: Stats.SAMPLE_COUNT, label: "API" })], each((name) => find(name).metricInvocations({ period: PERIOD, label: name }))),
-    graph("DynamoDB", [
-      table.metricConsumedReadCapacityUnits({ period: PERIOD, statistic: Stats.SUM, label: "read units" }),
-      table.metricConsumedWriteCapacityUnits({ period: PERIOD, statistic: Stats.SUM, label: "write units" }),
-    ], [
-      table.metric("ReadThrottleEvents", { period: PERIOD, statistic: Stats.SUM, label: "reads throttled" }),
-      table.metric("WriteThrottleEvents", { period: PERIOD, statistic: Stats.SUM, label: "writes throttled" }),
-    ]),
-    graph("Cold starts, and functions at once", each((name) => shown("ColdStart", name, name)), [
-      find("create-session").metric("ConcurrentExecutions", { period: PERIOD, statistic: Stats.MAXIMUM, label: "create-session at once" }),
-      find("refresh-session").metric("ConcurrentExecutions", { period: PERIOD, statistic: Stats.MAXIMUM, label: "refresh-session at once" }),
-    ]),
+    graph(
+      "Requests",
+      [api.metricCount({ period: PERIOD, statistic: Stats.SAMPLE_COUNT, label: "API" })],
+      each((name) => find(name).metricInvocations({ period: PERIOD, label: name })),
+    ),
+    graph(
+      "DynamoDB",
+      [
+        table.metricConsumedReadCapacityUnits({ period: PERIOD, statistic: Stats.SUM, label: "read units" }),
+        table.metricConsumedWriteCapacityUnits({
+          period: PERIOD,
+          statistic: Stats.SUM,
+          label: "write units",
+        }),
+      ],
+      [
+        table.metric("ReadThrottleEvents", {
+          period: PERIOD,
+          statistic: Stats.SUM,
+          label: "reads throttled",
+        }),
+        table.metric("WriteThrottleEvents", {
+          period: PERIOD,
+          statistic: Stats.SUM,
+          label: "writes throttled",
+        }),
+      ],
+    ),
+    graph(
+      "Cold starts, and functions at once",
+      each((name) => shown("ColdStart", name, name)),
+      [
+        find("create-session").metric("ConcurrentExecutions", {
+          period: PERIOD,
+          statistic: Stats.MAXIMUM,
+          label: "create-session at once",
+        }),
+        find("refresh-session").metric("ConcurrentExecutions", {
+          period: PERIOD,
+          statistic: Stats.MAXIMUM,
+          label: "refresh-session at once",
+        }),
+      ],
+    ),
   );
 }
 
@@ -377,7 +459,12 @@ function expenses({ settings, table, api, functions, logs }: Watched): { cost: I
     lambda.push(`FILL(calls${index},0)*${usd(PRICES.lambdaRequest)}+FILL(busy${index},0)*${usd(second)}`);
     const group = logs.get(name);
     if (group === undefined) return;
-    using[`log${index}`] = new Metric({ namespace: "AWS/Logs", metricName: "IncomingBytes", dimensionsMap: { LogGroupName: group.logGroupName }, ...sum });
+    using[`log${index}`] = new Metric({
+      namespace: "AWS/Logs",
+      metricName: "IncomingBytes",
+      dimensionsMap: { LogGroupName: group.logGroupName },
+      ...sum,
+    });
     logged.push(`FILL(log${index},0)`);
   });
   const priced = {
@@ -387,9 +474,14 @@ function expenses({ settings, table, api, functions, logs }: Watched): { cost: I
     Logs: `(${logged.join("+")})*${usd(PRICES.logByte)}`,
   };
   const used = (expression: string) =>
-    Object.fromEntries(Object.entries(using).filter(([name]) => new RegExp(`\\b${name}\\b`).test(expression)));
+    Object.fromEntries(
+      Object.entries(using).filter(([name]) => new RegExp(`\\b${name}\\b`).test(expression)),
+    );
   const price = (label: string, expression: string) =>
     new MathExpression({ expression, label, period, usingMetrics: used(expression) });
   const all = Object.values(priced).join("+");
-  return { cost: price("all", all), parts: Object.entries(priced).map(([label, expression]) => price(label, expression)) };
+  return {
+    cost: price("all", all),
+    parts: Object.entries(priced).map(([label, expression]) => price(label, expression)),
+  };
 }

@@ -16,9 +16,17 @@ function resources(props: Partial<DoorwardAuthorizerProps> = {}): Json[] {
   const api = new HttpApi(stack, "Api");
   const authorizer = new DoorwardAuthorizer(stack, "Authorizer", { functionArn, ...props });
   for (const path of ["/orders", "/orders/{id}"]) {
-    api.addRoutes({ path, methods: [HttpMethod.GET], integration: new HttpUrlIntegration(path, "https://a.example"), authorizer });
+    api.addRoutes({
+      path,
+      methods: [HttpMethod.GET],
+      integration: new HttpUrlIntegration(path, "https://a.example"),
+      authorizer,
+    });
   }
-  return Object.entries<Json>(Template.fromStack(stack).toJSON()["Resources"]).map(([id, resource]) => ({ id, ...resource }));
+  return Object.entries<Json>(Template.fromStack(stack).toJSON()["Resources"]).map(([id, resource]) => ({
+    id,
+    ...resource,
+  }));
 }
 
 const of = (all: Json[], type: string) => all.filter(({ Type }) => Type === type);
@@ -49,16 +57,27 @@ describe("the authorizer", () => {
     const all = resources();
     const [allowed, ...others] = of(all, "AWS::Lambda::Permission");
     assert.deepEqual(others, []);
-    assert.deepEqual([allowed.Properties.FunctionName, allowed.Properties.Principal], [functionArn, "apigateway.amazonaws.com"]);
+    assert.deepEqual(
+      [allowed.Properties.FunctionName, allowed.Properties.Principal],
+      [functionArn, "apigateway.amazonaws.com"],
+    );
     const [made] = of(all, "AWS::ApiGatewayV2::Authorizer");
     const source = JSON.stringify(allowed.Properties.SourceArn);
-    assert.ok(source.includes(`/authorizers/",{"Ref":"${made.id}"}`) && source.includes(made.Properties.ApiId.Ref));
+    assert.ok(
+      source.includes(`/authorizers/",{"Ref":"${made.id}"}`) && source.includes(made.Properties.ApiId.Ref),
+    );
   });
 
   it("may be cached, by address, too", () => {
-    const [{ Properties }] = of(resources({ cacheTtl: Duration.seconds(30) }), "AWS::ApiGatewayV2::Authorizer") as [Json];
+    const [{ Properties }] = of(
+      resources({ cacheTtl: Duration.seconds(30) }),
+      "AWS::ApiGatewayV2::Authorizer",
+    ) as [Json];
     assert.equal(Properties.AuthorizerResultTtlInSeconds, 30);
-    assert.deepEqual(Properties.IdentitySource, ["$request.header.Authorization", "$context.identity.sourceIp"]);
+    assert.deepEqual(Properties.IdentitySource, [
+      "$request.header.Authorization",
+      "$context.identity.sourceIp",
+    ]);
   });
 });
 
@@ -74,7 +93,11 @@ describe("the examples", () => {
     const authorizers = of(all, "AWS::ApiGatewayV2::Authorizer").map(({ Properties }) => Properties);
     const [session, token] = [...authorizers].sort((a, b) => (a.AuthorizerType > b.AuthorizerType ? -1 : 1));
     assert.equal(session.AuthorizerType, "REQUEST");
-    assert.deepEqual(token.JwtConfiguration, { Audience: ["bff-clients"], Issuer: "https://login.example.com/tenants/acme" });
-    for (const { Properties } of of(all, "AWS::ApiGatewayV2::Route")) assert.notEqual(Properties.AuthorizationType, "NONE");
+    assert.deepEqual(token.JwtConfiguration, {
+      Audience: ["bff-clients"],
+      Issuer: "https://login.example.com/tenants/acme",
+    });
+    for (const { Properties } of of(all, "AWS::ApiGatewayV2::Route"))
+      assert.notEqual(Properties.AuthorizationType, "NONE");
   });
 });

@@ -45,7 +45,10 @@ it("docs/configuration.md says what functions are given", () => {
   const kept = readFileSync(documentation, "utf8");
   const from = kept.indexOf(begin) + begin.length;
   const to = kept.indexOf(end);
-  assert.ok(from >= begin.length && to >= from, `docs/configuration.md has no ${begin.trim()} … ${end.trim()}`);
+  assert.ok(
+    from >= begin.length && to >= from,
+    `docs/configuration.md has no ${begin.trim()} … ${end.trim()}`,
+  );
   isAsFresh(documentation, kept, kept.slice(0, from) + table() + kept.slice(to));
 });
 

@@ -39,14 +39,17 @@ function allowed(stack: Synthesized, name: string): string[] {
   return statements(stack, made).map(({ Effect, Action, Resource, NotResource, Condition }) => {
     const on = listed(Resource ?? NotResource).map((one) => named(stack, one));
     const keys = Object.entries<Json>(Condition ?? {}).flatMap(([operator, tests]) =>
-      Object.entries<Json>(tests).map(([key, values]) => ` if ${operator} ${key} ${listed(values).join(",")}`),
+      Object.entries<Json>(tests).map(
+        ([key, values]) => ` if ${operator} ${key} ${listed(values).join(",")}`,
+      ),
     );
     return `${Effect} ${listed(Action).join(",")} on ${NotResource ? "all but " : ""}${on.join(",")}${keys.join("")}`;
   });
 }
 
 const keys = (...keys: string[]) => ` if ForAllValues:StringLike dynamodb:LeadingKeys ${keys.join(",")}`;
-const writesLog = (name: string) => `Allow logs:CreateLogStream,logs:PutLogEvents on log /aws/lambda/doorward-${name}`;
+const writesLog = (name: string) =>
+  `Allow logs:CreateLogStream,logs:PutLogEvents on log /aws/lambda/doorward-${name}`;
 const finds = `Allow dynamodb:GetItem on table${keys("T#*", "O#*")}`;
 const reads = `Allow dynamodb:BatchGetItem on table${keys("T#*")}`;
 const readsAndQueries = `Allow dynamodb:BatchGetItem,dynamodb:Query on table${keys("T#*")}`;
@@ -150,7 +153,9 @@ describe("permissions", () => {
       const without = new Set(["xray", "sns", "events"]);
       const actions = allowed(every, name).flatMap((line) => line.split(" ")[1]?.split(",") ?? []);
       const usual = allowed(plain, name).flatMap((line) => line.split(" ")[1]?.split(",") ?? []);
-      const extra = actions.filter((action) => !usual.includes(action) && !without.has(action.split(":")[0] ?? ""));
+      const extra = actions.filter(
+        (action) => !usual.includes(action) && !without.has(action.split(":")[0] ?? ""),
+      );
       assert.deepEqual(extra, [], name);
     }
   });
@@ -175,7 +180,13 @@ describe("permissions", () => {
       assert.deepEqual(stack.all("AWS::IAM::ManagedPolicy"), []);
       const roles = [...stack.functions().values()].map(({ Properties }) => Properties.Role["Fn::GetAtt"][0]);
       assert.equal(new Set(roles).size, stack.functions().size);
-      assert.deepEqual(stack.all("AWS::IAM::Role").map(({ id }) => id).sort(), roles.sort());
+      assert.deepEqual(
+        stack
+          .all("AWS::IAM::Role")
+          .map(({ id }) => id)
+          .sort(),
+        roles.sort(),
+      );
       for (const { Properties } of stack.all("AWS::IAM::Role")) {
         assert.equal(Properties.ManagedPolicyArns, undefined);
         const [trust, ...others] = Properties.AssumeRolePolicyDocument.Statement;
@@ -188,7 +199,9 @@ describe("permissions", () => {
     for (const stack of [plain, every]) {
       for (const name of stack.functions().keys()) {
         const denied = allowed(stack, name).includes(leavesAnchors);
-        const writes = allowed(stack, name).some((line) => /^Allow .*dynamodb:(Put|Update|Delete)Item/.test(line));
+        const writes = allowed(stack, name).some((line) =>
+          /^Allow .*dynamodb:(Put|Update|Delete)Item/.test(line),
+        );
         assert.ok(denied || !writes || name === "anchor-audit", name);
         assert.ok(name !== "anchor-audit" || !denied);
       }
@@ -205,15 +218,22 @@ describe("cdk-nag", () => {
     it(`finds nothing that is not explained ${what}`, () => {
       const { app } = new Synthesized(settings);
       const { violations } = new AwsSolutionsChecks(app).validateScope(app);
-      const found = violations.map(({ ruleName, violatingResources }) => [ruleName, violatingResources.map(({ resourceLogicalId }) => resourceLogicalId)]);
+      const found = violations.map(({ ruleName, violatingResources }) => [
+        ruleName,
+        violatingResources.map(({ resourceLogicalId }) => resourceLogicalId),
+      ]);
       assert.deepEqual(found, []);
     });
   }
 
   it("is told why of each finding that is meant so", () => {
-    const acknowledged = every.app.node.findAll().flatMap(({ node }) =>
-      node.metadata.flatMap(({ type, data }) => (/acknowledged/i.test(type) ? Object.entries<string>(data) : [])),
-    );
+    const acknowledged = every.app.node
+      .findAll()
+      .flatMap(({ node }) =>
+        node.metadata.flatMap(({ type, data }) =>
+          /acknowledged/i.test(type) ? Object.entries<string>(data) : [],
+        ),
+      );
     const rules = new Set(acknowledged.map(([id]) => id.replace(/^\w+::/, "").replace(/\[.*/, "")));
     assert.deepEqual([...rules].sort(), ["AwsSolutions-APIG4", "AwsSolutions-IAM5", "AwsSolutions-SQS3"]);
     for (const [id, reason] of acknowledged) assert.ok(String(reason).length > 20, id);

@@ -21,7 +21,14 @@ describe("settings", () => {
   it("need but a sender", () => {
     const settings = parseSettings({ mailFrom });
     assert.deepEqual(
-      [settings.stackName, settings.architecture, settings.removal, settings.encryption, settings.tracing, settings.replicas],
+      [
+        settings.stackName,
+        settings.architecture,
+        settings.removal,
+        settings.encryption,
+        settings.tracing,
+        settings.replicas,
+      ],
       ["doorward", "arm64", "retain", "own-key", "off", []],
     );
     assert.match(problem({}), /mailFrom is missing: .*SES/);
@@ -36,9 +43,15 @@ describe("settings", () => {
       [{ stackName: "1" }, /stackName must be a letter/],
       [{ architecture: "arm" }, /architecture must be one of arm64, x86_64/],
       [{ publicUrl: "https://a.example/path" }, /publicUrl must be a URL without a path/],
-      [{ publicUrl: "https://a.example", domain: EVERYTHING.domain }, /exclude each other: the domain is the public address/],
+      [
+        { publicUrl: "https://a.example", domain: EVERYTHING.domain },
+        /exclude each other: the domain is the public address/,
+      ],
       [{ domain: { name: "a.example" } }, /domain certificateArn is missing/],
-      [{ domain: { ...EVERYTHING.domain, zone: 1 } }, /domain has the unknown member "zone"; it may have name, certificateArn, hostedZone/],
+      [
+        { domain: { ...EVERYTHING.domain, zone: 1 } },
+        /domain has the unknown member "zone"; it may have name, certificateArn, hostedZone/,
+      ],
       [{ domain: { ...EVERYTHING.domain, hostedZone: { id: "Z1" } } }, /domain hostedZone name is missing/],
       [{ secretPrefix: "doorward" }, /secretPrefix must be a prefix of secret names that ends with a slash/],
       [{ mailIdentities: ["acme.example", "acme.example"] }, /mailIdentities names something twice/],
@@ -46,12 +59,26 @@ describe("settings", () => {
       [{ textMessages: "yes" }, /textMessages must be true or false/],
       [{ auditRetentionDays: 365 }, /auditRetentionDays must be one of 400, 545, 731/],
       [{ logRetentionDays: 2 }, /logRetentionDays must be one of 1, 3, 5/],
-      [{ alarmEmail: "a@b.example", alarmTopicArn: "arn:aws:sns:eu-central-1:123456789012:t" }, /subscribe the address/],
+      [
+        { alarmEmail: "a@b.example", alarmTopicArn: "arn:aws:sns:eu-central-1:123456789012:t" },
+        /subscribe the address/,
+      ],
       [{ replicas: ["Frankfurt"] }, /replicas must be a Region/],
-      [{ existingTable: { name: "restored", streamArn: "arn:aws:dynamodb:eu-central-1:123456789012:table/restored" } }, /LatestStreamArn/],
       [
         {
-          existingTable: { name: "restored", streamArn: "arn:aws:dynamodb:eu-central-1:123456789012:table/restored/stream/1" },
+          existingTable: {
+            name: "restored",
+            streamArn: "arn:aws:dynamodb:eu-central-1:123456789012:table/restored",
+          },
+        },
+        /LatestStreamArn/,
+      ],
+      [
+        {
+          existingTable: {
+            name: "restored",
+            streamArn: "arn:aws:dynamodb:eu-central-1:123456789012:table/restored/stream/1",
+          },
           replicas: ["eu-west-1"],
         },
         /existingTable and replicas exclude each other/,
@@ -87,7 +114,11 @@ describe("settings", () => {
   it("are all in the README", () => {
     const readme = readFileSync(join(repository, "infra", "aws", "README.md"), "utf8");
     const told = [...readme.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name).sort();
-    const names = problem({ mailFrom, x: 1 }).replace(/^[^]*there are /, "").trim().split(", ").sort();
+    const names = problem({ mailFrom, x: 1 })
+      .replace(/^[^]*there are /, "")
+      .trim()
+      .split(", ")
+      .sort();
     assert.deepEqual(told, names);
   });
 });

@@ -65,7 +65,8 @@ export class Synthesized {
   /** The one resource of a type. */
   one(type: string): Resource {
     const [found, ...others] = this.all(type);
-    if (found === undefined || others.length > 0) throw new Error(`not one ${type}, but ${others.length + (found ? 1 : 0)}`);
+    if (found === undefined || others.length > 0)
+      throw new Error(`not one ${type}, but ${others.length + (found ? 1 : 0)}`);
     return found;
   }
 
@@ -85,7 +86,10 @@ export class Synthesized {
   functions(): Map<string, Resource> {
     const prefix = `${this.one("AWS::ApiGatewayV2::Api").Properties.Name}-`;
     return new Map(
-      this.all("AWS::Lambda::Function").map((made) => [String(made.Properties.FunctionName).slice(prefix.length), made]),
+      this.all("AWS::Lambda::Function").map((made) => [
+        String(made.Properties.FunctionName).slice(prefix.length),
+        made,
+      ]),
     );
   }
 

@@ -20,7 +20,10 @@ const PUBLISHED: Record<string, [string[], string[]]> = {
     ["ReadThrottleEvents", "WriteThrottleEvents", "ConsumedReadCapacityUnits", "ConsumedWriteCapacityUnits"],
     ["TableName"],
   ],
-  "AWS/Lambda": [["Errors", "Throttles", "Invocations", "Duration", "IteratorAge", "ConcurrentExecutions"], ["FunctionName"]],
+  "AWS/Lambda": [
+    ["Errors", "Throttles", "Invocations", "Duration", "IteratorAge", "ConcurrentExecutions"],
+    ["FunctionName"],
+  ],
   "AWS/Logs": [["IncomingBytes"], ["LogGroupName"]],
   "AWS/SQS": [["ApproximateNumberOfMessagesVisible"], ["QueueName"]],
 };
@@ -41,7 +44,11 @@ function exists(stack: Synthesized, namespace: string, name: string, dimensions:
   }
   const published = PUBLISHED[namespace];
   assert.ok(published?.[0].includes(name), `${namespace} publishes no ${name}`);
-  assert.deepEqual(dimensions.map(([dimension]) => dimension), published?.[1], `${namespace} ${name}`);
+  assert.deepEqual(
+    dimensions.map(([dimension]) => dimension),
+    published?.[1],
+    `${namespace} ${name}`,
+  );
 }
 
 describe("Doorward's metrics", () => {
@@ -61,7 +68,10 @@ describe("Doorward's metrics", () => {
     for (const name of looked) assert.ok(logged.includes(`"${name}");`), name);
     // The message is a member of the line, and not of its "fields".
     assert.match(source("shared/src/telemetry.rs"), /\.json\(\)\s*\.flatten_event\(true\)/);
-    assert.equal(plain.resource(LogGroupName.Ref).Properties.LogGroupName, "/aws/lambda/doorward-anchor-audit");
+    assert.equal(
+      plain.resource(LogGroupName.Ref).Properties.LogGroupName,
+      "/aws/lambda/doorward-anchor-audit",
+    );
   });
 });
 
@@ -77,7 +87,10 @@ describe("alarms", () => {
 
   it("say what to do, where a runbook has more", () => {
     const anchors = [...source("docs/runbook.md").matchAll(/^#+ (.+)$/gm)].map(([, title]) =>
-      (title as string).toLowerCase().replace(/[^\w -]/g, "").replaceAll(" ", "-"),
+      (title as string)
+        .toLowerCase()
+        .replace(/[^\w -]/g, "")
+        .replaceAll(" ", "-"),
     );
     const named = new Set<string>();
     for (const { AlarmName, AlarmDescription } of alarms) {
@@ -96,7 +109,8 @@ describe("alarms", () => {
       "the-audit-log-is-not-anchored",
       "throttling",
     ]);
-    for (const anchor of named) assert.ok(anchors.includes(anchor), `docs/runbook.md has no section ${anchor}`);
+    for (const anchor of named)
+      assert.ok(anchors.includes(anchor), `docs/runbook.md has no section ${anchor}`);
   });
 
   it("stay silent where nothing happens", () => {
@@ -110,15 +124,35 @@ describe("alarms", () => {
 
   it("are those that a team is woken for", () => {
     const each = names.flatMap((name) => {
-      const id = name.split("-").map((word) => (word[0] as string).toUpperCase() + word.slice(1)).join("");
+      const id = name
+        .split("-")
+        .map((word) => (word[0] as string).toUpperCase() + word.slice(1))
+        .join("");
       return [`${id}Errors`, `${id}Throttles`];
     });
     const wanted = [
-      ...each, "LoginsFailing", "RefreshesFailing", "SessionChecksFailing", "LoginsSlow", "RefreshesSlow", "ApiFaults", "Lockouts",
-      "LoginsLimited", "LoginsMany", "RefreshReuse", "AuditAltered", "Undelivered", "Unanchored", "DeliveryLate", "TableReadsThrottled",
+      ...each,
+      "LoginsFailing",
+      "RefreshesFailing",
+      "SessionChecksFailing",
+      "LoginsSlow",
+      "RefreshesSlow",
+      "ApiFaults",
+      "Lockouts",
+      "LoginsLimited",
+      "LoginsMany",
+      "RefreshReuse",
+      "AuditAltered",
+      "Undelivered",
+      "Unanchored",
+      "DeliveryLate",
+      "TableReadsThrottled",
       "TableWritesThrottled",
     ];
-    assert.deepEqual(alarms.map(({ AlarmName }) => AlarmName).sort(), wanted.map((name) => `doorward-${name}`).sort());
+    assert.deepEqual(
+      alarms.map(({ AlarmName }) => AlarmName).sort(),
+      wanted.map((name) => `doorward-${name}`).sort(),
+    );
   });
 
   it("reach somebody where the settings name somebody", () => {
@@ -136,7 +170,9 @@ describe("alarms", () => {
 
   it("know how many logins are usual", () => {
     const from = (stack: Synthesized) =>
-      stack.all("AWS::CloudWatch::Alarm").find(({ Properties }) => Properties.AlarmName.endsWith("-LoginsMany"))?.Properties.Threshold;
+      stack
+        .all("AWS::CloudWatch::Alarm")
+        .find(({ Properties }) => Properties.AlarmName.endsWith("-LoginsMany"))?.Properties.Threshold;
     assert.equal(from(plain), 3000);
     assert.equal(from(new Synthesized({ loginsAMinute: 50 })), 250);
   });
@@ -146,12 +182,14 @@ describe("the dashboard", () => {
   const { Properties } = plain.one("AWS::CloudWatch::Dashboard");
   // References are of no interest here, but that they are some.
   const text: string = Properties.DashboardBody["Fn::Join"][1]
-    .map((part: Json) => (typeof part === "string" ? part : part.Ref ?? part["Fn::GetAtt"]?.[0]))
+    .map((part: Json) => (typeof part === "string" ? part : (part.Ref ?? part["Fn::GetAtt"]?.[0])))
     .join("");
   const body = JSON.parse(text);
 
   it("answers three questions", () => {
-    const headings = body.widgets.filter(({ type }: Json) => type === "text").map(({ properties }: Json) => properties.markdown);
+    const headings = body.widgets
+      .filter(({ type }: Json) => type === "text")
+      .map(({ properties }: Json) => properties.markdown);
     assert.deepEqual(headings, ["# Is login working?", "# Is someone attacking?", "# What does it cost?"]);
   });
 
@@ -178,8 +216,12 @@ describe("the dashboard", () => {
       .flatMap(({ properties }: Json) => properties.metrics ?? [])
       .map((metric: Json) => metric[0]?.expression)
       .filter((expression: Json) => typeof expression === "string" && !expression.startsWith("SUM"));
-    const lambda = expressions.find((expression: string) => expression.includes("busy0") && !expression.includes("requests"));
-    names.forEach((_, index) => assert.ok(lambda.includes(`busy${index}`) && lambda.includes(`calls${index}`)));
+    const lambda = expressions.find(
+      (expression: string) => expression.includes("busy0") && !expression.includes("requests"),
+    );
+    names.forEach((_, index) =>
+      assert.ok(lambda.includes(`busy${index}`) && lambda.includes(`calls${index}`)),
+    );
     for (const expression of expressions) assert.doesNotMatch(expression, /\de[-+]?\d/i);
   });
 
