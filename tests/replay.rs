@@ -14,6 +14,7 @@ use doorward::{
 use e2e::{
     Answer, Login, Visitor, World,
     delivery::{Fate, Sent, batch},
+    permissions::Roles,
 };
 use flate2::read::GzDecoder;
 use futures_util::{StreamExt, future, stream};
@@ -38,6 +39,7 @@ async fn every_recorded_event_gets_its_answer() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../events");
     let services = Arc::new(Services::load().unwrap());
     let document = Arc::new(Document::load().unwrap());
+    let roles = Arc::new(Roles::load().unwrap());
     let mut cases = Vec::new();
     for function in Function::ALL {
         let files: Vec<_> = fs::read_dir(folder.join(function.name()))
@@ -49,9 +51,12 @@ async fn every_recorded_event_gets_its_answer() {
     }
     let count = cases.len();
     let replayed = cases.into_iter().map(|(function, file)| {
-        let (services, document) = (Arc::clone(&services), Arc::clone(&document));
+        let tools = (Arc::clone(&services), Arc::clone(&document), Arc::clone(&roles));
         let name = file.strip_prefix(&folder).unwrap_or(&file).display().to_string();
-        let replayed = async move { replay(function, &file, &services, &document).await };
+        let replayed = async move {
+            let (services, document, roles) = tools;
+            replay(function, &file, &services, &document, &roles).await
+        };
         async move {
             let result = tokio::spawn(replayed).await.unwrap();
             result.err().map(|error| format!("events/{name}: {error:#}\n"))
@@ -62,9 +67,16 @@ async fn every_recorded_event_gets_its_answer() {
     assert!(failures.is_empty(), "of {count} events:\n{}", failures.concat());
     assert!(count >= 500, "only {count} events");
     document.check_all_shown().unwrap();
+    roles.check_all_used().unwrap();
 }
 
-async fn replay(function: Function, file: &Path, services: &Services, document: &Document) -> Result<()> {
+async fn replay(
+    function: Function,
+    file: &Path,
+    services: &Services,
+    document: &Document,
+    roles: &Roles,
+) -> Result<()> {
     let text = fs::read_to_string(file)?;
     let recorded: Value = serde_json::from_str(&text).context("is not JSON")?;
     let case = &recorded["doorward"];
@@ -88,8 +100,11 @@ async fn replay(function: Function, file: &Path, services: &Services, document: 
         ensure!(sent(&recorded, services)? == case["sends"], "sends {}", sent(&recorded, services)?);
     }
     let filled = fill(&text, &values)?;
+    world.calls.take_asked();
+    let asked = || roles.check(function, &world.calls.take_asked());
     if function == Function::DeliverNotification {
         let answer = world.deliver(&serde_json::from_str(&filled)?).await;
+        asked()?;
         let mut sent: Vec<_> = world.courier.take().iter().map(|sent| address(sent, &values)).collect();
         // Users are served side by side: which comes first is nobody's promise.
         sent.sort_by_key(ToString::to_string);
@@ -101,16 +116,18 @@ async fn replay(function: Function, file: &Path, services: &Services, document: 
             Ok(answer) => json!({ "answer": answer }),
             Err(error) => json!({ "error": error.to_string() }),
         };
+        asked()?;
         let expected: Value = serde_json::from_str(&fill(&case["expect"].to_string(), &values)?)?;
         return same(&found, &expected, "decision");
     }
     if function == Function::AnchorAudit {
-        return anchored(&world, &serde_json::from_str(&filled)?, case).await;
+        return anchored(&world, &serde_json::from_str(&filled)?, case, asked).await;
     }
     if function == Function::RotateSecret {
-        return rotated(&world, &serde_json::from_str(&filled)?, case).await;
+        return rotated(&world, &serde_json::from_str(&filled)?, case, asked).await;
     }
     let mut answer = world.send(function, &filled).await?;
+    asked()?;
     let kind = answer.header("content-type").to_owned();
     if kind.starts_with("application/") && kind != "application/json" && !kind.ends_with("+json") {
         answer.body = services.answer(path(&recorded), &kind, &answer.bytes)?;
@@ -121,7 +138,7 @@ async fn replay(function: Function, file: &Path, services: &Services, document: 
 }
 
 /// A batch of the audit log: what it holds, how it is answered and which heads are kept then.
-async fn anchored(world: &World, event: &Value, case: &Value) -> Result<()> {
+async fn anchored(world: &World, event: &Value, case: &Value, asked: impl Fn() -> Result<()>) -> Result<()> {
     if !case["holds"].is_null() {
         let packed = STANDARD.decode(event["awslogs"]["data"].as_str().context("no data")?)?;
         let held: Value = serde_json::from_reader(GzDecoder::new(packed.as_slice()))?;
@@ -131,6 +148,7 @@ async fn anchored(world: &World, event: &Value, case: &Value) -> Result<()> {
         Ok(answer) => json!({ "answer": answer }),
         Err(error) => json!({ "error": error.to_string() }),
     };
+    asked()?;
     let told = json!({ "answer": case["expect"]["answer"], "error": case["expect"]["error"] });
     let known = json!({ "answer": found["answer"], "error": found["error"] });
     same(&known, &told, "anchoring")?;
@@ -155,12 +173,13 @@ async fn anchored(world: &World, event: &Value, case: &Value) -> Result<()> {
 }
 
 /// A step of a rotation: what Secrets Manager is told, and which version is current then.
-async fn rotated(world: &World, event: &Value, case: &Value) -> Result<()> {
+async fn rotated(world: &World, event: &Value, case: &Value, asked: impl Fn() -> Result<()>) -> Result<()> {
     let expect = &case["expect"];
     let found = match world.send_rotation(event).await {
         Ok(answer) => json!({ "answer": answer }),
         Err(error) => json!({ "error": error.to_string() }),
     };
+    asked()?;
     let told = json!({ "answer": expect["answer"], "error": expect["error"] });
     same(&json!({ "answer": found["answer"], "error": found["error"] }), &told, "rotation")?;
     let Some(expected) = expect["current"].as_str() else {

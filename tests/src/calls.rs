@@ -25,6 +25,8 @@ use aws_sdk_dynamodb::{
 };
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
 
+use crate::permissions::Asked;
+
 /// The operations that a client sent, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Calls(Arc<Mutex<State>>);
@@ -32,6 +34,7 @@ pub struct Calls(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     sent: Vec<String>,
+    asked: Vec<Asked>,
     losing: Option<String>,
     down: bool,
     in_flight: usize,
@@ -67,6 +70,11 @@ impl Calls {
         cost
     }
 
+    /// What the calls since the last time asked for, as a role's permissions see it.
+    pub fn take_asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.state().asked)
+    }
+
     /// Loses the answer to the next call of that operation, once it is done.
     pub fn lose_answer(&self, operation: &str) {
         self.state().losing = Some(operation.to_owned());
@@ -93,12 +101,14 @@ impl Intercept for Calls {
 
     fn read_before_transmit(
         &self,
-        _context: &BeforeTransmitInterceptorContextRef<'_>,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
         _components: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let mut state = self.state();
         let sent = operation(config);
+        let body = context.request().body().bytes().unwrap_or_default();
+        state.asked.extend(Asked::of(&sent, &serde_json::from_slice(body).unwrap_or_default()));
         state.sent.push(sent.clone());
         match state.cost.steps.len().checked_sub(1) {
             Some(last) if state.in_flight > 0 => state.cost.steps[last].push(sent),

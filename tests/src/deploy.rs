@@ -370,6 +370,7 @@ async fn seed(cloud: &Cloud, outputs: &Outputs) -> Result<Server> {
         table: outputs.table_name.clone(),
         keep_credentials: false,
         hash_cost: HashCost::default(),
+        public_url: outputs.api_url.clone(),
     };
     let seeded = demo::seed(&context).await.context("cannot seed the demo tenants")?;
     cloud.server(outputs, seeded.tenants)

@@ -58,7 +58,7 @@ impl Emulator {
     /// When it cannot be had or does not start.
     pub async fn start(project: &Project, ui: &Ui, port: u16) -> Result<Self> {
         let place = MINISTACK.ensure(project, ui).await?;
-        let python = pip::find_python().await.ok_or_else(|| no_python())?;
+        let python = pip::find_python().await.ok_or_else(no_python)?;
         let port = port::check(port, "--port")?;
         let folder = tempfile::tempdir()?;
         let mut command = process::command(python);

@@ -14,6 +14,7 @@ pub mod audit;
 pub mod calls;
 pub mod delivery;
 pub mod emulator;
+pub mod permissions;
 pub mod rotation;
 
 use std::{

@@ -58,7 +58,7 @@ export function statements(
     }),
   );
   const anchors: readonly string[] = ANCHORS;
-  if (!spec.table.some(({ keys }) => keys.some((keys) => anchors.includes(keys)))) {
+  if (spec.table.length > 0 && !spec.table.some(({ keys }) => keys.some((keys) => anchors.includes(keys)))) {
     // A tenant's own partition, T#{tenant}, cannot be told from its anchors' by how it begins.
     statements.push(
       new PolicyStatement({

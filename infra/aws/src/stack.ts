@@ -101,11 +101,10 @@ export class DoorwardStack extends Stack {
           reservedConcurrentExecutions: Math.floor((settings.concurrency * spec.reserved) / 100),
         }),
         environment: {
-          DOORWARD_TABLE: items.tableName,
-          // Elsewhere they would not start: one Region alone serves a table (docs/regions.md).
-          DOORWARD_HOME_REGION: this.region,
-          DOORWARD_SECRET_PREFIX: settings.secretPrefix,
           DOORWARD_LOG: settings.logLevel,
+          // Elsewhere they would not start: one Region alone serves a table (docs/regions.md).
+          ...(spec.table.length > 0 && { DOORWARD_TABLE: items.tableName, DOORWARD_HOME_REGION: this.region }),
+          ...(spec.secrets.length > 0 && { DOORWARD_SECRET_PREFIX: settings.secretPrefix }),
           ...(spec.publicUrl && { DOORWARD_PUBLIC_URL: api.publicUrl }),
           ...(spec.sends && { DOORWARD_MAIL_FROM: settings.mailFrom }),
         },

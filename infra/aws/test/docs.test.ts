@@ -1,13 +1,15 @@
-// What docs/configuration.md says of functions is what they are given. `npm run regenerate` writes it anew.
+// What docs/configuration.md says of functions is what they are given, and so is infra/permissions.json, which the
+// Rust tests hold against what functions ask of the table. `npm run regenerate` writes both anew.
 
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
 import { FUNCTIONS, TIMEOUTS } from "../src/functions";
 import { repository, routeTable } from "../src/source";
 
-const file = join(repository, "docs", "configuration.md");
+const documentation = join(repository, "docs", "configuration.md");
+const permissions = join(repository, "infra", "permissions.json");
 const begin = "<!-- functions: infra/aws writes this table -->\n";
 const end = "<!-- end of functions -->\n";
 
@@ -30,15 +32,25 @@ function table(): string {
   return ["| function | MiB | s | `dynamodb:` | besides |", "|---|---|---|---|---|", ...rows, ""].join("\n");
 }
 
-it("docs/configuration.md says what functions are given", () => {
-  const kept = readFileSync(file, "utf8");
-  const from = kept.indexOf(begin) + begin.length;
-  const to = kept.indexOf(end);
-  assert.ok(from >= begin.length && to >= from, `docs/configuration.md has no ${begin.trim()} … ${end.trim()}`);
-  const fresh = kept.slice(0, from) + table() + kept.slice(to);
+/** That a file is as it would be written now; writes it where that is wanted. */
+function isAsFresh(file: string, kept: string, fresh: string): void {
   if (process.env["DOORWARD_REGENERATE"] === undefined) {
-    assert.equal(kept, fresh, "docs/configuration.md is not as src/functions.ts: `npm run regenerate` writes it anew");
+    assert.equal(kept, fresh, `${file} is not as src/functions.ts: \`npm run regenerate\` writes it anew`);
   } else {
     writeFileSync(file, fresh);
   }
+}
+
+it("docs/configuration.md says what functions are given", () => {
+  const kept = readFileSync(documentation, "utf8");
+  const from = kept.indexOf(begin) + begin.length;
+  const to = kept.indexOf(end);
+  assert.ok(from >= begin.length && to >= from, `docs/configuration.md has no ${begin.trim()} … ${end.trim()}`);
+  isAsFresh(documentation, kept, kept.slice(0, from) + table() + kept.slice(to));
+});
+
+it("infra/permissions.json says what functions may ask of the table", () => {
+  const roles = routeTable.functions.map(({ name }) => [name, { table: FUNCTIONS[name]?.table }] as const);
+  const kept = existsSync(permissions) ? readFileSync(permissions, "utf8") : "";
+  isAsFresh(permissions, kept, `${JSON.stringify(Object.fromEntries(roles), null, 2)}\n`);
 });

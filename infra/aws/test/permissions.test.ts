@@ -124,10 +124,8 @@ const WANTED: Record<string, string[]> = {
   discovery: [`Allow dynamodb:GetItem on table${keys("T#*", "O#*", "HEALTH")}`, ...common],
   authorize: [`Allow dynamodb:GetItem on table${keys("T#*")}`, reads, ...common],
   "rotate-secret": [
-    `Allow dynamodb:GetItem on table${keys("T#*")}`,
-    leavesAnchors,
     `Allow secretsmanager:DescribeSecret,secretsmanager:GetSecretValue,secretsmanager:PutSecretValue,secretsmanager:UpdateSecretVersionStage on ${secrets}`,
-    decrypts("dynamodb", "secretsmanager").replace("kms:Decrypt", "kms:Decrypt,kms:GenerateDataKey"),
+    decrypts("secretsmanager").replace("kms:Decrypt", "kms:Decrypt,kms:GenerateDataKey"),
   ],
 };
 
@@ -190,7 +188,9 @@ describe("permissions", () => {
     for (const stack of [plain, every]) {
       for (const name of stack.functions().keys()) {
         const denied = allowed(stack, name).includes(leavesAnchors);
-        assert.equal(denied, name !== "anchor-audit", name);
+        const writes = allowed(stack, name).some((line) => /^Allow .*dynamodb:(Put|Update|Delete)Item/.test(line));
+        assert.ok(denied || !writes || name === "anchor-audit", name);
+        assert.ok(name !== "anchor-audit" || !denied);
       }
     }
   });

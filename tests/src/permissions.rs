@@ -1,0 +1,228 @@
+//! What a function asks of the table, held against what its role allows (security 26). The emulators allow
+//! everything: whether the deployed functions may do what they do is seen here alone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::{Context, Result, ensure};
+use doorward::route::Function;
+use serde_json::Value;
+
+/// One thing that a call asks for: a permission's action, and the partition keys that it names. A transaction asks
+/// for one for each of its parts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked {
+    /// `UpdateItem`, for example.
+    pub action: String,
+    /// Partition keys (`dynamodb:LeadingKeys`).
+    pub keys: BTreeSet<String>,
+    /// Attributes that an update names (`dynamodb:Attributes`).
+    pub attributes: BTreeSet<String>,
+}
+
+/// Words of expressions that are no attributes.
+const WORDS: [&str; 16] = [
+    "SET",
+    "REMOVE",
+    "ADD",
+    "DELETE",
+    "AND",
+    "OR",
+    "NOT",
+    "IN",
+    "BETWEEN",
+    "attribute_exists",
+    "attribute_not_exists",
+    "attribute_type",
+    "begins_with",
+    "contains",
+    "if_not_exists",
+    "size",
+];
+
+impl Asked {
+    /// What a call of DynamoDB's JSON protocol asks for.
+    pub(crate) fn of(operation: &str, input: &Value) -> Vec<Self> {
+        let one = |action: &str, input: &Value, keys: Vec<&Value>| Self {
+            action: action.to_owned(),
+            keys: keys.into_iter().filter_map(|key| key["S"].as_str()).map(str::to_owned).collect(),
+            attributes: attributes(input),
+        };
+        match operation {
+            "BatchGetItem" => {
+                let tables = input["RequestItems"].as_object().into_iter().flatten();
+                let keys = tables.flat_map(|(_, asked)| asked["Keys"].as_array().into_iter().flatten());
+                vec![one(operation, input, keys.map(|key| &key["pk"]).collect())]
+            }
+            "TransactWriteItems" => input["TransactItems"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .flat_map(|item| item.as_object().into_iter().flatten())
+                .map(|(kind, part)| {
+                    let action =
+                        if kind == "ConditionCheck" { "ConditionCheckItem" } else { &format!("{kind}Item") };
+                    one(action, part, vec![&part["Key"]["pk"], &part["Item"]["pk"]])
+                })
+                .collect(),
+            "Query" => {
+                let condition = input["KeyConditionExpression"].as_str().unwrap_or_default();
+                let named = condition.split_once("pk = ").map_or("", |(_, rest)| rest);
+                let named = named.split([' ', ')']).next().unwrap_or_default();
+                vec![one(operation, input, vec![&input["ExpressionAttributeValues"][named]])]
+            }
+            _ => vec![one(operation, input, vec![&input["Key"]["pk"], &input["Item"]["pk"]])],
+        }
+    }
+}
+
+fn attributes(input: &Value) -> BTreeSet<String> {
+    let expressions =
+        ["UpdateExpression", "ConditionExpression"].map(|name| input[name].as_str().unwrap_or_default());
+    let words = expressions
+        .into_iter()
+        .flat_map(|text| text.split(|c: char| !(c.is_alphanumeric() || "_:#".contains(c))));
+    let named = words.filter(|word| word.starts_with(|c: char| c.is_alphabetic()) && !WORDS.contains(word));
+    let keys = input["Key"].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+    named.chain(keys).map(str::to_owned).collect()
+}
+
+/// What each function's role allows on the table, and what of it was used.
+pub struct Roles {
+    grants: BTreeMap<String, Vec<Grant>>,
+    used: Mutex<BTreeSet<Allowed>>,
+}
+
+/// A function, an action, and one pattern of keys that it is for.
+type Allowed = (String, String, String);
+
+struct Grant {
+    actions: Vec<String>,
+    keys: Vec<String>,
+    attributes: Option<Vec<String>>,
+}
+
+impl Roles {
+    /// Those of the deployment (`infra/permissions.json`).
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn load() -> Result<Self> {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/permissions.json");
+        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let roles: Value = serde_json::from_str(&text)?;
+        let texts = |value: &Value| -> Vec<String> {
+            value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let grant = |grant: &Value| Grant {
+            actions: texts(&grant["actions"]),
+            keys: texts(&grant["keys"]),
+            attributes: grant.get("attributes").map(texts),
+        };
+        let of = |role: &Value| role["table"].as_array().into_iter().flatten().map(grant).collect();
+        let grants = roles.as_object().context("no roles")?.iter();
+        Ok(Self {
+            grants: grants.map(|(function, role)| (function.clone(), of(role))).collect(),
+            used: Mutex::default(),
+        })
+    }
+
+    /// That a function's role allows what it asked.
+    ///
+    /// # Errors
+    /// What it does not.
+    pub fn check(&self, function: Function, asked: &[Asked]) -> Result<()> {
+        let function = function.name();
+        let grants = self.grants.get(function).with_context(|| format!("{function} has no role"))?;
+        for asked in asked {
+            let by = grants.iter().find(|grant| grant.allows(asked));
+            let by = by.with_context(|| format!("its role does not allow {function} {asked:?}"))?;
+            let keys = by.keys.iter().filter(|pattern| asked.keys.iter().any(|key| matches(pattern, key)));
+            let used = keys.map(|keys| (function.to_owned(), asked.action.clone(), keys.clone()));
+            self.used.lock().unwrap_or_else(PoisonError::into_inner).extend(used);
+        }
+        Ok(())
+    }
+
+    /// That nothing is allowed which was never asked.
+    ///
+    /// # Errors
+    /// What was not.
+    pub fn check_all_used(&self) -> Result<()> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowed = self.grants.iter().flat_map(|(function, grants)| {
+            grants.iter().flat_map(move |grant| {
+                grant.actions.iter().flat_map(move |action| {
+                    grant.keys.iter().map(move |keys| (function.clone(), action.clone(), keys.clone()))
+                })
+            })
+        });
+        let idle: Vec<_> = allowed.filter(|allowed| !used.contains(allowed)).collect();
+        ensure!(idle.is_empty(), "roles allow what no recorded event needs: {idle:#?}");
+        Ok(())
+    }
+}
+
+impl Grant {
+    /// IAM wants one grant for all of a call's keys and attributes.
+    fn allows(&self, asked: &Asked) -> bool {
+        let keys = asked.keys.iter().all(|key| self.keys.iter().any(|pattern| matches(pattern, key)));
+        let attributes = |known: &Vec<String>| asked.attributes.iter().all(|name| known.contains(name));
+        self.actions.contains(&asked.action) && keys && self.attributes.as_ref().is_none_or(attributes)
+    }
+}
+
+/// IAM's `StringLike`, of which patterns here use `*` alone.
+fn matches(pattern: &str, text: &str) -> bool {
+    let (first, rest) = pattern.split_once('*').map_or((pattern, None), |(first, rest)| (first, Some(rest)));
+    let Some(after) = text.strip_prefix(first) else {
+        return false;
+    };
+    match rest {
+        None => after.is_empty(),
+        Some(rest) => (0..=after.len()).any(|at| after.get(at..).is_some_and(|tail| matches(rest, tail))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn patterns_match_as_iams_do() {
+        for (pattern, text, expected) in [
+            ("T#*", "T#a#U#b", true),
+            ("T#*#U#*", "T#a#U#b", true),
+            ("T#*#U#*", "T#a", false),
+            ("T#*#U#*", "O#a#U#b", false),
+            ("HEALTH", "HEALTH", true),
+            ("HEALTH", "HEALTHY", false),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn a_grant_is_for_all_of_a_calls_keys_and_attributes() {
+        let grant = |keys: &[&str], attributes: Option<&[&str]>| Grant {
+            actions: vec!["UpdateItem".to_owned()],
+            keys: keys.iter().map(|&key| key.to_owned()).collect(),
+            attributes: attributes.map(|names| names.iter().map(|&name| name.to_owned()).collect()),
+        };
+        let input = json!({
+            "Key": { "pk": { "S": "T#a" }, "sk": { "S": "X" } },
+            "UpdateExpression": "SET last_used_at = :now",
+            "ConditionExpression": "attribute_not_exists(last_used_at) OR last_used_at < :due",
+        });
+        let asked = &Asked::of("UpdateItem", &input)[0];
+        assert!(grant(&["T#*"], None).allows(asked));
+        assert!(!grant(&["T#*#U#*"], None).allows(asked));
+        assert!(!grant(&["T#*"], Some(&["pk", "sk"])).allows(asked));
+        assert!(grant(&["T#*"], Some(&["pk", "sk", "last_used_at"])).allows(asked));
+    }
+}
