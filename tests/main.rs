@@ -25,6 +25,7 @@ mod operator;
 mod page;
 mod policies;
 mod policy_docs;
+mod price;
 mod proxies;
 mod published;
 mod races;

@@ -1,6 +1,6 @@
 // Walks password recovery as a person does, in a real headless Chromium, on a stack of its own: from
-// forgot to logged in. `npm ci && npm run browser`; CHROMIUM names another browser, SCREENSHOTS a folder for
-// pictures of the page.
+// forgot to logged in; and tries calls from the API's page. `npm ci && npm run browser`; CHROMIUM names
+// another browser, SCREENSHOTS a folder for pictures of the pages.
 
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
@@ -213,7 +213,35 @@ async function policyHolds(stack, browser) {
   });
 }
 
-const WALKS = { linkInMail, buttonPressedTwice, keyboardAndTypedCode, looks, policyHolds };
+/** The API's page: a login as it stands in the examples, then what its token opens. Nothing comes from elsewhere. */
+async function apiPage(stack, browser) {
+  await visit(browser, { viewport: { width: 1280, height: 1000 } }, async ({ page }) => {
+    await page.goto(stack.apiPageUrl);
+    await page.locator('.opblock').first().waitFor();
+    assert.deepEqual(await page.locator('.errors-wrapper').allInnerTexts(), [], 'the document is understood');
+    const executed = async (operation, method) => {
+      const block = page.locator(`[id$="-${operation}"]`);
+      await block.locator('.opblock-summary-control').click();
+      const answered = page.waitForResponse((response) => response.request().method() === method);
+      await block.getByRole('button', { name: 'Execute' }).click();
+      const response = await answered;
+      assert.ok(response.url().startsWith(stack.apiPageUrl), response.url());
+      assert.equal(response.status(), 200, await response.text());
+      await block.locator('.live-responses-table .response-col_status', { hasText: '200' }).waitFor();
+      return response.json();
+    };
+    const { data } = await executed('createAdminSession', 'POST');
+    await picture(page, 'api-page');
+    await page.getByRole('button', { name: 'Authorize' }).first().click();
+    await page.getByLabel('auth-bearer-value').fill(data.token);
+    await page.getByRole('button', { name: 'Apply credentials' }).first().click();
+    await page.getByRole('button', { name: 'Close' }).first().click();
+    const { data: listed } = await executed('listAdminSessions', 'GET');
+    assert.ok(listed.sessions.some(({ sessionId }) => sessionId === data.sessionId), 'the session that was made');
+  });
+}
+
+const WALKS = { linkInMail, buttonPressedTwice, keyboardAndTypedCode, looks, policyHolds, apiPage };
 
 // Some of them by name, or all.
 const chosen = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(WALKS);

@@ -16,8 +16,8 @@ use local::{
 /// Starts an embedded DynamoDB and Secrets Manager, creates the table, seeds the demo tenants,
 /// builds the functions and serves their routes with cargo-lambda (which it gets into target/ if
 /// it is missing). When everything answers it prints the address, the demo logins and a curl
-/// line to try. Mails, text messages and events are caught, printed as they come, and shown on a
-/// page of its own. Ctrl-C ends all of it. Everything listens on 127.0.0.1 only.
+/// line to try. A page shows the API and tries calls; mails, text messages and events are caught,
+/// printed as they come, and shown on a page of its own. Ctrl-C ends all of it. Everything listens on 127.0.0.1 only.
 #[derive(Debug, Parser)]
 #[expect(
     clippy::struct_excessive_bools,
