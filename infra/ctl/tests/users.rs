@@ -237,15 +237,17 @@ async fn a_new_address_voids_the_code_that_was_sent_and_lifts_no_lockout() {
 async fn a_list_has_every_user_of_the_tenant_once_and_no_other() {
     let stack = Stack::start().await;
     let of = |done: Done| -> Vec<String> {
-        let lines = done.succeeded().stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines.collect::<Vec<_>>().iter().map(|user| user["user"].as_str().unwrap().to_owned()).collect()
+        let stdout = done.succeeded().stdout;
+        let users = stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        users.map(|user| user["user"].as_str().unwrap().to_owned()).collect()
     };
     let mut all = of(stack.run(&["--json", "user", "list", NORDIC]).await);
     let mut stepwise: Vec<String> = Vec::new();
     loop {
+        let last = stepwise.last().cloned().unwrap_or_default();
         let mut arguments = vec!["--json", "user", "list", NORDIC, "--limit", "3"];
-        if let Some(last) = stepwise.last() {
-            arguments.extend(["--after", last]);
+        if !last.is_empty() {
+            arguments.extend(["--after", last.as_str()]);
         }
         let step = of(stack.run(&arguments).await);
         if step.is_empty() {
