@@ -7,6 +7,10 @@ use std::{process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use local::{REGION, pip, port, problem::Problem, process, project::Project, ui::Ui};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -144,9 +148,12 @@ impl Emulator {
     /// # Errors
     /// When something is left.
     pub async fn stop(mut self) -> Result<()> {
+        let id = self.child.id().context("it has ended already")?;
+        kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM)?;
+        tokio::time::timeout(STOPS_WITHIN, self.child.wait()).await.context("it did not end in time")??;
+        // The functions that it leaves behind.
         let left = process::end_all(process::Ending::Graceful).await?;
         ensure!(left.is_empty(), "{} processes are left", left.len());
-        tokio::time::timeout(STOPS_WITHIN, self.child.wait()).await.context("it did not end in time")??;
         ensure!(!port::is_answered(self.port), "port {} still answers", self.port);
         Ok(())
     }
