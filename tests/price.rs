@@ -214,20 +214,20 @@ pub(crate) fn in_dollars(operations: &[Operation], memory: &Memory) -> Result<St
         "
 # In US dollars
 
-**Per million** of each operation, from AWS's list prices in us-east-1 without free tiers, as others quoted AWS's pages by
-{KNOWN_ON}: look there before you count on one, they change, and other Regions cost more. The test computes the table from the one above and from the
-constants in `tests/price.rs`. Each row is one request; the mail that a code goes out by is a row of its own, and so is
-each notice of a change.
+**Per million** of each operation, from AWS's list prices in us-east-1 without free tiers, as others quoted
+AWS's pages by {KNOWN_ON}: look there before you count on one, they change, and other Regions cost more. The
+test computes the table from the one above and from the constants in `tests/price.rs`. Each row is one
+request; the mail that a code goes out by is a row of its own, and so is each notice of a change.
 
 - **DynamoDB**: units × price. Refused conditional writes are not in it (see above).
 - **Lambda**: one request, and memory × milliseconds. Milliseconds: CPU as docs/performance.md measured it
-  ({LOGIN_CPU_MS} with one hash, {HASH_CPU_MS} for each more, {OTHER_CPU_MS} without), stretched where the memory is less
-  than a core's {CORE_MIB} MiB, and {CALL_MS} for each call in sequence (assumed), {MAIL_MS} for SES (assumed). The CPU is an
-  x86-64 machine's; look at your own REPORT lines.
+  ({LOGIN_CPU_MS} with one hash, {HASH_CPU_MS} for each more, {OTHER_CPU_MS} without), stretched where the
+  memory is less than a core's {CORE_MIB} MiB, and {CALL_MS} for each call in sequence (assumed), {MAIL_MS}
+  for SES (assumed). The CPU is an x86-64 machine's; look at your own REPORT lines.
 - **HTTP API**: one request. An authorizer's call is part of the request to your own API.
-- **Logs**: the bytes of the audit event (measured), of Lambda's three lines ({}) and of a line of the access log
-  ({}), and {EVENT_BYTES} for each. Keeping them is not in it, nor are the few calls of `anchor-audit`, which takes them in
-  batches.
+- **Logs**: the bytes of the audit event (measured), of Lambda's three lines ({}) and of a line of the
+  access log ({}), and {EVENT_BYTES} for each. Keeping them is not in it, nor are the few calls of
+  `anchor-audit`, which takes them in batches.
 
 | operation | MiB | ms | log bytes | DynamoDB | Lambda | HTTP API | logs | mail | total |
 |---|---|---|---|---|---|---|---|---|---|
@@ -251,9 +251,9 @@ each notice of a change.
     write!(
         text,
         "
-The first row, step by step: {read} × {} + {written} × {} = {:.3} for the table; {} + {}/1024 GB × {}/1000 s × {} = {:.3}
-for Lambda; {:.2} for the HTTP API; {} bytes × 1,000,000 / 1,000,000,000 × {} = {:.3} for logs. A text message costs by
-country and carrier, and is in no row.
+The first row, step by step: {read} × {} + {written} × {} = {:.3} for the table; {} + {}/1024 GB × {}/1000 s ×
+{} = {:.3} for Lambda; {:.2} for the HTTP API; {} bytes × 1,000,000 / 1,000,000,000 × {} = {:.3} for logs. A
+text message costs by country and carrier, and is in no row.
 
 ## When nobody logs in
 Each month:
@@ -297,10 +297,11 @@ Each month:
         text,
         "| **together, with one tenant** | | **{floor:.2}** |
 
-Every tenant more is {:.2}. A GB of the table is {:.2} + {:.2} = {each:.2} with its point-in-time recovery; a session's item is
-below 1 KB, and gone when it ends. A function that is used has up to nine metrics at {:.2} a month, for the hours in which
-it is. A process reads a tenant's secret every five minutes while it is used: {reading:.3} a month for one process that
-is always in use ({} for 10,000 calls), and as many calls of KMS ({} for 10,000).
+Every tenant more is {:.2}. A GB of the table is {:.2} + {:.2} = {each:.2} with its point-in-time recovery; a
+session's item is below 1 KB, and gone when it ends. A function that is used has up to nine metrics at
+{:.2} a month, for the hours in which it is. A process reads a tenant's secret every five minutes while it
+is used: {reading:.3} a month for one process that is always in use ({} for 10,000 calls), and as many calls
+of KMS ({} for 10,000).
 
 ## The prices
 | what | US dollars | per | source |

@@ -27,8 +27,9 @@ use hyper_util::{
 use crate::server::{self, Server};
 
 /// Swagger UI sets styles of its elements, and has its icons as data.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
-                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+                      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
 /// Where the package is, from the repository's root.
 const PACKAGE: &str = "infra/api-page/node_modules/swagger-ui-dist";
 /// The document, from there too.
