@@ -237,6 +237,10 @@ impl Vault {
         let Some(stages) = known["VersionIdsToStages"].as_object() else {
             return Ok(None);
         };
+        // The service would take the stage away before it looks whether there is such a version.
+        if asked["MoveToVersionId"].as_str().is_some_and(|version| !stages.contains_key(version)) {
+            return Ok(Some(error("ResourceNotFoundException", "there is no such version")));
+        }
         let has = |stages: &Value| stages.as_array().is_some_and(|all| all.contains(&asked["VersionStage"]));
         let is_refused = match asked["RemoveFromVersionId"].as_str() {
             Some(from) => !stages.get(from).is_some_and(has),
