@@ -97,10 +97,8 @@ struct Cli {
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let ui = Ui::new(false);
-    signals::run_to_end(&ui, async {
-        if cli.emulator { emulate(&cli, &ui).await } else { test(&cli, &ui).await }
-    })
-    .await
+    let work = async { if cli.emulator { emulate(&cli, &ui).await } else { test(&cli, &ui).await } };
+    signals::run_to_end(&ui, Box::pin(work)).await
 }
 
 /// An empty AWS, for as long as it is wanted.
@@ -123,14 +121,11 @@ async fn test(cli: &Cli, ui: &Ui) -> Result<()> {
             "Run this on an x86-64 or arm64 machine.",
         )
     })?;
-    let zips = match &cli.zips {
-        Some(folder) => {
-            folder.canonicalize().with_context(|| format!("there is no folder {}", folder.display()))?
-        }
-        None => {
-            package::package(&project, architecture, &cli.profile, ui).await?;
-            project.target_dir.join("package").join(architecture.name())
-        }
+    let zips = if let Some(folder) = &cli.zips {
+        folder.canonicalize().with_context(|| format!("there is no folder {}", folder.display()))?
+    } else {
+        package::package(&project, architecture, &cli.profile, ui).await?;
+        project.target_dir.join("package").join(architecture.name())
     };
     let aws = project.root.join("infra/aws");
     let step = ui.loud_step("npm", "Getting the CDK and the app's packages");

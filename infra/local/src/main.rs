@@ -92,14 +92,14 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let ui = Ui::new(cli.json);
     process::adopt_orphans();
-    start_and_stop(&cli.into(), &ui).await.unwrap_or_else(|error| signals::failed(&ui, &error))
+    Box::pin(start_and_stop(&cli.into(), &ui)).await.unwrap_or_else(|error| signals::failed(&ui, &error))
 }
 
 /// Runs until something fails or a signal comes, and in both cases ends everything.
 async fn start_and_stop(options: &Options, ui: &Ui) -> Result<ExitCode> {
     let mut running = Running::default();
     let up = run::up(options, ui, &mut running);
-    let asked = signals::until_asked(async { up.await.map(|never| match never {}) }).await;
+    let asked = signals::until_asked(Box::pin(async { up.await.map(|never| match never {}) })).await;
     let was_ready = running.is_ready();
     let stopped = running.stop().await;
     let code = asked?;

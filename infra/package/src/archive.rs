@@ -1,6 +1,7 @@
 //! Zip files that depend on nothing but what is in them.
 
 use std::{
+    fmt::Write as _,
     fs::File,
     io::Write,
     path::{Path, PathBuf},
@@ -53,7 +54,11 @@ fn packed(program: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Where zip files are made that shall replace a folder together.

@@ -1,4 +1,4 @@
-//! Compiling the functions for Lambda, so that the same commit gives the same bytes.
+//! Compiling the functions for Lambda, with nothing in them of the machine that does it.
 
 use std::{
     ffi::OsString,

@@ -1,4 +1,4 @@
-//! The functions as the zip files that Lambda takes, the same bytes for the same commit.
+//! The functions as the zip files that Lambda takes, with nothing in them of when and where they were built.
 //!
 //! cargo-lambda compiles them by zig, against the glibc of `provided.al2023` and for either
 //! processor on any machine. What they are packed into is made here: cargo-lambda's own zip files

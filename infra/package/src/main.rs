@@ -13,8 +13,8 @@ use serde_json::json;
 ///
 /// It gets what it needs into target/tools, pinned and checked: cargo-lambda and zig from PyPI, which
 /// takes a python3 with pip. The zip files are in target/package/arm64 and target/package/x86_64,
-/// where the CDK app of infra/aws takes them from. The same commit, built with the same Rust, gives
-/// the same bytes on every machine; their SHA-256 are printed.
+/// where the CDK app of infra/aws takes them from. They hold no time and no folder of the machine that
+/// built them; their SHA-256 are printed.
 #[derive(Debug, Parser)]
 #[command(
     bin_name = "cargo package-functions",
