@@ -79,7 +79,9 @@ const HASHES = "argon2id takes 19 MiB and 20 ms of a core: one whole core, or a 
 const WAITS =
   "mostly it waits for DynamoDB: 0.29 of a core keeps signatures and the first TLS handshake short";
 
-/** What every function that answers requests reads: tenants' records, and whether an origin is anybody's. */
+/** Tenants' records. */
+const FINDS_TENANTS: TableGrant = { actions: ["GetItem"], keys: [KEYS.tenant] };
+/** And for routes that pages of other origins may call, whether an origin is anybody's. */
 const FINDS: TableGrant = { actions: ["GetItem"], keys: [KEYS.tenant, KEYS.origin] };
 /**
  * Once a minute, which version of its secret a tenant uses: kept in the partition of its record, of which it may not
@@ -159,7 +161,7 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
     memory: 1769,
     because: HASHES,
     table: [
-      FINDS,
+      FINDS_TENANTS,
       READS,
       { actions: ["PutItem"], keys: [KEYS.user] },
       { actions: ["UpdateItem"], keys: [KEYS.user, KEYS.address] },
@@ -178,11 +180,7 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
   "deliver-notification": {
     memory: 512,
     because: WAITS,
-    table: [
-      { actions: ["GetItem"], keys: [KEYS.tenant] },
-      READS,
-      { actions: ["DeleteItem"], keys: [KEYS.user] },
-    ],
+    table: [FINDS_TENANTS, READS, { actions: ["DeleteItem"], keys: [KEYS.user] }],
     secrets: ["GetSecretValue"],
     sends: true,
     publicUrl: true,
@@ -203,7 +201,7 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
   authorize: {
     memory: 512,
     because: WAITS,
-    table: [{ actions: ["GetItem"], keys: [KEYS.tenant] }, READS],
+    table: [FINDS_TENANTS, READS],
     secrets: ["GetSecretValue"],
   },
   "rotate-secret": {

@@ -101,7 +101,7 @@ const WANTED: Record<string, string[]> = {
     ...common,
   ],
   "password-page": [
-    finds,
+    `Allow dynamodb:GetItem on table${keys("T#*")}`,
     reads,
     `Allow dynamodb:PutItem on table${keys("T#*#U#*")}`,
     `Allow dynamodb:UpdateItem on table${keys("T#*#U#*", "T#*#IP#*")}`,
