@@ -121,12 +121,11 @@ impl DynamoStore {
                 writes.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
             let request =
                 || self.client.transact_write_items().set_transact_items(Some(writes.clone())).send();
-            let error = match retried(request).await {
-                Ok(_) => {
-                    waiting.into_iter().for_each(|(_, placed)| *placed = Some(Placed::Created));
-                    continue;
+            let Err(error) = retried(request).await else {
+                for (_, placed) in waiting {
+                    *placed = Some(Placed::Created);
                 }
-                Err(error) => error,
+                continue;
             };
             let mut settled = false;
             if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
