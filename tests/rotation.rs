@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Result;
 use doorward::{
     domain::{SigningAlgorithm, TenantId},
-    secrets::{Renewal, RotationError, SigningKeys, Step},
+    secrets::{Old, Renewal, RotationError, SigningKeys, Step},
 };
 use e2e::{Actor, NORDIC, World};
 use secrecy::ExposeSecret;
@@ -296,24 +296,21 @@ const GENTLE: [Renewal; 4] = [
         tenant_secret: true,
         root_key: false,
         signing_keys: SigningKeys::AsTheyAre,
-        drops_old: false,
-        blank: false,
+        old: Old::Kept,
     },
     Renewal {
         tenant_key: false,
         tenant_secret: false,
         root_key: true,
         signing_keys: SigningKeys::AsTheyAre,
-        drops_old: false,
-        blank: false,
+        old: Old::Kept,
     },
     Renewal {
         tenant_key: false,
         tenant_secret: false,
         root_key: false,
         signing_keys: SigningKeys::EachListed,
-        drops_old: false,
-        blank: false,
+        old: Old::Kept,
     },
 ];
 
@@ -381,8 +378,8 @@ async fn nobody_is_logged_out_by_a_rotation() -> Result<()> {
 // security 17: of a leaked key nothing opens any more, once no process believes in it.
 #[tokio::test]
 async fn nothing_of_a_leaked_key_opens() -> Result<()> {
-    let root = Renewal { root_key: true, drops_old: true, ..Renewal::default() };
-    let signing = Renewal { signing_keys: SigningKeys::EachListed, drops_old: true, ..Renewal::default() };
+    let root = Renewal { root_key: true, old: Old::Dropped, ..Renewal::default() };
+    let signing = Renewal { signing_keys: SigningKeys::EachListed, old: Old::Dropped, ..Renewal::default() };
     // CloudVault's access tokens are of its root key, Nordic Bank's of its signing key.
     for (username, renewal, opens) in [(ADMIN, root, false), (MARCUS, root, true), (MARCUS, signing, false)] {
         let world = World::start().await?;

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use doorward::{
     domain::{SigningAlgorithm, TenantId},
     port::SecretSource,
-    secrets::{NewVersion, Renewal, SecretDocument, SecretsManager, SigningKeys},
+    secrets::{NewVersion, Old, Renewal, SecretDocument, SecretsManager, SigningKeys},
     store::LastUse,
     token::TenantKeys,
 };
@@ -130,7 +130,7 @@ impl SigningKeyCommand {
 
 impl What {
     fn renewal(&self) -> Renewal {
-        Renewal { drops_old: self.leaked, ..Renewal::default() }
+        Renewal { old: if self.leaked { Old::Dropped } else { Old::Kept }, ..Renewal::default() }
     }
 }
 

@@ -174,7 +174,7 @@ impl Vault {
     /// Does what changes something, with what AWS does and the service does not.
     async fn change(&self, call: &str, request: MockRequest) -> Result<MockResponse> {
         let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        let text = |name: &str| asked[name].as_str();
+        let text = |name: &str| text(&asked, name);
         let refused = match (call, text("SecretId")) {
             ("PutSecretValue", Some(secret)) => match text("ClientRequestToken") {
                 Some(version) => self.written_before(&request, secret, version, &asked).await?,
@@ -210,15 +210,15 @@ impl Vault {
     ) -> Result<Option<MockResponse>> {
         let body = json!({ "SecretId": secret, "VersionId": version });
         let known = self.ask(request, "GetSecretValue", &body).await?;
-        let Some(value) = known["SecretString"].as_str() else {
+        let Some(value) = text(&known, "SecretString") else {
             return Ok(None);
         };
-        Ok(Some(if asked["SecretString"] == *value {
+        Ok(Some(if text(asked, "SecretString") == Some(value) {
             let answer = json!({
-                "ARN": known["ARN"],
-                "Name": known["Name"],
+                "ARN": known.get("ARN"),
+                "Name": known.get("Name"),
                 "VersionId": version,
-                "VersionStages": known["VersionStages"],
+                "VersionStages": known.get("VersionStages"),
             });
             MockResponse::json(200, answer.to_string())
         } else {
@@ -234,19 +234,20 @@ impl Vault {
         asked: &Value,
     ) -> Result<Option<MockResponse>> {
         let known = self.ask(request, "DescribeSecret", &json!({ "SecretId": secret })).await?;
-        let Some(stages) = known["VersionIdsToStages"].as_object() else {
+        let Some(stages) = known.get("VersionIdsToStages").and_then(Value::as_object) else {
             return Ok(None);
         };
         // The service would take the stage away before it looks whether there is such a version.
-        if asked["MoveToVersionId"].as_str().is_some_and(|version| !stages.contains_key(version)) {
+        if text(asked, "MoveToVersionId").is_some_and(|version| !stages.contains_key(version)) {
             return Ok(Some(error("ResourceNotFoundException", "there is no such version")));
         }
-        let has = |stages: &Value| stages.as_array().is_some_and(|all| all.contains(&asked["VersionStage"]));
-        let is_refused = match asked["RemoveFromVersionId"].as_str() {
+        let stage = asked.get("VersionStage").cloned().unwrap_or_default();
+        let has = |stages: &Value| stages.as_array().is_some_and(|all| all.contains(&stage));
+        let is_refused = match text(asked, "RemoveFromVersionId") {
             Some(from) => !stages.get(from).is_some_and(has),
-            None => {
-                stages.iter().any(|(version, stages)| has(stages) && asked["MoveToVersionId"] != **version)
-            }
+            None => stages.iter().any(|(version, stages)| {
+                has(stages) && text(asked, "MoveToVersionId") != Some(version.as_str())
+            }),
         };
         Ok(is_refused.then(|| error("InvalidParameterException", "the stage is at another version")))
     }
@@ -259,6 +260,11 @@ impl Vault {
         let answer = self.service.handle(request).await;
         Ok(serde_json::from_slice(&answer.body).unwrap_or_default())
     }
+}
+
+/// A member of a request or an answer.
+fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+    value.get(name)?.as_str()
 }
 
 fn error(kind: &str, message: &str) -> MockResponse {

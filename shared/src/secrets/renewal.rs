@@ -40,10 +40,20 @@ pub struct Renewal {
     pub root_key: bool,
     /// Signing keys.
     pub signing_keys: SigningKeys,
-    /// Whether the old keys of a renewed kind are left out at once: whatever they made ends.
-    pub drops_old: bool,
-    /// Whether nothing at all of the document before stays.
-    pub blank: bool,
+    /// What stays of the document before.
+    pub old: Old,
+}
+
+/// What a renewal leaves of the document before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Old {
+    /// Everything: old keys go on verifying.
+    #[default]
+    Kept,
+    /// All but the keys of a renewed kind: whatever they made ends.
+    Dropped,
+    /// Nothing at all.
+    Forgotten,
 }
 
 /// Which signing keys are made anew.
@@ -66,8 +76,7 @@ impl Renewal {
         tenant_secret: true,
         root_key: true,
         signing_keys: SigningKeys::EachListed,
-        drops_old: false,
-        blank: false,
+        old: Old::Kept,
     };
 
     /// The first document of a tenant.
@@ -77,14 +86,7 @@ impl Renewal {
             SigningAlgorithm::Hs256 => SigningKeys::AsTheyAre,
             other => SigningKeys::Of(other),
         };
-        Self {
-            tenant_key: true,
-            tenant_secret: true,
-            root_key: true,
-            signing_keys,
-            drops_old: true,
-            blank: true,
-        }
+        Self { tenant_key: true, tenant_secret: true, root_key: true, signing_keys, old: Old::Forgotten }
     }
 }
 
@@ -108,11 +110,12 @@ pub(super) fn renewed(
     now: Timestamp,
     entropy: &dyn Entropy,
 ) -> Result<SecretString, RotationError> {
-    let Renewal { tenant_key, tenant_secret, root_key, signing_keys, drops_old, blank } = renewal;
+    let Renewal { tenant_key, tenant_secret, root_key, signing_keys, old } = renewal;
+    let drops_old = old != Old::Kept;
     // One that cannot be read takes no numbers.
     let mut others: Vec<_> = source.others.iter().filter_map(|other| object(other).ok()).collect();
     let mut document = match source.document {
-        Some(before) if blank => {
+        Some(before) if old == Old::Forgotten => {
             others.extend(object(before).ok());
             Map::new()
         }
@@ -403,7 +406,7 @@ mod tests {
         let leaked = Renewal {
             root_key: true,
             signing_keys: SigningKeys::Of(SigningAlgorithm::Es256),
-            drops_old: true,
+            old: Old::Dropped,
             ..Renewal::default()
         };
         let (roots, signing) = numbers_of(&made(Some(&both), &[], leaked, 1).unwrap());

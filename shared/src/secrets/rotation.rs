@@ -24,7 +24,7 @@ use uuid::{Builder, Uuid};
 use super::{
     SecretDocument,
     document::MalformedDocument,
-    renewal::{Renewal, Source, renewed},
+    renewal::{Old, Renewal, Source, renewed},
 };
 use crate::{
     aws::unavailable,
@@ -378,7 +378,7 @@ impl Rotator {
     async fn test(&self, versions: &Versions, token: &str, renewal: Renewal) -> Result<(), RotationError> {
         let text = self.created(versions, token).await?;
         let document = prove(&versions.tenant, &text)?;
-        if renewal.blank {
+        if renewal.old == Old::Forgotten {
             return Ok(());
         }
         let tenant = &versions.tenant;
