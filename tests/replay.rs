@@ -296,12 +296,7 @@ async fn prepare(
             fail_code(world, username).await?;
         }
     } else if let Some(username) = text("queue") {
-        let actor = world.actor(username)?;
-        let medium = if text("medium") == Some("text") { Medium::Text } else { Medium::Mail };
-        let queued = world.queue_code(&actor.tenant.tenant_id, &actor.user.user_id, medium, None).await?;
-        let name = text("as").unwrap_or("queued");
-        name_message(name, &queued.key, values);
-        values.insert(format!("{name}.code"), queued.code.expose().to_owned());
+        queue(world, username, step, values).await?;
     } else if let Some(username) = text("queued") {
         let actor = world.actor(username)?;
         let keys = world.outbox_keys(&actor.tenant.tenant_id, &actor.user.user_id).await?;
@@ -326,13 +321,7 @@ async fn prepare(
     } else if let Some(tenant) = text("policy") {
         change_policy(world, tenant, step).await?;
     } else if let Some(tenant) = text("rotating") {
-        let version = text("version").context("no version")?;
-        world.switch_rotation_on(tenant).await?;
-        world.begin_rotation(tenant, version).await?;
-        for step in step["steps"].as_array().into_iter().flatten() {
-            world.rotation_step(serde_json::from_value(step.clone())?, tenant, version).await?;
-        }
-        values.insert("secret.arn".to_owned(), world.secret_arn(tenant).await?);
+        values.insert("secret.arn".to_owned(), begin_rotation(world, tenant, step).await?);
     } else if text("down") == Some("secrets") {
         world.secret_calls.set_down(true);
     } else if text("down") == Some("dynamodb") {
@@ -342,6 +331,33 @@ async fn prepare(
     } else {
         bail!("is no step that replay knows");
     }
+    Ok(())
+}
+
+/// Begins the rotation of a tenant's secret, and takes the steps that are named; the secret's ARN.
+async fn begin_rotation(world: &World, tenant: &str, step: &Value) -> Result<String> {
+    let version = step["version"].as_str().context("no version")?;
+    world.switch_rotation_on(tenant).await?;
+    world.begin_rotation(tenant, version).await?;
+    for step in step["steps"].as_array().into_iter().flatten() {
+        world.rotation_step(serde_json::from_value(step.clone())?, tenant, version).await?;
+    }
+    world.secret_arn(tenant).await
+}
+
+/// Puts a code for a user into the outbox, and names it.
+async fn queue(
+    world: &World,
+    username: &str,
+    step: &Value,
+    values: &mut BTreeMap<String, String>,
+) -> Result<()> {
+    let actor = world.actor(username)?;
+    let medium = if step["medium"] == "text" { Medium::Text } else { Medium::Mail };
+    let queued = world.queue_code(&actor.tenant.tenant_id, &actor.user.user_id, medium, None).await?;
+    let name = step["as"].as_str().unwrap_or("queued");
+    name_message(name, &queued.key, values);
+    values.insert(format!("{name}.code"), queued.code.expose().to_owned());
     Ok(())
 }
 
