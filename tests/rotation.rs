@@ -285,6 +285,10 @@ async fn a_version_that_could_not_sign_is_not_installed() -> Result<()> {
     put.secret_string(document.to_string()).send().await?;
     let refused = refused(&world, Step::TestSecret, VERSION).await;
     assert!(refused.contains("no signing key for ES256"), "{refused}");
+    // Nor where nobody asked for the test.
+    let refused = self::refused(&world, Step::FinishSecret, VERSION).await;
+    assert!(refused.contains("no signing key for ES256"), "{refused}");
+    assert_ne!(world.secret_version(NORDIC, "AWSCURRENT").await?, VERSION);
     Ok(())
 }
 
@@ -420,7 +424,11 @@ async fn a_first_secret_keeps_nothing_of_one_that_is_there() -> Result<()> {
     let gone = TenantId::parse("tenant_gone")?;
     let first = world.rotator().create_first(&gone, SigningAlgorithm::Es256).await?;
     let before = world.secret_document("tenant_gone").await?;
-    let second = world.rotator().create_first(&gone, SigningAlgorithm::EdDsa).await?;
+    let again = world.rotator().create_first(&gone, SigningAlgorithm::EdDsa).await;
+    assert!(matches!(again, Err(RotationError::Exists(_))), "{again:?}");
+    assert_eq!(world.secret_document("tenant_gone").await?, before, "it may be another stack's");
+    let second = world.rotator().replace(&gone, SigningAlgorithm::EdDsa).await?;
+    world.rotator().retire_previous(&gone).await?;
     let after = world.secret_document("tenant_gone").await?;
     assert_ne!(first.id, second.id);
     assert_ne!(first.tenant_key.expose_secret(), second.tenant_key.expose_secret());

@@ -181,7 +181,8 @@ impl Roles {
 impl Grant {
     /// IAM wants one grant for all of a call's keys and attributes.
     fn allows(&self, asked: &Asked) -> bool {
-        let keys = asked.keys.iter().all(|key| self.keys.iter().any(|pattern| matches(pattern, key)));
+        let keys = !asked.keys.is_empty()
+            && asked.keys.iter().all(|key| self.keys.iter().any(|pattern| matches(pattern, key)));
         let attributes = |known: &Vec<String>| asked.attributes.iter().all(|name| known.contains(name));
         self.actions.contains(&asked.action) && keys && self.attributes.as_ref().is_none_or(attributes)
     }

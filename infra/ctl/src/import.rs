@@ -127,7 +127,6 @@ impl Import {
             json: context.output.json,
         };
         let tally = run.all(read).await?;
-        reader.await?.with_context(|| format!("cannot read {}", file.display()))?;
         context
             .output
             .result(&as_json(&tenant, &tally, dry_run), || as_text(&tally, dry_run, begun.elapsed()))?;
@@ -136,6 +135,8 @@ impl Import {
                 "it was given up: {failure}. Run it again: users that are there are known again by their lines"
             ));
         }
+        // Not waited for where it was given up: it may stand at a pipe that says nothing.
+        reader.await?.with_context(|| format!("cannot read {} any further", file.display()))?;
         match tally.refused.len() {
             0 => Ok(()),
             count => bail!("lines refused: {count}; put them right and import again: the others are left be"),

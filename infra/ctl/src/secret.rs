@@ -82,7 +82,7 @@ impl Command {
             Self::Rotate { what, tenant_key } => {
                 let tenant_key = tenant_key || what.leaked;
                 let renewal = Renewal { tenant_key, tenant_secret: true, ..what.renewal() };
-                let made = rotate(context, secrets, &what, renewal).await?;
+                let (made, retired) = rotate(context, secrets, &what, renewal).await?;
                 let (key, secret) = (made.tenant_key.expose_secret(), made.tenant_secret.expose_secret());
                 let tenant = &what.tenant;
                 let value = json!({
@@ -104,7 +104,8 @@ impl Command {
                     format!(
                         "Tenant {tenant} has a new secret. It is shown now, and never again:\n\n{pair}\n\n{next}"
                     )
-                })
+                })?;
+                retired
             }
             Self::Retire { tenant, yes } => retire(context, secrets, &tenant, yes).await,
         }
@@ -152,17 +153,24 @@ async fn rotate_keys(
     renewal: Renewal,
     name: &str,
 ) -> Result<()> {
-    let made = rotate(context, secrets, what, renewal).await?;
+    let (made, retired) = rotate(context, secrets, what, renewal).await?;
     let tenant = &what.tenant;
     let value = json!({ "tenant": tenant, "version": made.id, "renewed": name, "leaked": what.leaked });
     context.output.result(&value, || {
         let old = if what.leaked { "What the ones before made ends" } else { "It is used everywhere" };
         format!("Tenant {tenant} has a new {name}. {old} within 5 min.")
-    })
+    })?;
+    retired
 }
 
-/// Rotates, after asking where that takes something from somebody.
-async fn rotate(context: &Context, secrets: &Secrets, what: &What, renewal: Renewal) -> Result<NewVersion> {
+/// Rotates, after asking where that takes something from somebody. And whether the version before was taken away,
+/// where it had to be: for after the new one was shown, which nothing shows again.
+async fn rotate(
+    context: &Context,
+    secrets: &Secrets,
+    what: &What,
+    renewal: Renewal,
+) -> Result<(NewVersion, Result<()>)> {
     let What { tenant, leaked, yes } = what;
     if !yes {
         // The version before the current one goes with any rotation.
@@ -181,10 +189,13 @@ async fn rotate(context: &Context, secrets: &Secrets, what: &What, renewal: Rene
     }
     let rotator = secrets.rotator();
     let made = rotator.rotate(tenant, renewal).await?;
-    if *leaked {
-        rotator.retire_previous(tenant).await.context("the new version is current; retire the previous")?;
+    let mut retired = Ok(());
+    if *leaked && let Err(error) = rotator.retire_previous(tenant).await {
+        retired = Err(anyhow::Error::from(error).context(format!(
+            "the new version is current, but the one before still opens: `tenant secret retire {tenant} --yes`"
+        )));
     }
-    Ok(made)
+    Ok((made, retired))
 }
 
 async fn retire(context: &Context, secrets: &Secrets, tenant: &TenantId, yes: bool) -> Result<()> {

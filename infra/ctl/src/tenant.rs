@@ -14,6 +14,7 @@ use doorward::{
     },
     port::Clock,
     runtime::SystemClock,
+    secrets::RotationError,
     store::{Switched, TenantChange, TenantRecord},
 };
 use secrecy::ExposeSecret;
@@ -108,6 +109,13 @@ pub(crate) struct Create {
     /// Set the fields of a JSON object
     #[arg(long, value_name = "POLICY_JSON")]
     file: Option<PathBuf>,
+    /// There is a secret by its name already, and it is no other stack's: make everything in it anew.
+    /// Whoever uses it is refused within 5 min
+    #[arg(long)]
+    replace_secret: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
 }
 
 /// What to change; docs/policy.md has the fields.
@@ -252,13 +260,23 @@ impl Create {
             bail!("there is a tenant {id} already: see `tenant show {id}`");
         }
         let rotator = place.secrets().await?.rotator();
-        let made = rotator.create_first(id, policy.algorithm).await?;
+        let made = match rotator.create_first(id, policy.algorithm).await {
+            Err(RotationError::Exists(name)) if self.replace_secret => {
+                if !self.yes {
+                    let question =
+                        format!("Make everything in secret {name} anew, and refuse whoever uses it?");
+                    context.output.confirm(&question, id.as_str())?;
+                }
+                let made = rotator.replace(id, policy.algorithm).await?;
+                rotator.retire_previous(id).await?;
+                made
+            }
+            Err(error @ RotationError::Exists(_)) => {
+                bail!("{error}. Where it is no other stack's: `tenant create {id} --replace-secret`")
+            }
+            made => made?,
+        };
         context.store.create_tenant(&wanted, SystemClock.now()).await?;
-        if rotator.current_version(id).await?.as_deref() != Some(made.id.as_str()) {
-            bail!(
-                "tenant {id} is there, but somebody else made its secret anew: `tenant secret rotate {id}`"
-            );
-        }
         let (key, secret) = (made.tenant_key.expose_secret(), made.tenant_secret.expose_secret());
         let value = json!({
             "tenant": id,
@@ -312,7 +330,9 @@ fn signing_algorithm(name: &str) -> Result<SigningAlgorithm, &'static str> {
 async fn delete(context: &Context, secrets: &Secrets, tenant: &TenantId, recovery_days: i64) -> Result<()> {
     let record = context.store.delete_tenant(tenant).await?;
     let items = context.store.clear_tenant(tenant).await?;
-    let secret = secrets.rotator().delete(tenant, recovery_days).await?;
+    // Where the table knows nothing of it, its secret is another stack's with the same prefix, as far as can be told.
+    let known = record == Switched::Done || items > 0;
+    let secret = known && secrets.rotator().delete(tenant, recovery_days).await?;
     let changed = record == Switched::Done || items > 0 || secret;
     let value = json!({
         "tenant": tenant,
@@ -323,7 +343,10 @@ async fn delete(context: &Context, secrets: &Secrets, tenant: &TenantId, recover
     });
     context.output.result(&value, || {
         if !changed {
-            return format!("There is nothing of a tenant {tenant}: nothing was done.");
+            return format!(
+                "There is nothing of a tenant {tenant} in this table: nothing was done. A secret by its name was \
+                 left alone."
+            );
         }
         let secret = if secret {
             format!("Its secret can be restored for {recovery_days} days.")

@@ -70,6 +70,12 @@ pub enum RotationError {
          then rotate again"
     )]
     Stale(String, String),
+    /// There is one already.
+    #[error(
+        "there is a secret {0} already, and no such tenant in this table: it may be another stack's with the same \
+         prefix, or be left from a creation that was interrupted"
+    )]
+    Exists(String),
     /// It is no document.
     #[error("the secret is not a JSON document of the expected shape: put it right before it is rotated")]
     Malformed,
@@ -211,31 +217,54 @@ impl Rotator {
                 // Nobody else keeps a copy: Doorward reads the secret itself, and callers are told by people.
                 Step::SetSecret => {}
                 Step::TestSecret => self.test(&versions, token, Renewal::SCHEDULED).await?,
-                Step::FinishSecret => self.finish(&versions, token).await?,
+                Step::FinishSecret => self.finish(&versions, token, Renewal::SCHEDULED).await?,
             }
         }
         Ok(StepDone { tenant: versions.tenant, was_current })
     }
 
     /// Rotates a tenant's secret: all steps, under a version of its own. Where it is interrupted, nothing has
-    /// changed for anybody, or all is done; what is left at `AWSPENDING` gives way to the next rotation.
+    /// changed for anybody, or all is done. What is left at `AWSPENDING` then gives way to the next call of this,
+    /// not to Secrets Manager's own schedule: that waits until the stage is taken away. What fails takes it away.
     ///
     /// # Errors
     /// [`RotationError`] when the secret is not there or unusable, or somebody else rotated it meanwhile.
     pub async fn rotate(&self, tenant: &TenantId, renewal: Renewal) -> Result<NewVersion, RotationError> {
         let versions = self.versions(&self.name_of(tenant)).await?;
         let token = self.new_version_id()?;
-        self.create(&versions, &token, renewal).await?;
-        self.test(&versions, &token, renewal).await?;
-        self.finish(&versions, &token).await?;
-        self.new_version(&versions.name, token).await
+        let made = self.install(&versions, &token, renewal).await;
+        if made.is_err() {
+            let given_up = self
+                .client
+                .update_secret_version_stage()
+                .secret_id(&versions.name)
+                .version_stage(PENDING)
+                .remove_from_version_id(&token)
+                .send();
+            // As well as it can be: why it failed is what matters.
+            drop(given_up.await);
+        }
+        made
     }
 
-    /// Makes the first version of a tenant's secret. Where there is one already, everything in it is made
-    /// anew and nothing of it is kept: who knew it before knows nothing of the new tenant.
+    /// What callers send is read before the version becomes current: nothing after that may keep it from them.
+    async fn install(
+        &self,
+        versions: &Versions,
+        token: &str,
+        renewal: Renewal,
+    ) -> Result<NewVersion, RotationError> {
+        self.create(versions, token, renewal).await?;
+        let text = self.created(versions, token).await?;
+        let SecretDocument { tenant_key, tenant_secret, .. } = SecretDocument::parse(&text)?;
+        self.finish(versions, token, renewal).await?;
+        Ok(NewVersion { id: token.to_owned(), tenant_key, tenant_secret })
+    }
+
+    /// Makes a tenant's secret.
     ///
     /// # Errors
-    /// [`RotationError`] when it cannot be made.
+    /// `Exists` where there is one; [`RotationError`] when it cannot be made.
     pub async fn create_first(
         &self,
         tenant: &TenantId,
@@ -261,9 +290,7 @@ impl Rotator {
             Err(error)
                 if error.as_service_error().is_some_and(CreateSecretError::is_resource_exists_exception) =>
             {
-                let made = self.rotate(tenant, renewal).await?;
-                self.retire_previous(tenant).await?;
-                Ok(made)
+                Err(RotationError::Exists(name))
             }
             Err(error)
                 if error.as_service_error().is_some_and(CreateSecretError::is_invalid_request_exception) =>
@@ -272,6 +299,19 @@ impl Rotator {
             }
             Err(error) => Err(failed(&error)),
         }
+    }
+
+    /// Makes everything in a tenant's secret anew and keeps nothing of it: who knew it before knows nothing of
+    /// the new tenant. The version before is at `AWSPREVIOUS` until it is retired.
+    ///
+    /// # Errors
+    /// As [`Rotator::rotate`].
+    pub async fn replace(
+        &self,
+        tenant: &TenantId,
+        algorithm: SigningAlgorithm,
+    ) -> Result<NewVersion, RotationError> {
+        self.rotate(tenant, Renewal::first(algorithm)).await
     }
 
     /// Takes the previous version away: it opens and verifies nothing any more. Its id; `None` where there
@@ -317,15 +357,17 @@ impl Rotator {
         match deleted {
             Ok(_) => Ok(true),
             Err(error)
-                if error.as_service_error().is_some_and(|error| {
-                    // The second: it is being deleted already.
-                    DeleteSecretError::is_resource_not_found_exception(error)
-                        || DeleteSecretError::is_invalid_request_exception(error)
-                }) =>
+                if error
+                    .as_service_error()
+                    .is_some_and(DeleteSecretError::is_resource_not_found_exception) =>
             {
                 Ok(false)
             }
-            Err(error) => Err(failed(&error)),
+            // It is being deleted already, or it may not be: where it has replicas, for example.
+            Err(error) => match self.versions(&self.name_of(tenant)).await {
+                Err(RotationError::Deleted(_)) => Ok(false),
+                _ => Err(failed(&error)),
+            },
         }
     }
 
@@ -403,9 +445,9 @@ impl Rotator {
     }
 
     /// Moves `AWSCURRENT`, if it is where the new version was made from; `AWSPREVIOUS` follows it there.
-    async fn finish(&self, versions: &Versions, token: &str) -> Result<(), RotationError> {
+    async fn finish(&self, versions: &Versions, token: &str, renewal: Renewal) -> Result<(), RotationError> {
+        self.test(versions, token, renewal).await?;
         let text = self.created(versions, token).await?;
-        prove(&versions.tenant, &text)?;
         let stale = || RotationError::Stale(versions.name.clone(), token.to_owned());
         let made_from = made_from(&text).ok_or_else(stale)?;
         let moved = self
@@ -426,13 +468,6 @@ impl Rotator {
             }
             Err(error) => Err(failed(&error)),
         }
-    }
-
-    async fn new_version(&self, name: &str, id: String) -> Result<NewVersion, RotationError> {
-        let versions = self.versions(name).await?;
-        let text = self.created(&versions, &id).await?;
-        let SecretDocument { tenant_key, tenant_secret, .. } = SecretDocument::parse(&text)?;
-        Ok(NewVersion { id, tenant_key, tenant_secret })
     }
 
     /// A version's text, which must be there.

@@ -134,8 +134,10 @@ async fn strays(patient: &Patient, tenants: &[Tenant], report: &mut Report) {
             report.warning(
                 "secrets",
                 format!("{name} is no tenant's"),
-                "it costs, and a tenant that is made with its id later would take it over",
-                format!("aws secretsmanager delete-secret --secret-id {name}"),
+                "it costs; but another stack in this Region may have the same prefix, and then it is in use",
+                format!(
+                    "look whose it is; only if it is nobody's: aws secretsmanager delete-secret --secret-id {name}"
+                ),
             );
         }
     }

@@ -138,6 +138,10 @@ fn keys(wanted: &Wanted, found: &TableDescription, report: &mut Report) {
     }
 }
 
+/// A stream that is switched on again is another one, and a deployment of what did not change changes nothing.
+const REMAPPED: &str = "name the table with its new LatestStreamArn as existingTable in the stack's settings and \
+                        deploy: the sender reads the stream that it was deployed with";
+
 fn stream(wanted: &Wanted, found: &TableDescription, update: &str, report: &mut Report) {
     let known = found.stream_specification().filter(|stream| stream.stream_enabled());
     let on = format!("{update} --stream-specification StreamEnabled=true,StreamViewType={}", wanted.stream);
@@ -147,13 +151,13 @@ fn stream(wanted: &Wanted, found: &TableDescription, update: &str, report: &mut 
             "table.stream",
             view.as_str(),
             "hashes of passwords travel in it",
-            format!("{update} --stream-specification StreamEnabled=false, then {on}, then deploy again"),
+            format!("{update} --stream-specification StreamEnabled=false, then {on}, then {REMAPPED}"),
         ),
         None => report.fault(
             "table.stream",
             "off",
             "nothing is sent: no reset code arrives",
-            format!("{on}, then deploy again: the sender reads the new stream"),
+            format!("{on}, then {REMAPPED}"),
         ),
     }
 }
