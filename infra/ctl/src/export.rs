@@ -41,20 +41,16 @@ impl Export {
         let count = lines.len();
         let text = lines.concat();
         let warning = "It holds the hashes of their passwords: keep it as you keep the table.";
-        match (&mut file, &out) {
-            (Some(file), Some(out)) => {
-                file.write_all(text.as_bytes())
-                    .and_then(|()| file.sync_all())
-                    .with_context(|| format!("cannot write {}", out.display()))?;
-                context.output.result(&json!({ "tenant": tenant, "users": count, "file": out }), || {
-                    format!("Users in {}: {count}. {warning}", out.display())
-                })
-            }
-            _ => {
-                unless_closed(io::stdout().write_all(text.as_bytes()))?;
-                context.output.note(&format!("Users: {count}. {warning}"))
-            }
-        }
+        let (Some(file), Some(out)) = (&mut file, &out) else {
+            unless_closed(io::stdout().write_all(text.as_bytes()))?;
+            return context.output.note(&format!("Users: {count}. {warning}"));
+        };
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .with_context(|| format!("cannot write {}", out.display()))?;
+        context.output.result(&json!({ "tenant": tenant, "users": count, "file": out }), || {
+            format!("Users in {}: {count}. {warning}", out.display())
+        })
     }
 }
 

@@ -89,7 +89,7 @@ struct Tally {
 /// An import under way.
 struct Run {
     store: DynamoStore,
-    dry_run: bool,
+    writes: bool,
     now: Timestamp,
     batch: Vec<Waiting>,
     under_way: JoinSet<Answer>,
@@ -117,7 +117,7 @@ impl Import {
         });
         let run = Run {
             store: context.store.clone(),
-            dry_run,
+            writes: !dry_run,
             now: SystemClock.now(),
             batch: Vec::new(),
             under_way: JoinSet::new(),
@@ -166,7 +166,7 @@ impl Run {
     async fn add(&mut self, waiting: Waiting) -> Result<()> {
         let names = names(&waiting.new);
         if names.iter().any(|name| self.taken.contains(name)) {
-            if self.dry_run {
+            if !self.writes {
                 let id = waiting.new.user.id;
                 let why = "an earlier line has its id or its username";
                 return self.refuse(waiting.line, Some(id), vec![FieldError::new("line", why)]);
@@ -187,16 +187,12 @@ impl Run {
         while self.under_way.len() >= AT_ONCE {
             self.settle().await?;
         }
-        let (store, batch, now, dry_run) =
-            (self.store.clone(), std::mem::take(&mut self.batch), self.now, self.dry_run);
+        let (store, batch, now, writes) =
+            (self.store.clone(), std::mem::take(&mut self.batch), self.now, self.writes);
         self.under_way.spawn(async move {
             let users: Arc<[NewUser]> = batch.iter().map(|waiting| waiting.new.clone()).collect();
             let ask = || async {
-                if dry_run {
-                    store.foresee_users(&users).await
-                } else {
-                    store.insert_users(&users, now).await
-                }
+                if writes { store.insert_users(&users, now).await } else { store.foresee_users(&users).await }
             };
             let is_passing = |failure: &Failure| matches!(failure, Failure::Unavailable(_));
             let answer = ask.retry(patience()).when(is_passing).await;
@@ -218,7 +214,7 @@ impl Run {
             return Ok(());
         };
         let (batch, answer) = answer?;
-        if !self.dry_run {
+        if self.writes {
             for name in batch.iter().flat_map(|waiting| names(&waiting.new)) {
                 self.taken.remove(&name);
             }

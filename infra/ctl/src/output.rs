@@ -48,7 +48,7 @@ impl Output {
     ///
     /// # Errors
     /// When stdout takes nothing.
-    pub(crate) fn line(self, value: &Value) -> Result<()> {
+    pub(crate) fn line(value: &Value) -> Result<()> {
         Ok(unless_closed(writeln!(io::stdout(), "{value}"))?)
     }
 

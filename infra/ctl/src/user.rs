@@ -21,7 +21,7 @@ use crate::{
     Context,
     export::Export,
     import::Import,
-    output::{Usage, plain, table},
+    output::{Output, Usage, plain, table},
     prompt::PasswordFrom,
     record::customer_type,
 };
@@ -376,7 +376,7 @@ impl List {
             for user in page.users.into_iter().take(most - listed) {
                 listed += 1;
                 if context.output.json {
-                    context.output.line(&described(&user))?;
+                    Output::line(&described(&user))?;
                 } else {
                     rows.push(row(&user));
                 }

@@ -1,6 +1,6 @@
 //! The command itself, over the embedded services: what it does, what it says, and how it ends.
 
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
 mod doctor;
 mod tenants;

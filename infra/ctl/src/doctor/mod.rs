@@ -31,7 +31,6 @@ struct Patient {
 }
 
 impl Doctor {
-    #[expect(clippy::unused_self, reason = "as every command is run")]
     pub(crate) async fn run(self, output: Output, place: &Place) -> Result<()> {
         let site = place.site().await?;
         let mut report = Report::default();

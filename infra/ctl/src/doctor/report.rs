@@ -1,5 +1,7 @@
 //! What was looked at, and what was found.
 
+use std::fmt::Write as _;
+
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use doorward::aws::describe;
 use serde_json::{Value, json};
@@ -202,7 +204,8 @@ impl Report {
         let mut text = table(&["CHECK", "STATE", "FOUND"], rows);
         for Check { name, state, message, advice } in &self.0 {
             if let Some(Advice { why, fix }) = advice {
-                text += &format!(
+                let _ = write!(
+                    text,
                     "\n\n{} {name}: {message}\n  why it matters: {why}\n  what to do: {fix}",
                     state.name()
                 );
