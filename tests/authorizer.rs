@@ -325,7 +325,7 @@ async fn each_question_is_told_once_and_nothing_is_written() -> Result<()> {
 async fn no_question_that_is_asked_after_a_logout_was_answered_passes() -> Result<()> {
     const ASKING: usize = 6;
     let world = Arc::new(World::start().await?);
-    let passed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::new(AtomicUsize::new(0));
     for _ in 0..15 {
         let login = world.login(&world.actor(MARCUS)?).await?;
         // Even while the session lives, odd once its end was answered.
@@ -333,22 +333,22 @@ async fn no_question_that_is_asked_after_a_logout_was_answered_passes() -> Resul
         let mut asking = JoinSet::new();
         for _ in 0..ASKING {
             let (world, login) = (Arc::clone(&world), login.clone());
-            let (answered, passed) = (Arc::clone(&answered), Arc::clone(&passed));
+            let (answered, count) = (Arc::clone(&answered), Arc::clone(&count));
             asking.spawn(async move {
                 loop {
                     let over = answered.load(Ordering::SeqCst) > 0;
                     let passes = world.passes(&login).await.unwrap();
                     assert!(!(over && passes), "it was asked after the logout was answered");
                     if passes {
-                        passed.fetch_add(1, Ordering::SeqCst);
+                        count.fetch_add(1, Ordering::SeqCst);
                     } else if over {
                         break;
                     }
                 }
             });
         }
-        let before = passed.load(Ordering::SeqCst);
-        while passed.load(Ordering::SeqCst) < before + ASKING {
+        let before = count.load(Ordering::SeqCst);
+        while count.load(Ordering::SeqCst) < before + ASKING {
             tokio::task::yield_now().await;
         }
         assert_eq!(world.logout(&login).await?.status, 200);

@@ -209,6 +209,7 @@ impl Bill {
 }
 
 /// The part of docs/cost.md that speaks of money.
+#[expect(clippy::too_many_lines, reason = "it is a page of text, in its order")]
 pub(crate) fn in_dollars(operations: &[Operation], memory: &Memory) -> Result<String> {
     let mut text = format!(
         "

@@ -19,9 +19,9 @@ export interface DoorwardAuthorizerProps {
    * opens the API that much longer: a logout, a new password, a disabled user all take up to `cacheTtl`, a suspended
    * tenant up to `cacheTtl` and 5 s.
    *
-   * With a cache, a look at the session costs nothing for repeated calls, and the client's address, which a tenant may
-   * restrict, is looked at only when the answer is not cached: name `$context.identity.sourceIp` in `identitySource`
-   * if tenants do.
+   * With a cache, a look at the session costs nothing for repeated calls, and what is no identity source is looked at
+   * only when the answer is not cached: so `X-Tenant-ID`, which must agree with the token. Behind a cache, take the
+   * tenant from the authorizer's `tenantId` alone, never from that header.
    *
    * @default - 0 s: every call is looked at, and nothing that ended opens anything
    */

@@ -142,10 +142,9 @@ const CHECKS: Record<keyof Settings, Check> = {
 };
 CHECKS.textMessages = (value) => (typeof value === "boolean" ? undefined : "must be true or false");
 
-const DEFAULTS: Omit<Settings, "mailFrom"> = {
+const DEFAULTS: Omit<Settings, "mailFrom" | "secretPrefix"> = {
   stackName: "doorward",
   architecture: "arm64",
-  secretPrefix: "doorward/tenants/",
   mailIdentities: [],
   textMessages: false,
   eventBusArns: [],
@@ -204,7 +203,9 @@ export function parseSettings(given: unknown, source = "the settings"): Settings
     problems.push("alarmEmail and alarmTopicArn exclude each other: subscribe the address to your topic");
   }
   if (problems.length > 0) throw new SettingsError(source, problems);
-  return { ...DEFAULTS, ...values } as Settings;
+  const stackName = values.stackName ?? DEFAULTS.stackName;
+  // Stacks must not share tenants' secrets unless somebody says so.
+  return { ...DEFAULTS, secretPrefix: `${stackName}/tenants/`, ...values } as Settings;
 }
 
 /** The settings that a file holds. Throws a {@link SettingsError} that says what to write. */

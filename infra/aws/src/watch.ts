@@ -20,6 +20,7 @@ import {
 } from "aws-cdk-lib/aws-cloudwatch";
 import { SnsAction } from "aws-cdk-lib/aws-cloudwatch-actions";
 import type { ITableV2 } from "aws-cdk-lib/aws-dynamodb";
+import { PolicyStatement, ServicePrincipal } from "aws-cdk-lib/aws-iam";
 import type { IFunction } from "aws-cdk-lib/aws-lambda";
 import { FilterPattern, type ILogGroup, MetricFilter } from "aws-cdk-lib/aws-logs";
 import { type ITopic, Topic } from "aws-cdk-lib/aws-sns";
@@ -102,6 +103,15 @@ function alarmTopic(stack: Stack, { alarmEmail, alarmTopicArn }: Settings): ITop
   if (alarmEmail === undefined) return undefined;
   const topic = new Topic(stack, "Alarms", { displayName: "Doorward's alarms", enforceSSL: true });
   topic.addSubscription(new EmailSubscription(alarmEmail));
+  // A policy of its own, which enforceSSL makes, takes the place of SNS's default: then alarms need to be let in.
+  topic.addToResourcePolicy(
+    new PolicyStatement({
+      principals: [new ServicePrincipal("cloudwatch.amazonaws.com")],
+      actions: ["sns:Publish"],
+      resources: [topic.topicArn],
+      conditions: { StringEquals: { "aws:SourceAccount": stack.account } },
+    }),
+  );
   return topic;
 }
 

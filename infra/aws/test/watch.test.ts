@@ -162,6 +162,15 @@ describe("alarms", () => {
       assert.deepEqual([Properties.AlarmActions, Properties.OKActions], [[{ Ref: id }], [{ Ref: id }]]);
     }
     assert.equal(every.one("AWS::SNS::Subscription").Properties.Endpoint, "ops@example.com");
+    const statements = every.one("AWS::SNS::TopicPolicy").Properties.PolicyDocument.Statement as Record<
+      string,
+      unknown
+    >[];
+    const letsIn = statements.find(({ Effect }) => Effect === "Allow");
+    assert.deepEqual(
+      [letsIn?.["Action"], letsIn?.["Principal"]],
+      ["sns:Publish", { Service: "cloudwatch.amazonaws.com" }],
+    );
     const topic = "arn:aws:sns:eu-central-1:123456789012:ops";
     for (const { Properties } of new Synthesized({ alarmTopicArn: topic }).all("AWS::CloudWatch::Alarm")) {
       assert.deepEqual(Properties.AlarmActions, [topic]);

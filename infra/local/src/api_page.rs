@@ -66,11 +66,11 @@ impl ApiPage {
                 server::protect(&mut response, POLICY);
                 response
             }));
-        let router = own
+        let served = own
             .fallback(forward)
             .layer(middleware::from_fn(server::only_local))
             .with_state(Arc::new(Page { root, routes, client }));
-        Server::serve_on(port, "API page", router).await.map(Self).context("cannot start the API page")
+        Server::serve_on(port, "API page", served).await.map(Self).context("cannot start the API page")
     }
 
     /// Where it is: `http://127.0.0.1:PORT`.
