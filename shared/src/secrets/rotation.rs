@@ -290,6 +290,8 @@ impl Rotator {
             Err(error)
                 if error.as_service_error().is_some_and(CreateSecretError::is_resource_exists_exception) =>
             {
+                // It may be waiting for its deletion: then that is what to tell.
+                self.versions(&name).await?;
                 Err(RotationError::Exists(name))
             }
             Err(error)
