@@ -200,6 +200,8 @@ impl Settings {
             "mailFrom": MAIL_FROM,
             "architecture": architecture.name(),
             "removal": "destroy",
+            // The demo tenants are seeded there.
+            "secretPrefix": local::SECRET_PREFIX,
         }))
     }
 
