@@ -558,10 +558,65 @@ async fn an_operator_begins(
     let answer = server.try_login(&actor, PASSPHRASE).await?;
     let mut passed = expect("its login", &answer, 200, "NONE")?;
     let login = Login::from_answer(&actor, &answer)?;
+    let asked = authorizer_event(&login.token);
+    let known = cloud.invoke("authorize", &asked).await?;
+    ensure!(known["isAuthorized"] == true && known["context"]["tenantId"] == "acme", "authorize: {known}");
+    println!("  the authorizer: lets it pass");
     let answer = server.send(Method::DELETE, &login.path(), "acme", Some(&login.token), None).await?;
     passed += expect("its logout", &answer, 200, "")?;
     passed += expect("refresh after it", &server.refresh(&login).await?, 401, "SESSION_TERMINATED")?;
-    Ok(passed + 1)
+    let known = cloud.invoke("authorize", &asked).await?;
+    ensure!(known == json!({ "isAuthorized": false }), "authorize: {known}");
+    println!("  the authorizer after it: does not");
+    Ok(passed + 3 + what_nobody_calls_over_http(cloud, server, outputs).await?)
+}
+
+/// The functions that Secrets Manager and the log call, and what `discovery` publishes of the new tenant.
+async fn what_nobody_calls_over_http(cloud: &Cloud, server: &Server, outputs: &Outputs) -> Result<u32> {
+    let keys = server.send(Method::GET, "/tenants/acme/.well-known/jwks.json", "acme", None, None).await?;
+    ensure!(keys.status == 200 && keys.body["keys"][0]["alg"] == "ES256", "keys: {}", keys.text);
+    println!("  its public keys: there");
+
+    let step = json!({
+        "Step": "createSecret",
+        "SecretId": format!("{}acme", outputs.secret_prefix),
+        "ClientRequestToken": "0f8e3c52-6a1b-4c7d-9e2f-5b4a3c2d1e0f",
+    });
+    let refused = cloud.invoke("rotate-secret", &step).await?;
+    let told = refused["errorMessage"].as_str().unwrap_or_default();
+    ensure!(told.contains("is not switched on"), "rotate-secret: {refused}");
+    println!("  rotate-secret: found the secret, whose rotation is off");
+
+    let recorded: Value =
+        serde_json::from_str(include_str!("../../events/anchor-audit/logs-one-chain.json"))?;
+    let anchored = cloud.invoke("anchor-audit", &recorded).await?;
+    ensure!(anchored == recorded["doorward"]["expect"]["answer"], "anchor-audit: {anchored}");
+    println!("  anchor-audit: took a recorded batch");
+    Ok(3)
+}
+
+/// What API Gateway asks an authorizer, payload format 2.0.
+fn authorizer_event(token: &str) -> Value {
+    let bearer = format!("Bearer {token}");
+    json!({
+        "version": "2.0",
+        "type": "REQUEST",
+        "routeArn": "arn:aws:execute-api:us-east-1:000000000000:a1b2c3d4e5/$default/GET/orders",
+        "identitySource": [bearer],
+        "routeKey": "GET /orders",
+        "rawPath": "/orders",
+        "rawQueryString": "",
+        "headers": { "authorization": bearer },
+        "requestContext": {
+            "accountId": ACCOUNT,
+            "apiId": "a1b2c3d4e5",
+            "http": { "method": "GET", "path": "/orders", "protocol": "HTTP/1.1", "sourceIp": "203.0.113.7", "userAgent": "shop" },
+            "requestId": "authorize-deployed",
+            "routeKey": "GET /orders",
+            "stage": "$default",
+            "timeEpoch": 0,
+        },
+    })
 }
 
 /// Somebody with `doorwardctl` and the environment of AWS's tools.

@@ -84,8 +84,8 @@ const FINDS_TENANTS: TableGrant = { actions: ["GetItem"], keys: [KEYS.tenant] };
 /** And for routes that pages of other origins may call, whether an origin is anybody's. */
 const FINDS: TableGrant = { actions: ["GetItem"], keys: [KEYS.tenant, KEYS.origin] };
 /**
- * Once a minute, which version of its secret a tenant uses: kept in the partition of its record, of which it may not
- * change what matters (shared/src/store/secret_use.rs).
+ * Once a minute, which version of its secret a tenant uses: kept in the partition of its record, since IAM knows no
+ * sort keys (shared/src/store/secret_use.rs). Of other items there it can change nothing but when they expire.
  */
 const NOTES_SECRET_USE: TableGrant = {
   actions: ["UpdateItem"],
