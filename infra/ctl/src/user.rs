@@ -372,7 +372,6 @@ impl List {
         let more = loop {
             let page = context.store.users(&id, from.as_ref()).await?;
             unreadable.extend(page.unreadable);
-            let found = page.users.len();
             for user in page.users.into_iter().take(most - listed) {
                 listed += 1;
                 if context.output.json {
@@ -380,7 +379,7 @@ impl List {
                 } else {
                     rows.push(row(&user));
                 }
-                last = Some((user.id, found));
+                last = Some(user.id);
             }
             from = page.next;
             if from.is_none() || listed == most {
@@ -390,7 +389,7 @@ impl List {
         };
         if !context.output.json {
             let next = match last.filter(|_| more) {
-                Some((last, _)) => format!("\n\nThere may be more: --after {last}"),
+                Some(last) => format!("\n\nThere may be more: --after {last}"),
                 None => String::new(),
             };
             let head = ["USER", "USERNAME", "STATUS", "ROLES", "ORGANIZATION", "CUSTOMER"];
@@ -440,7 +439,11 @@ impl Update {
         };
         match context.store.update_user(tenant_id, user, change).await {
             Ok(Some(known)) => {
-                context.output.result(&described(&known), || format!("User {user} is changed."))
+                context.output.result(&described(&known), || format!("User {user} is changed."))?;
+                if self.customer_type.is_some() && known.customer_kind.is_none() {
+                    bail!("user {user} has no customer: --customer-type was left out, the rest is changed");
+                }
+                Ok(())
             }
             Ok(None) => Err(unknown()),
             Err(Failure::UsernameTaken) => bail!("another user has that name: nothing was done"),

@@ -234,6 +234,15 @@ async fn a_new_address_voids_the_code_that_was_sent_and_lifts_no_lockout() {
 }
 
 #[tokio::test]
+async fn a_type_of_customer_without_a_customer_is_told() {
+    let stack = Stack::start().await;
+    let id = stack.world.actor(NORDIC_ADMIN).unwrap().user.user_id;
+    let done = stack.run(&["user", "update", NORDIC, &id, "--customer-type", "BUSINESS"]).await;
+    assert!(done.code == 1 && done.stderr.contains("has no customer"), "{done:?}");
+    assert_eq!(stored(&stack, &id).await.unwrap().customer_kind, None);
+}
+
+#[tokio::test]
 async fn a_list_has_every_user_of_the_tenant_once_and_no_other() {
     let stack = Stack::start().await;
     let of = |done: Done| -> Vec<String> {
