@@ -150,7 +150,7 @@ async fn a_step_out_of_order_is_refused_and_changes_nothing() -> Result<()> {
     }
     take(&world, Step::SetSecret).await?;
     take(&world, Step::CreateSecret).await?;
-    // What is finished without a test is tested then.
+    // What nobody asked to test is tested by the finish.
     take(&world, Step::FinishSecret).await?;
     assert_eq!(world.secret_version(NORDIC, "AWSCURRENT").await?, VERSION);
     for step in Step::ALL {

@@ -216,7 +216,7 @@ impl Rotator {
                 Step::CreateSecret => Box::pin(self.create(&versions, token, Renewal::SCHEDULED)).await?,
                 // Nobody else keeps a copy: Doorward reads the secret itself, and callers are told by people.
                 Step::SetSecret => {}
-                Step::TestSecret => self.test(&versions, token, Renewal::SCHEDULED).await?,
+                Step::TestSecret => drop(self.test(&versions, token, Renewal::SCHEDULED).await?),
                 Step::FinishSecret => self.finish(&versions, token, Renewal::SCHEDULED).await?,
             }
         }
@@ -373,14 +373,6 @@ impl Rotator {
         }
     }
 
-    /// The id of the version that is current.
-    ///
-    /// # Errors
-    /// `Missing` when there is no secret.
-    pub async fn current_version(&self, tenant: &TenantId) -> Result<Option<String>, RotationError> {
-        Ok(self.versions(&self.name_of(tenant)).await?.at(CURRENT).map(str::to_owned))
-    }
-
     /// Gives a version its value, once: the first of several requests for one version decides.
     async fn create(&self, versions: &Versions, token: &str, renewal: Renewal) -> Result<(), RotationError> {
         if self.value(versions, token).await?.is_some() {
@@ -418,12 +410,17 @@ impl Rotator {
         }
     }
 
-    /// Proves that the new version can do what the current one can: nobody is locked out by it.
-    async fn test(&self, versions: &Versions, token: &str, renewal: Renewal) -> Result<(), RotationError> {
+    /// Proves that the new version can do what the current one can: nobody is locked out by it. What was proved.
+    async fn test(
+        &self,
+        versions: &Versions,
+        token: &str,
+        renewal: Renewal,
+    ) -> Result<SecretString, RotationError> {
         let text = self.created(versions, token).await?;
         let document = prove(&versions.tenant, &text)?;
         if renewal.old == Old::Forgotten {
-            return Ok(());
+            return Ok(text);
         }
         let tenant = &versions.tenant;
         let next = TenantKeys::from_documents(tenant, &[document])?;
@@ -443,13 +440,12 @@ impl Rotator {
                 return Err(RotationError::Unproven(tenant.clone(), problem));
             }
         }
-        Ok(())
+        Ok(text)
     }
 
     /// Moves `AWSCURRENT`, if it is where the new version was made from; `AWSPREVIOUS` follows it there.
     async fn finish(&self, versions: &Versions, token: &str, renewal: Renewal) -> Result<(), RotationError> {
-        self.test(versions, token, renewal).await?;
-        let text = self.created(versions, token).await?;
+        let text = self.test(versions, token, renewal).await?;
         let stale = || RotationError::Stale(versions.name.clone(), token.to_owned());
         let made_from = made_from(&text).ok_or_else(stale)?;
         let moved = self
