@@ -1,5 +1,5 @@
 //! The audit log: what each decision tells, that a log which was tampered with is found, and that the
-//! chains' heads are kept outside of it (security 24).
+//! chains' heads are kept outside of it (docs/design/security.md#rule-24).
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -36,7 +36,7 @@ async fn send(world: &World, function: Function, event: &Value) -> Value {
     world.audit.last()
 }
 
-// security 24
+// docs/design/security.md#rule-24
 #[tokio::test]
 async fn a_decision_is_told_with_everything_that_is_known_of_it() {
     let world = World::start().await.unwrap();
@@ -127,7 +127,7 @@ async fn a_decision_is_told_with_everything_that_is_known_of_it() {
     }
 }
 
-// security 9 and 24
+// docs/design/security.md#rule-9 and #rule-24
 #[tokio::test]
 async fn operators_learn_which_way_a_login_was_wrong_and_callers_do_not() {
     let world = World::start().await.unwrap();
@@ -338,7 +338,7 @@ async fn a_batch_that_is_not_kept_is_never_passed_over() {
     assert!(error.to_string().starts_with("UNAVAILABLE"), "{error}");
 }
 
-// security 20
+// docs/design/security.md#rule-20
 #[tokio::test]
 async fn anchors_are_found_by_tenant_and_day() {
     let world = World::start().await.unwrap();

@@ -72,7 +72,7 @@ async fn a_live_session_passes_and_the_api_learns_who_calls() -> Result<()> {
     Ok(())
 }
 
-// contract, "Who may": roles are the record's, not the claim's.
+// docs/design/contract.md#authorization: roles are the record's, not the claim's.
 #[tokio::test]
 async fn the_api_learns_the_roles_of_the_users_record() -> Result<()> {
     let world = World::start().await?;
@@ -145,7 +145,7 @@ async fn after(world: &World, what: &str, login: &Login) -> Result<()> {
     Ok(())
 }
 
-// security 13, 15, 16, 21: what ends a session ends its calls, in the very next question.
+// docs/design/security.md#rule-13, #rule-15, #rule-16, #rule-21: what ends a session ends its calls, in the very next question.
 #[tokio::test]
 async fn nothing_passes_once_it_ended() -> Result<()> {
     for (what, reason) in [
@@ -175,7 +175,7 @@ async fn nothing_passes_once_it_ended() -> Result<()> {
     Ok(())
 }
 
-// security 15: within 5 s, although the tenant's record is cached.
+// docs/design/security.md#rule-15: within 5 s, although the tenant's record is cached.
 #[tokio::test]
 async fn a_suspension_holds_within_five_seconds() -> Result<()> {
     let world = World::start().await?;
@@ -190,7 +190,7 @@ async fn a_suspension_holds_within_five_seconds() -> Result<()> {
     Ok(())
 }
 
-// security 13: the idle end holds though the token itself lives on.
+// docs/design/security.md#rule-13: the idle end holds though the token itself lives on.
 #[tokio::test]
 async fn a_session_that_went_idle_does_not_pass() -> Result<()> {
     let world = World::start().await?;
@@ -209,7 +209,7 @@ async fn a_session_that_went_idle_does_not_pass() -> Result<()> {
     Ok(())
 }
 
-// security 16, 20: nothing but a token of this tenant's own keys, in the tenant that the call names.
+// docs/design/security.md#rule-16, #rule-20: nothing but a token of this tenant's own keys, in the tenant that the call names.
 #[tokio::test]
 async fn nobody_elses_token_passes() -> Result<()> {
     let world = World::start().await?;
@@ -255,7 +255,7 @@ async fn nobody_elses_token_passes() -> Result<()> {
     Ok(())
 }
 
-// security 22
+// docs/design/security.md#rule-22
 #[tokio::test]
 async fn a_tenants_networks_hold_here_too() -> Result<()> {
     let world = World::start().await?;
@@ -294,7 +294,7 @@ async fn what_cannot_be_decided_is_not_refused() -> Result<()> {
     Ok(())
 }
 
-// security 24: one event for each question, with a digest instead of the session, and nothing written.
+// docs/design/security.md#rule-24: one event for each question, with a digest instead of the session, and nothing written.
 #[tokio::test]
 async fn each_question_is_told_once_and_nothing_is_written() -> Result<()> {
     let world = World::start().await?;
@@ -320,7 +320,7 @@ async fn each_question_is_told_once_and_nothing_is_written() -> Result<()> {
     Ok(())
 }
 
-// contract, "Logout": from the moment 200 is sent, no token of that session is accepted.
+// docs/design/contract.md#logout: from the moment 200 is sent, no token of that session is accepted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_question_that_is_asked_after_a_logout_was_answered_passes() -> Result<()> {
     const ASKING: usize = 6;

@@ -1,4 +1,4 @@
-//! Whose pages may call, and read what they are told (contract, "Every request").
+//! Whose pages may call, and read what they are told (docs/design/contract.md#every-request).
 
 use std::time::Duration;
 
@@ -141,7 +141,7 @@ async fn answers_are_for_the_pages_of_their_tenant() {
     assert_eq!(shared_with(&login(&world, MARCUS, APP, unchanged).await), None);
 }
 
-// contract, "Create session": unknown tenant, wrong key and wrong secret are one answer, headers and all.
+// docs/design/contract.md#create-session: unknown tenant, wrong key and wrong secret are one answer, headers and all.
 #[tokio::test]
 async fn before_the_tenant_is_proven_no_header_tells_of_it() {
     let world = World::start().await.unwrap();

@@ -1,5 +1,4 @@
-//! What each operation asks of the table in steady state, and what that costs (storage, "Cost of one
-//! request").
+//! What each operation asks of the table in steady state, and what that costs (docs/design/storage.md#calls-per-request).
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration};
 

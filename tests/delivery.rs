@@ -1,5 +1,5 @@
 //! From the outbox to people: at least once, never an old code, and nobody is told what is not
-//! theirs (security 19).
+//! theirs (docs/design/security.md#rule-19).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -87,7 +87,7 @@ async fn a_text_message_has_the_code_and_a_page_that_asks_for_it() -> Result<()>
     Ok(())
 }
 
-// security 19: the newest code wins, whatever the order.
+// docs/design/security.md#rule-19: the newest code wins, whatever the order.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_code_is_never_sent() -> Result<()> {
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
@@ -111,7 +111,7 @@ async fn an_older_code_is_never_sent() -> Result<()> {
     Ok(())
 }
 
-// security 19
+// docs/design/security.md#rule-19
 #[tokio::test(flavor = "multi_thread")]
 async fn a_used_code_is_not_sent() -> Result<()> {
     let (world, user) = start().await?;
@@ -401,7 +401,7 @@ async fn a_tenant_with_a_bus_gets_events_instead() -> Result<()> {
     Ok(())
 }
 
-// security 19: what waits shows nobody a code.
+// docs/design/security.md#rule-19: what waits shows nobody a code.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_item_of_the_table_shows_a_code() -> Result<()> {
     let (world, user) = start().await?;

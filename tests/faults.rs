@@ -125,7 +125,7 @@ async fn a_repeated_rotation_recognises_itself_even_without_grace() {
     assert!(matches!(world.store.rotate_session(&another).await.unwrap(), Rotated::Kept(_)));
 }
 
-// contract, "Every request": no input makes a 5xx.
+// docs/design/contract.md#every-request: no input makes a 5xx.
 #[tokio::test]
 async fn whatever_arrives_is_answered_with_a_4xx() {
     let world = World::start().await.unwrap();

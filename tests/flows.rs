@@ -10,7 +10,7 @@ use crate::{ADMIN, CUSTOMER, MARCUS, NEW_PASSWORD, NORDIC_ADMIN, OTHER_ADMIN, SE
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-// security 14
+// docs/design/security.md#rule-14
 #[tokio::test]
 async fn login_use_refresh_grace_reuse_revoked() {
     let world = World::start().await.unwrap();
@@ -42,7 +42,7 @@ async fn login_use_refresh_grace_reuse_revoked() {
     }
 }
 
-// security 14: each retired token has its own window, and always answers with the current one.
+// docs/design/security.md#rule-14: each retired token has its own window, and always answers with the current one.
 #[tokio::test]
 async fn every_retired_token_within_grace_answers_with_the_current_one() {
     let world = World::start().await.unwrap();
@@ -139,7 +139,7 @@ async fn another_session_of_the_user_and_an_administrator_log_a_session_out() {
     assert_eq!(delete(&wrong, &last.token).await.verdict(), (404, "SESSION_NOT_FOUND"));
 }
 
-// security 13
+// docs/design/security.md#rule-13
 #[tokio::test]
 async fn expired_items_that_are_still_in_the_table_are_refused() {
     let world = World::start().await.unwrap();
@@ -174,7 +174,7 @@ async fn expired_items_that_are_still_in_the_table_are_refused() {
     assert_eq!(world.logout(&kept).await.unwrap().status, 401);
 }
 
-// security 15
+// docs/design/security.md#rule-15
 #[tokio::test]
 async fn reset_bars_the_old_password_until_a_new_one_is_set() {
     let world = World::start().await.unwrap();
@@ -250,7 +250,7 @@ async fn who_may_reset_whose_login() {
     assert!(world.opens(&customer).await.unwrap());
 }
 
-// security 5, 15
+// docs/design/security.md#rule-5, #rule-15
 #[tokio::test]
 async fn a_password_change_ends_the_users_other_sessions() {
     let world = World::start().await.unwrap();
@@ -338,7 +338,7 @@ async fn who_may_change_whose_credentials() {
     assert_eq!(refreshed.body["data"]["passwordChangeRequired"], json!(true));
 }
 
-// security 8, 9
+// docs/design/security.md#rule-8, #rule-9
 #[tokio::test]
 async fn every_wrong_login_looks_the_same() {
     let world = World::start().await.unwrap();
@@ -376,7 +376,7 @@ async fn every_wrong_login_looks_the_same() {
     assert_eq!(answers[0].0, 401);
 }
 
-// security 7: the same for a user that does not exist.
+// docs/design/security.md#rule-7: the same for a user that does not exist.
 #[tokio::test]
 async fn a_lockout_ends_after_its_time_and_hits_unknown_users_too() {
     let world = World::start().await.unwrap();
@@ -426,10 +426,10 @@ async fn a_suspended_or_restricted_tenant_says_so_only_to_who_has_its_secret() {
             (403, "INVALID_TENANT_CREDENTIALS")
         );
     }
-    assert_eq!(world.passwords.verified(), 0, "security 11: nothing is hashed");
+    assert_eq!(world.passwords.verified(), 0, "docs/design/security.md#rule-11: nothing is hashed");
 }
 
-// security 17, 18: what a refresh token is bound to.
+// docs/design/security.md#rule-17, #rule-18: what a refresh token is bound to.
 #[tokio::test]
 async fn a_refresh_names_one_session_in_path_bearer_and_token() {
     let world = World::start().await.unwrap();
@@ -460,7 +460,7 @@ async fn a_refresh_names_one_session_in_path_bearer_and_token() {
     assert_eq!(refused.verdict(), (403, "FORBIDDEN"));
 }
 
-// security 15: a tenant's epoch ends every session, within the record's cache life.
+// docs/design/security.md#rule-15: a tenant's epoch ends every session, within the record's cache life.
 #[tokio::test]
 async fn a_tenants_epoch_ends_all_its_sessions_within_five_seconds_and_for_good() {
     use doorward::{

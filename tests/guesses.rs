@@ -77,7 +77,7 @@ async fn number(world: &World, actor: &Actor, name: &str) -> Option<i64> {
     attempts(world, actor).await.get(name).map(|value| value.as_n().unwrap().parse().unwrap())
 }
 
-// security 10: what strangers do is not the owner's fault, nor the other way round.
+// docs/design/security.md#rule-10: what strangers do is not the owner's fault, nor the other way round.
 #[tokio::test]
 async fn a_device_and_strangers_do_not_lock_each_other() {
     let world = World::start().await.unwrap();
@@ -111,7 +111,7 @@ async fn a_device_and_strangers_do_not_lock_each_other() {
     }
 }
 
-// security 10, 20: what is no proof of this user is as if it had not been sent.
+// docs/design/security.md#rule-10, #rule-20: what is no proof of this user is as if it had not been sent.
 #[tokio::test]
 async fn anything_but_an_authentic_proof_counts_as_absent() {
     let world = World::start().await.unwrap();
@@ -136,7 +136,7 @@ async fn anything_but_an_authentic_proof_counts_as_absent() {
     assert_eq!(login_from(&world, &marcus, Some(&own)).await.verdict(), (401, "ACCOUNT_LOCKED"));
 }
 
-// security 10: strangers cannot keep an owner that is logged in from changing its password.
+// docs/design/security.md#rule-10: strangers cannot keep an owner that is logged in from changing its password.
 #[tokio::test]
 async fn a_change_of_ones_own_password_counts_among_its_devices_attempts() {
     let world = World::start().await.unwrap();
@@ -166,7 +166,7 @@ async fn a_change_of_ones_own_password_counts_among_its_devices_attempts() {
     assert_eq!(number(&world, &marcus, "failures").await, None);
 }
 
-// security 8: exactly a hundred in a row, whatever the time between them; and then none is hashed.
+// docs/design/security.md#rule-8: exactly a hundred in a row, whatever the time between them; and then none is hashed.
 #[tokio::test]
 async fn a_hundred_failures_in_a_row_disable_the_password_until_it_is_set_anew() {
     let world = World::start().await.unwrap();
@@ -196,7 +196,7 @@ async fn a_hundred_failures_in_a_row_disable_the_password_until_it_is_set_anew()
         assert_eq!(world.passwords.verified() - before, 100, "and nothing is hashed any more");
         answers.push(disabled.text);
     }
-    assert_eq!(answers[0], answers[1], "security 9");
+    assert_eq!(answers[0], answers[1], "docs/design/security.md#rule-9");
     // It is not forgotten, whatever goes on in other buckets.
     let forever = Some(253_402_300_799);
     assert_eq!(number(&world, &marcus, "expires_at").await, forever);
@@ -212,7 +212,7 @@ async fn a_hundred_failures_in_a_row_disable_the_password_until_it_is_set_anew()
     assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().status, 200);
 }
 
-// security 8: a row is of failures without a success in between, and is kept half a year at least.
+// docs/design/security.md#rule-8: a row is of failures without a success in between, and is kept half a year at least.
 #[tokio::test]
 async fn a_success_ends_the_row_and_time_does_not() {
     let world = World::start().await.unwrap();
@@ -241,7 +241,7 @@ async fn a_success_ends_the_row_and_time_does_not() {
     assert!(disabled.body["data"].get("lockoutTime").is_none(), "{disabled:?}");
 }
 
-// security 8: a policy of one.
+// docs/design/security.md#rule-8: a policy of one.
 #[tokio::test]
 async fn one_failure_disables_where_the_tenant_says_so() {
     let world = World::start().await.unwrap();
@@ -255,7 +255,7 @@ async fn one_failure_disables_where_the_tenant_says_so() {
     assert_eq!(world.passwords.verified(), 2);
 }
 
-// security 8, with real parallel calls: a row never gets longer than it may.
+// docs/design/security.md#rule-8, with real parallel calls: a row never gets longer than it may.
 #[tokio::test(flavor = "multi_thread")]
 async fn parallel_guesses_at_the_end_of_a_row_verify_no_more_than_are_left() {
     let world = Arc::new(World::start().await.unwrap());
@@ -296,7 +296,7 @@ async fn together(
     logins.join_all().await
 }
 
-// security 7, 10: fifty at once from either side verify five each.
+// docs/design/security.md#rule-7, #rule-10: fifty at once from either side verify five each.
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_and_a_device_at_once_have_five_guesses_each() {
     let world = Arc::new(World::start().await.unwrap());
@@ -315,7 +315,7 @@ async fn strangers_and_a_device_at_once_have_five_guesses_each() {
     assert!(sets.iter().all(|(_, ids)| ids.as_ss().unwrap().len() == 5), "{sets:?}");
 }
 
-// security 7, 10: an attack beside them keeps none of the owner's logins out.
+// docs/design/security.md#rule-7, #rule-10: an attack beside them keeps none of the owner's logins out.
 #[tokio::test(flavor = "multi_thread")]
 async fn right_passwords_with_a_proof_get_in_beside_an_attack() {
     let world = Arc::new(World::start().await.unwrap());
@@ -336,7 +336,7 @@ async fn right_passwords_with_a_proof_get_in_beside_an_attack() {
     assert!(kept.keys().all(|name| !name.contains('#') && name != "devices"), "{kept:?}");
 }
 
-// security 10: a user's failures within an hour, over all lockouts and successes; the limit is exact.
+// docs/design/security.md#rule-10: a user's failures within an hour, over all lockouts and successes; the limit is exact.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_users_failures_within_an_hour_are_limited() {
     let world = Arc::new(World::start().await.unwrap());
@@ -376,14 +376,14 @@ async fn a_users_failures_within_an_hour_are_limited() {
     assert_eq!(login_from(&world, &marcus, None).await.status, 200);
 }
 
-// security 10: the end of an hour's budget is exact under fifty parallel guesses over fifty users.
+// docs/design/security.md#rule-10: the end of an hour's budget is exact under fifty parallel guesses over fifty users.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_gets_exactly_its_budget() {
     let world = Arc::new(World::start().await.unwrap());
     world.change_policy(NORDIC, |policy| policy.failures_per_ip = 20).await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
     let guessed = users(&world, &marcus, 40).await;
-    // Half of them exist (security 9).
+    // Half of them exist (docs/design/security.md#rule-9).
     let whom = |index: usize| {
         let mut actor = guessed[index % 40].clone();
         if index >= 40 || index.is_multiple_of(2) {
@@ -414,7 +414,7 @@ async fn an_address_gets_exactly_its_budget() {
     assert_eq!(login_from(&world, &marcus, None).await.status, 200);
 }
 
-// security 10, 22: an address of IPv6 is a network of 2^64, and one of IPv4 has one spelling.
+// docs/design/security.md#rule-10, #rule-22: an address of IPv6 is a network of 2^64, and one of IPv4 has one spelling.
 #[tokio::test]
 async fn addresses_of_one_network_share_a_budget() {
     let world = World::start().await.unwrap();
@@ -433,7 +433,7 @@ async fn addresses_of_one_network_share_a_budget() {
     }
 }
 
-// security 10: right passwords in parallel give back what they took, so an address full of people
+// docs/design/security.md#rule-10: right passwords in parallel give back what they took, so an address full of people
 // that log in is never limited.
 #[tokio::test(flavor = "multi_thread")]
 async fn right_logins_use_no_budget() {
@@ -465,7 +465,7 @@ async fn right_logins_use_no_budget() {
     assert_eq!(answers.iter().filter(|answer| answer.verdict().1 == "AUTHENTICATION").count(), 15);
 }
 
-// security 10: a tenant under attack; the one beside it, and owners with a proof, see nothing of it.
+// docs/design/security.md#rule-10: a tenant under attack; the one beside it, and owners with a proof, see nothing of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenants_budget_is_its_own() {
     let world = Arc::new(World::start().await.unwrap());
@@ -502,7 +502,7 @@ async fn a_tenants_budget_is_its_own() {
     assert!(strange.is_empty(), "{strange:?}");
 }
 
-// security 10: a session from before there were proofs guesses as a stranger.
+// docs/design/security.md#rule-10: a session from before there were proofs guesses as a stranger.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_without_a_device_is_a_stranger() {
     use aws_sdk_dynamodb::types::AttributeValue;
@@ -575,7 +575,7 @@ async fn a_login_costs_what_storage_says() {
     assert_eq!(world.calls.take(), steady, "a device has none of that");
 }
 
-// security 8: every failure counts once, also where its write is sent twice; and what failed is not
+// docs/design/security.md#rule-8: every failure counts once, also where its write is sent twice; and what failed is not
 // undone by a late success of something else.
 #[tokio::test]
 async fn a_failure_counts_once() {
@@ -613,7 +613,7 @@ async fn a_failure_counts_once() {
     }
 }
 
-// security 8: an attempt whose process died counts in the row once its lockout is over.
+// docs/design/security.md#rule-8: an attempt whose process died counts in the row once its lockout is over.
 #[tokio::test]
 async fn attempts_that_died_count_in_the_row() {
     let world = World::start().await.unwrap();
@@ -668,7 +668,7 @@ async fn only_so_many_devices_are_kept() {
     assert!(size < 30_000, "{size}");
 }
 
-// security 8, 10: whoever knew a password once has no guesses of its own at the next one. Its proof is as
+// docs/design/security.md#rule-8, #rule-10: whoever knew a password once has no guesses of its own at the next one. Its proof is as
 // if it had not been sent, and the answers are those that strangers get.
 #[tokio::test]
 async fn a_proof_does_not_outlive_the_password() {
@@ -697,7 +697,7 @@ async fn a_proof_does_not_outlive_the_password() {
     assert_eq!(login_from(&world, &marcus, Some(&new)).await.status, 200, "this one counts");
 }
 
-// security 8: guesses at an id before it is anybody's do not lock whoever gets it.
+// docs/design/security.md#rule-8: guesses at an id before it is anybody's do not lock whoever gets it.
 #[tokio::test]
 async fn nobody_is_born_locked() {
     let world = World::start().await.unwrap();
@@ -716,7 +716,7 @@ async fn nobody_is_born_locked() {
     assert!(world.login(&actor).await.is_ok());
 }
 
-// security 10: a fresh root key that this process has not heard of yet does not make strangers of its
+// docs/design/security.md#rule-10: a fresh root key that this process has not heard of yet does not make strangers of its
 // devices; nor does the old one while it is listed.
 #[tokio::test]
 async fn a_proof_of_a_fresh_root_key_is_known() {

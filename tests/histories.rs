@@ -1,5 +1,5 @@
 //! Histories of one user's sessions under parallel calls, each held against what a user of a service
-//! that does one thing at a time could have seen (security, "Faults": linearizable). The checker is
+//! that does one thing at a time could have seen (docs/design/security.md#faults). The checker is
 //! Wing and Gong's, as Lowe extended it; what is allowed is `Spec`, below.
 
 use std::{

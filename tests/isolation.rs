@@ -1,4 +1,4 @@
-//! Nothing of one tenant does anything in another that an unknown value would not (security 20).
+//! Nothing of one tenant does anything in another that an unknown value would not (docs/design/security.md#rule-20).
 
 use e2e::{Login, NORDIC, World};
 use http::Method;
@@ -85,7 +85,7 @@ async fn a_login_with_another_tenants_user_is_a_wrong_login() {
     assert_eq!((known.verdict(), &known.text), ((401, "AUTHENTICATION"), &unknown.text));
 }
 
-// security 18: unknown tenant, wrong key and wrong secret are one answer.
+// docs/design/security.md#rule-18: unknown tenant, wrong key and wrong secret are one answer.
 #[tokio::test]
 async fn tenant_credentials_fail_in_one_way() {
     let world = World::start().await.unwrap();

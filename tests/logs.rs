@@ -1,4 +1,4 @@
-//! No secret reaches a log (security 24).
+//! No secret reaches a log (docs/design/security.md#rule-24).
 
 #![allow(
     clippy::indexing_slicing,
@@ -271,7 +271,7 @@ fn check_lines(text: &str) {
     assert!(own[3]["cause"].as_str().unwrap().contains("DynamoDB"), "the cause is for operators");
 }
 
-// security 24
+// docs/design/security.md#rule-24
 #[tokio::test(flavor = "current_thread")]
 async fn no_secret_of_the_hosted_page_is_logged() {
     let captured = Captured::default();
@@ -335,7 +335,7 @@ async fn no_secret_of_the_hosted_page_is_logged() {
     }
 }
 
-// security 24
+// docs/design/security.md#rule-24
 #[tokio::test(flavor = "current_thread")]
 async fn no_secret_is_logged_of_what_others_ask_before_they_let_a_call_through() {
     let captured = Captured::default();

@@ -115,7 +115,7 @@ fn expired(answer: &Answer) -> bool {
     answer.verdict() == (409, "IDEMPOTENCY_EXPIRED")
 }
 
-// contract, "Every request": the same key with the same body gives the first success again.
+// docs/design/contract.md#every-request: the same key with the same body gives the first success again.
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_duplicates_of_a_login_are_one_session() -> Result<()> {
     let world = Arc::new(World::start().await?);
@@ -136,7 +136,7 @@ async fn twenty_duplicates_of_a_login_are_one_session() -> Result<()> {
     assert_eq!(live(&world, &actor).await?, 1, "and nothing else was created");
     assert_eq!(remembered(&world).await?, 1);
     let told: HashSet<_> = world.audit.events().iter().map(|event| event["session"].to_string()).collect();
-    assert_eq!((told.len(), repeated(&world)), (1, 19), "security 24");
+    assert_eq!((told.len(), repeated(&world)), (1, 19), "docs/design/security.md#rule-24");
     for answer in &answers {
         assert!(world.opens(&Login::from_answer(&actor, answer)?).await?);
     }
@@ -192,11 +192,11 @@ async fn twenty_duplicates_of_a_password_reset_are_one_code_and_one_mail() -> Re
     // What succeeded before is told even now: a repetition is not charged.
     let event = code_event(None, &user, &json!({ "sendLink": {} }));
     assert_eq!(send(&world, event, "the tenant's").await?.status, 200);
-    assert_eq!(repeated(&world), 19 + 1 + 19 + 1 + 1, "security 24");
+    assert_eq!(repeated(&world), 19 + 1 + 19 + 1 + 1, "docs/design/security.md#rule-24");
     Ok(())
 }
 
-// security 9, 19: a key tells nobody whether there is such a user.
+// docs/design/security.md#rule-9, #rule-19: a key tells nobody whether there is such a user.
 #[tokio::test]
 async fn a_key_works_the_same_for_a_user_that_does_not_exist() -> Result<()> {
     let world = World::start().await?;
@@ -237,7 +237,7 @@ async fn twenty_duplicates_of_a_login_reset_are_one() -> Result<()> {
         assert_eq!(world.user(target).await?.session_epoch, before.session_epoch + 1);
         assert_eq!(codes_sent(&world, &target.user.user_id).await?, 1);
     }
-    assert_eq!(repeated(&world), 19 + 19, "security 24");
+    assert_eq!(repeated(&world), 19 + 19, "docs/design/security.md#rule-24");
     Ok(())
 }
 
@@ -300,7 +300,7 @@ async fn a_key_is_one_in_every_form_of_a_call() -> Result<()> {
     Ok(())
 }
 
-// security 7, 9: else the key would tell whether that is the password.
+// docs/design/security.md#rule-7, #rule-9: else the key would tell whether that is the password.
 #[tokio::test]
 async fn a_mismatch_counts_as_a_failure_and_tells_nothing_of_the_password() -> Result<()> {
     let world = World::start().await?;
@@ -621,7 +621,7 @@ async fn what_a_key_may_be() -> Result<()> {
     Ok(())
 }
 
-// security 12, 24, 25: what is kept opens nothing, and says nothing of the request.
+// docs/design/security.md#rule-12, #rule-24, #rule-25: what is kept opens nothing, and says nothing of the request.
 #[tokio::test]
 async fn nothing_of_the_request_is_kept() -> Result<()> {
     let world = World::start().await?;

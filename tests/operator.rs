@@ -1,5 +1,5 @@
 //! What operators do to tenants and users, and that it holds: at once for a user, within 5 s for a
-//! tenant, and for good (security 15).
+//! tenant, and for good (docs/design/security.md#rule-15).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -106,7 +106,7 @@ fn assert_dead(answers: &BTreeMap<&'static str, Answer>) {
     assert_eq!(answers["update own"].verdict(), (401, "INVALID_TOKEN"));
 }
 
-// security 15
+// docs/design/security.md#rule-15
 #[tokio::test]
 async fn a_disabled_users_sessions_are_dead_at_once_everywhere_and_for_good() {
     let world = World::start().await.unwrap();
@@ -135,7 +135,7 @@ async fn a_disabled_users_sessions_are_dead_at_once_everywhere_and_for_good() {
     assert_eq!(world.user(&admin).await.unwrap().sequence, disabled.sequence + 1, "each change counts");
 }
 
-// security 8: an operator ends a lockout, and a row that disabled the password, for all at once.
+// docs/design/security.md#rule-8: an operator ends a lockout, and a row that disabled the password, for all at once.
 #[tokio::test]
 async fn an_unlocked_user_logs_in_with_the_password_it_had() {
     let world = World::start().await.unwrap();
@@ -174,7 +174,7 @@ async fn an_unlocked_user_logs_in_with_the_password_it_had() {
     assert_eq!(world.store.unlock_user(&tenant, &nobody).await.unwrap(), Switched::Missing);
 }
 
-// security 15
+// docs/design/security.md#rule-15
 #[tokio::test]
 async fn a_deleted_users_sessions_stay_dead_under_its_id() {
     let world = World::start().await.unwrap();
@@ -218,7 +218,7 @@ async fn a_deleted_users_sessions_stay_dead_under_its_id() {
     assert!(matches!(taken, Err(Failure::UsernameTaken)));
 }
 
-// security 15
+// docs/design/security.md#rule-15
 #[tokio::test]
 async fn a_suspended_tenants_sessions_are_dead_within_five_seconds_and_for_good() {
     let world = World::start().await.unwrap();
@@ -250,7 +250,7 @@ async fn a_suspended_tenants_sessions_are_dead_within_five_seconds_and_for_good(
     assert_eq!(world.store.suspend_tenant(&nobody).await.unwrap(), Switched::Missing);
 }
 
-// security 15: a tenant that is created again under its id does not bring sessions back.
+// docs/design/security.md#rule-15: a tenant that is created again under its id does not bring sessions back.
 #[tokio::test]
 async fn a_tenant_created_again_has_none_of_the_earlier_ones_sessions() {
     let world = World::start().await.unwrap();
@@ -269,7 +269,7 @@ async fn a_tenant_created_again_has_none_of_the_earlier_ones_sessions() {
     assert!(world.login(&before.actor).await.is_ok());
 }
 
-// security 15: what a login read before is too old for what it writes after.
+// docs/design/security.md#rule-15: what a login read before is too old for what it writes after.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_under_way_does_not_survive_a_suspension() {
     for whole_tenant in [false, true] {
@@ -300,7 +300,7 @@ async fn a_login_under_way_does_not_survive_a_suspension() {
     }
 }
 
-// security 15
+// docs/design/security.md#rule-15
 #[tokio::test(flavor = "multi_thread")]
 async fn of_twenty_refreshes_across_a_disable_none_lives_after_it() {
     let world = Arc::new(World::start().await.unwrap());
@@ -333,7 +333,7 @@ async fn of_twenty_refreshes_across_a_disable_none_lives_after_it() {
 
 type Change = fn(&mut User);
 
-// security 15: what a user may do, and whose it is, is settled at login.
+// docs/design/security.md#rule-15: what a user may do, and whose it is, is settled at login.
 #[tokio::test]
 async fn a_change_of_roles_or_owner_ends_sessions_and_a_change_of_address_does_not() {
     let world = World::start().await.unwrap();
@@ -461,7 +461,7 @@ async fn a_policy_that_cannot_be_used_closes_its_tenant_until_it_is_put_right() 
     assert!(world.login(&marcus).await.is_ok());
 }
 
-// security 15: in each function on its own, within the life of its cache, and not later.
+// docs/design/security.md#rule-15: in each function on its own, within the life of its cache, and not later.
 #[tokio::test]
 async fn a_change_holds_in_every_functions_cache_within_five_seconds() {
     let mut world = World::start().await.unwrap();
@@ -480,7 +480,7 @@ async fn a_change_holds_in_every_functions_cache_within_five_seconds() {
     assert_eq!(world.refresh(&login).await.unwrap().verdict(), (403, "IP_NOT_ALLOWED"));
 }
 
-// security 15
+// docs/design/security.md#rule-15
 #[tokio::test]
 async fn revoked_sessions_are_dead_at_once_and_the_password_stays() {
     let world = World::start().await.unwrap();

@@ -30,7 +30,7 @@ fn is_done(answer: &Answer) {
     assert_eq!((answer.status, answer.header("location")), (303, "change?done=1"), "{answer:?}");
 }
 
-// security 19
+// docs/design/security.md#rule-19
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_leads_through_the_form_to_a_new_password() {
     let world = World::start().await.unwrap();
@@ -85,7 +85,7 @@ async fn a_button_pressed_twice_is_one_success() {
     assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().status, 200);
 }
 
-// security 1
+// docs/design/security.md#rule-1
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_said_beside_its_field() {
     let world = World::start().await.unwrap();
@@ -117,7 +117,7 @@ async fn what_is_wrong_is_said_beside_its_field() {
     is_done(&visitor.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap());
 }
 
-// security 19
+// docs/design/security.md#rule-19
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_can_be_typed() {
     let world = World::start().await.unwrap();
@@ -140,7 +140,7 @@ async fn a_code_can_be_typed() {
     assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().status, 200);
 }
 
-// security 11, 20
+// docs/design/security.md#rule-11, #rule-20
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_from_elsewhere_changes_nothing() {
     let world = World::start().await.unwrap();

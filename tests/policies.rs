@@ -27,7 +27,7 @@ fn change(old: &str, new: &str) -> Value {
     json!({ "password": new, "currentPassword": old })
 }
 
-// security 1, 2, 3
+// docs/design/security.md#rule-1, #rule-2, #rule-3
 #[tokio::test]
 async fn every_broken_rule_is_named() {
     let world = World::start().await.unwrap();
@@ -72,7 +72,7 @@ async fn every_broken_rule_is_named() {
     }
 }
 
-// security 6
+// docs/design/security.md#rule-6
 #[tokio::test]
 async fn the_last_three_passwords_are_not_used_again() {
     let world = World::start().await.unwrap();
@@ -117,7 +117,7 @@ async fn the_last_three_passwords_are_not_used_again() {
     assert!(world.user(&marcus).await.unwrap().password_history.is_empty());
 }
 
-// security 6, 11: nobody makes it verify the history before the change is authorised.
+// docs/design/security.md#rule-6, #rule-11: nobody makes it verify the history before the change is authorised.
 #[tokio::test]
 async fn the_history_is_looked_at_only_once_the_present_password_was_right() {
     let world = World::start().await.unwrap();
@@ -140,7 +140,7 @@ async fn the_history_is_looked_at_only_once_the_present_password_was_right() {
     }
 }
 
-// security 4
+// docs/design/security.md#rule-4
 #[tokio::test(flavor = "multi_thread")]
 async fn parallel_logins_renew_an_old_hash_once_and_end_no_session() {
     let world = Arc::new(World::start().await.unwrap());
@@ -170,7 +170,7 @@ async fn parallel_logins_renew_an_old_hash_once_and_end_no_session() {
     assert_eq!(world.user(&marcus).await.unwrap().password.as_phc(), after.password.as_phc());
 }
 
-// security 4
+// docs/design/security.md#rule-4
 #[tokio::test]
 async fn imported_hashes_open_and_are_upgraded_by_the_first_login() {
     let world = World::start().await.unwrap();
@@ -197,7 +197,7 @@ async fn imported_hashes_open_and_are_upgraded_by_the_first_login() {
     assert_eq!(world.try_login(&marcus, &marcus.user.password).await.unwrap().verdict(), (500, "INTERNAL"));
 }
 
-// security 6: an imported password is one of the last too.
+// docs/design/security.md#rule-6: an imported password is one of the last too.
 #[tokio::test]
 async fn an_imported_password_counts_in_the_history() {
     let world = World::start().await.unwrap();
@@ -215,7 +215,7 @@ async fn an_imported_password_counts_in_the_history() {
     assert_eq!(faults(&set(&marcus.user.password).await), [HISTORY]);
 }
 
-// security 4, storage "Epoch, not time": the renewal of a login that overlaps a change of password
+// docs/design/security.md#rule-4, storage "Epoch, not time": the renewal of a login that overlaps a change of password
 // does not bring the old one back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewed_hash_does_not_undo_a_change_of_password() {
@@ -242,7 +242,7 @@ async fn a_renewed_hash_does_not_undo_a_change_of_password() {
     assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().status, 200);
 }
 
-// security 4: a login does not depend on the renewal of its hash.
+// docs/design/security.md#rule-4: a login does not depend on the renewal of its hash.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hash_that_cannot_be_renewed_keeps_nobody_out() {
     let world = Arc::new(World::start().await.unwrap());
@@ -267,7 +267,7 @@ async fn a_hash_that_cannot_be_renewed_keeps_nobody_out() {
     assert!(world.user(&marcus).await.unwrap().password.as_phc().contains("m=128"));
 }
 
-// security 7: no request that changes nothing tells whether a password is another's present one.
+// docs/design/security.md#rule-7: no request that changes nothing tells whether a password is another's present one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_taken_name_is_told_before_the_history_is_asked() {
     let world = World::start().await.unwrap();

@@ -17,7 +17,7 @@ fn generated_code_is_what_the_proto_files_say() {
     let descriptor_set = descriptors.encode_to_vec();
     prost_build::Config::new()
         .out_dir(generated.path())
-        .skip_debug(["."]) // security 25: passwords and codes are in them
+        .skip_debug(["."]) // docs/design/security.md#rule-25: passwords and codes are in them
         .compile_fds(descriptors)
         .unwrap();
     let code = PACKAGES.map(|package| {

@@ -1,4 +1,4 @@
-//! Where a request comes from, with proxies in between (security 22).
+//! Where a request comes from, with proxies in between (docs/design/security.md#rule-22).
 
 use doorward::route::Function;
 use e2e::{Answer, Login, NORDIC, World, event};
@@ -31,7 +31,7 @@ async fn login(world: &World, source: &str, forwarded: Option<&str>) -> Answer {
     world.send(Function::CreateSession, &event.to_string()).await.unwrap()
 }
 
-// security 22
+// docs/design/security.md#rule-22
 #[tokio::test]
 async fn the_allow_list_judges_whom_trusted_proxies_name() {
     let world = World::start().await.unwrap();
@@ -52,7 +52,7 @@ async fn the_allow_list_judges_whom_trusted_proxies_name() {
     }
 }
 
-// security 22
+// docs/design/security.md#rule-22
 #[tokio::test]
 async fn a_session_keeps_the_address_of_its_client() {
     let world = World::start().await.unwrap();
@@ -70,7 +70,7 @@ async fn a_session_keeps_the_address_of_its_client() {
     }
 }
 
-// security 22
+// docs/design/security.md#rule-22
 #[tokio::test]
 async fn the_budget_of_codes_is_the_clients_and_not_the_proxys() {
     let world = World::start().await.unwrap();

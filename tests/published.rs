@@ -76,7 +76,7 @@ async fn a_tenant_publishes_its_issuer_and_its_keys() -> Result<()> {
     Ok(())
 }
 
-// contract, "Also public": an unknown tenant and one without asymmetric keys are one 404; so is a suspended one.
+// docs/design/contract.md#public-documents: an unknown tenant and one without asymmetric keys are one 404; so is a suspended one.
 #[tokio::test]
 async fn tenants_that_publish_nothing_are_not_told_apart() -> Result<()> {
     let world = World::start().await?;
@@ -106,7 +106,7 @@ async fn a_tenant_that_cannot_be_looked_up_is_not_an_unknown_one() -> Result<()>
     Ok(())
 }
 
-// security 17, 18
+// docs/design/security.md#rule-17, #rule-18
 #[tokio::test]
 async fn keys_are_published_from_when_they_are_current_until_they_are_retired() -> Result<()> {
     let world = World::start().await?;
@@ -142,7 +142,7 @@ async fn keys_are_published_from_when_they_are_current_until_they_are_retired() 
     Ok(())
 }
 
-// security 20
+// docs/design/security.md#rule-20
 #[tokio::test]
 async fn a_tenants_keys_are_its_own() -> Result<()> {
     let world = World::start().await?;
@@ -163,7 +163,7 @@ async fn a_tenants_keys_are_its_own() -> Result<()> {
     Ok(())
 }
 
-// security 18: whoever asks for what is not there, again and again, costs one read in five seconds.
+// docs/design/security.md#rule-18: whoever asks for what is not there, again and again, costs one read in five seconds.
 #[tokio::test]
 async fn asking_costs_what_it_must() -> Result<()> {
     let world = World::start().await?;
@@ -212,7 +212,7 @@ async fn health_says_whether_the_table_answers_and_looks_seldom() -> Result<()> 
     Ok(())
 }
 
-// security 24: what anybody may read is no decision about anybody, and must not fill the audit log.
+// docs/design/security.md#rule-24: what anybody may read is no decision about anybody, and must not fill the audit log.
 #[tokio::test]
 async fn what_anybody_may_read_leaves_no_line_in_the_audit_log() -> Result<()> {
     let world = World::start().await?;

@@ -23,7 +23,7 @@ where
     tasks.join_all().await
 }
 
-// security 14
+// docs/design/security.md#rule-14
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_parallel_refreshes_converge_on_one_successor() {
     let world = Arc::new(World::start().await.unwrap());
@@ -45,7 +45,7 @@ async fn fifty_parallel_refreshes_converge_on_one_successor() {
     assert!(world.refreshed(&next).await.is_ok());
 }
 
-// security 7
+// docs/design/security.md#rule-7
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_parallel_wrong_guesses_verify_at_most_five() {
     let world = Arc::new(World::start().await.unwrap());
@@ -64,7 +64,7 @@ async fn fifty_parallel_wrong_guesses_verify_at_most_five() {
     );
 }
 
-// security 7
+// docs/design/security.md#rule-7
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_parallel_right_logins_all_get_in() {
     let world = Arc::new(World::start().await.unwrap());
@@ -91,7 +91,7 @@ async fn twenty_parallel_right_logins_all_get_in() {
     assert!(world.login(&actor).await.is_ok());
 }
 
-// security 15, storage "Epoch, not time"
+// docs/design/security.md#rule-15, storage "Epoch, not time"
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_overlaps_a_password_change_does_not_survive_it() {
     let world = Arc::new(World::start().await.unwrap());
@@ -118,7 +118,7 @@ async fn a_login_that_overlaps_a_password_change_does_not_survive_it() {
     }
 }
 
-// security 14: a logout that was answered holds, whatever ran beside it.
+// docs/design/security.md#rule-14: a logout that was answered holds, whatever ran beside it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_logout_among_refreshes_is_final() {
     let world = Arc::new(World::start().await.unwrap());
@@ -171,7 +171,7 @@ async fn one_of_many_takes_a_username() {
     assert_eq!((took, refused), (1, 3), "{:?}", answers.iter().map(Answer::verdict).collect::<Vec<_>>());
 }
 
-// security 15: of two changes at once, one survives, with one session at the most.
+// docs/design/security.md#rule-15: of two changes at once, one survives, with one session at the most.
 #[tokio::test(flavor = "multi_thread")]
 async fn parallel_changes_of_one_password_leave_one_winner() {
     let world = Arc::new(World::start().await.unwrap());

@@ -115,7 +115,7 @@ async fn from_forgotten_to_logged_in() -> Result<()> {
     Ok(())
 }
 
-// security 19
+// docs/design/security.md#rule-19
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_reset_issues_a_code_that_completes_it() -> Result<()> {
     let world = World::start().await?;
@@ -131,7 +131,7 @@ async fn a_login_reset_issues_a_code_that_completes_it() -> Result<()> {
     Ok(())
 }
 
-// security 19
+// docs/design/security.md#rule-19
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_newest_code_works_and_only_once() -> Result<()> {
     let world = World::start().await?;
@@ -149,7 +149,7 @@ async fn only_the_newest_code_works_and_only_once() -> Result<()> {
     Ok(())
 }
 
-// security 19
+// docs/design/security.md#rule-19
 #[tokio::test(flavor = "multi_thread")]
 async fn of_twenty_that_use_one_code_at_once_one_does() -> Result<()> {
     let world = World::start().await?;
@@ -172,7 +172,7 @@ async fn of_twenty_that_use_one_code_at_once_one_does() -> Result<()> {
     Ok(())
 }
 
-// security 19: whatever arrives at once, five wrong tries kill a typed code.
+// docs/design/security.md#rule-19: whatever arrives at once, five wrong tries kill a typed code.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_typed_code_is_dead_after_five_wrong_tries() -> Result<()> {
     let world = World::start().await?;
@@ -202,7 +202,7 @@ async fn a_typed_code_is_dead_after_five_wrong_tries() -> Result<()> {
     Ok(())
 }
 
-// security 19: nobody kills another's link by guessing.
+// docs/design/security.md#rule-19: nobody kills another's link by guessing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_links_code_survives_wrong_tries() -> Result<()> {
     let world = World::start().await?;
@@ -218,7 +218,7 @@ async fn a_links_code_survives_wrong_tries() -> Result<()> {
     Ok(())
 }
 
-// security 10, 19
+// docs/design/security.md#rule-10, #rule-19
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_has_a_budget_of_wrong_codes() -> Result<()> {
     let world = World::start().await?;
@@ -259,7 +259,7 @@ async fn a_code_ends_with_its_life() -> Result<()> {
     Ok(())
 }
 
-// security 19: asking tells nobody whether there is such a user, or what the user has.
+// docs/design/security.md#rule-19: asking tells nobody whether there is such a user, or what the user has.
 #[tokio::test(flavor = "multi_thread")]
 async fn asking_looks_the_same_whoever_it_is_for() -> Result<()> {
     let world = World::start().await?;
@@ -302,7 +302,7 @@ async fn asking_looks_the_same_whoever_it_is_for() -> Result<()> {
         assert_eq!(world.calls.take(), expected, "for {user} with {} characters", code.len());
         refusals.insert((answer.status, answer.text));
     }
-    assert_eq!(world.passwords.verified(), 0, "and nothing is hashed (security 11)");
+    assert_eq!(world.passwords.verified(), 0, "and nothing is hashed (docs/design/security.md#rule-11)");
     // A typed code that lives is compared, one that does not exist is not: outside it is the same.
     let admin = world.login(&world.actor(NORDIC_ADMIN)?).await?;
     returned_code(&world, &admin, &known).await?;
@@ -371,7 +371,7 @@ async fn who_may_ask_for_a_code() -> Result<()> {
     let restricted =
         Login::from_answer(&customer.actor, &world.try_login(&customer.actor, NEW_PASSWORD).await?)?;
     let answer = ask(&world, By::Bearer(&restricted), user, send).await?;
-    assert_eq!(answer.status, 403, "security 21: {answer:?}");
+    assert_eq!(answer.status, 403, "docs/design/security.md#rule-21: {answer:?}");
     Ok(())
 }
 
@@ -390,7 +390,7 @@ async fn a_change_of_password_ends_the_code_asked_for_before() -> Result<()> {
     Ok(())
 }
 
-// security 19
+// docs/design/security.md#rule-19
 #[tokio::test(flavor = "multi_thread")]
 async fn codes_are_sent_at_most_so_often_an_hour_and_a_login_reset_always() -> Result<()> {
     let world = World::start().await?;
@@ -413,7 +413,7 @@ async fn codes_are_sent_at_most_so_often_an_hour_and_a_login_reset_always() -> R
     Ok(())
 }
 
-// security 19: the budget holds however many ask at once, and nobody is turned away for nothing.
+// docs/design/security.md#rule-19: the budget holds however many ask at once, and nobody is turned away for nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_twenty_that_ask_at_once_five_are_sent_a_code() -> Result<()> {
     let world = World::start().await?;
@@ -439,7 +439,7 @@ async fn a_text_message_carries_a_code_to_type() -> Result<()> {
     Ok(())
 }
 
-// security 15, 19
+// docs/design/security.md#rule-15, #rule-19
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_opens_nothing_for_a_disabled_user_or_a_suspended_tenant() -> Result<()> {
     let world = World::start().await?;
@@ -467,7 +467,7 @@ async fn a_code_opens_nothing_for_a_disabled_user_or_a_suspended_tenant() -> Res
     Ok(())
 }
 
-// security 20
+// docs/design/security.md#rule-20
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_is_its_own_users_alone() -> Result<()> {
     let world = World::start().await?;
@@ -479,7 +479,7 @@ async fn a_code_is_its_own_users_alone() -> Result<()> {
     Ok(())
 }
 
-// security 18: the root key rotates between the function that issues a code and the one that takes it.
+// docs/design/security.md#rule-18: the root key rotates between the function that issues a code and the one that takes it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_made_with_a_newer_root_key_is_not_taken_for_a_wrong_one() -> Result<()> {
     let mut world = World::start().await?;
@@ -513,7 +513,7 @@ async fn a_link_in_a_mail_needs_its_code() -> Result<()> {
     Ok(())
 }
 
-// security 19: what was sent within the hour counts also after a change of password.
+// docs/design/security.md#rule-19: what was sent within the hour counts also after a change of password.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_password_is_no_new_budget() -> Result<()> {
     let world = World::start().await?;
@@ -527,7 +527,7 @@ async fn a_change_of_password_is_no_new_budget() -> Result<()> {
     Ok(())
 }
 
-// security 5: a proof that nobody looks at must not pass for one.
+// docs/design/security.md#rule-5: a proof that nobody looks at must not pass for one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_present_password_is_for_ones_own_alone() -> Result<()> {
     let world = World::start().await?;

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use crate::{openapi::Document, rpc::Services};
 
-/// What every answer carries (contract, "Every request").
+/// What every answer carries (docs/design/contract.md#every-request).
 const ALWAYS: [(&str, &str); 4] = [
     ("cache-control", "no-store"),
     ("strict-transport-security", "max-age=31536000"),

@@ -1,4 +1,4 @@
-//! Who may do what to whom, on every route that acts on another user (contract, "Who may").
+//! Who may do what to whom, on every route that acts on another user (docs/design/contract.md#authorization).
 
 use std::collections::BTreeSet;
 
@@ -92,7 +92,7 @@ async fn refuse_everywhere(
     assert!(world.opens(target).await.unwrap(), "{why}: nothing was done");
 }
 
-// security 21; contract, "Who may"
+// docs/design/security.md#rule-21; docs/design/contract.md#authorization
 #[tokio::test]
 async fn authority_is_the_same_on_every_route() {
     let world = World::start().await.unwrap();
@@ -180,7 +180,7 @@ fn acts_on_another(endpoint: Endpoint) -> bool {
     }
 }
 
-// contract, "Who may": roles are read at each decision, not from the claim.
+// docs/design/contract.md#authorization: roles are read at each decision, not from the claim.
 #[tokio::test]
 async fn a_role_that_was_taken_away_opens_nothing() {
     let world = World::start().await.unwrap();

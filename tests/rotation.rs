@@ -1,5 +1,5 @@
 //! Rotating a tenant's secret: step by step as Secrets Manager asks for it, interrupted, repeated and at
-//! once, and by an operator; and that nobody is logged out by it (security 17 and 18).
+//! once, and by an operator; and that nobody is logged out by it (docs/design/security.md#rule-17 and #rule-18).
 
 use std::{sync::Arc, time::Duration};
 
@@ -58,7 +58,7 @@ async fn stages(world: &World) -> Result<[Option<String>; 3]> {
     Ok(found)
 }
 
-// security 18: the new pair opens once it is current, the old one until it is retired, AWSPENDING never.
+// docs/design/security.md#rule-18: the new pair opens once it is current, the old one until it is retired, AWSPENDING never.
 #[tokio::test]
 async fn step_by_step_the_new_secret_takes_over_and_the_old_one_opens_until_it_is_retired() -> Result<()> {
     let world = started().await?;
@@ -318,7 +318,7 @@ const GENTLE: [Renewal; 4] = [
     },
 ];
 
-// security 17 and 18: logins, refreshes and codes that are under way outlive every rotation, and the
+// docs/design/security.md#rule-17 and #rule-18: logins, refreshes and codes that are under way outlive every rotation, and the
 // retirement of the version before.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_logged_out_by_a_rotation() -> Result<()> {
@@ -379,7 +379,7 @@ async fn nobody_is_logged_out_by_a_rotation() -> Result<()> {
     Ok(())
 }
 
-// security 17: of a leaked key nothing opens any more, once no process believes in it.
+// docs/design/security.md#rule-17: of a leaked key nothing opens any more, once no process believes in it.
 #[tokio::test]
 async fn nothing_of_a_leaked_key_opens() -> Result<()> {
     let root = Renewal { root_key: true, old: Old::Dropped, ..Renewal::default() };
@@ -417,7 +417,7 @@ async fn the_next_rotation_signs_with_the_key_that_was_published() -> Result<()>
     Ok(())
 }
 
-// security 20: the first secret of a tenant shares nothing with one that was left there before.
+// docs/design/security.md#rule-20: the first secret of a tenant shares nothing with one that was left there before.
 #[tokio::test]
 async fn a_first_secret_keeps_nothing_of_one_that_is_there() -> Result<()> {
     let world = World::start().await?;

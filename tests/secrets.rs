@@ -1,4 +1,4 @@
-//! A tenant's secret and its keys while they change (security 17 and 18).
+//! A tenant's secret and its keys while they change (docs/design/security.md#rule-17 and #rule-18).
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -135,7 +135,7 @@ async fn uses(world: &World) -> Result<HashMap<String, Timestamp>> {
 
 const NEXT: &str = "the next tenant secret";
 
-// security 18: both open until the previous is retired, and each use is told apart.
+// docs/design/security.md#rule-18: both open until the previous is retired, and each use is told apart.
 #[tokio::test]
 async fn an_operator_sees_which_version_is_still_used() -> Result<()> {
     let world = World::start().await?;
@@ -246,7 +246,7 @@ async fn a_use_that_cannot_be_noted_harms_nothing() -> Result<()> {
     Ok(())
 }
 
-// security 18
+// docs/design/security.md#rule-18
 #[tokio::test]
 async fn a_pending_secret_never_opens() -> Result<()> {
     let world = World::start().await?;
@@ -320,7 +320,7 @@ async fn a_token_of_the_previous_signing_key_verifies_until_it_ends_or_the_key_i
     Ok(())
 }
 
-// security 18: no stampede; a wrong pair is looked for once a minute; what is not there costs nothing.
+// docs/design/security.md#rule-18: no stampede; a wrong pair is looked for once a minute; what is not there costs nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_manager_is_asked_as_seldom_as_can_be() -> Result<()> {
     let world = Arc::new(World::start().await?);
@@ -371,7 +371,7 @@ async fn secrets_manager_is_asked_as_seldom_as_can_be() -> Result<()> {
     Ok(())
 }
 
-// security 18: a transient failure serves what is known up to a hard limit, then 503.
+// docs/design/security.md#rule-18: a transient failure serves what is known up to a hard limit, then 503.
 #[tokio::test]
 async fn a_secret_outlives_its_source_for_an_hour() -> Result<()> {
     let world = World::start().await?;
@@ -392,7 +392,7 @@ async fn a_secret_outlives_its_source_for_an_hour() -> Result<()> {
     Ok(())
 }
 
-// security 17: what callers send is never a key, and the item that notes its use holds nothing of it.
+// docs/design/security.md#rule-17: what callers send is never a key, and the item that notes its use holds nothing of it.
 #[tokio::test]
 async fn the_note_of_a_use_holds_an_id_and_times_alone() -> Result<()> {
     let world = World::start().await?;

@@ -166,7 +166,7 @@ async fn of_fifty_logins_at_once_as_many_get_in_as_there_is_room_for() {
     let marcus = world.actor(MARCUS).unwrap();
     let answers = logins(&world, &marcus, 50).await;
     assert_eq!(verdicts(&answers), BTreeMap::from([((200, "NONE"), 5), ((409, "SESSION_LIMIT"), 45)]));
-    // security 24: a login that got none is told of without a session.
+    // docs/design/security.md#rule-24: a login that got none is told of without a session.
     let told = world.audit.events();
     assert!(told.iter().all(|event| (event["outcome"] == "SUCCESS") == event["session"].is_string()));
     let granted = granted(&marcus, &answers);
@@ -205,7 +205,7 @@ async fn the_oldest_goes_first() {
     assert!(!world.session(&kept[0]).await.unwrap().ended.unwrap().reuse);
 }
 
-// security 13, 15
+// docs/design/security.md#rule-13, #rule-15
 #[tokio::test]
 async fn what_is_dead_takes_no_room() {
     let world = World::start().await.unwrap();
@@ -267,7 +267,7 @@ async fn a_limit_that_comes_later_counts_what_was_there_before() {
     assert_tokens_follow(&world, &marcus, &earlier).await;
 }
 
-// security 7: a right password that a limit refuses is no failure, and forgives none.
+// docs/design/security.md#rule-7: a right password that a limit refuses is no failure, and forgives none.
 #[tokio::test]
 async fn a_refused_login_gives_its_place_back() {
     let world = World::start().await.unwrap();
@@ -285,7 +285,7 @@ async fn a_refused_login_gives_its_place_back() {
     assert_eq!(locked.verdict(), (401, "ACCOUNT_LOCKED"));
 }
 
-// security 9: whoever may not log in learns nothing of the limit, neither by the answer nor by what is
+// docs/design/security.md#rule-9: whoever may not log in learns nothing of the limit, neither by the answer nor by what is
 // asked of the table.
 #[tokio::test]
 async fn a_limit_costs_a_query_and_shows_only_to_who_knows_the_password() {
@@ -369,7 +369,7 @@ async fn a_limit_holds_beside_logouts_refreshes_and_a_change_of_password() {
     }
 }
 
-// security 15, storage "Epoch, not time"
+// docs/design/security.md#rule-15, storage "Epoch, not time"
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_held_over_the_end_of_all_sessions_does_not_survive_it() {
     for limited in [false, true] {
@@ -403,7 +403,7 @@ async fn a_login_held_over_the_end_of_all_sessions_does_not_survive_it() {
     }
 }
 
-// security 15
+// docs/design/security.md#rule-15
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_of_all_sessions_beside_refreshes_leaves_the_excepted_one() {
     let world = Arc::new(World::start().await.unwrap());
@@ -544,7 +544,7 @@ async fn a_list_shows_what_is_live() {
     assert_eq!(absent.verdict(), (404, "SESSION_NOT_FOUND"));
     assert_eq!(ask(&world, &second, Method::GET, &ended.path()).await.text, absent.text);
 
-    // security 13: what is over is over, whether its item is there or not.
+    // docs/design/security.md#rule-13: what is over is over, whether its item is there or not.
     world.clock.advance(8 * HOUR - Duration::from_millis(1));
     let current = world.refreshed(&second).await.unwrap();
     assert_eq!(listed(&world, &current, &marcus.sessions(), 20).await.len(), 2);
@@ -554,7 +554,7 @@ async fn a_list_shows_what_is_live() {
         std::slice::from_ref(&second.session)
     );
     assert_eq!(ask(&world, &current, Method::GET, &first.path()).await.text, absent.text);
-    // security 15: and so is what an epoch ended.
+    // docs/design/security.md#rule-15: and so is what an epoch ended.
     let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
     assert_eq!(ask(&world, &admin, Method::DELETE, &marcus.sessions()).await.status, 200);
     assert!(listed(&world, &admin, &marcus.sessions(), 20).await.is_empty());
@@ -645,7 +645,7 @@ async fn pages_lose_and_repeat_nothing_beside_logins_and_logouts() {
     assert_eq!(listed(&world, &steady[0], &marcus.sessions(), 5).await.len(), 24);
 }
 
-// security 20
+// docs/design/security.md#rule-20
 #[tokio::test]
 async fn a_cursor_opens_one_list_and_only_whole() {
     let world = World::start().await.unwrap();
@@ -710,7 +710,7 @@ async fn a_cursor_opens_one_list_and_only_whole() {
     assert_eq!(no_text.verdict(), (400, "VALIDATION"));
 }
 
-// security 17: a cursor that another process made under a root key which this one has not heard of.
+// docs/design/security.md#rule-17: a cursor that another process made under a root key which this one has not heard of.
 #[tokio::test]
 async fn a_cursor_survives_a_rotation_of_the_root_key() {
     let mut world = World::start().await.unwrap();
@@ -751,7 +751,7 @@ async fn a_cursor_survives_a_rotation_of_the_root_key() {
     assert_eq!((found.status, found.body["data"]["sessions"].as_array().unwrap().len()), (200, 1));
 }
 
-// security 15, 20, 21: contract, "Who may".
+// docs/design/security.md#rule-15, #rule-20, #rule-21: docs/design/contract.md#authorization.
 #[tokio::test]
 async fn who_may_see_and_end_whose_sessions() {
     let world = World::start().await.unwrap();
@@ -849,7 +849,7 @@ async fn who_may_see_and_end_whose_sessions() {
     }
 }
 
-// security 21
+// docs/design/security.md#rule-21
 #[tokio::test]
 async fn a_password_that_must_change_opens_no_sessions() {
     let world = World::start().await.unwrap();
@@ -925,7 +925,7 @@ async fn what_the_routes_ask_of_the_table() {
     }
 }
 
-// security 15: one's own new password keeps the session that set it, within a limit too.
+// docs/design/security.md#rule-15: one's own new password keeps the session that set it, within a limit too.
 #[tokio::test]
 async fn a_session_that_was_carried_over_counts() {
     let world = World::start().await.unwrap();

@@ -24,7 +24,7 @@ pub struct Freshness {
     pub absent: Duration,
 }
 
-/// At most one reload per key and minute is forced from outside (security 18).
+/// At most one reload per key and minute is forced from outside (docs/design/security.md#rule-18).
 const FORCED_EVERY: Duration = Duration::from_secs(60);
 /// After a failed reload an old value is served for that long before the source is asked again: a
 /// source that hangs must not hold every request up.
@@ -224,7 +224,7 @@ mod tests {
         Failure::Unavailable("down".into())
     }
 
-    // security 18
+    // docs/design/security.md#rule-18
     #[tokio::test]
     async fn a_value_is_believed_then_asked_for_then_kept_while_the_source_is_down() {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(get(110, Ok(Some(5))).await.unwrap(), Some(5));
     }
 
-    // security 18
+    // docs/design/security.md#rule-18
     #[tokio::test]
     async fn absence_is_believed_for_a_while() {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(*cache.get(&"k", at(5), || async { Ok(Some(1)) }).await.unwrap().unwrap(), 1);
     }
 
-    // security 18
+    // docs/design/security.md#rule-18
     #[tokio::test]
     async fn one_forced_reload_a_minute() {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(reload(121, Ok(Some(6))).await, (4, false));
     }
 
-    // security 18
+    // docs/design/security.md#rule-18
     #[tokio::test(flavor = "multi_thread")]
     async fn no_stampede_for_what_is_not_there() {
         let cache = Arc::new(Cache::<&str, u32>::new(10, FRESHNESS));
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(loads.load(Ordering::SeqCst), 1);
     }
 
-    // security 18
+    // docs/design/security.md#rule-18
     #[tokio::test(flavor = "multi_thread")]
     async fn no_stampede() {
         let cache = Arc::new(Cache::<&str, u32>::new(10, FRESHNESS));

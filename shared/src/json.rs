@@ -1,4 +1,4 @@
-//! JSON as strictly as an identity service must read it (security 16 and 23): one value, no
+//! JSON as strictly as an identity service must read it (docs/design/security.md#rule-16 and #rule-23): one value, no
 //! duplicate member anywhere, bounded depth, nothing behind it.
 
 use std::fmt;
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    // security 23
+    // docs/design/security.md#rule-23
     #[test]
     fn what_is_not_one_plain_value_is_refused() {
         for bad in [

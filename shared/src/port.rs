@@ -41,11 +41,11 @@ pub fn random<const N: usize>(entropy: &dyn Entropy) -> Result<[u8; N], Failure>
     Ok(bytes)
 }
 
-/// Slow hashing, off the async threads and bounded by memory (security 11).
+/// Slow hashing, off the async threads and bounded by memory (docs/design/security.md#rule-11).
 #[async_trait]
 pub trait Passwords: Send + Sync {
     /// Whether `password` is the one hashed; without a hash, the same work and `false`
-    /// (security 9).
+    /// (docs/design/security.md#rule-9).
     async fn verify(
         &self,
         password: Password,
@@ -184,7 +184,7 @@ pub trait Store: Send + Sync {
         asked: (&UserId, &SessionId),
     ) -> Result<CallerItems, Failure>;
 
-    /// Takes one of the user's places to guess a password (storage, "Attempts").
+    /// Takes one of the user's places to guess a password (docs/design/storage.md#attempts).
     async fn reserve_attempt(
         &self,
         attempt: &AttemptKey<'_>,
@@ -339,7 +339,7 @@ pub struct LoginItems {
     pub used: Vec<u32>,
 }
 
-/// Where an `Idempotency-Key` is kept: a digest of key, route and caller (contract, "Every request").
+/// Where an `Idempotency-Key` is kept: a digest of key, route and caller (docs/design/contract.md#every-request).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnceKey {
     /// Tenant.
@@ -518,7 +518,7 @@ pub struct CodeTry<'a> {
     pub now: Timestamp,
 }
 
-/// What may go wrong within the present hour (security 10 and 19).
+/// What may go wrong within the present hour (docs/design/security.md#rule-10 and #rule-19).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HourBudget {
     /// Tenant.
@@ -619,7 +619,7 @@ pub struct AttemptKey<'a> {
     /// The user tried, whether it exists or not.
     pub user: &'a UserId,
     /// The device that proved an earlier login; `None`: a stranger. Each of them, and all strangers
-    /// together, have attempts of their own (security 10).
+    /// together, have attempts of their own (docs/design/security.md#rule-10).
     pub device: Option<KnownDevice>,
     /// The attempt.
     pub id: AttemptId,
@@ -632,7 +632,7 @@ pub struct AttemptBudget {
     pub max: usize,
     /// Failures within an hour, over all lockouts.
     pub per_hour: usize,
-    /// Failures in a row after which there are none until the password is set anew (security 8).
+    /// Failures in a row after which there are none until the password is set anew (docs/design/security.md#rule-8).
     pub disable_after: u32,
     /// Length of a lockout in milliseconds, and of the quiet after which it forgets failures.
     pub lockout_millis: i64,

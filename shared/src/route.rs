@@ -236,7 +236,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether the audit log tells of its requests. What anybody may read decides about nobody (security 24),
+    /// Whether the audit log tells of its requests. What anybody may read decides about nobody (docs/design/security.md#rule-24),
     /// and whoever asks for it must not be able to fill the log.
     pub fn is_audited(self) -> bool {
         !matches!(self, Self::Public(_))
@@ -291,7 +291,7 @@ const fn public(path: &'static str, endpoint: Public) -> Route {
     Route { method: Method::GET, path, endpoint: Endpoint::Public(endpoint) }
 }
 
-/// Every route that somebody calls (contract, first table and "Also public").
+/// Every route that somebody calls (docs/design/contract.md#routes and #public-documents).
 pub const ROUTES: [Route; 30] = [
     finhub(
         Method::POST,

@@ -102,7 +102,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// The operating system's random generator (security 12).
+/// The operating system's random generator (docs/design/security.md#rule-12).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemEntropy;
 
@@ -289,7 +289,7 @@ fn told(call: &Call<'_>, failure: &Failure) -> Reply {
 
 /// A request from an event, what its body cannot be read for, and the id it goes by. Not left to
 /// `lambda_http`'s own conversion: that one panics on a body that is not base64 and on a path that is
-/// no URI, and no input makes a 5xx (contract, "Every request").
+/// no URI, and no input makes a 5xx (docs/design/contract.md#every-request).
 fn read(event: &str) -> (Result<HttpRequest, Failure>, Option<Failure>, String) {
     let Ok(event) = serde_json::from_str::<ApiGatewayV2httpRequest>(event) else {
         let id = serde_json::from_str(event).ok().and_then(|event: serde_json::Value| {
@@ -329,7 +329,7 @@ fn read(event: &str) -> (Result<HttpRequest, Failure>, Option<Failure>, String) 
     (Ok(request), unreadable, request_id)
 }
 
-/// The answer with what every answer carries (contract, "Every request"). What may be kept says so itself.
+/// The answer with what every answer carries (docs/design/contract.md#every-request). What may be kept says so itself.
 fn respond(reply: Reply, request_id: &str) -> ApiGatewayV2httpResponse {
     let Reply { status, mut headers, cookies, body, failure: _ } = reply;
     headers.entry(header::CACHE_CONTROL).or_insert(const { HeaderValue::from_static("no-store") });

@@ -1,6 +1,6 @@
 //! Logs for operators, one JSON line per event, and what is learned of a request on its way: for the
 //! span that these lines carry, and for the one event that says how it was decided
-//! ([`crate::audit`], security 24).
+//! ([`crate::audit`], docs/design/security.md#rule-24).
 //!
 //! Names of fields are fixed: `request_id`, `function`, `tenant` (whose record was found),
 //! `claimed_tenant` (what a request names), `user`, `session` (a keyed digest, never the id), `caller`,

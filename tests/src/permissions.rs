@@ -1,4 +1,4 @@
-//! What a function asks of the table, held against what its role allows (security 26). The emulators allow
+//! What a function asks of the table, held against what its role allows (docs/design/security.md#rule-26). The emulators allow
 //! everything: whether the deployed functions may do what they do is seen here alone.
 
 use std::{

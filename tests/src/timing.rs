@@ -1,5 +1,5 @@
 //! `cargo timing`: whether time tells a known user from an unknown one, or one way of failing to log
-//! in from another (security 9 and 19).
+//! in from another (docs/design/security.md#rule-9 and #rule-19).
 //!
 //! Classes of requests, interleaved, each sample on a user of its own, in process over the embedded
 //! services. What counts is the difference of the medians, as a share of the smaller one: absolute
@@ -23,7 +23,7 @@ use e2e::{Actor, NORDIC, World, as_tenant, event};
 use http::Method;
 use serde_json::{Value, json};
 
-/// Samples of each class of logins (security 9).
+/// Samples of each class of logins (docs/design/security.md#rule-9).
 const SAMPLES: usize = 1_000;
 /// Samples of each class of what leads to a new password.
 const RECOVERY_SAMPLES: usize = 500;

@@ -1,4 +1,4 @@
-// security 26: each function may do what it does, on the keys that it needs, and nothing else.
+// docs/design/security.md#rule-26: each function may do what it does, on the keys that it needs, and nothing else.
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-/// Most of a user's former passwords that are kept (security 6).
+/// Most of a user's former passwords that are kept (docs/design/security.md#rule-6).
 const MAX_HISTORY: usize = 24;
 
 /// A user, whatever tenant it is of. What a tenant's table counts (epochs, changes) is no part of it.
@@ -432,7 +432,7 @@ mod tests {
         }
     }
 
-    // security 25: all that is wrong is told, and nothing of what was said.
+    // docs/design/security.md#rule-25: all that is wrong is told, and nothing of what was said.
     #[test]
     fn every_fault_of_a_line_is_told_without_quoting_it() {
         let line = json!({
@@ -485,7 +485,7 @@ mod tests {
         assert_eq!(wrong(&customer), ["customerType is for users with a customer"]);
     }
 
-    // security 4, 11: what a login would not verify is refused here.
+    // docs/design/security.md#rule-4, #rule-11: what a login would not verify is refused here.
     #[test]
     fn a_hash_is_one_that_a_login_verifies() {
         for bad in [

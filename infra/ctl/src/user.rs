@@ -497,7 +497,7 @@ impl Update {
     }
 }
 
-/// A password's hash, once it has passed what every new password has to (security 1 to 3, 6).
+/// A password's hash, once it has passed what every new password has to (docs/design/security.md#rule-1 to #rule-3, #rule-6).
 async fn hashed(
     tenant: &Tenant,
     username: &Username,

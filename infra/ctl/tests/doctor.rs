@@ -304,7 +304,7 @@ async fn a_table_that_is_not_as_deployment_makes_it_is_found() {
     is_healthy(&patient.examine().await);
 }
 
-// security 26: what is not allowed is said by its name.
+// docs/design/security.md#rule-26: what is not allowed is said by its name.
 #[tokio::test]
 async fn each_call_that_is_not_allowed_is_named() {
     let patient = Patient::healthy().await;

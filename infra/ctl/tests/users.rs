@@ -97,7 +97,7 @@ async fn a_created_user_logs_in_with_its_password() {
     assert!(stored(&stack, "third").await.is_none());
 }
 
-// security 1 to 3: what an operator chooses is judged as anybody's choice.
+// docs/design/security.md#rule-1 to #rule-3: what an operator chooses is judged as anybody's choice.
 #[tokio::test]
 async fn a_password_that_breaks_a_rule_is_refused_and_told_to_nobody() {
     let stack = Stack::start().await;
@@ -118,7 +118,7 @@ async fn a_password_that_breaks_a_rule_is_refused_and_told_to_nobody() {
     assert_eq!(create(&stack, &["--username", name, "--password", PASSPHRASE], "").await.code, 2);
 }
 
-// security 5, 9: until it has set a password by a code, nothing opens it, and nothing tells it apart.
+// docs/design/security.md#rule-5, #rule-9: until it has set a password by a code, nothing opens it, and nothing tells it apart.
 #[tokio::test]
 async fn a_user_without_a_password_sets_one_by_a_code() {
     let stack = Stack::start().await;
@@ -145,7 +145,7 @@ async fn a_user_without_a_password_sets_one_by_a_code() {
     assert_eq!(stack.world.try_login(&fresh, PASSPHRASE).await.unwrap().status, 200);
 }
 
-// security 15: in the same write, and for good.
+// docs/design/security.md#rule-15: in the same write, and for good.
 #[tokio::test]
 async fn a_change_ends_sessions_where_it_must_and_nowhere_else() {
     let stack = Stack::start().await;
@@ -277,7 +277,7 @@ async fn a_list_has_every_user_of_the_tenant_once_and_no_other() {
     assert_eq!(unknown.code, 1);
 }
 
-// security 4: of every scheme, and each is replaced at its first login. A second import knows them still.
+// docs/design/security.md#rule-4: of every scheme, and each is replaced at its first login. A second import knows them still.
 #[tokio::test]
 async fn imported_users_log_in_and_are_known_again_whatever_became_of_them() {
     let stack = Stack::start().await;
@@ -311,7 +311,7 @@ async fn imported_users_log_in_and_are_known_again_whatever_became_of_them() {
     );
 }
 
-// security 25: each is told by its number and what is wrong, and nothing of it; the rest goes in.
+// docs/design/security.md#rule-25: each is told by its number and what is wrong, and nothing of it; the rest goes in.
 #[tokio::test]
 async fn lines_that_fail_are_told_and_the_others_go_in() {
     let stack = Stack::start().await;
@@ -434,7 +434,7 @@ async fn an_export_imports_to_the_same_bytes_and_is_its_owners_alone() {
     let count = stack.world.actor(NORDIC_ADMIN).unwrap().tenant.users.len() + 71;
     assert_eq!(stdout.stdout.lines().count(), count);
 
-    // security 20: nothing of a tenant whose id begins alike, and nothing of one that there is not.
+    // docs/design/security.md#rule-20: nothing of a tenant whose id begins alike, and nothing of one that there is not.
     stack.run(&["user", "export", "there_2", "--out", &third]).await.succeeded();
     assert_eq!(std::fs::read(&third).unwrap(), b"");
     let [nowhere, unwritten] = ["nowhere", &stack.path("4.ndjson")].map(str::to_owned);

@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn debugging_shows_no_code() {
         let mailbox = Mailbox::default();
-        mailbox.add(text_message(1)); // security 24
+        mailbox.add(text_message(1)); // docs/design/security.md#rule-24
         let shown = format!("{mailbox:?} {:?}", mailbox.messages());
         assert!(shown.contains("+451") && !shown.contains("K7QW"), "{shown}");
     }

@@ -1,4 +1,4 @@
-//! The audit log: one line of JSON for each decision (security 24), linked into chains of hashes whose
+//! The audit log: one line of JSON for each decision (docs/design/security.md#rule-24), linked into chains of hashes whose
 //! heads are kept elsewhere, so that a line that is missing or altered is found. docs/audit.md has the
 //! form of a line and of a chain, for whoever verifies them.
 //!

@@ -23,7 +23,7 @@ use crate::{
     usecase::Service,
 };
 
-/// Largest body that is read (contract, "Every request").
+/// Largest body that is read (docs/design/contract.md#every-request).
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Bytes of a tenant's key and secret that are compared.
 const MAX_TENANT_CREDENTIAL_BYTES: usize = 1_024;
@@ -32,7 +32,7 @@ const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 /// How long a client waits before it tries a dependency again.
 const UNAVAILABLE_FOR_SECONDS: u64 = 2;
 
-/// A request as it came, body decoded. No `Debug`: headers and body hold secrets (security 25).
+/// A request as it came, body decoded. No `Debug`: headers and body hold secrets (docs/design/security.md#rule-25).
 pub struct HttpRequest {
     /// Method.
     pub method: Method,
@@ -120,8 +120,8 @@ impl HttpRequest {
         }
     }
 
-    /// The bearer and its tenant, where `X-Tenant-ID` need not be sent but must agree (contract,
-    /// "Every request"). Both are only what the request says.
+    /// The bearer and its tenant, where `X-Tenant-ID` need not be sent but must agree
+    /// (docs/design/contract.md#every-request). Both are only what the request says.
     ///
     /// # Errors
     /// `InvalidToken` as [`Self::bearer`]; `TenantMismatch` for a header that names no tenant.
@@ -153,7 +153,7 @@ fn bounded<'a>(text: &'a str, most: usize, why: &'static str) -> Result<&'a str,
 }
 
 /// An answer in some dialect; what every answer carries is added by the runtime. No `Debug`: the
-/// body may hold tokens (security 25).
+/// body may hold tokens (docs/design/security.md#rule-25).
 pub struct Reply {
     /// Status.
     pub status: StatusCode,

@@ -1,5 +1,4 @@
-//! What anybody may read: a tenant's public keys, and whether the service is well (contract, "Also
-//! public").
+//! What anybody may read: a tenant's public keys, and whether the service is well (docs/design/contract.md#public-documents).
 
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use crate::{
 
 /// Type of a set of keys (RFC 7517, section 8.5.1).
 const JWK_SET: &str = "application/jwk-set+json";
-/// How long anybody may keep what a tenant publishes (contract, "Every request").
+/// How long anybody may keep what a tenant publishes (docs/design/contract.md#every-request).
 const CACHED: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 /// Answers a request; `public_url` is where people reach the routes.

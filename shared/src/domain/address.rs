@@ -1,4 +1,4 @@
-//! Where a request comes from (security 22).
+//! Where a request comes from (docs/design/security.md#rule-22).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -61,7 +61,7 @@ mod tests {
         ClientAddress::new(source.parse().ok(), chain).client(&trusted).map(|ip| ip.to_string())
     }
 
-    // security 22
+    // docs/design/security.md#rule-22
     #[test]
     fn only_trusted_proxies_are_believed() {
         let proxies = ["10.0.0.0/8", "2001:db8:1::/48"];

@@ -1,4 +1,4 @@
-//! Reset codes: what a person proves with that it may set a new password (security 19).
+//! Reset codes: what a person proves with that it may set a new password (docs/design/security.md#rule-19).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{AttemptId, Invalid};
 /// 32 letters and digits that nobody takes for one another: no `I`, `O`, `0`, `1`. Five bits each.
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
-/// Wrong tries that a typed code survives (contract, "ZITADEL v2"): the last of them kills it.
+/// Wrong tries that a typed code survives (docs/design/contract.md#zitadel-v2): the last of them kills it.
 pub const MAX_CODE_TRIES: usize = 5;
 /// The hour in which codes asked for, and wrong ones, are counted.
 pub const CODE_WINDOW: Duration = Duration::from_secs(60 * 60);
@@ -39,7 +39,7 @@ impl CodeKind {
 pub struct Code(SecretString);
 
 impl Code {
-    /// Most characters that are read (contract, "SetPassword").
+    /// Most characters that are read (docs/design/contract.md#zitadel-v2).
     pub const MAX_CHARS: usize = 20;
 
     /// A new code of that kind, from as many random bytes as the longest has characters.
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        // security 19
+        // docs/design/security.md#rule-19
         #[test]
         fn codes_are_of_their_length_and_alphabet_and_read_back(bytes in any::<[u8; 20]>()) {
             for kind in [CodeKind::Link, CodeKind::Typed] {
@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    // security 19: every letter stands for five bits, none is likelier than another.
+    // docs/design/security.md#rule-19: every letter stands for five bits, none is likelier than another.
     #[test]
     fn the_alphabet_has_no_letter_twice() {
         let distinct: std::collections::BTreeSet<_> = ALPHABET.iter().collect();
@@ -137,7 +137,7 @@ mod tests {
         assert!(!ALPHABET.iter().any(|letter| b"IO01".contains(letter)));
     }
 
-    // security 25
+    // docs/design/security.md#rule-25
     #[test]
     fn debug_shows_no_code() {
         let code = Code::from_random(CodeKind::Link, &[7; 20]);

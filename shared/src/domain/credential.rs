@@ -20,7 +20,7 @@ impl Username {
     const MAX_FOLDED_BYTES: usize = 600;
 
     /// 1 to [`Self::MAX_BYTES`] bytes once in NFC, no control characters. Names are equal after NFC
-    /// and full case folding (contract, "Create session").
+    /// and full case folding (docs/design/contract.md#create-session).
     ///
     /// # Errors
     /// [`Invalid`] when the name is empty, too long or has control characters.
@@ -63,12 +63,12 @@ pub fn folded(nfc: &str) -> String {
     ComposingNormalizer::new_nfc().normalize(&CaseMapper::new().fold_string(nfc)).into_owned()
 }
 
-/// A password as presented: in NFC, never truncated or case-folded (security 2).
+/// A password as presented: in NFC, never truncated or case-folded (docs/design/security.md#rule-2).
 #[derive(Debug, Clone)]
 pub struct Password(SecretString);
 
 impl Password {
-    /// Bytes accepted after normalisation (security 1).
+    /// Bytes accepted after normalisation (docs/design/security.md#rule-1).
     pub const MAX_BYTES: usize = 256;
 
     /// # Errors
@@ -96,7 +96,7 @@ impl Password {
     }
 }
 
-/// A password's hash as a PHC string; useless to a client and shown to nobody (security 25).
+/// A password's hash as a PHC string; useless to a client and shown to nobody (docs/design/security.md#rule-25).
 #[derive(Clone)]
 pub struct PasswordHash(SecretString);
 
@@ -125,9 +125,9 @@ pub struct PasswordPolicy {
 }
 
 impl PasswordPolicy {
-    /// NIST SP 800-63B-4, 3.1.1.2: single-factor passwords (security 1).
+    /// NIST SP 800-63B-4, 3.1.1.2: single-factor passwords (docs/design/security.md#rule-1).
     pub const DEFAULT_MIN_LENGTH: usize = 15;
-    /// No tenant goes below this (security 1).
+    /// No tenant goes below this (docs/design/security.md#rule-1).
     pub const FLOOR: usize = 8;
 
     /// No tenant asks for more: 64 characters of 4 bytes are what [`Password::MAX_BYTES`] holds.
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    // security 2
+    // docs/design/security.md#rule-2
     #[test]
     fn passwords_are_normalised_and_not_folded() {
         let composed = Password::parse("caf\u{e9}").unwrap();
@@ -212,7 +212,7 @@ mod tests {
         assert_ne!(composed.as_bytes(), Password::parse(" caf\u{e9} ").unwrap().as_bytes());
     }
 
-    // security 1
+    // docs/design/security.md#rule-1
     #[test]
     fn password_bounds() {
         assert!(Password::parse(&"x".repeat(256)).is_ok());
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(broken("Marcus.Jensen@Example.com", "marcus.jensen@example.com").len(), 1);
     }
 
-    // security 25
+    // docs/design/security.md#rule-25
     #[test]
     fn debug_shows_no_password() {
         let shown = format!(

@@ -110,7 +110,7 @@ pub enum Failure {
     /// The password is right, but the login was reset and not completed.
     CredentialsResetRequired,
     /// The code is wrong, spent or expired, or its user or tenant is unknown: one answer for all
-    /// (contract, "ZITADEL v2").
+    /// (docs/design/contract.md#zitadel-v2).
     InvalidCode,
     /// The bearer token was not accepted.
     InvalidToken(TokenFault),

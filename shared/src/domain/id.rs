@@ -103,7 +103,7 @@ text_id! {
 
 text_id! {
     /// What a client repeats a request by, without repeating what it did: 1 to 255 printable ASCII
-    /// characters (contract, "Every request").
+    /// characters (docs/design/contract.md#every-request).
     IdempotencyKey, printable_form
 }
 
@@ -191,7 +191,7 @@ impl fmt::Display for AttemptId {
     }
 }
 
-/// A device that logged in before: what all of its proofs name (security 10). Opens nothing.
+/// A device that logged in before: what all of its proofs name (docs/design/security.md#rule-10). Opens nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProvenDevice([u8; Self::BYTES]);
 

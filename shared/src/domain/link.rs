@@ -1,5 +1,5 @@
 //! Where a reset link leads: templates with placeholders, held to a tenant's allow-list of hosts
-//! (contract, "ZITADEL v2"; security 19). Nothing is ever built from a request's `Host`.
+//! (docs/design/contract.md#zitadel-v2; docs/design/security.md#rule-19). Nothing is ever built from a request's `Host`.
 
 use std::fmt;
 
@@ -64,7 +64,7 @@ enum Piece {
 const STAND_IN: &str = "doorwardvalue";
 
 impl LinkTemplate {
-    /// Most characters (contract, "ZITADEL v2").
+    /// Most characters (docs/design/contract.md#zitadel-v2).
     pub const MAX_CHARS: usize = 200;
 
     /// A template that leads to one of `hosts` over https, whatever is filled in.
@@ -237,7 +237,7 @@ mod tests {
         template.fill(&UserId::parse(user).unwrap(), &organization, &code, Some(&hosts()))
     }
 
-    // contract, "ZITADEL v2"; security 19
+    // docs/design/contract.md#zitadel-v2; docs/design/security.md#rule-19
     #[test]
     fn templates_stay_on_their_hosts() {
         for good in [
@@ -326,7 +326,7 @@ mod tests {
     }
 
     proptest! {
-        // security 19: whatever the template and whoever the user, a link leads to an allowed host.
+        // docs/design/security.md#rule-19: whatever the template and whoever the user, a link leads to an allowed host.
         #[test]
         fn no_value_moves_the_host(
             before in "[a-z@:/?#.\\\\{}%]{0,12}",

@@ -11,7 +11,7 @@ pub enum Notification {
     PasswordChanged,
     /// Its login name was changed.
     UsernameChanged,
-    /// Nothing: written where there is nobody to tell, so that asking looks the same (security 19).
+    /// Nothing: written where there is nobody to tell, so that asking looks the same (docs/design/security.md#rule-19).
     Nothing,
 }
 

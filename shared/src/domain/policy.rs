@@ -17,7 +17,7 @@ use super::{
 pub struct Policy {
     /// What signs its access tokens.
     pub algorithm: SigningAlgorithm,
-    /// `iss` of its tokens; default `bff` (contract, "Create session").
+    /// `iss` of its tokens; default `bff` (docs/design/contract.md#create-session).
     pub issuer: String,
     /// `aud` of its tokens; default `bff-clients`.
     pub audience: String,
@@ -27,16 +27,16 @@ pub struct Policy {
     pub session_life: Duration,
     /// Life of a session without a refresh; default 8 h, never below a token's life.
     pub idle_life: Duration,
-    /// How long a retired refresh token still answers; default 30 s, at most 300 s (contract).
+    /// How long a retired refresh token still answers; default 30 s, at most 300 s (docs/design/contract.md).
     pub grace: Duration,
-    /// Whether an expired access token may still be refreshed; default yes (contract, "Refresh").
+    /// Whether an expired access token may still be refreshed; default yes (docs/design/contract.md#refresh).
     pub refresh_after_expiry: bool,
-    /// Wrong passwords in a row before a lockout; default 5 (contract).
+    /// Wrong passwords in a row before a lockout; default 5 (docs/design/contract.md).
     pub max_attempts: usize,
     /// Length of a lockout, and of the quiet after which failures are forgotten; default 30 min.
     pub lockout: Duration,
     /// Wrong passwords in a row, whatever the time between them, after which a password opens nothing
-    /// until it is set anew; default 100, the most that is allowed (security 8).
+    /// until it is set anew; default 100, the most that is allowed (docs/design/security.md#rule-8).
     pub disable_after: u32,
     /// Wrong passwords for one user within an hour, over all its lockouts; default 20.
     pub failures_per_user: u32,
@@ -48,9 +48,9 @@ pub struct Policy {
     pub session_limit: Option<SessionLimit>,
     /// Networks that requests may come from; empty means any.
     pub ip_allow: Vec<IpNet>,
-    /// Proxies whose `X-Forwarded-For` is believed; empty: none (security 22).
+    /// Proxies whose `X-Forwarded-For` is believed; empty: none (docs/design/security.md#rule-22).
     pub trusted_proxies: Vec<IpNet>,
-    /// Origins whose pages may read the answers; empty: none (contract, "Every request").
+    /// Origins whose pages may read the answers; empty: none (docs/design/contract.md#every-request).
     pub cors_origins: Vec<WebOrigin>,
     /// What a new password must be.
     pub password: PasswordPolicy,
@@ -59,9 +59,9 @@ pub struct Policy {
     /// Whether a password that an administrator chose must be changed at the next login; default yes.
     pub admin_set_password_expires: bool,
     /// How many of the last passwords, the present one among them, may not be used again; default 0:
-    /// no rule, at most 24 (security 6).
+    /// no rule, at most 24 (docs/design/security.md#rule-6).
     pub password_history: usize,
-    /// Life of a reset code; default 1 h, at most 24 h (contract, "ZITADEL v2").
+    /// Life of a reset code; default 1 h, at most 24 h (docs/design/contract.md#zitadel-v2).
     pub code_life: Duration,
     /// Codes that are sent to one user within an hour; default 5.
     pub codes_per_hour: usize,
@@ -146,7 +146,7 @@ pub enum Delivery {
     EventBus(String),
 }
 
-/// Longest look back at old passwords (security 6).
+/// Longest look back at old passwords (docs/design/security.md#rule-6).
 const MAX_HISTORY: u64 = 24;
 /// Most failures of one user within an hour that are remembered: the item stays small.
 const MAX_FAILURES_PER_USER: u64 = 500;
@@ -214,7 +214,7 @@ impl Policy {
         self
     }
 
-    /// Whether a request from `ip` is admitted. IPv4-mapped IPv6 counts as IPv4 (security 22); with
+    /// Whether a request from `ip` is admitted. IPv4-mapped IPv6 counts as IPv4 (docs/design/security.md#rule-22); with
     /// a list, an unknown address is not.
     pub fn admits(&self, ip: Option<IpAddr>) -> bool {
         self.ip_allow.is_empty()
@@ -262,7 +262,7 @@ impl Default for Policy {
     }
 }
 
-/// What signs access tokens (contract, "Create session").
+/// What signs access tokens (docs/design/contract.md#create-session).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SigningAlgorithm {
     /// ECDSA on P-256: the default.
@@ -328,7 +328,7 @@ impl HashCost {
 }
 
 impl Default for HashCost {
-    /// OWASP Password Storage Cheat Sheet, argon2id (security 4).
+    /// OWASP Password Storage Cheat Sheet, argon2id (docs/design/security.md#rule-4).
     fn default() -> Self {
         Self { memory_kib: 19_456, passes: 2, lanes: 1 }
     }
@@ -868,7 +868,7 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// A network of IPv4-mapped IPv6 addresses as the IPv4 network it is (security 22).
+/// A network of IPv4-mapped IPv6 addresses as the IPv4 network it is (docs/design/security.md#rule-22).
 fn canonical(net: IpNet) -> IpNet {
     match net {
         IpNet::V6(v6) => v6
@@ -909,7 +909,7 @@ mod tests {
         assert_eq!(reject.evicts(live(&[1, 2, 3])), None);
     }
 
-    // security 22
+    // docs/design/security.md#rule-22
     #[test]
     fn allow_lists_see_through_mapped_addresses() {
         let policy = Policy { ip_allow: vec!["192.0.2.0/24".parse().unwrap()], ..Policy::default() };
@@ -1014,7 +1014,7 @@ mod tests {
         assert!(messages[6].starts_with("has \"10.0.0.0/33\": each must be a network"));
     }
 
-    // security 22: or anybody names the client.
+    // docs/design/security.md#rule-22: or anybody names the client.
     #[test]
     fn nobody_trusts_the_whole_internet() {
         for (net, is_allowed) in [

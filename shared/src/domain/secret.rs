@@ -1,9 +1,9 @@
 //! Secrets are `secrecy::SecretString`: redacted in `Debug`, no `Display`, no `Serialize`, wiped on
-//! drop (security 25).
+//! drop (docs/design/security.md#rule-25).
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// Whether two secrets are equal, in time that depends on their lengths only (security 25).
+/// Whether two secrets are equal, in time that depends on their lengths only (docs/design/security.md#rule-25).
 pub fn matches(presented: &SecretString, kept: &SecretString) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(
         presented.expose_secret().as_bytes(),
@@ -25,7 +25,7 @@ mod tests {
         }
     }
 
-    // security 25
+    // docs/design/security.md#rule-25
     #[test]
     fn debug_shows_nothing() {
         assert!(!format!("{:?}", SecretString::from("hunter2")).contains("hunter2"));

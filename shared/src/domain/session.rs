@@ -52,7 +52,7 @@ pub struct Session {
     pub proven_device: Option<ProvenDevice>,
 }
 
-/// 256 random bits of a session (security 12).
+/// 256 random bits of a session (docs/design/security.md#rule-12).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Nonce(pub [u8; 32]);
 
@@ -77,7 +77,7 @@ impl Collection {
     /// Every collection.
     pub const ALL: [Self; 3] = [Self::Admin, Self::Individual, Self::Organization];
 
-    /// `userType` of its tokens (contract, "Create session").
+    /// `userType` of its tokens (docs/design/contract.md#create-session).
     pub fn user_type(self) -> &'static str {
         match self {
             Self::Admin => "ADMIN",
@@ -103,7 +103,7 @@ pub struct Device {
     pub forwarded_from: Option<String>,
     /// `User-Agent`.
     pub user_agent: Option<String>,
-    /// The client's address (security 22).
+    /// The client's address (docs/design/security.md#rule-22).
     pub ip: Option<IpAddr>,
 }
 
@@ -145,7 +145,7 @@ pub enum SessionFault {
 
 impl Session {
     /// Whether it is past its absolute or idle life. Both ends are exclusive: at that instant it is
-    /// over (security 13).
+    /// over (docs/design/security.md#rule-13).
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.expires_at || now >= self.idle_expires_at
     }
@@ -189,7 +189,7 @@ pub enum Judgement {
     Unknown,
 }
 
-/// Judges the refresh token of `generation` (contract, "Refresh"; RFC 9700, section 4.14.2).
+/// Judges the refresh token of `generation` (docs/design/contract.md#refresh; RFC 9700, section 4.14.2).
 ///
 /// A token is within grace up to and including the instant `retired + grace`; a clock that went
 /// backward does not shorten that.
@@ -245,7 +245,7 @@ pub(crate) mod tests {
         }
     }
 
-    // security 13, 15
+    // docs/design/security.md#rule-13, #rule-15
     #[test]
     fn a_session_ends_at_its_boundaries_and_with_its_epochs() {
         let session = session();
@@ -261,7 +261,7 @@ pub(crate) mod tests {
         assert_eq!(refreshed.fault(at(200), 3, 1), Some(SessionFault::Expired));
     }
 
-    // security 14
+    // docs/design/security.md#rule-14
     #[test]
     fn grace_is_each_generations_own() {
         let mut session = session();
@@ -279,7 +279,7 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        // security 14: whatever the sequence of rotations, one generation is current, what was
+        // docs/design/security.md#rule-14: whatever the sequence of rotations, one generation is current, what was
         // retired within the window is in grace, and everything older is reuse.
         #[test]
         fn one_live_branch(gaps in prop::collection::vec(0_i64..60, 1..40), grace in 0_u64..=300, wait in 0_i64..400) {

@@ -11,7 +11,7 @@ pub struct Tenant {
     pub name: String,
     /// Whether it is open for business.
     pub status: TenantStatus,
-    /// Counts the times that all its sessions were ended at once (storage, "Epoch, not time").
+    /// Counts the times that all its sessions were ended at once (docs/design/storage.md#epochs).
     pub session_epoch: u64,
     /// Counts the writes of its record.
     pub version: u64,

@@ -33,13 +33,13 @@ pub struct User {
     pub locale: Option<String>,
     /// Whether it may log in.
     pub status: UserStatus,
-    /// Counts the times that all its sessions were ended at once (storage, "Epoch, not time").
+    /// Counts the times that all its sessions were ended at once (docs/design/storage.md#epochs).
     pub session_epoch: u64,
     /// Counts the sessions that it was given within a limit: who reads them notices another's.
     pub sessions_revision: u64,
     /// Its login was reset and not completed: the password no longer opens a session.
     pub reset_required: bool,
-    /// Its next sessions may only change its own password (contract, "OCARIoT v1").
+    /// Its next sessions may only change its own password (docs/design/contract.md#ocariot-v1).
     pub change_required: bool,
     /// Counts the changes to this record.
     pub sequence: u64,
@@ -50,7 +50,7 @@ pub struct User {
 }
 
 impl User {
-    /// Whether it logs in through `collection` with `owner` in the path (contract, "Create session":
+    /// Whether it logs in through `collection` with `owner` in the path (docs/design/contract.md#create-session:
     /// the path must fit the user).
     pub fn fits(&self, collection: Collection, owner: &str) -> bool {
         self.is_under(collection, owner) && (collection != Collection::Admin || self.is_administrator())
@@ -113,7 +113,7 @@ impl User {
     }
 
     /// [`Self::password_history`] once the present password is replaced, where the tenant looks back
-    /// at `count` passwords, the new one among them (security 6).
+    /// at `count` passwords, the new one among them (docs/design/security.md#rule-6).
     pub fn history_after_change(&self, count: usize) -> Vec<PasswordHash> {
         self.last_passwords(count.saturating_sub(1)).cloned().collect()
     }
@@ -123,7 +123,7 @@ impl User {
         self.roles.iter().any(|role| matches!(role, Role::Admin | Role::TenantAdmin))
     }
 
-    /// Whether it is an administrator with authority over `other` (contract, "Who may"). Nobody but a
+    /// Whether it is an administrator with authority over `other` (docs/design/contract.md#authorization). Nobody but a
     /// `TENANT_ADMIN` has any over another: setting its password would be taking its place.
     pub fn administers(&self, other: &Self) -> bool {
         self.tenant == other.tenant
@@ -137,7 +137,7 @@ impl User {
     }
 }
 
-/// What an answer says of a user's record (contract, "ZITADEL v2").
+/// What an answer says of a user's record (docs/design/contract.md#zitadel-v2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserDetails {
     /// Counts its changes.
@@ -166,7 +166,7 @@ impl UserDetails {
     }
 }
 
-/// What a user may do (contract, "Who may").
+/// What a user may do (docs/design/contract.md#authorization).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Itself.
@@ -206,7 +206,7 @@ impl Role {
 pub enum UserStatus {
     /// It may.
     Active,
-    /// It may not; told apart from a wrong password by nobody outside (security 9).
+    /// It may not; told apart from a wrong password by nobody outside (docs/design/security.md#rule-9).
     Disabled,
 }
 

@@ -1,4 +1,4 @@
-//! argon2id: what new passwords are hashed with (security 4).
+//! argon2id: what new passwords are hashed with (docs/design/security.md#rule-4).
 
 use argon2::{Algorithm, Argon2, Block, Params, Version, password_hash::phc};
 use zeroize::Zeroizing;
@@ -37,7 +37,7 @@ impl Kept {
         Ok(Self { params, salt: salt.as_ref().to_vec(), hash: Zeroizing::new(hash.as_bytes().to_vec()) })
     }
 
-    /// What is verified where there is no hash: the same work, and no password's (security 9).
+    /// What is verified where there is no hash: the same work, and no password's (docs/design/security.md#rule-9).
     ///
     /// # Errors
     /// `Internal` when argon2 does not take the cost.

@@ -1,4 +1,4 @@
-//! Hashes that other systems made: verified until their users' first login (security 4).
+//! Hashes that other systems made: verified until their users' first login (docs/design/security.md#rule-4).
 
 use std::{num::NonZeroU32, ops::RangeInclusive};
 
@@ -181,7 +181,7 @@ mod tests {
         parse(text).unwrap().verify(&Password::parse(password).unwrap()).unwrap()
     }
 
-    // security 4: made by Python's bcrypt 5.0 and hashlib.
+    // docs/design/security.md#rule-4: made by Python's bcrypt 5.0 and hashlib.
     #[test]
     fn hashes_of_other_implementations_verify() {
         for text in [
@@ -209,7 +209,7 @@ mod tests {
         assert!(!opens(hash, &"x".repeat(71)));
     }
 
-    // security 4, 11: nothing that is stored can exhaust a function.
+    // docs/design/security.md#rule-4, #rule-11: nothing that is stored can exhaust a function.
     #[test]
     fn hostile_costs_and_what_is_not_understood_are_refused() {
         let (salt, hash) = ("AQIDBAUGBwgJCgsMDQ4PEA", "6FSV8h58QlkV9kG8axXh6pnmzYYL/U5s1qQt8NUrvoc");
@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    // security 11: what the cheat sheet recommends fits, and its memory is counted.
+    // docs/design/security.md#rule-11: what the cheat sheet recommends fits, and its memory is counted.
     #[test]
     fn scrypt_is_counted_with_all_it_holds() {
         let mib = |log_n, r, p| {

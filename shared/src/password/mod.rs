@@ -1,9 +1,9 @@
 //! Hashing and verifying, off the async threads and bounded by memory.
 //!
 //! New passwords are hashed with argon2id. What other systems made with bcrypt, scrypt or PBKDF2 is
-//! verified too, and replaced at the first login (security 4). Until then a user with such a hash can
+//! verified too, and replaced at the first login (docs/design/security.md#rule-4). Until then a user with such a hash can
 //! be told apart by the time that a login takes: verifying costs what that hash costs, not what an
-//! unknown user's dummy does (security 9).
+//! unknown user's dummy does (docs/design/security.md#rule-9).
 
 mod argon2id;
 mod imported;
@@ -29,7 +29,7 @@ const KEPT_BLOCKS: usize = 19_456;
 /// What a function needs besides hashing.
 const RESERVED_MIB: usize = 64;
 
-/// Hashes with argon2id (security 4). Its memory is kept and used again: giving 19 MiB back to the
+/// Hashes with argon2id (docs/design/security.md#rule-4). Its memory is kept and used again: giving 19 MiB back to the
 /// allocator after each login would cost as much in page faults as the hashing itself
 /// (docs/performance.md).
 #[derive(Clone)]
@@ -45,7 +45,7 @@ pub struct Argon2id {
 
 impl Argon2id {
     /// A hasher for a function with `memory_mib` and `cores`: no more hashes at once than either has
-    /// room for (security 11).
+    /// room for (docs/design/security.md#rule-11).
     pub fn new(entropy: Arc<dyn Entropy>, memory_mib: usize, cores: usize) -> Self {
         let memory_mib = u32::try_from(memory_mib.saturating_sub(RESERVED_MIB)).unwrap_or(u32::MAX).max(1);
         Self {
@@ -140,13 +140,13 @@ impl Passwords for Argon2id {
 }
 
 /// Whether a login verifies this hash: its scheme is known here, and its cost is within bounds
-/// (security 4, 11).
+/// (docs/design/security.md#rule-4, #rule-11).
 pub fn is_verifiable(hash: &PasswordHash) -> bool {
     Kept::parse(hash).is_ok()
 }
 
 /// A hash that looks like any other and that no password is known to match: for users who have yet to
-/// set theirs by a code. Its login costs what others do (security 9).
+/// set theirs by a code. Its login costs what others do (docs/design/security.md#rule-9).
 ///
 /// # Errors
 /// `Internal` when the system gives no randomness.
@@ -219,7 +219,7 @@ mod tests {
         assert!(!hasher().verify(password("right"), None, CHEAP).await.unwrap());
     }
 
-    // security 4: the reference implementation agrees, with the parameters in the text.
+    // docs/design/security.md#rule-4: the reference implementation agrees, with the parameters in the text.
     #[tokio::test]
     async fn the_reference_agrees_also_on_used_memory() {
         let hasher = hasher();
@@ -232,7 +232,7 @@ mod tests {
         assert!(hasher.arenas.lock().unwrap().len() <= 2, "one arena per core");
     }
 
-    // security 4
+    // docs/design/security.md#rule-4
     #[tokio::test]
     async fn a_hash_is_current_while_it_is_what_is_made_now() {
         let hasher = hasher();
@@ -256,7 +256,7 @@ mod tests {
         assert!(hasher.is_current(&least, absurd));
     }
 
-    // security 4
+    // docs/design/security.md#rule-4
     #[tokio::test]
     async fn imported_hashes_are_verified_and_not_made() {
         for text in [BCRYPT, SCRYPT, PBKDF2] {
@@ -266,7 +266,7 @@ mod tests {
         }
     }
 
-    // security 11: 9 MiB for 8.
+    // docs/design/security.md#rule-11: 9 MiB for 8.
     #[tokio::test]
     async fn scrypt_waits_for_its_memory_too() {
         let text = SCRYPT.replace("ln=10", "ln=13");
@@ -291,7 +291,7 @@ mod tests {
         }
     }
 
-    // security 9: it is verified like any other, and is current, so that nothing tells it apart.
+    // docs/design/security.md#rule-9: it is verified like any other, and is current, so that nothing tells it apart.
     #[tokio::test]
     async fn nobodys_hash_is_like_any_other_and_matches_nothing() {
         let (hasher, entropy) = (hasher(), crate::runtime::SystemEntropy);
@@ -311,7 +311,7 @@ mod tests {
         }
     }
 
-    // security 11
+    // docs/design/security.md#rule-11
     #[test]
     fn hashes_at_once_are_bounded_by_memory_and_cores() {
         let permits = |memory, cores| {
@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(permits(0, 0), (1, 1));
     }
 
-    // security 11
+    // docs/design/security.md#rule-11
     #[tokio::test(flavor = "multi_thread")]
     async fn one_hash_waits_for_the_memory_of_another() {
         let hasher = Argon2id::new(Arc::new(Counting), RESERVED_MIB + 4, 4);

@@ -1,4 +1,4 @@
-//! The document in Secrets Manager that holds one tenant's secrets (security 17).
+//! The document in Secrets Manager that holds one tenant's secrets (docs/design/security.md#rule-17).
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(again.to_text().expose_secret(), document.to_text().expose_secret());
     }
 
-    // security 25
+    // docs/design/security.md#rule-25
     #[test]
     fn neither_debug_nor_an_error_shows_a_value() {
         let text = r#"{"tenantKey":"hunter2","tenantSecret":"hunter2","rootKeys":[{"version":1,"key":"hunter2"}],"signingKeys":[{"id":"a","algorithm":"b","privateKey":"hunter2"}]}"#;

@@ -26,7 +26,7 @@ impl SecretsManager {
     }
 
     /// The version at a stage. `AWSPENDING` is never asked for: nothing signs or opens with a secret that its
-    /// rotation has not finished (security 18).
+    /// rotation has not finished (docs/design/security.md#rule-18).
     async fn stage(&self, tenant: &TenantId, stage: Stage) -> Result<Option<SecretVersion>, Failure> {
         let answer = self
             .client

@@ -317,7 +317,7 @@ mod tests {
         (roots.map(|key| key["version"].as_u64().unwrap()).collect(), signing.map(id).collect())
     }
 
-    // security 17
+    // docs/design/security.md#rule-17
     #[test]
     fn a_first_document_signs_by_its_algorithm() {
         for algorithm in SigningAlgorithm::ALL {
@@ -331,7 +331,7 @@ mod tests {
         }
     }
 
-    // security 17: old versions verify until the last session that used them ends.
+    // docs/design/security.md#rule-17: old versions verify until the last session that used them ends.
     #[test]
     fn what_was_made_before_is_verified_until_nothing_of_it_can_live() {
         let mut document = made(None, &[], Renewal::first(SigningAlgorithm::Es256), 0).unwrap();

@@ -14,7 +14,7 @@ use crate::{
     token::TenantKeys,
 };
 
-/// A tenant's record is believed for 5 s: suspending a tenant holds within that (security 15). It
+/// A tenant's record is believed for 5 s: suspending a tenant holds within that (docs/design/security.md#rule-15). It
 /// outlives a storage failure by nothing: the decisions behind it need storage anyway.
 const RECORD: Freshness = Freshness {
     fresh: Duration::from_secs(5),
@@ -22,7 +22,7 @@ const RECORD: Freshness = Freshness {
     absent: Duration::from_secs(5),
 };
 /// A tenant's secret is believed for 5 min, and for an hour while Secrets Manager is down
-/// (security 18).
+/// (docs/design/security.md#rule-18).
 const SECRET: Freshness = Freshness {
     fresh: Duration::from_secs(5 * 60),
     stale: Duration::from_secs(60 * 60),
@@ -88,7 +88,7 @@ impl Tenants {
         }
     }
 
-    /// The tenant when a caller proves to be it (security 18).
+    /// The tenant when a caller proves to be it (docs/design/security.md#rule-18).
     ///
     /// # Errors
     /// `InvalidTenantCredentials` for an unknown tenant, a wrong key and a wrong secret alike;
@@ -167,7 +167,7 @@ impl Tenants {
     }
 
     /// A secret that is there and cannot be used is an answer, not an outage: it replaces what was
-    /// known, and closes this tenant until it is put right (security 17).
+    /// known, and closes this tenant until it is put right (docs/design/security.md#rule-17).
     async fn load_keys(&self, id: &TenantId) -> Result<Option<LoadedKeys>, Failure> {
         let Some(secret) = self.source.secret(id).await? else {
             return Ok(None);

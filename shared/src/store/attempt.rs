@@ -1,8 +1,8 @@
 //! The attempts item: at most `max` guesses at one user's password are ever verified between two
-//! successful logins, however many arrive at once (security 7).
+//! successful logins, however many arrive at once (docs/design/security.md#rule-7).
 //!
 //! It has a bucket for all strangers together and one for each device that proved an earlier login
-//! (security 10): attributes of the same names, a device's with `#` and the device behind them. One
+//! (docs/design/security.md#rule-10): attributes of the same names, a device's with `#` and the device behind them. One
 //! item, so that a new password forgets all of them in one write.
 //!
 //! `attempts` is the set of attempt ids that hold a place, `failed` the subset that was wrong. A
@@ -13,7 +13,7 @@
 //!
 //! `recent` has every attempt of the last hour that was not right, and those under way: what they
 //! may be at most holds over all lockouts. `failures` counts those in a row, each once, in the write
-//! that says that it failed; a success ends the row (security 8). A lockout that begins close to the
+//! that says that it failed; a success ends the row (docs/design/security.md#rule-8). A lockout that begins close to the
 //! end of a row has only as many places as are left of it (`room`): the row never gets longer than it
 //! may.
 //!

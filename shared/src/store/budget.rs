@@ -1,4 +1,4 @@
-//! Budgets of an hour: one counter each, gone with its hour (security 10 and 19).
+//! Budgets of an hour: one counter each, gone with its hour (docs/design/security.md#rule-10 and #rule-19).
 //!
 //! A repeated write counts twice: a budget that is one smaller, or one larger, after a lost answer harms
 //! nobody.

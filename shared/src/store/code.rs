@@ -1,4 +1,4 @@
-//! A user's newest reset code and its tries (security 19).
+//! A user's newest reset code and its tries (docs/design/security.md#rule-19).
 //!
 //! One code item per user and purpose: a new code takes the place of the one before, on condition
 //! that this is still the one that was read. A used code stays, marked, until its end: whoever

@@ -1,5 +1,5 @@
 //! Partition and sort keys. Every one carries its tenant, and ids are encoded so that no two keys
-//! meet (security 20).
+//! meet (docs/design/security.md#rule-20).
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(
             of_address("::ffff:192.0.2.1").pk,
             "T#t#IP#192.0.2.1",
-            "one address, one budget (security 22)"
+            "one address, one budget (docs/design/security.md#rule-22)"
         );
         let [home, neighbour] = ["2001:db8::1", "2001:db8::ffff:1"].map(of_address);
         assert_eq!(home, neighbour, "and one network");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     proptest! {
-        // security 20
+        // docs/design/security.md#rule-20
         #[test]
         fn no_two_things_share_a_key(
             tenants in prop::array::uniform2("[A-Za-z0-9_-]{1,3}"),

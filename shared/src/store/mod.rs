@@ -1,4 +1,4 @@
-//! Sessions, users, attempts and tenants in one DynamoDB table (storage).
+//! Sessions, users, attempts and tenants in one DynamoDB table (docs/design/storage.md).
 //!
 //! One module per item. Reads that decide are consistent; what may happen is a condition of the
 //! write itself.

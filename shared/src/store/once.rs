@@ -1,4 +1,4 @@
-//! What requests with an `Idempotency-Key` succeeded in (contract, "Every request").
+//! What requests with an `Idempotency-Key` succeeded in (docs/design/contract.md#every-request).
 //!
 //! The item is written in the transaction of what it remembers, on condition that its key is free: of
 //! any number of requests at once one succeeds, and nothing lies between the success and its memory.

@@ -1,5 +1,5 @@
 //! The outbox: messages that wait to be delivered. The table's stream tells the sender of each; what
-//! they say is sealed (security 19).
+//! they say is sealed (docs/design/security.md#rule-19).
 
 use aws_sdk_dynamodb::{
     primitives::Blob,

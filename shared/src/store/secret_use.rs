@@ -1,4 +1,4 @@
-//! When each version of a tenant's secret was last used (security 18): an operator retires the previous
+//! When each version of a tenant's secret was last used (docs/design/security.md#rule-18): an operator retires the previous
 //! one once nobody uses it any more.
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! What operators do to tenants and users as a whole: suspend, disable, delete. Each is one write that
 //! moves the epoch of the sessions concerned along, so that they end with it and stay ended
-//! (security 15).
+//! (docs/design/security.md#rule-15).
 
 use std::collections::HashMap;
 

@@ -252,7 +252,7 @@ impl DynamoStore {
     ///
     /// Its epoch of sessions begins at `now` in milliseconds: an earlier tenant of the same id, whose
     /// users and their sessions may still lie in the table, was written less than once a millisecond,
-    /// so that its epoch was lower and its sessions stay dead (security 15).
+    /// so that its epoch was lower and its sessions stay dead (docs/design/security.md#rule-15).
     ///
     /// # Errors
     /// `Validation` when there is a tenant of that id, or the policy has faults; `Unavailable`.

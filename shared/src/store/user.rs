@@ -312,7 +312,7 @@ impl DynamoStore {
     /// Creates a user and takes its name. For operators' tools.
     ///
     /// Whatever `user` says, its epoch of sessions begins at `now` in milliseconds, as a tenant's does
-    /// (`create_tenant`): sessions of an earlier user of the same id stay dead (security 15).
+    /// (`create_tenant`): sessions of an earlier user of the same id stay dead (docs/design/security.md#rule-15).
     ///
     /// # Errors
     /// `UsernameTaken` when the tenant has that user id or name already.
@@ -331,8 +331,7 @@ impl DynamoStore {
     }
 
     /// Makes a user what `new` says, moves its name and ends its lockout. A change of what it may do, of
-    /// whose it is or of its password ends its sessions, as does `new` with a higher epoch (security
-    /// 15). What else its item holds stays. For operators' tools.
+    /// whose it is or of its password ends its sessions, as does `new` with a higher epoch (docs/design/security.md#rule-15). What else its item holds stays. For operators' tools.
     ///
     /// # Errors
     /// `UsernameTaken` when another user has the name; `Unavailable` when the user was changed since
@@ -353,7 +352,7 @@ impl DynamoStore {
 
     /// Changes a user as `change` says of what it is at that moment; `None` when there is no such user.
     /// Its sessions end with a change of what it may do, of whose it is or of its password, in the same
-    /// write (security 15). A new password ends its lockout, and voids the code it was sent; so does a
+    /// write (docs/design/security.md#rule-15). A new password ends its lockout, and voids the code it was sent; so does a
     /// new address the code. For operators' tools.
     ///
     /// # Errors
@@ -458,7 +457,7 @@ const CHANGE_TRIES: usize = 5;
 /// Attributes of a user's item that it may do without.
 const OPTIONAL: [&str; 6] = ["customer_id", "customer_type", "password_history", "email", "phone", "locale"];
 
-/// Whether sessions of `old` must not go on as sessions of `new` (security 15).
+/// Whether sessions of `old` must not go on as sessions of `new` (docs/design/security.md#rule-15).
 fn ends_sessions(old: &User, new: &User) -> bool {
     let roles = |user: &User| user.roles.iter().copied().collect::<HashSet<_>>();
     roles(old) != roles(new)

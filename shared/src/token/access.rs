@@ -1,4 +1,4 @@
-//! Access tokens: JWTs of type `at+jwt` (RFC 9068), read as RFC 8725 advises (security 16).
+//! Access tokens: JWTs of type `at+jwt` (RFC 9068), read as RFC 8725 advises (docs/design/security.md#rule-16).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
@@ -22,10 +22,10 @@ const ISSUED_AHEAD_SECONDS: i64 = 5;
 /// `scope` of a token that opens whatever its user may do.
 pub const SCOPE_FULL: &str = "full";
 /// `scope` of a token that opens changing one's own password, refresh and logout, and nothing else
-/// (contract, "OCARIoT v1").
+/// (docs/design/contract.md#ocariot-v1).
 pub const SCOPE_PASSWORD_CHANGE: &str = "credentials:update";
 
-/// Claims of an access token (contract, "Create session").
+/// Claims of an access token (docs/design/contract.md#create-session).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claims {
@@ -290,7 +290,7 @@ mod tests {
         }
     }
 
-    // security 16
+    // docs/design/security.md#rule-16
     #[test]
     fn time_has_no_leeway_at_the_end_and_five_seconds_at_the_start() {
         let token = claims().sign(&fixture::keys("t"), &Policy::default()).unwrap();
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(Claims::new(&session, &fixture::user(), &Policy::default(), at(1_000), &jti).exp, 1_500);
     }
 
-    // security 16
+    // docs/design/security.md#rule-16
     #[test]
     fn forgeries_are_refused() {
         let keys = fixture::keys("t");
@@ -375,7 +375,7 @@ mod tests {
         assert!(verify(&format!("{twice}.{payload}.{signature}"), 1_001).is_err());
     }
 
-    // security 16
+    // docs/design/security.md#rule-16
     #[test]
     fn keys_that_a_token_brings_along_are_not_looked_at() {
         let keys = fixture::keys("t");
@@ -393,7 +393,7 @@ mod tests {
         assert!(matches!(verify(&forged, 1_001), Err(Failure::InvalidToken(TokenFault::Forged))));
     }
 
-    // security 16
+    // docs/design/security.md#rule-16
     #[test]
     fn fixed_claims_are_checked() {
         let keys = fixture::keys("t");
@@ -419,7 +419,7 @@ mod tests {
             let _ = Unverified::parse(&SecretString::from(text));
         }
 
-        // security 16: no single change of a character leaves a token valid.
+        // docs/design/security.md#rule-16: no single change of a character leaves a token valid.
         #[test]
         fn no_character_can_change(position in any::<prop::sample::Index>(), replacement in "[A-Za-z0-9_.-]") {
             let token = claims().sign(&fixture::keys("t"), &policy(crate::domain::SigningAlgorithm::Hs256)).unwrap();

@@ -1,4 +1,4 @@
-//! What is kept of a reset code: a keyed hash, bound to its tenant, user and purpose (security 19).
+//! What is kept of a reset code: a keyed hash, bound to its tenant, user and purpose (docs/design/security.md#rule-19).
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -64,7 +64,7 @@ mod tests {
         token::tests::{keys, keys_of},
     };
 
-    // security 19, 20
+    // docs/design/security.md#rule-19, #rule-20
     #[test]
     fn a_code_is_one_tenants_one_users_and_of_one_kind() {
         let (tenant, user) = (TenantId::parse("t").unwrap(), UserId::parse("u").unwrap());

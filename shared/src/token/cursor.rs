@@ -93,7 +93,7 @@ mod tests {
         PageCursor { tenant, user, collection: Collection::Individual, owner: "c" }
     }
 
-    // security 20
+    // docs/design/security.md#rule-20
     #[test]
     fn a_cursor_belongs_to_one_list() {
         let keys = keys("t");
@@ -113,7 +113,7 @@ mod tests {
         }
     }
 
-    // security 17: it lives as long as its root key is listed.
+    // docs/design/security.md#rule-17: it lives as long as its root key is listed.
     #[test]
     fn a_cursor_outlives_a_rotation_of_the_root_key() {
         let own = ids();

@@ -1,4 +1,4 @@
-//! Device proofs: what tells a device that logged in before from a stranger (security 10; OWASP,
+//! Device proofs: what tells a device that logged in before from a stranger (docs/design/security.md#rule-10; OWASP,
 //! "Slow Down Online Guessing Attacks with Device Cookies").
 //!
 //! `dwd1_` + base64url of: root key version (4 bytes), device (16), issued at (8, epoch seconds),
@@ -129,7 +129,7 @@ mod tests {
         Some(known.id)
     }
 
-    // security 10, 20
+    // docs/design/security.md#rule-10, #rule-20
     #[test]
     fn a_proof_is_one_tenants_and_one_users() {
         let proof = issued();
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(parsed.device((&tenant, &user), &keys_of(&tenant, 9), at(1_000)), None, "another key");
     }
 
-    // security 10
+    // docs/design/security.md#rule-10
     #[test]
     fn a_proof_lives_180_days_from_its_login() {
         let end = 1_000 + 180 * 24 * 3_600;
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(read(&issued(), "t", "u", end), None);
     }
 
-    // security 10, 17
+    // docs/design/security.md#rule-10, #rule-17
     #[test]
     fn a_proof_lives_as_long_as_the_version_of_its_key_is_listed() {
         let tenant = TenantId::parse("t").unwrap();
@@ -165,14 +165,14 @@ mod tests {
         assert_eq!(DeviceProof::parse(&renewed).unwrap().key_version(), 2);
     }
 
-    // security 25
+    // docs/design/security.md#rule-25
     #[test]
     fn debug_shows_nothing() {
         assert_eq!(format!("{:?}", DeviceProof::parse(&issued()).unwrap()), "DeviceProof([redacted])");
     }
 
     proptest! {
-        // security 10
+        // docs/design/security.md#rule-10
         #[test]
         fn no_character_of_a_proof_can_change(at in 0..CHARS, replacement in "[A-Za-z0-9_-]") {
             let proof = issued();

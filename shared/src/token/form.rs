@@ -1,5 +1,5 @@
 //! What a form carries, so that only one that this tenant handed out is taken: for this user and
-//! code and no other (contract, "Also public").
+//! code and no other (docs/design/contract.md#public-documents).
 //!
 //! base64url of: root key version (4 bytes), nonce (16), HMAC-SHA256 (32) over tenant, user, code and
 //! both of the former.
@@ -80,7 +80,7 @@ mod tests {
         token::tests::{keys, keys_of},
     };
 
-    // security 20
+    // docs/design/security.md#rule-20
     #[test]
     fn a_form_belongs_to_one_tenant_user_and_code() {
         let keys = keys("t");

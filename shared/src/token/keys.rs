@@ -1,4 +1,4 @@
-//! A tenant's keys, from its secret document (security 17 and 18).
+//! A tenant's keys, from its secret document (docs/design/security.md#rule-17 and #rule-18).
 //!
 //! `tenantKey` and `tenantSecret` are what callers send, so never a key. Everything symmetric is
 //! derived from a root key by HKDF (RFC 5869), one purpose each; asymmetric signing keys are kept
@@ -45,7 +45,7 @@ pub struct InvalidSecret {
 
 /// Shortest `tenantKey` and `tenantSecret` that open anything.
 const MIN_CREDENTIAL_BYTES: usize = 16;
-/// Shortest root key (security 17).
+/// Shortest root key (docs/design/security.md#rule-17).
 const MIN_ROOT_KEY_BYTES: usize = 32;
 
 /// How often the use of a version of a secret is noted, in milliseconds: a minute tells an operator
@@ -54,7 +54,7 @@ const NOTED_EVERY_MILLIS: i64 = 60_000;
 
 const UNDERIVABLE: &str = "has a key that nothing can be derived from";
 
-/// A session's keyed digest: what logs call it by (security 24).
+/// A session's keyed digest: what logs call it by (docs/design/security.md#rule-24).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionDigest(String);
 
@@ -137,7 +137,7 @@ impl TenantKeys {
     }
 
     /// Whether a caller is the tenant, and by which of its pairs: the current one's where several are
-    /// the same (security 18).
+    /// the same (docs/design/security.md#rule-18).
     pub fn open_with(&self, key: &SecretString, secret: &SecretString) -> Option<usize> {
         // No short circuit: which of the pairs, and which half, is nobody's business.
         self.credentials.iter().enumerate().rev().fold(None, |opened, (at, own)| {
@@ -165,7 +165,7 @@ impl TenantKeys {
         self.roots.contains_key(&version)
     }
 
-    /// A session's id for the log: tells sessions apart and opens none (security 24).
+    /// A session's id for the log: tells sessions apart and opens none (docs/design/security.md#rule-24).
     pub fn session_digest(&self, session: &SessionId) -> SessionDigest {
         SessionDigest(self.roots.get(&self.current_root).map_or_else(String::new, |root| {
             let tag = hmac::sign(&root.audit, session.as_str().as_bytes());

@@ -125,7 +125,7 @@ pub(crate) mod tests {
         keys.entry(tenant.to_owned()).or_insert_with(made).clone()
     }
 
-    // security 18
+    // docs/design/security.md#rule-18
     #[test]
     fn the_previous_secret_opens_and_verifies_but_does_not_sign() {
         let tenant = TenantId::parse("t").unwrap();
@@ -154,7 +154,7 @@ pub(crate) mod tests {
         assert!(token.is_authentic(&tenant, &both) && !token.is_authentic(&tenant, &after));
     }
 
-    // security 17
+    // docs/design/security.md#rule-17
     #[test]
     fn a_secret_that_is_short_or_malformed_fails_closed() {
         let tenant = TenantId::parse("t").unwrap();
@@ -190,7 +190,7 @@ pub(crate) mod tests {
         assert!(!keys.session_digest(&ids[0]).as_str().contains(ids[0].as_str()));
     }
 
-    // security 12, 20
+    // docs/design/security.md#rule-12, #rule-20
     #[test]
     fn a_refresh_token_belongs_to_one_tenant_user_session_and_generation() {
         let keys = keys("t");
@@ -221,7 +221,7 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        // security 12
+        // docs/design/security.md#rule-12
         #[test]
         fn what_is_no_token_by_shape_is_refused_and_never_panics(text in "(dwr1_)?[A-Za-z0-9_=-]{0,300}|\\PC{0,60}") {
             if let Some(token) = RefreshToken::parse(&SecretString::from(text)) {
@@ -229,7 +229,7 @@ pub(crate) mod tests {
             }
         }
 
-        // security 12
+        // docs/design/security.md#rule-12
         #[test]
         fn no_character_of_a_refresh_token_can_change(position in any::<prop::sample::Index>(), replacement in "[A-Za-z0-9_-]") {
             let keys = keys("t");

@@ -1,4 +1,4 @@
-//! What a request with an `Idempotency-Key` is known again by (contract, "Every request").
+//! What a request with an `Idempotency-Key` is known again by (docs/design/contract.md#every-request).
 //!
 //! Nothing is kept of the key but a digest, and of the request but a keyed hash: a body holds
 //! passwords, and a plain hash of one could be guessed at by whoever reads the table.
@@ -73,7 +73,7 @@ mod tests {
         Repeatable::new(IdempotencyKey::parse(key).unwrap(), route, parts)
     }
 
-    // security 20
+    // docs/design/security.md#rule-20
     #[test]
     fn a_key_is_one_tenants_one_routes_and_one_callers() {
         let (tenant, other) = (TenantId::parse("t").unwrap(), TenantId::parse("other").unwrap());
@@ -110,7 +110,7 @@ mod tests {
         assert!(!one.is("no base64!", version, &keys("t")));
     }
 
-    // security 25
+    // docs/design/security.md#rule-25
     #[test]
     fn debug_shows_nothing_of_the_request() {
         let one = request("k", "/a", &[b"password"]);

@@ -59,7 +59,7 @@ mod tests {
         keys.public_keys().unwrap().into_iter().filter_map(|key| key.jwk.common.key_id).collect()
     }
 
-    // security 17
+    // docs/design/security.md#rule-17
     #[test]
     fn nothing_private_is_published() {
         let keys = fixture::keys("t").public_keys().unwrap();
@@ -99,7 +99,7 @@ mod tests {
         }
     }
 
-    // security 18
+    // docs/design/security.md#rule-18
     #[test]
     fn keys_are_published_until_they_are_retired() {
         let tenant = TenantId::parse("t").unwrap();

@@ -4,7 +4,7 @@
 //! nonce (32), HMAC-SHA256 (32), user id. The MAC covers tenant, user and all of the rest, so a
 //! token is authentic or not before storage is touched; the nonce is 256 bits from the OS, so the
 //! root key alone makes no token, and without the root key the table's nonce makes none either
-//! (security 12). Nothing that could be presented is ever stored: the current token is derived
+//! (docs/design/security.md#rule-12). Nothing that could be presented is ever stored: the current token is derived
 //! again from the session.
 
 use aws_lc_rs::hmac;

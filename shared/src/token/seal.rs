@@ -1,5 +1,5 @@
 //! Messages in the outbox, sealed: AES-256-GCM under the tenant's outbox key, bound to the item that
-//! holds them. The table and its stream show nobody a code (security 19).
+//! holds them. The table and its stream show nobody a code (docs/design/security.md#rule-19).
 
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use serde::{Deserialize, Serialize};
@@ -148,7 +148,7 @@ mod tests {
         })
     }
 
-    // security 19
+    // docs/design/security.md#rule-19
     #[test]
     fn a_sealed_message_shows_nothing_and_opens_where_it_belongs() {
         let sealed = keys("t").seal_notification(key(), &message(), at(9), &SystemEntropy).unwrap();
@@ -164,7 +164,7 @@ mod tests {
         assert_ne!(again.bytes, sealed.bytes, "never the same twice");
     }
 
-    // security 19, 20
+    // docs/design/security.md#rule-19, #rule-20
     #[test]
     fn a_message_moved_or_changed_does_not_open() {
         let sealed = keys("t").seal_notification(key(), &message(), at(9), &SystemEntropy).unwrap();

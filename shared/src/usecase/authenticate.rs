@@ -30,8 +30,8 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Whether it may act on `other` (contract, "Who may"): an administrator, on an administrator's
-    /// token, without a pending change of its password (security 21).
+    /// Whether it may act on `other` (docs/design/contract.md#authorization): an administrator, on an administrator's
+    /// token, without a pending change of its password (docs/design/security.md#rule-21).
     pub(super) fn may_administer(&self, other: &User) -> bool {
         self.is_administrator() && !self.user.change_required && self.user.administers(other)
     }
@@ -59,7 +59,7 @@ impl Caller {
     /// it.
     ///
     /// # Errors
-    /// `UserNotFound`; `Forbidden` for a caller whose password must change (security 21).
+    /// `UserNotFound`; `Forbidden` for a caller whose password must change (docs/design/security.md#rule-21).
     pub(super) fn owner_of_sessions(
         &self,
         id: &UserId,
@@ -76,7 +76,7 @@ impl Caller {
 
 impl Service {
     /// The tenant and the verified token. The token's tenant must be the one in the header: that is
-    /// known before any key is tried (security 18).
+    /// known before any key is tried (docs/design/security.md#rule-18).
     ///
     /// Says nothing of the session; a token past its end is passed on for the caller to judge.
     pub(super) async fn verify_bearer(
@@ -98,7 +98,7 @@ impl Service {
         Ok((context, bearer))
     }
 
-    /// The caller, its session and another user in one read (storage, "acting on another").
+    /// The caller, its session and another user in one read (docs/design/storage.md#calls-per-request).
     pub(super) async fn authenticate(
         &self,
         context: &TenantContext,
@@ -157,7 +157,7 @@ impl Service {
 /// Whether a token is one for a collection's routes.
 ///
 /// # Errors
-/// `InvalidToken` past its end; `Forbidden` for a customer's on an admin route (security 21).
+/// `InvalidToken` past its end; `Forbidden` for a customer's on an admin route (docs/design/security.md#rule-21).
 pub(super) fn admits(collection: Collection, bearer: &Bearer) -> Result<(), Failure> {
     if bearer.expired {
         return Err(Failure::InvalidToken(TokenFault::Expired));

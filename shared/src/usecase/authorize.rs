@@ -1,4 +1,4 @@
-//! Whether a caller of somebody's own API is logged in (contract, "Also public").
+//! Whether a caller of somebody's own API is logged in (docs/design/contract.md#public-documents).
 
 use jiff::Timestamp;
 
@@ -42,12 +42,12 @@ pub struct Outcome {
 }
 
 impl Service {
-    /// One read, of session and user together (storage, "authorize"), and no write: what ended before it was
+    /// One read, of session and user together (docs/design/storage.md#calls-per-request), and no write: what ended before it was
     /// asked opens nothing. A tenant is known for 5 s: so long a suspension may take.
     ///
     /// # Errors
     /// `TenantMismatch`, `InvalidToken`, `TenantSuspended`, `IpNotAllowed`; `Forbidden` for a caller whose
-    /// password must change (security 21); `Unavailable`.
+    /// password must change (docs/design/security.md#rule-21); `Unavailable`.
     pub async fn authorize(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
         let Command { tenant, bearer, ip } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;

@@ -1,4 +1,4 @@
-//! Making reset codes and messages, for every endpoint that does (security 19).
+//! Making reset codes and messages, for every endpoint that does (docs/design/security.md#rule-19).
 
 use std::time::Duration;
 
@@ -112,7 +112,7 @@ impl Service {
     }
 }
 
-/// Whether one more code may be sent (contract, "ZITADEL v2": mails per user and hour).
+/// Whether one more code may be sent (docs/design/contract.md#zitadel-v2: mails per user and hour).
 ///
 /// # Errors
 /// `RateLimited` until the oldest of those sent counts no more.

@@ -1,4 +1,4 @@
-//! Logging in (contract, "Create session").
+//! Logging in (docs/design/contract.md#create-session).
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,7 @@ impl Login {
     }
 
     /// What is wrong with a login as `user`: for operators, clients are told one thing for all
-    /// (security 9).
+    /// (docs/design/security.md#rule-9).
     fn fault(&self, user: Option<&User>, right: bool) -> Option<&'static str> {
         match user {
             None => Some("UNKNOWN_USER"),
@@ -172,7 +172,7 @@ impl Service {
                 return grant;
             }
         };
-        // Every way of being wrong is the same one from here on (security 9).
+        // Every way of being wrong is the same one from here on (docs/design/security.md#rule-9).
         let fault = login.fault(user.as_deref(), right);
         let Some(user) = user.filter(|_| fault.is_none()) else {
             telemetry::detail(fault.unwrap_or_default());
@@ -366,7 +366,7 @@ impl Service {
     }
 
     /// Hashes a password that was right as the tenant's passwords are hashed now, if its hash is not
-    /// (security 4). The login does not depend on it: what fails is tried at the next one.
+    /// (docs/design/security.md#rule-4). The login does not depend on it: what fails is tried at the next one.
     async fn renew_hash(&self, user: &User, password: Password, policy: &Policy) {
         if self.passwords.is_current(&user.password, policy.hash_cost) {
             return;
@@ -381,7 +381,7 @@ impl Service {
     }
 
     /// A session with the epochs that were read together with the password's hash: a change of
-    /// password since then ends it unborn (storage, "Epoch, not time").
+    /// password since then ends it unborn (docs/design/storage.md#epochs).
     fn new_session(
         &self,
         user: &User,

@@ -1,4 +1,4 @@
-//! Whose pages may call (contract, "Every request": CORS).
+//! Whose pages may call (docs/design/contract.md#every-request: CORS).
 //!
 //! An answer is for the pages that its tenant names. Which tenant that is, counts from the moment that
 //! the request proved to be of it; before that, an answer tells nothing of any tenant, and must not

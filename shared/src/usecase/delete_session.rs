@@ -1,4 +1,4 @@
-//! Logging out (contract, "Logout").
+//! Logging out (docs/design/contract.md#logout).
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! Delivering one message of the outbox (security 19): at least once, and never a code that is not
+//! Delivering one message of the outbox (docs/design/security.md#rule-19): at least once, and never a code that is not
 //! its user's newest.
 
 use std::{sync::Arc, time::Duration};
@@ -297,7 +297,7 @@ struct Letter<'a> {
 }
 
 /// Whether a code is its user's newest and still of use: the newest wins, in whatever order messages
-/// are delivered (security 19).
+/// are delivered (docs/design/security.md#rule-19).
 fn is_live(message: &CodeMessage, newest: Option<&ResetCode>) -> bool {
     newest.is_some_and(|newest| newest.id == message.id && newest.spent.is_none())
 }

@@ -1,4 +1,4 @@
-//! Ending all of a user's sessions, or all but the present one (contract, first table).
+//! Ending all of a user's sessions, or all but the present one (docs/design/contract.md#routes).
 
 use jiff::Timestamp;
 
@@ -31,8 +31,8 @@ pub struct Outcome {
 
 impl Service {
     /// One read, one query and one transaction, however many they are: the user's epoch moves on, and
-    /// with it every session ends that was created before, also one whose login is under way (storage,
-    /// "Epoch, not time"). They are counted before that: what fails then has ended nothing.
+    /// with it every session ends that was created before, also one whose login is under way
+    /// (docs/design/storage.md#epochs). They are counted before that: what fails then has ended nothing.
     ///
     /// # Errors
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `TenantSuspended`,

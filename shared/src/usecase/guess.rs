@@ -1,4 +1,4 @@
-//! Verifying a password against what whoever guesses has left (security 7 to 11).
+//! Verifying a password against what whoever guesses has left (docs/design/security.md#rule-7 to #rule-11).
 
 use std::{net::IpAddr, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 /// How long a login waits for a place in all: well within a function's own time.
 const WAITS_FOR: Duration = Duration::from_secs(4);
 /// A tenant's budget of at least so many is kept in parts, so that no one item takes all of an
-/// attack's writes: a partition takes 1,000 a second (storage).
+/// attack's writes: a partition takes 1,000 a second (docs/design/storage.md).
 const PART: u32 = 1_000;
 /// Most of those parts.
 const MAX_PARTS: u32 = 16;
@@ -24,7 +24,7 @@ const MAX_PARTS: u32 = 16;
 /// Where a guess comes from: it decides what binds it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin {
-    /// A device that logged in before: its own attempts alone bind it (security 10). `None`: anybody,
+    /// A device that logged in before: its own attempts alone bind it (docs/design/security.md#rule-10). `None`: anybody,
     /// bound by the user's other attempts, and the budgets of address and tenant.
     pub(super) device: Option<KnownDevice>,
     /// The client's address.
@@ -254,7 +254,7 @@ impl Service {
 mod tests {
     use super::*;
 
-    // security 10: no part is larger than its share, and users are spread over all of them.
+    // docs/design/security.md#rule-10: no part is larger than its share, and users are spread over all of them.
     #[test]
     fn a_tenants_budget_is_kept_in_parts() {
         for (budget, parts, share) in

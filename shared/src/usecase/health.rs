@@ -1,4 +1,4 @@
-//! Whether the service reaches its table (contract, "Also public").
+//! Whether the service reaches its table (docs/design/contract.md#public-documents).
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Keeping a new session within the tenant's limit.
 //!
 //! What is live is read beside the hash, once the user is known and whether its password is right or
-//! not (security 9). A login that finds others in its way then reads again.
+//! not (docs/design/security.md#rule-9). A login that finds others in its way then reads again.
 
 use std::time::Duration;
 

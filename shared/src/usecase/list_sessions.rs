@@ -1,4 +1,4 @@
-//! A user's live sessions, in pages (contract, first table).
+//! A user's live sessions, in pages (docs/design/contract.md#routes).
 
 use jiff::Timestamp;
 

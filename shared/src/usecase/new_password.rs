@@ -1,4 +1,4 @@
-//! What a new password must be, whoever sets it and however (security 1 to 3 and 6).
+//! What a new password must be, whoever sets it and however (docs/design/security.md#rule-1 to #rule-3 and #rule-6).
 
 use super::Service;
 use crate::{
@@ -29,9 +29,9 @@ impl Candidate<'_> {
         if broken.is_empty() { Ok(()) } else { Err(Failure::PasswordPolicy(broken)) }
     }
 
-    /// Judges it against `user`'s last ones (security 6), and against one that has to be changed. As
+    /// Judges it against `user`'s last ones (docs/design/security.md#rule-6), and against one that has to be changed. As
     /// many hashes as the tenant looks back: to be asked only once what authorises the change was proven
-    /// (security 11).
+    /// (docs/design/security.md#rule-11).
     ///
     /// # Errors
     /// `PasswordPolicy` when it is one of them; `Unavailable`; `Internal` when one of them is no hash

@@ -1,4 +1,4 @@
-//! Requests that are sent again (contract, "Every request", `Idempotency-Key`).
+//! Requests that are sent again (docs/design/contract.md#every-request, `Idempotency-Key`).
 //!
 //! A success is remembered in the transaction that makes it, on condition that its key is free. Of
 //! requests at once each does its work, one commits, and the others find the key taken and tell of
@@ -17,7 +17,7 @@ use crate::{
     token::Repeatable,
 };
 
-/// How long a success is told again (contract, "Every request").
+/// How long a success is told again (docs/design/contract.md#every-request).
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the audit log calls a request that was sent again.

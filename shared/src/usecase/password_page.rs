@@ -1,4 +1,4 @@
-//! What the hosted page shows of a tenant, and the tokens of its forms (contract, "Also public").
+//! What the hosted page shows of a tenant, and the tokens of its forms (docs/design/contract.md#public-documents).
 
 use jiff::Timestamp;
 use secrecy::SecretString;

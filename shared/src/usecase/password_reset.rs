@@ -1,4 +1,4 @@
-//! Asking for a reset code (contract, "ZITADEL v2", PasswordReset).
+//! Asking for a reset code (docs/design/contract.md#zitadel-v2, PasswordReset).
 
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -104,7 +104,7 @@ impl Outcome {
 impl Service {
     /// One read, one transaction: the code in the place of the one before, its message, and checks
     /// that the caller still may. Nothing else about the account changes. For the tenant itself the
-    /// same is read and written whether the user exists or not (security 19).
+    /// same is read and written whether the user exists or not (docs/design/security.md#rule-19).
     ///
     /// A code is returned for others only: whoever holds an administrator's token must not take its
     /// account over without its password.
@@ -179,7 +179,7 @@ impl Service {
         for _ in 0..TRIES {
             let wanted = CodeIs::Wanted(asked.map(Asked::key));
             let caller = self.authenticate(context, bearer, Some(id), wanted, now).await?;
-            // A restricted scope opens a change of its own password and nothing else (security 21).
+            // A restricted scope opens a change of its own password and nothing else (docs/design/security.md#rule-21).
             if caller.user.change_required {
                 return Err(Failure::Forbidden);
             }

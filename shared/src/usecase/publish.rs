@@ -1,4 +1,4 @@
-//! What a tenant publishes for those who verify its tokens (contract, "Also public").
+//! What a tenant publishes for those who verify its tokens (docs/design/contract.md#public-documents).
 
 use jiff::Timestamp;
 

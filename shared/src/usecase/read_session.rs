@@ -1,4 +1,4 @@
-//! One of a user's live sessions (contract, first table).
+//! One of a user's live sessions (docs/design/contract.md#routes).
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! Refreshing a session (contract, "Refresh").
+//! Refreshing a session (docs/design/contract.md#refresh).
 
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -50,7 +50,7 @@ pub enum Path {
 
 impl Path {
     /// # Errors
-    /// `Forbidden` for a customer's token on the admin route (security 21); `InvalidRefreshToken`
+    /// `Forbidden` for a customer's token on the admin route (docs/design/security.md#rule-21); `InvalidRefreshToken`
     /// when path and bearer name different sessions.
     fn admits(&self, bearer: &Bearer) -> Result<(), Failure> {
         match self {

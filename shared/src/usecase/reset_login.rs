@@ -1,4 +1,4 @@
-//! Resetting somebody's login (contract, "Login reset").
+//! Resetting somebody's login (docs/design/contract.md#login-reset).
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! Setting a password with a reset code (contract, "ZITADEL v2", SetPassword; the hosted page).
+//! Setting a password with a reset code (docs/design/contract.md#zitadel-v2, SetPassword; the hosted page).
 
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -51,7 +51,7 @@ impl Service {
     /// The count of the address, then try and user in parallel, then one transaction: the code is used
     /// up, the password set, the user's sessions, its lockout and a login reset end, all or nothing.
     /// The count comes first: an address that has used its budget up must not keep a code's tries
-    /// busy. Nothing is hashed before the code was right (security 11), and what is asked of storage
+    /// busy. Nothing is hashed before the code was right (docs/design/security.md#rule-11), and what is asked of storage
     /// until then is the same whether user and code exist or not.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Changing a user's password, name or flags (contract, "Update credentials").
+//! Changing a user's password, name or flags (docs/design/contract.md#update-credentials).
 
 use std::net::IpAddr;
 
@@ -34,7 +34,7 @@ pub struct Command {
     /// What to change.
     pub wanted: Wanted,
     /// Whether the caller must be an administrator of somebody else: its own credentials are not what
-    /// the route is for (contract, "OCARIoT v1").
+    /// the route is for (docs/design/contract.md#ocariot-v1).
     pub others_only: bool,
     /// The client's address.
     pub ip: ClientAddress,
@@ -101,7 +101,7 @@ impl Service {
         let Command { tenant, bearer, user: id, wanted, others_only, ip } = command;
         let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
         telemetry::user(&id);
-        // The one admin path that a customer's token opens, for its own id (security 21).
+        // The one admin path that a customer's token opens, for its own id (docs/design/security.md#rule-21).
         if bearer.collection != Collection::Admin && bearer.user != id {
             return Err(Failure::Forbidden);
         }
@@ -191,7 +191,7 @@ impl Service {
         Err(Failure::Unavailable("the user kept changing".into()))
     }
 
-    /// What the user is told of the change (contract, "Update credentials").
+    /// What the user is told of the change (docs/design/contract.md#update-credentials).
     fn news(
         &self,
         context: &TenantContext,
@@ -208,7 +208,7 @@ impl Service {
     }
 
     /// The present password, against the attempts of the session's device; once, unless it changed
-    /// since. So strangers cannot keep whoever is logged in from changing it (security 10). A session
+    /// since. So strangers cannot keep whoever is logged in from changing it (docs/design/security.md#rule-10). A session
     /// that has no device is a stranger, and takes its part of their budgets at once: that is rare, and
     /// needs no reading.
     async fn prove(

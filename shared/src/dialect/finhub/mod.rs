@@ -1,4 +1,4 @@
-//! FinHub v2.1 (contract, the finhub sections).
+//! FinHub v2.1 (docs/design/contract.md#finhub-v21).
 
 mod parse;
 mod render;

@@ -26,7 +26,7 @@ const MAX_METADATA_CHARS: usize = 256;
 const DEFAULT_PAGE: usize = 20;
 /// Most sessions of a page.
 const MAX_PAGE: usize = 100;
-/// Characters of a reset's reason (contract, "Login reset").
+/// Characters of a reset's reason (docs/design/contract.md#login-reset).
 const MAX_REASON_CHARS: usize = 500;
 
 pub(super) fn create_session(
@@ -486,7 +486,7 @@ mod tests {
     }
 
     proptest! {
-        // security 23: whatever comes is a command or a refusal of the client's kind.
+        // docs/design/security.md#rule-23: whatever comes is a command or a refusal of the client's kind.
         #[test]
         fn no_body_is_our_fault(body in prop::collection::vec(any::<u8>(), 0..300)) {
             match parse(&HEADERS, &body) {

@@ -120,7 +120,7 @@ pub(super) fn credentials(outcome: &update_credentials::Outcome) -> Reply {
     }))
 }
 
-/// A failure (contract, the table under "Create session" and what follows it).
+/// A failure (docs/design/contract.md#create-session).
 pub fn failure(failure: &Failure, now: Timestamp) -> Reply {
     let (status, error_type, message) = words(failure);
     let mut data = json!({ "success": false, "errorType": error_type, "message": message });

@@ -1,4 +1,4 @@
-//! OCARIoT v1: reset password (contract, the section of that name).
+//! OCARIoT v1: reset password (docs/design/contract.md#ocariot-v1).
 
 use http::StatusCode;
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use crate::{
     usecase::update_credentials,
 };
 
-/// Clients match these to the letter (contract, "OCARIoT v1").
+/// Clients match these to the letter (docs/design/contract.md#ocariot-v1).
 const REQUIRED: &str = "is required!";
 const NO_STRING: &str = "must be a string!";
 const EMPTY: &str = "must have at least one character!";
@@ -236,7 +236,7 @@ mod tests {
     }
 
     proptest! {
-        // security 23: whatever comes is a command or a refusal of the client's kind.
+        // docs/design/security.md#rule-23: whatever comes is a command or a refusal of the client's kind.
         #[test]
         fn no_body_is_our_fault(body in prop::collection::vec(any::<u8>(), 0..300)) {
             match parsed(ID, &body) {

@@ -1,4 +1,4 @@
-//! The hosted page where a person sets a new password (contract, "Also public").
+//! The hosted page where a person sets a new password (docs/design/contract.md#public-documents).
 //!
 //! A link's GET consumes nothing: what it says moves into a cookie, and the address is clean. The
 //! form works without scripts; what it sends is taken only from this origin and with a token that

@@ -174,7 +174,7 @@ mod tests {
         assert!(matches!(wanted("done=1"), Wanted::Done));
     }
 
-    // security 20
+    // docs/design/security.md#rule-20
     #[test]
     fn a_cookie_opens_its_own_tenants_form_alone() {
         let link = followed("userId=u.v%3B&code=ABCDEFGH").unwrap();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     proptest! {
-        // security 23: whatever comes is read or refused.
+        // docs/design/security.md#rule-23: whatever comes is read or refused.
         #[test]
         fn no_query_cookie_or_form_is_our_fault(
             text in "(userId=|code=|password=|&|%|[A-Za-z0-9._=+-]|\\PC){0,60}",

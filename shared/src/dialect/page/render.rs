@@ -34,7 +34,7 @@ static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = Laz
 });
 
 /// No script, no image, no frame, nothing from elsewhere: the style in the page, and its form
-/// (contract, "Also public").
+/// (docs/design/contract.md#public-documents).
 static CONTENT_POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
     let style = STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
     let policy = format!(

@@ -260,7 +260,7 @@ mod tests {
         }
     }
 
-    // security 23
+    // docs/design/security.md#rule-23
     #[test]
     fn sizes_are_checked_first() {
         let large = vec![b' '; crate::dialect::MAX_BODY_BYTES + 1];
@@ -344,7 +344,7 @@ mod tests {
     }
 
     proptest! {
-        // security 23: whatever comes is a command or a refusal of the client's kind.
+        // docs/design/security.md#rule-23: whatever comes is a command or a refusal of the client's kind.
         #[test]
         fn no_body_is_our_fault(
             bytes in prop::collection::vec(any::<u8>(), 0..300),

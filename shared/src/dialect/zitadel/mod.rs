@@ -1,4 +1,4 @@
-//! ZITADEL v2: password reset and set password (contract, the section of that name). The JSON routes,
+//! ZITADEL v2: password reset and set password (docs/design/contract.md#zitadel-v2). The JSON routes,
 //! gRPC-Web and Connect carry the same messages: each form only reads and writes them.
 
 mod form;

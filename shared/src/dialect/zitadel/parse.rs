@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Characters of a password that are read (contract, "SetPassword").
+/// Characters of a password that are read (docs/design/contract.md#zitadel-v2).
 const MAX_PASSWORD_CHARS: usize = 200;
 /// The new password's name, where its rules are told.
 const NEW_PASSWORD: &str = "newPassword.password";

@@ -26,7 +26,7 @@ pub(super) fn code_asked_for(outcome: &password_reset::Outcome) -> PasswordReset
     PasswordResetResponse {
         details: Some(match &outcome.details {
             Some(known) => details(known),
-            // The tenant as caller learns when it asked, and nothing of the user (contract, "Who may").
+            // The tenant as caller learns when it asked, and nothing of the user (docs/design/contract.md#authorization).
             None => Details { change_date: Some(to_proto_time(outcome.asked_at)), ..Details::default() },
         }),
         verification_code: outcome.code.as_ref().map(|code| code.expose().to_owned()),

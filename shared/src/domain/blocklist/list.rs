@@ -47,7 +47,7 @@ pub fn fingerprint(folded: &str) -> Option<[u8; FINGERPRINT_BYTES]> {
 mod tests {
     use super::*;
 
-    // security 3: the list is what its comment says, and can be searched.
+    // docs/design/security.md#rule-3: the list is what its comment says, and can be searched.
     #[test]
     fn the_list_is_whole_and_sorted() {
         let (list, rest) = LIST.as_chunks::<FINGERPRINT_BYTES>();

@@ -1,8 +1,8 @@
-//! Passwords that nobody should choose (security 3): the commonest ones, names that stand in the
+//! Passwords that nobody should choose (docs/design/security.md#rule-3): the commonest ones, names that stand in the
 //! open, texts repeated, sequences and keyboard runs.
 //!
 //! The whole password is judged, never a part of it: a word of the list inside a longer text is no
-//! fault. Letters are compared folded here and here alone; what is hashed is not folded (security 2).
+//! fault. Letters are compared folded here and here alone; what is hashed is not folded (docs/design/security.md#rule-2).
 
 mod list;
 mod run;
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    // security 3
+    // docs/design/security.md#rule-3
     #[test]
     fn the_commonest_are_refused_in_any_case_and_with_trifles_around_them() {
         assert_breaks(
@@ -187,7 +187,7 @@ mod tests {
         assert!(broken("passwordpassword", 8).contains(&"must not be one of the commonest passwords"));
     }
 
-    // security 3
+    // docs/design/security.md#rule-3
     #[test]
     fn names_are_refused_alone_repeated_and_with_trifles() {
         assert_breaks(
@@ -225,7 +225,7 @@ mod tests {
         }
     }
 
-    // security 3
+    // docs/design/security.md#rule-3
     #[test]
     fn repeated_texts_are_refused_unless_one_alone_would_do() {
         assert_breaks(
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(broken("blurtz", 15), [""; 0], "too short is another rule");
     }
 
-    // security 3
+    // docs/design/security.md#rule-3
     #[test]
     fn sequences_and_keyboard_runs_are_refused() {
         assert_breaks(
@@ -276,7 +276,7 @@ mod tests {
         }
     }
 
-    // security 3: whatever people think up that is long and not on the list is left alone.
+    // docs/design/security.md#rule-3: whatever people think up that is long and not on the list is left alone.
     #[test]
     fn passphrases_pass() {
         let samples = 1_000;
