@@ -1,6 +1,5 @@
-// Walks password recovery as a person does, in a real headless Chromium, on a stack of its own: from
-// forgot to logged in; and tries calls from the API's page. `npm ci && npm run browser`; CHROMIUM names
-// another browser, SCREENSHOTS a folder for pictures of the pages.
+// Tests password recovery and the API page in headless Chromium, on its own stack. Run with
+// `npm ci && npm run browser`. CHROMIUM names another browser, SCREENSHOTS a folder for screenshots.
 
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
@@ -20,14 +19,14 @@ const ARGS = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
-  // Whatever is not on this machine does not exist.
+  // Only 127.0.0.1 is reachable.
   '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
 ];
 
 const MARCUS = 'marcus.jensen@example.com';
 const ADMIN = 'admin@nordic.example';
 
-/** A page in a context of its own, which is watched for what must not happen. */
+/** Opens a page in a new context. Fails on requests to other hosts, CSP violations and page errors. */
 async function visit(browser, options, step) {
   const context = await browser.newContext({ locale: 'en-GB', ...options });
   const wrong = [];
@@ -61,7 +60,7 @@ async function picture(page, name) {
   await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
 }
 
-/** From the mailbox to the form, whose address says nothing: by the link in the mail's text, or in its HTML. */
+/** Opens the form from the mailbox, by the link in the text or HTML part. The form's address has no secrets. */
 async function followMail(stack, page, person, mail, part) {
   await page.goto(stack.mailboxUrl);
   await page.locator(`#message-${mail.id}`).getByRole('link', { name: mail.subject }).click();
@@ -69,7 +68,7 @@ async function followMail(stack, page, person, mail, part) {
   const link = inside.locator('a[href*="/password/change?"]').first();
   const [opened] = await Promise.all([page.waitForEvent('popup'), link.click()]);
   await heading(opened, 'Set a new password');
-  assert.equal(opened.url(), stack.page(person.tenant), 'the address is clean');
+  assert.equal(opened.url(), stack.page(person.tenant), 'the address does not contain the code');
   return opened;
 }
 
@@ -80,7 +79,7 @@ async function linkInMail(stack, browser) {
     const page = await followMail(stack, mailbox, marcus, mail, 'text');
     const [cookie] = (await context.cookies(stack.baseUrl)).filter(({ name }) => name === COOKIE);
     assert.deepEqual([cookie.httpOnly, cookie.secure, cookie.sameSite, cookie.path], [true, true, 'Lax', '/']);
-    assert.ok(cookie.expires <= Date.now() / 1000 + 900, 'a short life');
+    assert.ok(cookie.expires <= Date.now() / 1000 + 900, 'the cookie expires within 15 minutes');
 
     await page.getByLabel('New password', { exact: true }).fill('too short');
     await page.getByLabel('New password again').fill('too short');
@@ -92,14 +91,14 @@ async function linkInMail(stack, browser) {
     assert.ok(described.includes('password-error'), 'the error belongs to its field');
     assert.match(await page.locator('#password-error').innerText(), /at least 15 characters/);
     assert.equal(await focused(page), 'password', 'the first error has the focus');
-    assert.equal(await field.inputValue(), '', 'no password comes back');
+    assert.equal(await field.inputValue(), '', 'the response does not contain the password');
 
     await field.fill(NEW_PASSWORD);
     await page.getByLabel('New password again').fill(NEW_PASSWORD);
     await page.getByRole('button', SUBMIT).click();
     await heading(page, 'Your password was set');
     const left = (await context.cookies(stack.baseUrl)).filter(({ name }) => name === COOKIE);
-    assert.deepEqual(left, [], 'the link is forgotten');
+    assert.deepEqual(left, [], 'the cookie is deleted');
   });
   assert.equal((await stack.login(marcus, NEW_PASSWORD)).status, 200);
   assert.equal((await stack.login(marcus, marcus.password)).status, 401);
@@ -112,12 +111,12 @@ async function buttonPressedTwice(stack, browser) {
     const page = await followMail(stack, mailbox, marcus, mail, 'html');
     await page.getByLabel('New password', { exact: true }).fill(`${NEW_PASSWORD}, twice`);
     await page.getByLabel('New password again').fill(`${NEW_PASSWORD}, twice`);
-    // What follows the first press is held until the second one is made: the password is set by then.
+    // Holds the redirect after the first press until the second press. The password is already set then.
     const cdp = await page.context().newCDPSession(page);
     const held = new Promise((resolve) => {
       cdp.on('Fetch.requestPaused', ({ requestId }) => {
         resolve();
-        // The browser gave up what the second press took the place of.
+        // The second press cancels the first request in the browser, so that continuing it can fail.
         if (posts.length > 1) cdp.send('Fetch.continueRequest', { requestId }).catch(() => {});
       });
     });
@@ -129,7 +128,7 @@ async function buttonPressedTwice(stack, browser) {
     assert.equal((await stack.login(marcus, `${NEW_PASSWORD}, twice`)).status, 200);
     await press();
     await heading(page, 'Your password was set');
-    assert.equal(posts.length, 2, 'both presses were sent');
+    assert.equal(posts.length, 2, 'both presses sent a request');
   });
 }
 
@@ -160,7 +159,7 @@ async function keyboardAndTypedCode(stack, browser) {
   assert.equal((await stack.login(marcus, `${NEW_PASSWORD}, typed`)).status, 200);
 }
 
-/** What a machine can say about accessibility, in every look that the page has. */
+/** Checks accessibility with axe, in every state, color scheme and width of the page. */
 async function looks(stack, browser) {
   const { tenant, userId } = stack.person(MARCUS);
   const states = {
@@ -183,8 +182,8 @@ async function looks(stack, browser) {
           await open(page);
           await page.evaluate(axe.source);
           const { violations } = await page.evaluate(() => globalThis.axe.run());
-          const told = violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ html }) => html)}`);
-          assert.deepEqual(told, [], `${name}, ${colorScheme}, ${width}`);
+          const found = violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ html }) => html)}`);
+          assert.deepEqual(found, [], `${name}, ${colorScheme}, ${width}`);
           const scrolls = await page.evaluate(() => document.documentElement.scrollWidth);
           assert.ok(scrolls <= width, `${name} is ${scrolls} px wide at ${width}`);
           await picture(page, `${name}-${colorScheme}-${width}`);
@@ -194,7 +193,7 @@ async function looks(stack, browser) {
   }
 }
 
-/** The policy is in force, and this test sees it broken. */
+/** Checks that the content security policy blocks styles, and that violations are detected. */
 async function policyHolds(stack, browser) {
   const { tenant } = stack.person(MARCUS);
   await visit(browser, {}, async ({ page, wrong }) => {
@@ -213,18 +212,18 @@ async function policyHolds(stack, browser) {
   });
 }
 
-/** The API's page: a login as it stands in the examples, then what its token opens. Nothing comes from elsewhere. */
+/** Executes the example login on the API page, then lists sessions with its token. */
 async function apiPage(stack, browser) {
   await visit(browser, { viewport: { width: 1280, height: 1000 } }, async ({ page }) => {
     await page.goto(stack.apiPageUrl);
     await page.locator('.opblock').first().waitFor();
-    assert.deepEqual(await page.locator('.errors-wrapper').allInnerTexts(), [], 'the document is understood');
+    assert.deepEqual(await page.locator('.errors-wrapper').allInnerTexts(), [], 'Swagger UI reports no errors');
     const executed = async (operation, method) => {
       const block = page.locator(`[id$="-${operation}"]`);
       await block.locator('.opblock-summary-control').click();
-      const answered = page.waitForResponse((response) => response.request().method() === method);
+      const pending = page.waitForResponse((response) => response.request().method() === method);
       await block.getByRole('button', { name: 'Execute' }).click();
-      const response = await answered;
+      const response = await pending;
       assert.ok(response.url().startsWith(stack.apiPageUrl), response.url());
       assert.equal(response.status(), 200, await response.text());
       await block.locator('.live-responses-table .response-col_status', { hasText: '200' }).waitFor();
@@ -237,15 +236,15 @@ async function apiPage(stack, browser) {
     await page.getByRole('button', { name: 'Apply credentials' }).first().click();
     await page.getByRole('button', { name: 'Close' }).first().click();
     const { data: listed } = await executed('listAdminSessions', 'GET');
-    assert.ok(listed.sessions.some(({ sessionId }) => sessionId === data.sessionId), 'the session that was made');
+    assert.ok(listed.sessions.some(({ sessionId }) => sessionId === data.sessionId), 'the list contains the new session');
   });
 }
 
-const WALKS = { linkInMail, buttonPressedTwice, keyboardAndTypedCode, looks, policyHolds, apiPage };
+const TESTS = { linkInMail, buttonPressedTwice, keyboardAndTypedCode, looks, policyHolds, apiPage };
 
-// Some of them by name, or all.
-const chosen = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(WALKS);
-console.log('Starting a stack; a first start compiles everything');
+// Runs the tests named in the arguments, or all.
+const chosen = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(TESTS);
+console.log('Starting a stack; the first start compiles everything');
 const stack = await Stack.start();
 try {
   const browser = await chromium.launch({
@@ -255,14 +254,14 @@ try {
   try {
     console.log(`Chromium ${browser.version()} at ${stack.baseUrl}`);
     for (const name of chosen) {
-      await WALKS[name](stack, browser);
+      await TESTS[name](stack, browser);
       console.log(`  ${name}: ok`);
     }
   } finally {
     await browser.close();
   }
 } catch (error) {
-  console.error(stack.said());
+  console.error(stack.log());
   throw error;
 } finally {
   await stack.stop();

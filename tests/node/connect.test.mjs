@@ -1,4 +1,4 @@
-// From forgotten to logged in, by a client that is not Doorward's.
+// Tests password recovery with the third-party client connectrpc.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -39,7 +39,7 @@ const asTenant = () => ({
     'X-Tenant-Secret': tenant.tenantSecret,
   },
 });
-const asNobody = () => ({ headers: { 'X-Tenant-ID': tenant.tenantId } });
+const withoutCaller = () => ({ headers: { 'X-Tenant-ID': tenant.tenantId } });
 
 async function failure(call) {
   try {
@@ -47,7 +47,7 @@ async function failure(call) {
   } catch (error) {
     return ConnectError.from(error);
   }
-  return assert.fail('it succeeded');
+  return assert.fail('the call succeeded, but must fail');
 }
 
 const transports = {
@@ -60,7 +60,7 @@ const transports = {
 
 for (const [name, transport] of Object.entries(transports)) {
   describe(name, () => {
-    test('from forgotten to logged in', async () => {
+    test('a reset code sets a password that logs in', async () => {
       const client = createClient(UserService, transport());
       const { userId } = user;
       const medium = { case: 'returnCode', value: {} };
@@ -71,16 +71,16 @@ for (const [name, transport] of Object.entries(transports)) {
       const password = `a passphrase set over ${name}`;
       const verification = { case: 'verificationCode', value: verificationCode };
       const wish = { userId, newPassword: { password }, verification };
-      const set = await client.setPassword(wish, asNobody());
+      const set = await client.setPassword(wish, withoutCaller());
       assert.ok(set.details.sequence > details.sequence);
       assert.equal((await stack.login(user, password)).status, 200);
 
-      const again = await failure(client.setPassword(wish, asNobody()));
+      const again = await failure(client.setPassword(wish, withoutCaller()));
       assert.equal(again.code, Code.InvalidArgument);
       assert.match(again.rawMessage, /wrong or no longer valid/);
     });
 
-    test('the tenant itself asks, and learns nothing of the user', async () => {
+    test('a reset requested by the tenant does not describe the user', async () => {
       const client = createClient(UserService, transport());
       for (const userId of [user.userId, 'nobody-at-all']) {
         const { details, verificationCode } = await client.passwordReset({ userId }, asTenant());
@@ -99,7 +99,7 @@ for (const [name, transport] of Object.entries(transports)) {
       assert.equal(answer.body.data.passwordChangeRequired, true);
     });
 
-    test('errors keep their code, words and details', async () => {
+    test('errors have code, message and details', async () => {
       const client = createClient(UserService, transport());
       const unknown = await failure(client.passwordReset({ userId: 'nobody-at-all' }, asAdministrator()));
       assert.equal(unknown.code, Code.NotFound);
@@ -122,8 +122,8 @@ for (const [name, transport] of Object.entries(transports)) {
   });
 }
 
-// No client of npm's speaks this form on Node: frames and base64 by hand, messages by the library.
-describe('gRPC-Web, text', () => {
+// No npm client supports this format on Node. The test encodes frames and base64; the library encodes messages.
+describe('gRPC-Web, text format', () => {
   const trailers = (text) => Object.fromEntries(text.trim().split('\r\n').map((line) => line.split(': ')));
 
   async function call(method, message, { headers }) {
@@ -149,7 +149,7 @@ describe('gRPC-Web, text', () => {
     return found;
   }
 
-  test('from forgotten to logged in', async () => {
+  test('a reset code sets a password that logs in', async () => {
     const { passwordReset, setPassword } = UserService.method;
     const { userId } = user;
     const medium = { case: 'returnCode', value: {} };
@@ -157,12 +157,12 @@ describe('gRPC-Web, text', () => {
     assert.equal(asked.trailers['grpc-status'], '0');
     const verification = { case: 'verificationCode', value: asked.message.verificationCode };
     const newPassword = { password: 'a passphrase set over text' };
-    const set = await call(setPassword, { userId, newPassword, verification }, asNobody());
+    const set = await call(setPassword, { userId, newPassword, verification }, withoutCaller());
     assert.equal(set.trailers['grpc-status'], '0');
     assert.equal((await stack.login(user, newPassword.password)).status, 200);
   });
 
-  test('an error', async () => {
+  test('an unknown user returns not_found in the trailers', async () => {
     const { passwordReset } = UserService.method;
     const { message, trailers } = await call(passwordReset, { userId: 'nobody-at-all' }, asAdministrator());
     assert.equal(message, undefined);
@@ -171,7 +171,7 @@ describe('gRPC-Web, text', () => {
   });
 });
 
-test('native gRPC is told what works instead', async () => {
+test('native gRPC is rejected with the supported formats', async () => {
   const answer = await fetch(`${stack.baseUrl}/${UserService.typeName}/PasswordReset`, {
     method: 'POST',
     headers: { 'Content-Type': 'application/grpc' },

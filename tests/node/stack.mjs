@@ -1,21 +1,21 @@
-// A Doorward of one's own, and what talks to it without a browser.
+// A local Doorward stack for one test, and requests to it without a browser.
 
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const STARTS_WITHIN_MS = 30 * 60_000; // a first start compiles everything
+const STARTS_WITHIN_MS = 30 * 60_000; // the first start compiles everything
 const STOPS_WITHIN_MS = 60_000;
 const ARRIVES_WITHIN_MS = 30_000;
 const LOOKS_EVERY_MS = 50;
-const SAID_LINES = 200;
+const LOG_LINES = 200;
 
-/** Resolves or rejects as `promise` does, or says after `ms` that `what` did not happen. */
+/** Settles like `promise`, or rejects after `ms` milliseconds. `what` names the event in the error. */
 async function within(ms, what, promise) {
   let timer;
   const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what}: not within ${ms / 1000} s`)), ms);
+    timer = setTimeout(() => reject(new Error(`${what} did not happen within ${ms / 1000} s`)), ms);
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
@@ -23,16 +23,16 @@ async function within(ms, what, promise) {
 export class Stack {
   #child;
   #ended;
-  #said = [];
+  #lines = [];
 
-  /** Starts one in memory, on free ports, and waits until it answers. */
+  /** Starts a stack in memory, on free ports, and waits until it is ready. */
   static async start() {
     const stack = new Stack();
     try {
-      Object.assign(stack, await within(STARTS_WITHIN_MS, 'a start of the stack', stack.#ready()));
+      Object.assign(stack, await within(STARTS_WITHIN_MS, 'start of the stack', stack.#ready()));
       return stack;
     } catch (error) {
-      console.error(stack.said());
+      console.error(stack.log());
       await stack.stop();
       throw error;
     }
@@ -44,12 +44,12 @@ export class Stack {
       cwd: ROOT,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    // However this ends, the stack does too.
+    // The stack stops with this process.
     process.once('exit', () => this.#child.kill('SIGTERM'));
     process.once('SIGTERM', () => process.exit(143));
     createInterface({ input: this.#child.stderr }).on('line', (line) => {
-      this.#said.push(line);
-      if (this.#said.length > SAID_LINES) this.#said.shift();
+      this.#lines.push(line);
+      if (this.#lines.length > LOG_LINES) this.#lines.shift();
     });
     this.#ended = new Promise((resolve) => {
       this.#child.once('exit', (code, signal) => resolve(signal ?? code));
@@ -59,38 +59,38 @@ export class Stack {
 
   #ready() {
     return new Promise((resolve, reject) => {
-      // Read to the end: what the stack says later must not fill the pipe.
+      // Reads all output, so that the pipe does not fill up.
       createInterface({ input: this.#child.stdout }).on('line', (line) => {
         const event = JSON.parse(line);
         if (event.event === 'ready') resolve(event);
         if (event.event === 'error') reject(new Error(line));
       });
-      this.#ended.then((how) => reject(new Error(`the stack ended before it was ready: ${how}`)));
+      this.#ended.then((how) => reject(new Error(`the stack stopped before it was ready: ${how}`)));
     });
   }
 
-  /** Ends it with everything that it started. */
+  /** Stops the stack and all its processes. */
   async stop() {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null || this.#child.pid === undefined) return;
     this.#child.kill('SIGTERM');
-    await within(STOPS_WITHIN_MS, 'the end of the stack', this.#ended);
+    await within(STOPS_WITHIN_MS, 'end of the stack', this.#ended);
   }
 
-  /** What it said last, for whoever looks for a mistake. */
-  said() {
-    return this.#said.join('\n');
+  /** Returns the last lines of its error output. */
+  log() {
+    return this.#lines.join('\n');
   }
 
-  /** A demo user, with its tenant. */
+  /** Returns a demo user with its tenant. */
   person(username) {
     for (const tenant of this.tenants) {
       const user = tenant.users.find((user) => user.username === username);
       if (user) return { ...user, tenant };
     }
-    throw new Error(`no demo user ${username}`);
+    throw new Error(`demo user ${username} does not exist`);
   }
 
-  /** Where a tenant's users set new passwords. */
+  /** Returns the address of a tenant's password page. */
   page(tenant) {
     return `${this.baseUrl}/tenants/${tenant.tenantId}/password/change`;
   }
@@ -104,7 +104,7 @@ export class Stack {
     return { status: response.status, body: await response.json() };
   }
 
-  /** Tries to log in. */
+  /** Sends a login request. */
   login(person, password) {
     const { tenantId, tenantKey, tenantSecret } = person.tenant;
     const owner = person.customerId
@@ -115,13 +115,13 @@ export class Stack {
     return this.#post(path, { 'x-tenant-id': tenantId }, body);
   }
 
-  /** Starts recovery as the tenant's own backend does, and waits for the mail with the link. */
+  /** Requests a reset link as the tenant and waits for the email. */
   async forgot(person) {
     const { tenantId, tenantKey, tenantSecret } = person.tenant;
     const headers = { 'x-tenant-id': tenantId, 'x-tenant-key': tenantKey, 'x-tenant-secret': tenantSecret };
     const before = (await this.#mails(person)).length;
-    const answer = await this.#post(`/v2/users/${person.userId}/password_reset`, headers, { sendLink: {} });
-    if (answer.status !== 200) throw new Error(`no reset: ${JSON.stringify(answer)}`);
+    const response = await this.#post(`/v2/users/${person.userId}/password_reset`, headers, { sendLink: {} });
+    if (response.status !== 200) throw new Error(`password_reset failed: ${JSON.stringify(response)}`);
     let waiting = true;
     const arrived = async () => {
       while (waiting) {
@@ -130,10 +130,10 @@ export class Stack {
         await new Promise((resolve) => setTimeout(resolve, LOOKS_EVERY_MS));
       }
     };
-    return within(ARRIVES_WITHIN_MS, `a mail for ${person.username}`, arrived()).finally(() => (waiting = false));
+    return within(ARRIVES_WITHIN_MS, `email for ${person.username}`, arrived()).finally(() => (waiting = false));
   }
 
-  /** The mails with a link to that person's page. */
+  /** Returns the emails with a link to the password page of a user. */
   async #mails(person) {
     const response = await fetch(`${this.mailboxUrl}/api/messages`);
     const page = `${this.page(person.tenant)}?`;
@@ -143,12 +143,12 @@ export class Stack {
     );
   }
 
-  /** A code that an administrator reads out. */
+  /** Requests a reset code as an administrator. */
   async codeFor(person, admin) {
     const { token } = (await this.login(admin, admin.password)).body.data;
     const headers = { authorization: `Bearer ${token}` };
-    const answer = await this.#post(`/v2/users/${person.userId}/password_reset`, headers, { returnCode: {} });
-    if (answer.status !== 200) throw new Error(`no code: ${JSON.stringify(answer)}`);
-    return answer.body.verificationCode;
+    const response = await this.#post(`/v2/users/${person.userId}/password_reset`, headers, { returnCode: {} });
+    if (response.status !== 200) throw new Error(`password_reset failed: ${JSON.stringify(response)}`);
+    return response.body.verificationCode;
   }
 }

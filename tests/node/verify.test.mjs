@@ -1,4 +1,4 @@
-// Tokens of Doorward's, verified by a library that is not: from nothing but a tenant's published address.
+// Verifies access tokens with the third-party library jose, using only a tenant's published documents.
 
 import assert from 'node:assert/strict';
 import { createPublicKey, createPrivateKey, generateKeyPairSync } from 'node:crypto';
@@ -9,7 +9,7 @@ import { SignJWT, createLocalJWKSet, createRemoteJWKSet, errors, jwtVerify } fro
 import { Stack } from './stack.mjs';
 
 const AUDIENCE = 'bff-clients';
-// One administrator of a tenant for each algorithm with public keys. Nordic's tokens name no address as issuer.
+// One administrator per public-key algorithm. The issuer of Nordic's tokens is not an address.
 const PEOPLE = [
   { username: 'admin@nordic.example', alg: 'ES256', issuer: () => 'bff' },
   { username: 'admin@harbour.example', alg: 'RS256', issuer: (base) => base },
@@ -40,7 +40,7 @@ async function tokenOf(person) {
   return body.data.token;
 }
 
-/** The token with one character of a part changed: 0 the header, 1 the payload, 2 the signature. */
+/** Returns the token with one character changed in a part: 0 the header, 1 the payload, 2 the signature. */
 function tampered(token, part) {
   const parts = token.split('.');
   const at = Math.floor(parts[part].length / 2);
@@ -64,7 +64,7 @@ for (const { username, alg, issuer } of PEOPLE) {
       token = await tokenOf(person);
     });
 
-    test('a login is verified by what its tenant publishes', async () => {
+    test('a token is verified with the published keys of its tenant', async () => {
       const requiredClaims = ['sub', 'iat', 'exp', 'jti', 'tenantId', 'userId', 'sid', 'scope', 'roles'];
       const { payload, protectedHeader } = await jwtVerify(token, keys, { ...options, requiredClaims });
       assert.equal(payload.sub, person.userId);
@@ -73,7 +73,7 @@ for (const { username, alg, issuer } of PEOPLE) {
       assert.ok(protectedHeader.kid.startsWith(`${person.tenant.tenantId}.`));
     });
 
-    test('another issuer, audience, type or time is refused', async () => {
+    test('another issuer, audience, type or time is rejected', async () => {
       const tomorrow = new Date(Date.now() + 24 * 60 * 60_000);
       for (const wrong of [{ issuer: 'other' }, { audience: 'other' }, { typ: 'JWT' }]) {
         await assert.rejects(jwtVerify(token, keys, { ...options, ...wrong }), errors.JWTClaimValidationFailed);
@@ -81,14 +81,14 @@ for (const { username, alg, issuer } of PEOPLE) {
       await assert.rejects(jwtVerify(token, keys, { ...options, currentDate: tomorrow }), errors.JWTExpired);
     });
 
-    test('a token that was tampered with is refused', async () => {
+    test('a changed token is rejected', async () => {
       for (const part of [1, 2]) {
         await assert.rejects(jwtVerify(tampered(token, part), keys, options), errors.JWSSignatureVerificationFailed);
       }
       await assert.rejects(jwtVerify(tampered(token, 0), keys, options));
     });
 
-    test("another tenant's keys do not verify it", async () => {
+    test('a token is rejected with the keys of another tenant', async () => {
       for (const other of PEOPLE.filter((other) => other.username !== username)) {
         const { jwks_uri } = await configuration(stack.person(other.username).tenant.tenantId);
         const theirs = createRemoteJWKSet(new URL(jwks_uri));
@@ -98,7 +98,7 @@ for (const { username, alg, issuer } of PEOPLE) {
   });
 }
 
-test('a tenant that signs with HS256 publishes nothing, as an unknown one', async () => {
+test('an HS256 tenant gets the same 404 as an unknown tenant', async () => {
   const answers = new Set();
   for (const tenantId of ['tenant_cloudvault', 'no_such_tenant']) {
     for (const what of ['openid-configuration', 'jwks.json']) {
@@ -110,7 +110,7 @@ test('a tenant that signs with HS256 publishes nothing, as an unknown one', asyn
   assert.match([...answers][0], /^404 /);
 });
 
-describe('a secret that was rotated twice', () => {
+describe('a secret after two rotations', () => {
   const TENANT = 'tenant_shortlived';
   const SECRET = `doorward/tenants/${TENANT}`;
 
@@ -144,8 +144,8 @@ describe('a secret that was rotated twice', () => {
     return next;
   }
 
-  test('the retired key verifies nothing any more, the previous one does', async () => {
-    // Nobody has asked for this tenant's keys before: what is cached for minutes is not in the way.
+  test('the retired key is rejected and the previous key is accepted', async () => {
+    // The keys of this tenant were not requested before, so that no cached response is used.
     const first = await secretsManager('GetSecretValue', {});
     const document = JSON.parse(first.SecretString);
     const { tenantKey, tenantSecret } = document;
@@ -163,11 +163,11 @@ describe('a secret that was rotated twice', () => {
     const { keys } = await (await fetch(jwks_uri)).json();
     assert.deepEqual(keys.map(({ kid }) => kid), [`${TENANT}.eddsa-2`, `${TENANT}.eddsa-3`]);
     const remote = createRemoteJWKSet(new URL(jwks_uri));
-    // It lives for seconds: at the time of its issue it was good, by the key that is gone.
+    // The token lives for seconds. At its time of issue, it was valid with the retired key.
     const { payload } = await jwtVerify(token, createPublicKey(keyOf(document)), { currentDate: new Date(0) });
     const currentDate = new Date(payload.iat * 1000);
     await assert.rejects(jwtVerify(token, remote, { currentDate }), errors.JWKSNoMatchingKey);
-    // The retired key under the name of one that is published.
+    // A token signed with the retired key, with the key ID of a published key.
     const sign = (key, kid) =>
       new SignJWT(payload).setProtectedHeader({ alg: 'EdDSA', typ: 'at+jwt', kid: `${TENANT}.${kid}` }).sign(key);
     const renamed = await sign(keyOf(document), 'eddsa-3');

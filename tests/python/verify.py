@@ -1,4 +1,4 @@
-"""Tokens of Doorward's, verified by PyJWT from nothing but a tenant's published address."""
+"""Verifies access tokens with PyJWT, using only a tenant's published documents."""
 
 import base64
 import json
@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 ROOT = Path(__file__).parents[2]
 AUDIENCE = "bff-clients"
 REQUIRED = ["iss", "sub", "aud", "exp", "iat", "jti", "tenantId", "userId", "sid", "scope", "roles"]
-# One administrator of a tenant for each algorithm with public keys, and whether its tokens name the published
-# address as issuer.
+# One administrator per public-key algorithm. The last value is true if the issuer of the tokens is the published
+# address.
 PEOPLE = [
     ("admin@nordic.example", "ES256", False),
     ("admin@harbour.example", "RS256", True),
@@ -32,14 +32,14 @@ PEOPLE = [
 
 
 class Stack:
-    """A Doorward of one's own, in memory and on free ports."""
+    """A local stack for these tests, in memory and on free ports."""
 
     def __init__(self):
         options = ["--memory", "--no-watch", "--port", "0", "--json"]
         command = [os.environ.get("CARGO", "cargo"), "run", "--quiet", "--package", "local", "--", *options]
-        # What it says is for whoever looks for a mistake.
-        self.said = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=self.said, text=True)
+        # The error output is shown if the start fails.
+        self.log = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=self.log, text=True)
         for line in self.process.stdout:
             event = json.loads(line)
             if event["event"] == "ready":
@@ -49,13 +49,13 @@ class Stack:
                 break
         self.process.terminate()
         self.process.wait(timeout=60)
-        self.said.seek(0)
-        raise RuntimeError(f"the stack did not start:\n{self.said.read()}")
+        self.log.seek(0)
+        raise RuntimeError(f"the stack did not start:\n{self.log.read()}")
 
     def stop(self):
         self.process.terminate()
         self.process.communicate(timeout=60)
-        self.said.close()
+        self.log.close()
 
     def person(self, username):
         for tenant in self.tenants:
@@ -70,7 +70,7 @@ class Stack:
             return json.load(response)
 
     def login(self, person):
-        """The token of a login."""
+        """Logs in and returns the access token."""
         tenant = person["tenant"]
         path = f"/api/v2.1/admin/organization/{person['organizationId']}/users/{person['userId']}/sessions"
         headers = {
@@ -113,7 +113,7 @@ def encoded(data):
 
 
 def tampered(token):
-    """The token with other roles, and with one bit of its signature changed."""
+    """Yields the token with other roles, and with one changed bit in its signature."""
     header, payload, signature = token.split(".")
     claims = {**json.loads(decoded(payload)), "roles": ["TENANT_ADMIN"]}
     bits = bytearray(decoded(signature))
@@ -132,7 +132,7 @@ class Verify(unittest.TestCase):
         cls.stack.stop()
 
     def known(self, username):
-        """Who it is, what its tenant publishes, and the token of a login."""
+        """Returns a user, the configuration and keys of its tenant, and an access token."""
         person = self.stack.person(username)
         found = self.stack.configuration(person["tenant"]["tenantId"])
         return person, found, jwt.PyJWKClient(found["jwks_uri"]), self.stack.login(person)
@@ -143,7 +143,7 @@ class Verify(unittest.TestCase):
         algorithms = found["id_token_signing_alg_values_supported"]
         return jwt.decode_complete(token, key, algorithms=algorithms, **{**expected, **options})
 
-    def test_a_login_is_verified_by_what_its_tenant_publishes(self):
+    def test_token_is_verified_with_the_published_keys_of_its_tenant(self):
         for username, algorithm, is_issuer in PEOPLE:
             with self.subTest(algorithm):
                 person, found, keys, token = self.known(username)
@@ -155,7 +155,7 @@ class Verify(unittest.TestCase):
                 self.assertEqual((header["typ"], header["alg"]), ("at+jwt", algorithm))
                 self.assertEqual((claims["sub"], claims["tenantId"]), (person["userId"], tenant))
 
-    def test_another_issuer_or_audience_is_refused(self):
+    def test_another_issuer_or_audience_is_rejected(self):
         for username, algorithm, _ in PEOPLE:
             with self.subTest(algorithm):
                 _, found, keys, token = self.known(username)
@@ -164,7 +164,7 @@ class Verify(unittest.TestCase):
                 with self.assertRaises(jwt.InvalidAudienceError):
                     self.verify(token, keys, found, audience="other")
 
-    def test_a_token_that_was_tampered_with_is_refused(self):
+    def test_changed_token_is_rejected(self):
         for username, algorithm, _ in PEOPLE:
             with self.subTest(algorithm):
                 _, found, keys, token = self.known(username)
@@ -172,7 +172,7 @@ class Verify(unittest.TestCase):
                     with self.assertRaises(jwt.InvalidSignatureError):
                         self.verify(forged, keys, found)
 
-    def test_another_tenants_keys_do_not_verify_it(self):
+    def test_token_is_rejected_with_the_keys_of_another_tenant(self):
         known = [self.known(username) for username, _, _ in PEOPLE]
         for person, found, _, token in known:
             for other, _, keys, _ in known:
@@ -180,14 +180,14 @@ class Verify(unittest.TestCase):
                     with self.assertRaises(jwt.PyJWKClientError):
                         self.verify(token, keys, found)
 
-    def test_a_tenant_that_signs_with_hs256_publishes_nothing(self):
+    def test_hs256_tenant_publishes_no_configuration(self):
         for tenant in ["tenant_cloudvault", "no_such_tenant"]:
             with self.assertRaises(urllib.error.HTTPError) as refused:
                 self.stack.configuration(tenant)
             self.assertEqual(refused.exception.code, 404)
 
-    def test_a_retired_key_verifies_nothing_any_more_and_the_previous_one_does(self):
-        # Nobody has asked for this tenant's keys before: what is cached for minutes is not in the way.
+    def test_retired_key_is_rejected_and_previous_key_is_accepted(self):
+        # The keys of this tenant were not requested before, so that no cached response is used.
         tenant = "tenant_shortlived"
         secret = f"doorward/tenants/{tenant}"
         first = self.stack.secrets_manager("GetSecretValue", secret)
@@ -219,7 +219,7 @@ class Verify(unittest.TestCase):
         published = {key.key_id for key in keys.get_signing_keys()}
         self.assertEqual(published, {f"{tenant}.eddsa-2", f"{tenant}.eddsa-3"})
         retired = load_der_private_key(decoded(document["signingKeys"][0]["privateKey"]), None)
-        # It lives for seconds; it was good, by the key that is gone.
+        # The token lives for seconds. At its time of issue, it was valid with the retired key.
         at_its_time = {"algorithms": ["EdDSA"], "audience": AUDIENCE, "options": {"verify_exp": False}}
         claims = jwt.decode(token, retired.public_key(), **at_its_time)
         with self.assertRaises(jwt.PyJWKClientError):

@@ -1,4 +1,4 @@
-// `npx cdk deploy` starts here: settings, packaged functions, one stack.
+// Entry point of `npx cdk`: reads the settings and creates the stack with the packaged functions.
 
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -16,8 +16,8 @@ function main() {
   const code = (name: string) => {
     const zip = join(zips, `${name}.zip`);
     if (!existsSync(zip)) {
-      throw new SettingsError("the functions", [
-        `there is no ${zip}: run \`cargo package-functions\` first, or name the folder with \`-c zips=FOLDER\``,
+      throw new SettingsError("the package folder", [
+        `${zip} does not exist: run \`cargo package-functions\` first, or pass the folder with \`-c zips=FOLDER\``,
       ]);
     }
     return Code.fromAsset(zip);

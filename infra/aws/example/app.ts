@@ -8,7 +8,7 @@ const app = newApp();
 const given = (name: string): string => {
   const value: unknown = app.node.tryGetContext(name);
   if (typeof value !== "string" || value === "")
-    throw new Error(`say ${name} with \`-c ${name}=…\`: README.md, Examples`);
+    throw new Error(`${name} is missing: pass it with \`-c ${name}=…\`, as shown in infra/aws/README.md`);
   return value;
 };
 new ExampleStack(app, "doorward-example", {

@@ -1,4 +1,4 @@
-// Two APIs that let in who is logged in: one that looks at the session, one that looks at the token alone.
+// Two example APIs that require a login: one checks the session, the other checks only the token.
 
 import { CfnOutput, Fn, Stack, type StackProps } from "aws-cdk-lib";
 import { HttpApi, HttpMethod, type IHttpRouteAuthorizer } from "aws-cdk-lib/aws-apigatewayv2";
@@ -8,22 +8,22 @@ import { Code, Function, Runtime } from "aws-cdk-lib/aws-lambda";
 import type { Construct } from "constructs";
 import { DoorwardAuthorizer } from "../src";
 
-/** Where Doorward is, and whose users the second API is for. */
+/** Properties of {@link ExampleStack}. */
 export interface ExampleStackProps extends StackProps {
-  /** Output `AuthorizerArn` of Doorward's stack. */
+  /** The output `AuthorizerArn` of the Doorward stack. */
   readonly authorizerArn: string;
-  /** Output `PublicUrl` of Doorward's stack. */
+  /** The output `PublicUrl` of the Doorward stack. */
   readonly publicUrl: string;
-  /** The tenant whose tokens API Gateway's own authorizer takes: one that signs with RS256, the only algorithm it knows. */
+  /** The tenant whose tokens API Gateway's JWT authorizer accepts. It must sign with RS256, the only supported algorithm. */
   readonly tenant: string;
 }
 
-/** The examples. */
+/** The stack with both examples. */
 export class ExampleStack extends Stack {
   constructor(scope: Construct, id: string, props: ExampleStackProps) {
     super(scope, id, props);
 
-    // The team's own function. It answers with what it was told of the caller.
+    // An example function. It returns the caller that the authorizer reported.
     const hello = new Function(this, "Hello", {
       runtime: Runtime.NODEJS_22_X,
       handler: "index.handler",
@@ -32,15 +32,15 @@ export class ExampleStack extends Stack {
       ),
     });
 
-    // Sees logouts: after one, the token opens nothing any more. Costs a call and one read for each request.
+    // Checks the session: after a logout, the token is rejected. Costs one invocation and one read per request.
     this.api(
       "Sessions",
       hello,
       new DoorwardAuthorizer(this, "Authorizer", { functionArn: props.authorizerArn }),
     );
 
-    // Does not see logouts: a token opens this API until it expires, whatever became of its session, its user, its
-    // password or its tenant. Costs nothing, and keeps working while Doorward does not.
+    // Checks only the token: it is accepted until it expires, even after a logout, a new password, or a disabled user
+    // or tenant. Costs nothing and works while Doorward is unavailable.
     const issuer = Fn.join("/", [props.publicUrl, "tenants", props.tenant]);
     this.api("Tokens", hello, new HttpJwtAuthorizer("Tokens", issuer, { jwtAudience: ["bff-clients"] }));
   }

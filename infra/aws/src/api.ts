@@ -1,4 +1,4 @@
-// The HTTP API: a route for each of the route table, none besides.
+// The HTTP API. It has exactly the routes of the route table.
 
 import { CfnOutput } from "aws-cdk-lib";
 import { AccessLogFormat } from "aws-cdk-lib/aws-apigateway";
@@ -25,8 +25,8 @@ import { type Route, routeTable } from "./source";
 import { removalPolicy } from "./table";
 
 /**
- * One line of the access log. The route stands for the path, whose parameters name users; neither query, headers
- * nor tokens are in it. What was decided is in the audit log, under the same request id.
+ * Format of the access log. It contains the route instead of the path, because path parameters identify users. It does
+ * not contain the query, headers or tokens. The audit log has the decision under the same request ID.
  */
 const ACCESS_LOG = {
   requestId: "$context.requestId",
@@ -44,16 +44,19 @@ const ACCESS_LOG = {
   error: "$context.error.message",
 };
 
-/** A route as API Gateway names it. */
+/** The route key of API Gateway: method and path. */
 export const routeKey = ({ method, path }: Route) => `${method} ${path}`;
 
-/** Whether a route may make a function hash a password: those are throttled apart. */
+/** Returns true if the route can hash a password. These routes have their own throttle. */
 export const mayHash = (route: Route) => FUNCTIONS[route.function]?.hashes === true && route.method !== "GET";
 
-/** The HTTP API, still without routes: functions need its address, and it needs the functions. */
+/**
+ * The HTTP API. The constructor creates it without routes, because functions need its address. `addRoutes` adds the
+ * routes after the functions exist.
+ */
 export class Api {
   readonly api: HttpApi;
-  /** Where people reach the routes: the domain, what the settings say, or the API's own address. */
+  /** The public address: `publicUrl` of the settings, the domain, or the address of the API. */
   readonly publicUrl: string;
   readonly stage: HttpStage;
 
@@ -65,20 +68,20 @@ export class Api {
     const domainName = domain && this.domainName(domain);
     this.api = new HttpApi(scope, "Api", {
       apiName: stackName,
-      description: "Sessions and credentials: Doorward",
+      description: "Doorward: session and credential service",
       createDefaultStage: false,
-      // With a domain, its own address would be a second one past whatever stands before the domain.
+      // With a domain, the execute-api address would bypass everything in front of the domain.
       disableExecuteApiEndpoint: domain !== undefined,
     });
     acknowledge(
       this.api,
       "AwsSolutions-APIG4",
-      "the functions themselves authorize: by tenant credentials, tokens or codes, in each dialect's own words; what is public (keys, health, the page, preflights) is meant to be",
+      "the functions authorize requests themselves, by tenant credentials, tokens or codes, because each dialect has its own errors; keys, health check, password page and preflights are public on purpose",
     );
     this.publicUrl =
       settings.publicUrl ?? (domain === undefined ? this.api.apiEndpoint : `https://${domain.name}`);
     const accessLog = new LogGroup(scope, "AccessLog", {
-      // Groups of this prefix need no line in CloudWatch Logs' one, short resource policy.
+      // Log groups with this prefix need no entry in the resource policy of CloudWatch Logs, whose size is limited.
       logGroupName: `/aws/vendedlogs/apis/${stackName}`,
       retention: settings.logRetentionDays,
       removalPolicy: removalPolicy(settings),
@@ -96,7 +99,7 @@ export class Api {
     });
   }
 
-  /** Every route of the route table, each to its function. */
+  /** Adds every route of the route table and connects it to its function. */
   addRoutes(functions: ReadonlyMap<string, IFunction>): void {
     const { loginThrottle } = this.settings;
     const integrations = new Map(
@@ -106,7 +109,9 @@ export class Api {
     for (const route of routeTable.routes) {
       const integration = integrations.get(route.function);
       if (integration === undefined) {
-        throw new Error(`${routeKey(route)} goes to ${route.function}, and there is no such function`);
+        throw new Error(
+          `${routeKey(route)} names the function ${route.function}, which does not exist: regenerate infra/routes.json`,
+        );
       }
       const added = this.api.addRoutes({
         path: route.path,
@@ -118,7 +123,7 @@ export class Api {
         ThrottlingRateLimit: loginThrottle.rate,
         ThrottlingBurstLimit: loginThrottle.burst,
       };
-      // A stage refuses settings of routes that are not there yet.
+      // API Gateway rejects a stage with settings of routes that do not exist yet.
       this.stage.node.addDependency(...added);
     }
     (this.stage.node.defaultChild as CfnStage).routeSettings = throttled;
@@ -133,7 +138,7 @@ export class Api {
     });
     if (hostedZone === undefined) {
       new CfnOutput(scope, "DomainTarget", {
-        description: `Point ${name} here: an alias, or a CNAME`,
+        description: `Target of the DNS record of ${name} (alias or CNAME)`,
         value: domainName.regionalDomainName,
       });
       return domainName;

@@ -1,4 +1,4 @@
-// For a team's own HTTP APIs: lets through who is logged in.
+// A construct for your own HTTP APIs: accepts only callers with a live session.
 
 import { Duration } from "aws-cdk-lib";
 import {
@@ -10,34 +10,33 @@ import { HttpLambdaAuthorizer, HttpLambdaResponseType } from "aws-cdk-lib/aws-ap
 import { Function } from "aws-cdk-lib/aws-lambda";
 import { Construct } from "constructs";
 
-/** What a {@link DoorwardAuthorizer} needs. */
+/** Properties of {@link DoorwardAuthorizer}. */
 export interface DoorwardAuthorizerProps {
   /** ARN of the function `authorize`, in the same account and Region: the output `AuthorizerArn` of Doorward's stack. */
   readonly functionArn: string;
   /**
-   * How long API Gateway takes an answer for granted, for the same token: up to an hour. A token whose session ended
-   * opens the API that much longer: a logout, a new password, a disabled user all take up to `cacheTtl`, a suspended
-   * tenant up to `cacheTtl` and 5 s.
+   * Time for which API Gateway caches a result for the same token, at most 1 hour. A logout, a new password or a
+   * disabled user takes effect after at most `cacheTtl`, a suspended tenant after at most `cacheTtl` plus 5 s.
    *
-   * With a cache, a look at the session costs nothing for repeated calls, and what is no identity source is looked at
-   * only when the answer is not cached: so `X-Tenant-ID`, which must agree with the token. Behind a cache, take the
-   * tenant from the authorizer's `tenantId` alone, never from that header.
+   * Cached results cost no invocation. API Gateway looks only at identity sources before it uses a cached result, so
+   * that `X-Tenant-ID` is not compared with the token. With a cache, read the tenant only from the authorizer's
+   * `tenantId`, never from that header.
    *
-   * @default - 0 s: every call is looked at, and nothing that ended opens anything
+   * @default - 0 s: the function checks every call, so that an ended session is rejected at once
    */
   readonly cacheTtl?: Duration;
   /**
-   * What API Gateway caches by, and without which it answers 401 by itself.
+   * The cache key. If one of these values is missing, API Gateway itself returns 401.
    *
-   * @default - the `Authorization` header, and with a cache the client's address, too
+   * @default - the `Authorization` header; with a cache, also the client address
    */
   readonly identitySource?: string[];
 }
 
 /**
- * An authorizer for routes of an HTTP API: it takes the access token (`Authorization: Bearer …`), verifies it and reads
- * its session and user. What it knows of the caller reaches the API's integration as
- * `requestContext.authorizer.lambda` (docs/authorizer.md).
+ * An authorizer for routes of an HTTP API. It verifies the access token (`Authorization: Bearer …`) and reads its
+ * session and user. The integration of the route receives the caller in `requestContext.authorizer.lambda`
+ * (docs/authorizer.md).
  */
 export class DoorwardAuthorizer extends Construct implements IHttpRouteAuthorizer {
   readonly authorizationType: string;
@@ -48,7 +47,7 @@ export class DoorwardAuthorizer extends Construct implements IHttpRouteAuthorize
     const cacheTtl = props.cacheTtl ?? Duration.seconds(0);
     const token = "$request.header.Authorization";
     const address = "$context.identity.sourceIp";
-    // Told that it is of this account and Region, the function takes the permission to be called.
+    // `sameEnvironment` lets CDK add the permission to invoke the function.
     const authorize = Function.fromFunctionAttributes(this, "Authorize", {
       functionArn: props.functionArn,
       sameEnvironment: true,

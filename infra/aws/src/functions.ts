@@ -1,71 +1,71 @@
-// What each function is given, and why: memory, time, and the only calls that it may make. The calls are those of
-// the use cases (shared/src/usecase) in the store's words (shared/src/store): a transaction takes the permission of
-// each write in it, and ConditionCheckItem for what it only checks. No function scans.
+// Memory, timeout and permissions of each function, with reasons. The permissions are the calls that the use cases
+// (shared/src/usecase) make through the store (shared/src/store). A transaction needs the permission of each of its
+// writes, and ConditionCheckItem for its checks. No function scans the table.
 
 import type { Trigger } from "./source";
 
-/** What a function may do with the table. */
+/** A DynamoDB action that a function may have. */
 export type TableAction =
   "GetItem" | "BatchGetItem" | "Query" | "PutItem" | "UpdateItem" | "DeleteItem" | "ConditionCheckItem";
 
-/** What a function may do with tenants' secrets. */
+/** A Secrets Manager action that a function may have on tenants' secrets. */
 export type SecretAction =
   "DescribeSecret" | "GetSecretValue" | "PutSecretValue" | "UpdateSecretVersionStage";
 
-/** How partition keys begin, by what is kept in them (shared/src/store/keys.rs). */
+/** Patterns of partition keys, by their items (shared/src/store/keys.rs). */
 export const KEYS = {
-  /** Whatever belongs to a tenant: its record above all, which cannot be told from the rest by its beginning. */
+  /** All items of a tenant. The tenant record has no narrower pattern. */
   tenant: "T#*",
-  /** A user, its sessions, attempts, codes and messages. */
+  /** A user with its sessions, attempts, codes and messages. */
   user: "T#*#U#*",
-  /** Whose a username is. */
+  /** The owner of a username. */
   username: "T#*#N#*",
-  /** What went wrong from an address. */
+  /** Failures from a client address. */
   address: "T#*#IP#*",
-  /** What went wrong for a tenant. */
+  /** Failures of a tenant. */
   failures: "T#*#F#*",
-  /** Requests that are not to be done twice. */
-  once: "T#*#K#*",
-  /** Which tenants name an origin. */
+  /** Idempotency keys. */
+  idempotency: "T#*#K#*",
+  /** The tenants whose policy lists an origin. */
   origin: "O#*",
-  /** How far a chain of the audit log got, of a tenant and of none. */
+  /** Audit anchors of a tenant's chains, and of chains without a tenant. */
   tenantAnchor: "T#*#A#*",
   anchor: "A#*",
-  /** The item that is never there, which a look at the table's health asks for. */
+  /** The key that the health check reads. The item never exists. */
   health: "HEALTH",
 } as const;
 
-/** The keys that nobody but `anchor-audit` writes: the audit log is held against them (docs/audit.md). */
+/** Keys of audit anchors. Only `anchor-audit` may write them, because they verify the audit log (docs/audit.md). */
 export const ANCHORS = [KEYS.tenantAnchor, KEYS.anchor] as const;
 
-/** Calls on the table, the keys that they are for (`dynamodb:LeadingKeys`), and where it helps, the attributes. */
+/** Actions on the table, limited to keys (`dynamodb:LeadingKeys`) and, if set, to attributes. */
 export interface TableGrant {
   readonly actions: readonly TableAction[];
   readonly keys: readonly string[];
   readonly attributes?: readonly string[];
 }
 
-/** One function's needs. */
+/** Resources and permissions of one function. */
 export interface FunctionSpec {
-  /** MiB; Lambda gives CPU in proportion: 1,769 MiB are one core. */
+  /** Memory in MiB. Lambda assigns CPU in proportion: 1,769 MiB correspond to one core. */
   readonly memory: number;
-  /** Why it is given that much. */
+  /** Reason for the memory size. */
   readonly because: string;
   readonly table: readonly TableGrant[];
   readonly secrets: readonly SecretAction[];
-  /** Sends mail and, where the settings say so, text messages and events. */
+  /** True if the function sends email and, if the settings allow it, text messages and events. */
   readonly sends?: true;
-  /** Needs to know where people reach the routes. */
+  /** True if the function needs the public address. */
   readonly publicUrl?: true;
-  /** Hashes passwords: its routes are throttled as logins are. */
+  /** True if the function hashes passwords. Its routes use `loginThrottle`. */
   readonly hashes?: true;
-  /** Its reserved share of the concurrency that the settings name, in per cent. */
+  /** Reserved share of the setting `concurrency`, in percent. */
   readonly reserved?: number;
 }
 
 /**
- * Seconds. What answers requests must have more than 15 and less than 60 (docs/configuration.md); HTTP APIs wait
- * 30 at most, and 10 for an authorizer. What runs by itself has a minute.
+ * Timeouts in seconds. HTTP functions need more than 15 s and less than 60 s (docs/configuration.md). API Gateway waits
+ * at most 30 s for a response, and at most 10 s for an authorizer. Other functions have 60 s.
  */
 export const TIMEOUTS: Readonly<Record<Trigger, number>> = {
   http: 29,
@@ -75,17 +75,19 @@ export const TIMEOUTS: Readonly<Record<Trigger, number>> = {
   rotation: 60,
 };
 
-const HASHES = "argon2id takes 19 MiB and 20 ms of a core: one whole core, or a login takes as much longer";
+const HASHES =
+  "argon2id uses 19 MiB and 20 ms of one core; with less than one core, logins take proportionally longer";
 const WAITS =
-  "mostly it waits for DynamoDB: 0.29 of a core keeps signatures and the first TLS handshake short";
+  "it mostly waits for DynamoDB; 0.29 of a core is enough for fast signatures and a fast first TLS handshake";
 
-/** Tenants' records. */
+/** Reads tenant records. */
 const FINDS_TENANTS: TableGrant = { actions: ["GetItem"], keys: [KEYS.tenant] };
-/** And for routes that pages of other origins may call, whether an origin is anybody's. */
+/** Reads tenant records, and origins for routes with CORS. */
 const FINDS: TableGrant = { actions: ["GetItem"], keys: [KEYS.tenant, KEYS.origin] };
 /**
- * Once a minute, which version of its secret a tenant uses: kept in the partition of its record, since IAM knows no
- * sort keys (shared/src/store/secret_use.rs). Of other items there it can change nothing but when they expire.
+ * Records, at most once a minute, which version of its secret a tenant uses (shared/src/store/secret_use.rs). The item
+ * is in the partition of the tenant record, because IAM cannot restrict sort keys. The attribute list prevents changes
+ * to other items in that partition, except to their expiry time.
  */
 const NOTES_SECRET_USE: TableGrant = {
   actions: ["UpdateItem"],
@@ -95,7 +97,7 @@ const NOTES_SECRET_USE: TableGrant = {
 const READS: TableGrant = { actions: ["BatchGetItem"], keys: [KEYS.tenant] };
 const READS_AND_QUERIES: TableGrant = { actions: ["BatchGetItem", "Query"], keys: [KEYS.tenant] };
 
-/** Every function of the route table. */
+/** The functions of the route table, by name. */
 export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
   "create-session": {
     memory: 1769,
@@ -103,7 +105,7 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
     table: [
       FINDS,
       READS_AND_QUERIES,
-      { actions: ["PutItem"], keys: [KEYS.user, KEYS.once] },
+      { actions: ["PutItem"], keys: [KEYS.user, KEYS.idempotency] },
       { actions: ["UpdateItem"], keys: [KEYS.user, KEYS.address, KEYS.failures] },
       NOTES_SECRET_USE,
     ],
@@ -136,7 +138,7 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
     table: [
       FINDS,
       READS,
-      { actions: ["PutItem"], keys: [KEYS.user, KEYS.once] },
+      { actions: ["PutItem"], keys: [KEYS.user, KEYS.idempotency] },
       { actions: ["UpdateItem", "ConditionCheckItem"], keys: [KEYS.user] },
       NOTES_SECRET_USE,
     ],
@@ -173,7 +175,7 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
   },
   preflight: {
     memory: 256,
-    because: "one read, mostly spared by what it remembers",
+    because: "one read, which is usually cached",
     table: [{ actions: ["GetItem"], keys: [KEYS.origin] }],
     secrets: [],
   },
@@ -187,13 +189,13 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
   },
   "anchor-audit": {
     memory: 512,
-    because: "a batch unpacks to up to 32 MiB, and each of its lines is hashed",
+    because: "a batch can be 32 MiB after decompression, and each of its lines is hashed",
     table: [{ actions: ["UpdateItem"], keys: ANCHORS }],
     secrets: [],
   },
   discovery: {
     memory: 256,
-    because: "one read, mostly spared by what it remembers",
+    because: "one read, which is usually cached",
     table: [{ actions: ["GetItem"], keys: [KEYS.tenant, KEYS.health] }],
     secrets: ["GetSecretValue"],
     publicUrl: true,
@@ -206,7 +208,7 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
   },
   "rotate-secret": {
     memory: 512,
-    because: "it makes keys: with 0.29 of a core, one for RSA within seconds",
+    because: "it generates keys; with 0.29 of a core, an RSA key takes a few seconds",
     table: [],
     secrets: ["DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"],
   },

@@ -1,5 +1,5 @@
-// One role for each function, with what src/functions.ts says and nothing else: no managed policy, and nothing that
-// a construct would add by itself.
+// One IAM role for each function. It has only the permissions of src/functions.ts: no managed policies, and no
+// statements that CDK constructs add.
 
 import { ArnFormat, Stack, Validations } from "aws-cdk-lib";
 import type { ITableV2 } from "aws-cdk-lib/aws-dynamodb";
@@ -12,34 +12,35 @@ import type { Settings } from "./settings";
 
 type Conditions = Record<string, Record<string, unknown>>;
 
-/** What a role's statements name. */
+/** The resources in the statements of a role. */
 export interface Resources {
   readonly table: ITableV2;
-  /** ARNs of the keys that encrypt table and secrets, where they are not AWS's own. */
+  /** ARNs of the customer-managed keys that encrypt the table and secrets. */
   readonly keyArns: readonly string[];
   readonly logGroup: ILogGroup;
-  /** Where what the function could not do is put aside. */
+  /** Dead-letter queue of the function, if it has one. */
   readonly deadLetters: IQueue | undefined;
-  /** Whether it is fed by the table's stream. */
+  /** True if the function reads the stream of the table. */
   readonly readsStream: boolean;
 }
 
-/** Why a statement's resource ends in, or is, a wildcard; nothing else may. By the statement's id. */
+/** Reasons for wildcard resources, by statement ID. Other statements must not have wildcards. */
 export const WILDCARDS: Readonly<Record<string, string>> = {
-  WriteLogs: "a log group's streams have names that Lambda makes up",
+  WriteLogs: "Lambda generates the names of the streams in a log group",
   UseSecrets:
-    "a tenant's secret is made after the stack, and Secrets Manager ends its ARN with six characters of its own",
-  SendTextMessages: "a telephone number is no resource with an ARN: everything but topics is (NotResource)",
-  Trace: "X-Ray's two calls take no resource (Service Authorization Reference, AWS X-Ray)",
+    "tenants' secrets are created after the stack, and Secrets Manager appends six random characters to their ARNs",
+  SendTextMessages:
+    "telephone numbers have no ARN, so that the statement allows everything except topics (NotResource)",
+  Trace: "the two X-Ray actions do not support resources (Service Authorization Reference, AWS X-Ray)",
 };
 
-/** Identities of SES by which `mailFrom` may be sent from: its address and its domain, and whatever else is named. */
+/** SES identities that may send: the address and domain of `mailFrom`, and `mailIdentities`. */
 export function mailIdentities(settings: Settings): string[] {
   const domain = settings.mailFrom.slice(settings.mailFrom.lastIndexOf("@") + 1);
   return [...new Set([settings.mailFrom, domain, ...settings.mailIdentities])];
 }
 
-/** What one function may do. */
+/** Returns the policy statements of one function. */
 export function statements(
   stack: Stack,
   spec: FunctionSpec,
@@ -65,7 +66,7 @@ export function statements(
   );
   const anchors: readonly string[] = ANCHORS;
   if (spec.table.length > 0 && !spec.table.some(({ keys }) => keys.some((keys) => anchors.includes(keys)))) {
-    // A tenant's own partition, T#{tenant}, cannot be told from its anchors' by how it begins.
+    // The pattern of a tenant's partition, T#*, also matches its anchors. Only an explicit deny excludes them.
     statements.push(
       new PolicyStatement({
         sid: "LeaveAnchors",
@@ -104,7 +105,7 @@ export function statements(
       ...(spec.table.length > 0 ? ["dynamodb"] : []),
       ...(spec.secrets.length > 0 ? ["secretsmanager"] : []),
     ];
-    // Only by way of the services that keep the data. Tenants' secrets may be encrypted with this key, too.
+    // The key is usable only through the services that store the data. Tenants' secrets may use this key too.
     allow("UseKey", ["kms:Decrypt", ...(writesSecrets ? ["kms:GenerateDataKey"] : [])], [...keyArns], {
       StringEquals: {
         "kms:ViaService": services.map((service) => `${service}.${stack.region}.amazonaws.com`),
@@ -140,7 +141,7 @@ export function statements(
   return statements;
 }
 
-/** A function's own role. */
+/** Creates the role of one function. */
 export function role(scope: Construct, id: string, statements: PolicyStatement[]): Role {
   const made = new Role(scope, id, {
     assumedBy: new ServicePrincipal("lambda.amazonaws.com"),
@@ -156,12 +157,12 @@ export function role(scope: Construct, id: string, statements: PolicyStatement[]
   return made;
 }
 
-/** Says to cdk-nag why one of its findings is meant so. */
+/** Acknowledges a cdk-nag finding with a reason. */
 export function acknowledge(scope: Construct, id: string, reason: string): void {
   Validations.of(scope).acknowledge({ id, reason });
 }
 
-/** A resource as cdk-nag writes it in a finding's name: references in angle brackets. */
+/** Formats a resource as in cdk-nag finding IDs: references in angle brackets. */
 function flat(resource: unknown): string {
   if (typeof resource === "string") return resource;
   if (typeof resource !== "object" || resource === null) return "";

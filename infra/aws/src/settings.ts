@@ -1,14 +1,14 @@
-// What a team decides about its deployment: one JSON file, checked before anything is made of it.
+// The settings of a deployment: one JSON file, validated before the stack is built.
 
 import { readFileSync } from "node:fs";
 
-/** Requests a second that API Gateway lets through, and how many may come at once. */
+/** Throttling of API Gateway: requests per second, and the burst size. */
 export interface Throttle {
   readonly rate: number;
   readonly burst: number;
 }
 
-/** A deployment's settings; README.md says what each one does. */
+/** The settings of a deployment. README.md describes each one. */
 export interface Settings {
   readonly stackName: string;
   readonly mailFrom: string;
@@ -39,9 +39,9 @@ export interface Settings {
   readonly loginsAMinute: number;
 }
 
-/** What CloudWatch Logs takes as days of retention, up to two years (PutRetentionPolicy). */
+/** Retention times in days that CloudWatch Logs supports, up to two years (PutRetentionPolicy). */
 const RETENTION = [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731];
-/** Anchors of the audit log are kept this long, and show what the log lost before as missing (docs/audit.md). */
+/** Lifetime of audit anchors in days. If logs expire earlier, verification reports them as missing (docs/audit.md). */
 const ANCHORED_DAYS = 400;
 
 type Check = (value: unknown) => string | undefined;
@@ -64,7 +64,7 @@ const list =
   (each: Check): Check =>
   (value) => {
     if (!Array.isArray(value)) return "must be a list";
-    if (new Set(value).size !== value.length) return "names something twice";
+    if (new Set(value).size !== value.length) return "contains a duplicate; list each value once";
     return value.map(each).find((problem) => problem !== undefined);
   };
 const record =
@@ -74,7 +74,7 @@ const record =
     const given = value as Record<string, unknown>;
     for (const name of Object.keys(given)) {
       if (!Object.hasOwn(members, name)) {
-        return `has the unknown member "${name}"; it may have ${Object.keys(members).join(", ")}`;
+        return `has the unknown member "${name}"; the members are ${Object.keys(members).join(", ")}`;
       }
     }
     for (const [name, { check, optional }] of Object.entries(members)) {
@@ -93,17 +93,17 @@ const address = /^[^\s@<>]+@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$/i;
 
 const CHECKS: Record<keyof Settings, Check> = {
   stackName: text(/^[A-Za-z][A-Za-z0-9-]{0,39}$/, "a letter, then up to 39 letters, digits and hyphens"),
-  mailFrom: text(address, 'a mail address that SES may send from, such as "login@example.com"'),
+  mailFrom: text(address, 'an email address that SES may send from, such as "login@example.com"'),
   architecture: oneOf("arm64", "x86_64"),
   publicUrl: text(/^https?:\/\/[^/?#\s]+$/, 'a URL without a path, such as "https://login.example.com"'),
   domain: record({
     name: { check: text(host, 'a host name, such as "login.example.com"') },
-    certificateArn: { check: arn("acm", "the ARN of a certificate in the stack's own Region") },
+    certificateArn: { check: arn("acm", "the ARN of a certificate in the Region of the stack") },
     hostedZone: {
       optional: true,
       check: record({
-        id: { check: text(/^[A-Z0-9]+$/, 'a Route 53 zone id, such as "Z0123456789ABC"') },
-        name: { check: text(host, "the zone's name") },
+        id: { check: text(/^[A-Z0-9]+$/, 'a Route 53 zone ID, such as "Z0123456789ABC"') },
+        name: { check: text(host, 'the name of the zone, such as "example.com"') },
       }),
     },
   }),
@@ -112,27 +112,30 @@ const CHECKS: Record<keyof Settings, Check> = {
     'a prefix of secret names that ends with a slash, such as "doorward/tenants/"',
   ),
   mailIdentities: list(
-    text(new RegExp(`${address.source}|${host.source}`, "i"), "mail addresses or domains that SES verified"),
+    text(
+      new RegExp(`${address.source}|${host.source}`, "i"),
+      "email addresses or domains that SES has verified",
+    ),
   ),
   textMessages: oneOf(),
   eventBusArns: list(arn("events", "ARNs of EventBridge buses")),
   logLevel: oneOf("error", "warn", "info", "debug", "trace"),
   auditRetentionDays: oneOf(...RETENTION.filter((days) => days >= ANCHORED_DAYS)),
   logRetentionDays: oneOf(...RETENTION),
-  alarmEmail: text(address, "a mail address"),
+  alarmEmail: text(address, "an email address"),
   alarmTopicArn: arn("sns", "the ARN of an SNS topic"),
   tracing: oneOf("off", "xray"),
   encryption: oneOf("own-key", "aws-managed"),
   replicas: list(region),
   existingTable: record({
-    name: { check: text(/^[A-Za-z0-9_.-]{3,255}$/, "the table's name") },
+    name: { check: text(/^[A-Za-z0-9_.-]{3,255}$/, "the name of the table") },
     streamArn: {
       check: text(
         /^arn:[a-z-]+:dynamodb:[^:]+:\d{12}:table\/[^/]+\/stream\/.+$/,
-        "the ARN of its stream: `LatestStreamArn` of `aws dynamodb describe-table`",
+        "the ARN of the stream of the table: `LatestStreamArn` in the output of `aws dynamodb describe-table`",
       ),
     },
-    keyArn: { optional: true, check: arn("kms", "the ARN of the KMS key that encrypts it") },
+    keyArn: { optional: true, check: arn("kms", "the ARN of the KMS key that encrypts the table") },
   }),
   removal: oneOf("retain", "destroy"),
   concurrency: whole(1, 1_000_000),
@@ -161,19 +164,19 @@ const DEFAULTS: Omit<Settings, "mailFrom" | "secretPrefix"> = {
   loginsAMinute: 600,
 };
 
-/** Settings that cannot be used, with everything that is wrong with them. */
+/** Invalid settings. The message lists all problems. */
 export class SettingsError extends Error {
   constructor(source: string, problems: readonly string[]) {
-    super(`${source} cannot be used:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`);
+    super(`${source} is not valid:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`);
     this.name = "SettingsError";
   }
 }
 
-/** Settings from what a file holds, the rest as by default. Throws a {@link SettingsError}. */
+/** Validates settings and adds the defaults. Throws a {@link SettingsError}. */
 export function parseSettings(given: unknown, source = "the settings"): Settings {
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
     throw new SettingsError(source, [
-      'it must be a JSON object, such as { "mailFrom": "login@example.com" }',
+      'the content must be a JSON object, such as { "mailFrom": "login@example.com" }',
     ]);
   }
   const values = given as Partial<Settings>;
@@ -181,47 +184,52 @@ export function parseSettings(given: unknown, source = "the settings"): Settings
   for (const [name, value] of Object.entries(values)) {
     const check = Object.hasOwn(CHECKS, name) ? CHECKS[name as keyof Settings] : undefined;
     const problem =
-      check === undefined ? `is not a setting; there are ${Object.keys(CHECKS).join(", ")}` : check(value);
+      check === undefined
+        ? `is not a setting; the settings are ${Object.keys(CHECKS).join(", ")}`
+        : check(value);
     if (problem !== undefined) problems.push(`${name} ${problem}`);
   }
   if (values.mailFrom === undefined) {
     problems.push(
-      "mailFrom is missing: name the address that mails come from; SES must have verified it or its domain",
+      "mailFrom is missing: set the sender address of emails; SES must have verified it or its domain",
     );
   }
   if (values.publicUrl !== undefined && values.domain !== undefined) {
     problems.push(
-      "publicUrl and domain exclude each other: the domain is the public address; take publicUrl away",
+      "publicUrl and domain exclude each other: the domain is the public address; remove publicUrl",
     );
   }
   if (values.existingTable !== undefined && (values.replicas ?? []).length > 0) {
     problems.push(
-      "existingTable and replicas exclude each other: a table that is not the stack's own gets its replicas elsewhere",
+      "existingTable and replicas exclude each other: this stack does not manage an existing table; remove replicas and add them to the table itself",
     );
   }
   if (values.alarmEmail !== undefined && values.alarmTopicArn !== undefined) {
-    problems.push("alarmEmail and alarmTopicArn exclude each other: subscribe the address to your topic");
+    problems.push(
+      "alarmEmail and alarmTopicArn exclude each other: remove alarmEmail and subscribe the address to your topic",
+    );
   }
   if (problems.length > 0) throw new SettingsError(source, problems);
   const stackName = values.stackName ?? DEFAULTS.stackName;
-  // Stacks must not share tenants' secrets unless somebody says so.
+  // The default prefix contains the stack name, so that two stacks share secrets only if the settings ask for it.
   return { ...DEFAULTS, secretPrefix: `${stackName}/tenants/`, ...values } as Settings;
 }
 
-/** The settings that a file holds. Throws a {@link SettingsError} that says what to write. */
+/** Reads and validates a settings file. Throws a {@link SettingsError} that explains how to correct it. */
 export function readSettings(file: string): Settings {
   let content: string;
   try {
     content = readFileSync(file, "utf8");
   } catch {
     throw new SettingsError(file, [
-      "it cannot be read: copy settings.example.json to settings.json and set mailFrom, or name another file with `-c settings=FILE`",
+      "the file cannot be read: copy settings.example.json to settings.json and set mailFrom, or pass another file with `-c settings=FILE`",
     ]);
   }
   try {
     return parseSettings(JSON.parse(content), file);
   } catch (error) {
-    if (error instanceof SyntaxError) throw new SettingsError(file, [`it is no JSON: ${error.message}`]);
+    if (error instanceof SyntaxError)
+      throw new SettingsError(file, [`the file is not valid JSON: ${error.message}`]);
     throw error;
   }
 }

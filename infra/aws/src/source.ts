@@ -1,19 +1,19 @@
-// What is written down once, elsewhere in the repository, and read here: which functions and routes there are
-// (from the route table in Rust), what the table is, and how the stream feeds the sender.
+// Reads the descriptions that the CDK app shares with the Rust code: functions and routes (infra/routes.json), the
+// table (infra/table.json) and the delivery of notifications from the stream (infra/delivery.json).
 
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-/** What calls a function. */
+/** The event source of a function. */
 export type Trigger = "http" | "stream" | "log" | "authorizer" | "rotation";
 
-/** infra/routes.json: the route table, as the Rust code writes it. */
+/** The content of infra/routes.json, which the Rust code generates from its route table. */
 export interface RouteTable {
   readonly functions: readonly { readonly name: string; readonly trigger: Trigger }[];
   readonly routes: readonly Route[];
 }
 
-/** One route: a method, a path with parameters in braces, and who answers. */
+/** One route: a method, a path with parameters in braces, and the function that handles it. */
 export interface Route {
   readonly method: string;
   readonly path: string;
@@ -22,7 +22,7 @@ export interface Route {
   readonly action: string;
 }
 
-/** infra/table.json: what the table is, here as on a developer's machine. */
+/** The content of infra/table.json: the table in AWS and in the local stack. */
 export interface TableSpec {
   readonly keySchema: {
     readonly partitionKey: { readonly name: string; readonly type: "S" };
@@ -36,7 +36,7 @@ export interface TableSpec {
   readonly encryption: "KMS";
 }
 
-/** infra/delivery.json: how the table's stream feeds the function that delivers. */
+/** The content of infra/delivery.json: the event source mapping from the stream to `deliver-notification`. */
 export interface DeliverySpec {
   readonly function: string;
   readonly filter: Readonly<Record<string, unknown>>;
@@ -51,12 +51,15 @@ export interface DeliverySpec {
   readonly onFailure: "SQS";
 }
 
-/** The repository's folder: the one above this file that has infra/table.json. */
+/** The root of the repository: the nearest parent folder that contains infra/table.json. */
 export const repository = (() => {
   let folder = __dirname;
   while (!existsSync(join(folder, "infra", "table.json"))) {
     const above = dirname(folder);
-    if (above === folder) throw new Error(`no folder above ${__dirname} has infra/table.json`);
+    if (above === folder)
+      throw new Error(
+        `no folder above ${__dirname} contains infra/table.json; run the app inside the repository`,
+      );
     folder = above;
   }
   return folder;

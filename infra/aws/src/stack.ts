@@ -1,4 +1,4 @@
-// Doorward in one Region of one account.
+// The CDK stack: Doorward in one Region of one AWS account.
 
 import { Annotations, CfnOutput, Duration, RemovalPolicy, Stack, type StackProps } from "aws-cdk-lib";
 import { ServicePrincipal } from "aws-cdk-lib/aws-iam";
@@ -25,27 +25,27 @@ import { acknowledge, role, statements } from "./permissions";
 import type { Settings } from "./settings";
 import { deliverySpec, routeTable, type Trigger } from "./source";
 import { removalPolicy, table, tableKey } from "./table";
-import { watch } from "./watch";
+import { monitor } from "./monitoring";
 
-/** What a stack is made of. */
+/** Properties of {@link DoorwardStack}. */
 export interface DoorwardStackProps extends StackProps {
   readonly settings: Settings;
-  /** A function's code, by its name. */
+  /** Returns the code of a function by its name. */
   readonly code: (name: string) => Code;
 }
 
-/** Lambda leaves this many unreserved, always (Lambda, "Configuring reserved concurrency"). */
+/** Concurrency that Lambda always leaves unreserved (Lambda, "Configuring reserved concurrency"). */
 const UNRESERVED = 100;
-/** What dead letters are kept for: as long as SQS keeps anything. */
+/** Retention of dead letters: the maximum of SQS. */
 const KEPT = Duration.days(14);
 
-/** Table, functions, HTTP API, and what watches them. */
+/** The table, the functions, the HTTP API, and their alarms and dashboard. */
 export class DoorwardStack extends Stack {
-  /** The function that answers an API Gateway authorizer: see {@link DoorwardAuthorizer}. */
+  /** The authorizer function for other APIs: see `DoorwardAuthorizer`. */
   readonly authorizer: Function;
 
   constructor(scope: Construct, id: string, props: DoorwardStackProps) {
-    super(scope, id, { description: "Doorward: sessions and credentials", ...props });
+    super(scope, id, { description: "Doorward: session and credential service", ...props });
     const { settings, code } = props;
     const key = tableKey(this, settings);
     const items = table(this, settings, key);
@@ -58,13 +58,13 @@ export class DoorwardStack extends Stack {
     if (!reserves) {
       Annotations.of(this).addWarningV2(
         "doorward:no-reserved-concurrency",
-        `concurrency is ${settings.concurrency}: too little to reserve any of it, so that a flood of logins may keep ` +
-          "refreshes out. Ask for more (Service Quotas, Lambda, concurrent executions), then raise the setting",
+        `concurrency is ${settings.concurrency}, which is too low for reserved concurrency, so that many logins can ` +
+          "block refreshes. Request a higher quota (Service Quotas, Lambda, concurrent executions), then raise the setting",
       );
     }
     const make = (name: string, trigger: Trigger): [Function, LogGroup] => {
       const spec = FUNCTIONS[name];
-      if (spec === undefined) throw new Error(`src/functions.ts does not say what ${name} needs`);
+      if (spec === undefined) throw new Error(`src/functions.ts has no entry for ${name}: add one`);
       const functionName = `${settings.stackName}-${name}`;
       const logGroup = new LogGroup(this, `${pascal(name)}Log`, {
         logGroupName: `/aws/lambda/${functionName}`,
@@ -91,10 +91,10 @@ export class DoorwardStack extends Stack {
         code: code(name),
         memorySize: spec.memory,
         timeout: Duration.seconds(TIMEOUTS[trigger]),
-        // Nothing but its own needs: constructs would add policies of their own to what they are given.
+        // Prevents constructs from adding policies to the role.
         role: role(this, `${pascal(name)}Role`, needs).withoutPolicyUpdates(),
         logGroup,
-        // JSON would be Lambda's own form, and the audit log's hashes are over its lines as they were written.
+        // The JSON format of Lambda would rewrite audit events, whose hashes cover the original text.
         loggingFormat: LoggingFormat.TEXT,
         tracing: settings.tracing === "xray" ? Tracing.ACTIVE : Tracing.DISABLED,
         ...(reserves &&
@@ -103,7 +103,7 @@ export class DoorwardStack extends Stack {
           }),
         environment: {
           DOORWARD_LOG: settings.logLevel,
-          // Elsewhere they would not start: one Region alone serves a table (docs/regions.md).
+          // Functions do not start in another Region, because only one Region serves a table (docs/regions.md).
           ...(spec.table.length > 0 && {
             DOORWARD_TABLE: items.tableName,
             DOORWARD_HOME_REGION: this.region,
@@ -121,7 +121,8 @@ export class DoorwardStack extends Stack {
     const of = (wanted: Trigger) => {
       const found = routeTable.functions.find(({ trigger }) => trigger === wanted);
       const made = found && functions.get(found.name);
-      if (made === undefined) throw new Error(`infra/routes.json has no function for ${wanted}`);
+      if (made === undefined)
+        throw new Error(`infra/routes.json has no function with the trigger ${wanted}: regenerate it`);
       return made;
     };
     for (const { name, trigger } of routeTable.functions) {
@@ -138,26 +139,35 @@ export class DoorwardStack extends Stack {
       principal: new ServicePrincipal("secretsmanager.amazonaws.com"),
       sourceAccount: this.account,
     });
-    watch(this, { settings, table: items, api: api.api, functions, logs, undelivered, unanchored });
+    monitor(this, { settings, table: items, api: api.api, functions, logs, undelivered, unanchored });
 
     const output = (name: string, description: string, value: string) =>
       new CfnOutput(this, name, { description, value });
-    if (settings.domain === undefined) output("ApiUrl", "The API's own address", api.api.apiEndpoint);
-    output("PublicUrl", "Where people reach the routes", api.publicUrl);
-    output("TableName", "For doorwardctl: DOORWARD_TABLE", items.tableName);
-    output("SecretPrefix", "For doorwardctl: DOORWARD_SECRET_PREFIX", settings.secretPrefix);
+    if (settings.domain === undefined) output("ApiUrl", "Address of the API", api.api.apiEndpoint);
+    output("PublicUrl", "Public address of the routes", api.publicUrl);
+    output("TableName", "Name of the table: DOORWARD_TABLE for doorwardctl", items.tableName);
+    output(
+      "SecretPrefix",
+      "Prefix of secret names: DOORWARD_SECRET_PREFIX for doorwardctl",
+      settings.secretPrefix,
+    );
     output(
       "AuthorizerArn",
-      "For DoorwardAuthorizer, in the stacks of your own APIs",
+      "ARN of the authorizer function, for DoorwardAuthorizer in stacks of your own APIs",
       this.authorizer.functionArn,
     );
-    output("RotationFunctionArn", "For `aws secretsmanager rotate-secret`", rotation.functionArn);
-    if (key !== undefined) output("KeyArn", "The key that encrypts the table", key.keyArn);
+    output(
+      "RotationFunctionArn",
+      "ARN of the rotation function, for `aws secretsmanager rotate-secret`",
+      rotation.functionArn,
+    );
+    if (key !== undefined) output("KeyArn", "ARN of the key that encrypts the table", key.keyArn);
   }
 
-  /** The table's stream feeds the sender, as infra/delivery.json says. */
+  /** Connects the stream of the table to the delivery function, as described in infra/delivery.json. */
   private deliver(target: Function, eventSourceArn: string | undefined, undelivered: Queue): void {
-    if (eventSourceArn === undefined) throw new Error("the table has no stream");
+    if (eventSourceArn === undefined)
+      throw new Error("the table has no stream: set existingTable.streamArn to the ARN of its stream");
     new EventSourceMapping(this, "Delivery", {
       target,
       eventSourceArn,
@@ -174,7 +184,7 @@ export class DoorwardStack extends Stack {
     });
   }
 
-  /** Every log but its own feeds the function that anchors the audit log: its own would feed it without end. */
+  /** Subscribes the anchoring function to every log except its own, which would cause an endless loop. */
   private anchor(target: Function, logs: ReadonlyMap<string, LogGroup>, unanchored: Queue): void {
     target.configureAsyncInvoke({
       onFailure: new SqsDestination(unanchored),
@@ -203,13 +213,13 @@ export class DoorwardStack extends Stack {
     acknowledge(
       queue,
       "AwsSolutions-SQS3",
-      "it is a dead-letter queue itself, of Lambda and not of a queue; an alarm watches it",
+      "this queue is a dead-letter queue of a Lambda function, and an alarm reports its messages",
     );
     return queue;
   }
 }
 
-/** Whether what the functions' shares come to can be reserved, and Lambda still has what it wants unreserved. */
+/** Returns true if the reserved shares of all functions leave the unreserved concurrency that Lambda requires. */
 export function mayReserve(concurrency: number): boolean {
   const shares = Object.values(FUNCTIONS).reduce((sum, { reserved }) => sum + (reserved ?? 0), 0);
   return concurrency * (1 - shares / 100) >= UNRESERVED;

@@ -1,4 +1,4 @@
-// The table, as infra/table.json has it.
+// The DynamoDB table, as described in infra/table.json, and its encryption key.
 
 import { RemovalPolicy, Stack } from "aws-cdk-lib";
 import {
@@ -15,30 +15,31 @@ import { type Settings, SettingsError } from "./settings";
 import { tableSpec } from "./source";
 
 /**
- * What becomes of what holds data when the stack no longer has it: it is kept. What a first deployment made before
- * it failed goes, or its name would be in the way of the next try.
+ * Removal policy of resources that hold data. By default they are retained when the stack no longer contains them.
+ * If the first deployment fails, they are deleted, because their names would block the next attempt.
  */
 export function removalPolicy(settings: Settings): RemovalPolicy {
   return settings.removal === "destroy" ? RemovalPolicy.DESTROY : RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE;
 }
 
 /**
- * The key that encrypts the table, where the team has its own. It stays in the stack beside a table that is not the
- * stack's: one that was restored is encrypted as the one before.
+ * The KMS key that encrypts the table, if `encryption` is `own-key`. The stack keeps it when `existingTable` is set,
+ * because a restored table is encrypted with the key of the original table.
  */
 export function tableKey(scope: Construct, settings: Settings): Key | undefined {
   if (settings.encryption === "aws-managed") return undefined;
   return new Key(scope, "Key", {
     alias: settings.stackName,
-    description: "Encrypts Doorward's table, and tenants' secrets where they name it",
+    description: "Encrypts the Doorward table, and the secrets of tenants that use this key",
     enableKeyRotation: true,
     removalPolicy: removalPolicy(settings),
   });
 }
 
 /**
- * The table. Its stream has keys alone, so that no password's hash travels, with replicas, too: DynamoDB replicates by
- * whatever stream there is already (ScyllaDB found that on AWS: scylladb/scylladb, pull request 29928).
+ * Creates the table, or refers to `existingTable`. Its stream contains only keys, so that no password hash leaves the
+ * table. This also works with replicas, because DynamoDB replicates with the stream view type that already exists
+ * (observed on AWS by ScyllaDB: scylladb/scylladb, pull request 29928).
  */
 export function table(scope: Construct, settings: Settings, key: Key | undefined): ITableV2 {
   const { existingTable } = settings;
@@ -52,12 +53,12 @@ export function table(scope: Construct, settings: Settings, key: Key | undefined
   const { region } = Stack.of(scope);
   if (settings.replicas.includes(region)) {
     throw new SettingsError("the settings", [
-      `replicas names ${region}, where the stack itself is: take it away`,
+      `replicas contains ${region}, the Region of the stack: remove it`,
     ]);
   }
   if (settings.replicas.length > 0 && key !== undefined) {
     throw new SettingsError("the settings", [
-      'replicas need encryption "aws-managed": a key of your own is in one Region, and each replica must have one',
+      'replicas require encryption "aws-managed", because the stack has its own key only in one Region: set encryption or remove replicas',
     ]);
   }
   return new TableV2(scope, "Table", {
@@ -70,7 +71,7 @@ export function table(scope: Construct, settings: Settings, key: Key | undefined
     deletionProtection: settings.removal === "retain" && tableSpec.deletionProtection,
     encryption:
       key === undefined ? TableEncryptionV2.awsManagedKey() : TableEncryptionV2.customerManagedKey(key),
-    // Protected from deletion, it is kept even where the first deployment fails: to try to delete it fails that, too.
+    // A table with deletion protection is retained even if the first deployment fails, because its deletion would fail.
     removalPolicy: settings.removal === "destroy" ? RemovalPolicy.DESTROY : RemovalPolicy.RETAIN,
     replicas: settings.replicas.map((region) => ({ region })),
   });

@@ -32,7 +32,7 @@ function resources(props: Partial<DoorwardAuthorizerProps> = {}): Json[] {
 const of = (all: Json[], type: string) => all.filter(({ Type }) => Type === type);
 
 describe("the authorizer", () => {
-  it("looks at every call, and takes the token alone", () => {
+  it("checks every call and uses only the token as identity source by default", () => {
     const all = resources();
     const [made, ...others] = of(all, "AWS::ApiGatewayV2::Authorizer");
     assert.deepEqual(others, []);
@@ -53,7 +53,7 @@ describe("the authorizer", () => {
     }
   });
 
-  it("may be called by that API's authorizer alone", () => {
+  it("can be invoked only by the authorizer of that API", () => {
     const all = resources();
     const [allowed, ...others] = of(all, "AWS::Lambda::Permission");
     assert.deepEqual(others, []);
@@ -68,7 +68,7 @@ describe("the authorizer", () => {
     );
   });
 
-  it("may be cached, by address, too", () => {
+  it("caches by token and client address if cacheTtl is set", () => {
     const [{ Properties }] = of(
       resources({ cacheTtl: Duration.seconds(30) }),
       "AWS::ApiGatewayV2::Authorizer",
@@ -89,7 +89,7 @@ describe("the examples", () => {
   });
   const all = Object.values<Json>(Template.fromStack(stack).toJSON()["Resources"]);
 
-  it("ask who is logged in, and who holds a token", () => {
+  it("require a session in one API and a token in the other", () => {
     const authorizers = of(all, "AWS::ApiGatewayV2::Authorizer").map(({ Properties }) => Properties);
     const [session, token] = [...authorizers].sort((a, b) => (a.AuthorizerType > b.AuthorizerType ? -1 : 1));
     assert.equal(session.AuthorizerType, "REQUEST");

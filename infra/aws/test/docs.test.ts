@@ -1,5 +1,5 @@
-// What docs/configuration.md says of functions is what they are given, and so is infra/permissions.json, which the
-// Rust tests hold against what functions ask of the table. `npm run regenerate` writes both anew.
+// Checks that the function table of docs/configuration.md and infra/permissions.json match src/functions.ts. Rust
+// tests compare infra/permissions.json with recorded table calls. `npm run regenerate` rewrites both files.
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
@@ -32,28 +32,28 @@ function table(): string {
   return ["| function | MiB | s | `dynamodb:` | besides |", "|---|---|---|---|---|", ...rows, ""].join("\n");
 }
 
-/** That a file is as it would be written now; writes it where that is wanted. */
-function isAsFresh(file: string, kept: string, fresh: string): void {
+/** Asserts that a generated file is up to date, or rewrites it if DOORWARD_REGENERATE is set. */
+function assertUpToDate(file: string, kept: string, fresh: string): void {
   if (process.env["DOORWARD_REGENERATE"] === undefined) {
-    assert.equal(kept, fresh, `${file} is not as src/functions.ts: \`npm run regenerate\` writes it anew`);
+    assert.equal(kept, fresh, `${file} does not match src/functions.ts: run \`npm run regenerate\``);
   } else {
     writeFileSync(file, fresh);
   }
 }
 
-it("docs/configuration.md says what functions are given", () => {
+it("the function table of docs/configuration.md matches src/functions.ts", () => {
   const kept = readFileSync(documentation, "utf8");
   const from = kept.indexOf(begin) + begin.length;
   const to = kept.indexOf(end);
   assert.ok(
     from >= begin.length && to >= from,
-    `docs/configuration.md has no ${begin.trim()} … ${end.trim()}`,
+    `docs/configuration.md does not contain ${begin.trim()} … ${end.trim()}`,
   );
-  isAsFresh(documentation, kept, kept.slice(0, from) + table() + kept.slice(to));
+  assertUpToDate(documentation, kept, kept.slice(0, from) + table() + kept.slice(to));
 });
 
-it("infra/permissions.json says what functions may ask of the table", () => {
+it("infra/permissions.json matches src/functions.ts", () => {
   const roles = routeTable.functions.map(({ name }) => [name, { table: FUNCTIONS[name]?.table }] as const);
   const kept = existsSync(permissions) ? readFileSync(permissions, "utf8") : "";
-  isAsFresh(permissions, kept, `${JSON.stringify(Object.fromEntries(roles), null, 2)}\n`);
+  assertUpToDate(permissions, kept, `${JSON.stringify(Object.fromEntries(roles), null, 2)}\n`);
 });

@@ -1,4 +1,4 @@
-// docs/design/security.md#rule-26: each function may do what it does, on the keys that it needs, and nothing else.
+// docs/design/security.md#rule-26: each function has only the actions and keys that it needs.
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
@@ -9,7 +9,7 @@ import { EVERYTHING, type Json, type Resource, Synthesized } from "./synth";
 const plain = new Synthesized();
 const every = new Synthesized(EVERYTHING);
 
-/** Every statement of a function's role. */
+/** Returns all statements of the role of a function. */
 function statements(stack: Synthesized, made: Resource): Json[] {
   const role = stack.resource(made.Properties.Role["Fn::GetAtt"][0]).Properties;
   return role.Policies.flatMap(({ PolicyDocument }: Json) => PolicyDocument.Statement);
@@ -17,7 +17,7 @@ function statements(stack: Synthesized, made: Resource): Json[] {
 
 const listed = (value: Json): Json[] => (Array.isArray(value) ? value : [value]);
 
-/** A resource in one word or two: its type where it is the stack's own, else its ARN from the service on. */
+/** Returns a short name of a resource: its type if the stack creates it, otherwise its ARN from the service on. */
 function named(stack: Synthesized, resource: Json): string {
   if (typeof resource === "string") return resource.replace(/^arn:aws:/, "");
   const join = resource["Fn::Join"];
@@ -32,7 +32,7 @@ function named(stack: Synthesized, resource: Json): string {
   return id.replace(/[0-9A-F]{8}$/, "");
 }
 
-/** What a function may do, a line for each statement. */
+/** Returns the statements of a function's role, one line each. */
 function allowed(stack: Synthesized, name: string): string[] {
   const made = stack.functions().get(name);
   assert.ok(made);
@@ -65,7 +65,7 @@ const notesUse =
   `Allow dynamodb:UpdateItem on table${keys("T#*")}` +
   " if ForAllValues:StringEquals dynamodb:Attributes pk,sk,version_id,last_used_at,expires_at";
 
-// Written out, and not made of what the stack is made of: whoever widens a role widens it here, too.
+// Written by hand, not derived from src/functions.ts, so that a new permission must be added in both places.
 const WANTED: Record<string, string[]> = {
   "create-session": [
     finds,
@@ -133,14 +133,14 @@ const WANTED: Record<string, string[]> = {
 };
 
 describe("permissions", () => {
-  it("are what each function needs", () => {
+  it("match the expected list of each function", () => {
     assert.deepEqual([...plain.functions().keys()].sort(), Object.keys(WANTED).sort());
     for (const [name, wanted] of Object.entries(WANTED)) {
       assert.deepEqual(allowed(plain, name), [writesLog(name), ...wanted], name);
     }
   });
 
-  it("grow only with what the settings turn on", () => {
+  it("are extended only by settings", () => {
     const more = allowed(every, "deliver-notification").slice(-5);
     assert.deepEqual(more, [
       "Allow secretsmanager:GetSecretValue on secretsmanager:eu-central-1:{AWS::AccountId}:secret:login/tenants/*",
@@ -160,7 +160,7 @@ describe("permissions", () => {
     }
   });
 
-  it("name no wildcard without a reason", () => {
+  it("have wildcards only with a reason", () => {
     for (const stack of [plain, every]) {
       for (const made of stack.functions().values()) {
         for (const { Sid, Effect, Action, Resource, NotResource } of statements(stack, made)) {
@@ -174,7 +174,7 @@ describe("permissions", () => {
     for (const reason of Object.values(WILDCARDS)) assert.ok(reason.length > 20);
   });
 
-  it("are each function's own, and no managed policy's", () => {
+  it("are inline policies of one role per function", () => {
     for (const stack of [plain, every]) {
       assert.deepEqual(stack.all("AWS::IAM::Policy"), []);
       assert.deepEqual(stack.all("AWS::IAM::ManagedPolicy"), []);
@@ -195,7 +195,7 @@ describe("permissions", () => {
     }
   });
 
-  it("let nobody but anchor-audit write anchors", () => {
+  it("allow only anchor-audit to write anchors", () => {
     for (const stack of [plain, every]) {
       for (const name of stack.functions().keys()) {
         const denied = allowed(stack, name).includes(leavesAnchors);
@@ -211,11 +211,11 @@ describe("permissions", () => {
 
 describe("cdk-nag", () => {
   for (const [what, settings] of [
-    ["by default", {}],
-    ["with everything", EVERYTHING],
-    ["where it goes with its stack", { removal: "destroy", encryption: "aws-managed", concurrency: 10 }],
+    ["with defaults", {}],
+    ["with all settings", EVERYTHING],
+    ["with removal destroy", { removal: "destroy", encryption: "aws-managed", concurrency: 10 }],
   ] as const) {
-    it(`finds nothing that is not explained ${what}`, () => {
+    it(`reports no unacknowledged finding ${what}`, () => {
       const { app } = new Synthesized(settings);
       const { violations } = new AwsSolutionsChecks(app).validateScope(app);
       const found = violations.map(({ ruleName, violatingResources }) => [
@@ -226,7 +226,7 @@ describe("cdk-nag", () => {
     });
   }
 
-  it("is told why of each finding that is meant so", () => {
+  it("has a reason for each acknowledged finding", () => {
     const acknowledged = every.app.node
       .findAll()
       .flatMap(({ node }) =>

@@ -18,7 +18,7 @@ const problem = (settings: unknown): string => {
 };
 
 describe("settings", () => {
-  it("need but a sender", () => {
+  it("require only mailFrom", () => {
     const settings = parseSettings({ mailFrom });
     assert.deepEqual(
       [
@@ -35,11 +35,11 @@ describe("settings", () => {
     assert.equal(parseSettings({ mailFrom, ...EVERYTHING }).stackName, "login");
   });
 
-  it("are refused with what to do", () => {
+  it("are rejected with an instruction", () => {
     for (const [settings, wanted] of [
-      [{ mailfrom: mailFrom }, /mailfrom is not a setting; there are stackName, mailFrom/],
+      [{ mailfrom: mailFrom }, /mailfrom is not a setting; the settings are stackName, mailFrom/],
       [{ toString: 1 }, /toString is not a setting/],
-      [{ mailFrom: "login" }, /mailFrom must be a mail address/],
+      [{ mailFrom: "login" }, /mailFrom must be an email address/],
       [{ stackName: "1" }, /stackName must be a letter/],
       [{ architecture: "arm" }, /architecture must be one of arm64, x86_64/],
       [{ publicUrl: "https://a.example/path" }, /publicUrl must be a URL without a path/],
@@ -50,11 +50,11 @@ describe("settings", () => {
       [{ domain: { name: "a.example" } }, /domain certificateArn is missing/],
       [
         { domain: { ...EVERYTHING.domain, zone: 1 } },
-        /domain has the unknown member "zone"; it may have name, certificateArn, hostedZone/,
+        /domain has the unknown member "zone"; the members are name, certificateArn, hostedZone/,
       ],
       [{ domain: { ...EVERYTHING.domain, hostedZone: { id: "Z1" } } }, /domain hostedZone name is missing/],
       [{ secretPrefix: "doorward" }, /secretPrefix must be a prefix of secret names that ends with a slash/],
-      [{ mailIdentities: ["acme.example", "acme.example"] }, /mailIdentities names something twice/],
+      [{ mailIdentities: ["acme.example", "acme.example"] }, /mailIdentities contains a duplicate/],
       [{ eventBusArns: ["acme"] }, /eventBusArns must be ARNs/],
       [{ textMessages: "yes" }, /textMessages must be true or false/],
       [{ auditRetentionDays: 365 }, /auditRetentionDays must be one of 400, 545, 731/],
@@ -87,22 +87,22 @@ describe("settings", () => {
       [{ concurrency: 0 }, /concurrency must be a whole number from 1/],
       [{ throttle: { rate: 1 } }, /throttle burst is missing/],
       [{ loginThrottle: 5 }, /loginThrottle must be an object/],
-      [[], /it must be a JSON object/],
+      [[], /the content must be a JSON object/],
     ] as const) {
       const given = Array.isArray(settings) ? settings : { mailFrom, ...settings };
       assert.match(problem(given), wanted, JSON.stringify(settings));
     }
     const both = problem({ mailFrom: 1, removal: 2 });
-    assert.ok(both.includes("mailFrom") && both.includes("removal"), "all that is wrong is said at once");
+    assert.ok(both.includes("mailFrom") && both.includes("removal"), "the error lists all problems");
   });
 
-  it("come from a file", () => {
+  it("are read from a file", () => {
     const folder = mkdtempSync(join(tmpdir(), "doorward-"));
     try {
       const file = join(folder, "settings.json");
       assert.throws(() => readSettings(file), /cannot be read: copy settings.example.json/);
       writeFileSync(file, "{");
-      assert.throws(() => readSettings(file), /it is no JSON/);
+      assert.throws(() => readSettings(file), /the file is not valid JSON/);
       writeFileSync(file, JSON.stringify({ mailFrom }));
       assert.equal(readSettings(file).mailFrom, mailFrom);
     } finally {
@@ -111,14 +111,14 @@ describe("settings", () => {
     assert.ok(readSettings(join(repository, "infra", "aws", "settings.example.json")).mailFrom);
   });
 
-  it("are all in the README", () => {
+  it("are all documented in the README", () => {
     const readme = readFileSync(join(repository, "infra", "aws", "README.md"), "utf8");
-    const told = [...readme.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name).sort();
+    const documented = [...readme.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name).sort();
     const names = problem({ mailFrom, x: 1 })
-      .replace(/^[^]*there are /, "")
+      .replace(/^[^]*the settings are /, "")
       .trim()
       .split(", ")
       .sort();
-    assert.deepEqual(told, names);
+    assert.deepEqual(documented, names);
   });
 });

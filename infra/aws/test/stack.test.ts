@@ -1,4 +1,4 @@
-// What an emulator would not notice: the template against what is written down elsewhere, and against the rules.
+// Checks the template against the shared descriptions in infra/ and against the rules. Emulators do not check these.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -25,18 +25,18 @@ describe("routes", () => {
     return stack.functionOf(made.Properties.IntegrationUri);
   };
 
-  it("are those of the route table, and no others", () => {
+  it("match the route table", () => {
     const wanted = routes.routes.map((route: Json) => `${route.method} ${route.path} -> ${route.function}`);
     for (const stack of [plain, every]) {
       const made = stack
         .all("AWS::ApiGatewayV2::Route")
         .map(({ Properties: { RouteKey, Target } }) => `${RouteKey} -> ${target(stack, Target)}`);
       assert.deepEqual(made.sort(byName), wanted.sort(byName));
-      assert.ok(!stack.text.includes('$default","Target'), "a route for everything");
+      assert.ok(!stack.text.includes('$default","Target'), "the API has a $default route");
     }
   });
 
-  it("may each be called by this API alone, for itself alone", () => {
+  it("can be invoked only by this API, each for its own path", () => {
     const allowed = plain
       .all("AWS::Lambda::Permission")
       .map(({ Properties }) => Properties)
@@ -55,7 +55,7 @@ describe("routes", () => {
 describe("the HTTP API", () => {
   const { Properties: stage, DependsOn } = plain.one("AWS::ApiGatewayV2::Stage");
 
-  it("throttles, and what hashes passwords apart", () => {
+  it("throttles all routes, and password routes separately", () => {
     assert.deepEqual(stage.DefaultRouteSettings, { ThrottlingRateLimit: 500, ThrottlingBurstLimit: 500 });
     const hashing = ["create-session", "update-credentials", "password-page"];
     const wanted = routes.routes
@@ -68,21 +68,21 @@ describe("the HTTP API", () => {
     const made = plain
       .all("AWS::ApiGatewayV2::Route")
       .filter(({ Properties }) => wanted.includes(Properties.RouteKey));
-    for (const { id } of made) assert.ok(DependsOn?.includes(id), `the stage does not wait for ${id}`);
+    for (const { id } of made) assert.ok(DependsOn?.includes(id), `the stage does not depend on ${id}`);
   });
 
-  it("logs accesses without what opens or names anything", () => {
+  it("does not log credentials or user identifiers", () => {
     const format = JSON.parse(stage.AccessLogSettings.Format);
     const used = Object.values<string>(format).join(" ");
     assert.doesNotMatch(used, /header|querystring|authorizer|context\.path|claims|body/i);
-    // That one brings its own quotes, and would break the line.
+    // $context.error.messageString contains quotes, which would make the line invalid JSON.
     assert.doesNotMatch(used, /messageString/);
     assert.ok(format.requestId && format.route && format.status && format.ip);
     const group = plain.resource(stage.AccessLogSettings.DestinationArn["Fn::GetAtt"][0]).Properties;
     assert.deepEqual([group.LogGroupName, group.RetentionInDays], ["/aws/vendedlogs/apis/doorward", 90]);
   });
 
-  it("has one address", () => {
+  it("has exactly one public address", () => {
     assert.equal(plain.one("AWS::ApiGatewayV2::Api").Properties.DisableExecuteApiEndpoint, false);
     assert.equal(plain.all("AWS::ApiGatewayV2::DomainName").length, 0);
     assert.equal(every.one("AWS::ApiGatewayV2::Api").Properties.DisableExecuteApiEndpoint, true);
@@ -103,7 +103,7 @@ describe("the table", () => {
   const settled = ({ Properties: table }: { Properties: Json }) => {
     assert.equal(table.BillingMode, "PAY_PER_REQUEST");
     assert.deepEqual(table.TimeToLiveSpecification, { AttributeName: "expires_at", Enabled: true });
-    // security: password hashes must not travel
+    // Streams must not contain password hashes: docs/design/storage.md.
     assert.deepEqual(table.StreamSpecification, { StreamViewType: "KEYS_ONLY" });
     assert.deepEqual(table.KeySchema, [
       { AttributeName: "pk", KeyType: "HASH" },
@@ -117,7 +117,7 @@ describe("the table", () => {
     return table.Replicas;
   };
 
-  it("is what infra/table.json says", () => {
+  it("matches infra/table.json", () => {
     assert.deepEqual(spec, {
       keySchema: { partitionKey: { name: "pk", type: "S" }, sortKey: { name: "sk", type: "S" } },
       billingMode: "PAY_PER_REQUEST",
@@ -135,23 +135,23 @@ describe("the table", () => {
     assert.equal(plain.one("AWS::KMS::Key").Properties.EnableKeyRotation, true);
   });
 
-  it("may have replicas, with the same protection", () => {
+  it("can have replicas with the same protection", () => {
     const replicas = settled(every.one("AWS::DynamoDB::GlobalTable"));
     assert.deepEqual(replicas.map(({ Region }: Json) => Region).sort(byName), ["eu-central-1", "eu-west-1"]);
     assert.throws(
       () => new Synthesized({ replicas: ["eu-central-1"], encryption: "aws-managed" }),
-      /take it away/,
+      /Region of the stack: remove it/,
     );
     assert.throws(() => new Synthesized({ replicas: ["eu-west-1"] }), /"aws-managed"/);
   });
 
-  it("may be one that was restored, which the stack then leaves alone", () => {
+  it("can be an existing table, which the stack does not manage", () => {
     const streamArn =
       "arn:aws:dynamodb:eu-central-1:123456789012:table/restored/stream/2026-11-21T00:00:00.000";
     const keyArn = "arn:aws:kms:eu-central-1:123456789012:key/1";
     const restored = new Synthesized({ existingTable: { name: "restored", streamArn, keyArn } });
     assert.deepEqual(restored.all("AWS::DynamoDB::GlobalTable"), []);
-    // The key of the table before stays: what was restored from it is encrypted with it.
+    // The key remains, because a restored table is encrypted with the key of the original table.
     const key = restored.one("AWS::KMS::Key").id;
     assert.equal(restored.one("AWS::Lambda::EventSourceMapping").Properties.EventSourceArn, streamArn);
     assert.deepEqual(restored.outputs["TableName"].Value, "restored");
@@ -167,7 +167,7 @@ describe("the table", () => {
     }
   });
 
-  it("goes with its stack only where the settings say so", () => {
+  it("is deleted with the stack only with removal destroy", () => {
     const gone = new Synthesized({ removal: "destroy" });
     const table = gone.one("AWS::DynamoDB::GlobalTable");
     assert.equal(table.DeletionPolicy, "Delete");
@@ -180,12 +180,12 @@ describe("the table", () => {
 });
 
 describe("functions", () => {
-  it("are those of the route table", () => {
+  it("match the route table", () => {
     assert.deepEqual([...plain.functions().keys()].sort(byName), names);
     assert.deepEqual([...every.functions().keys()].sort(byName), names);
   });
 
-  it("have time, memory and a log of their own", () => {
+  it("have the expected timeout, memory and log group", () => {
     const triggers = new Map<string, string>(
       routes.functions.map(({ name, trigger }: Json) => [name, trigger]),
     );
@@ -208,16 +208,16 @@ describe("functions", () => {
         assert.ok(made.MemorySize >= 128 && made.MemorySize <= 1769, name);
         const group = stack.resource(made.LoggingConfig.LogGroup.Ref).Properties;
         assert.equal(group.LogGroupName, `/aws/lambda/${made.FunctionName}`);
-        // Anchors are kept for 400 days, and show what the log lost before as missing.
+        // Anchors live for 400 days. If logs expire earlier, verification reports them as missing.
         assert.ok(group.RetentionInDays >= 400, name);
-        // The audit log's hashes are over lines as they were written: Lambda must not write them anew.
+        // Audit hashes cover the original text of the lines, so that Lambda must not rewrite them as JSON.
         assert.equal(made.LoggingConfig.LogFormat, "Text");
         assert.deepEqual(made.TracingConfig?.Mode, stack === every ? "Active" : undefined);
       }
     }
   });
 
-  it("know what they need, and no more", () => {
+  it("have only the variables that they need", () => {
     const table = ["DOORWARD_HOME_REGION", "DOORWARD_LOG", "DOORWARD_TABLE"];
     const both = [...table, "DOORWARD_SECRET_PREFIX"];
     const others: Record<string, string[]> = {
@@ -247,7 +247,7 @@ describe("functions", () => {
     );
   });
 
-  it("keep a flood of logins from refreshes", () => {
+  it("reserve concurrency so that logins cannot block refreshes", () => {
     const reserved = (stack: Synthesized) =>
       [...stack.functions()].flatMap(([name, { Properties }]) =>
         Properties.ReservedConcurrentExecutions === undefined
@@ -262,7 +262,7 @@ describe("functions", () => {
     };
     assert.deepEqual(Object.fromEntries(reserved(plain)), wanted);
     assert.deepEqual([mayReserve(250), mayReserve(249)], [true, false]);
-    // What a new account has.
+    // The quota of a new account.
     const small = new Synthesized({ concurrency: 10 });
     assert.deepEqual(reserved(small), []);
     const warnings = small.stack.node.metadata.map(({ data }) => JSON.stringify(data));
@@ -270,8 +270,8 @@ describe("functions", () => {
   });
 });
 
-describe("what feeds functions", () => {
-  it("is the stream, as infra/delivery.json says", () => {
+describe("event sources", () => {
+  it("connect the stream as described in infra/delivery.json", () => {
     const wanted = read("delivery.json");
     const { Properties: made } = plain.one("AWS::Lambda::EventSourceMapping");
     assert.deepEqual(made.EventSourceArn["Fn::GetAtt"], [
@@ -299,7 +299,7 @@ describe("what feeds functions", () => {
     assert.equal(made.FilterCriteria.Filters.length, 1);
   });
 
-  it("is every log but the anchoring function's own", () => {
+  it("subscribe anchor-audit to every log except its own", () => {
     const fed = plain
       .all("AWS::Logs::SubscriptionFilter")
       .map(({ Properties: { LogGroupName, FilterPattern, DestinationArn } }) => {
@@ -328,7 +328,7 @@ describe("what feeds functions", () => {
     assert.ok(invoke.DestinationConfig.OnFailure.Destination);
   });
 
-  it("is Secrets Manager of this account, for rotation alone", () => {
+  it("allow only Secrets Manager of this account to invoke rotation", () => {
     const allowed = plain
       .all("AWS::Lambda::Permission")
       .filter(({ Properties }) => Properties.Principal === "secretsmanager.amazonaws.com");
@@ -341,7 +341,7 @@ describe("what feeds functions", () => {
     assert.equal(others.length, 1);
   });
 
-  it("ends in encrypted queues", () => {
+  it("have encrypted dead-letter queues", () => {
     const queues = plain.all("AWS::SQS::Queue");
     assert.equal(queues.length, 2);
     for (const { Properties } of queues) {
@@ -353,7 +353,7 @@ describe("what feeds functions", () => {
 });
 
 describe("the stack", () => {
-  it("tells what tools and people need", () => {
+  it("has the documented outputs", () => {
     assert.deepEqual(Object.keys(plain.outputs).sort(byName), [
       "ApiUrl",
       "AuthorizerArn",
@@ -367,7 +367,7 @@ describe("the stack", () => {
     assert.equal(plain.functionOf(plain.outputs["RotationFunctionArn"].Value), "rotate-secret");
   });
 
-  it("has no function of the CDK's own, which would want another runtime", () => {
+  it("has no custom resource functions of CDK", () => {
     assert.deepEqual(
       plain.all("AWS::Lambda::Function").filter(({ Properties }) => Properties.Runtime !== "provided.al2023"),
       [],

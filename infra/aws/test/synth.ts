@@ -1,4 +1,4 @@
-// Stacks as tests want them: from settings, with a placeholder for code, without AWS.
+// Synthesizes stacks for tests: from settings, with placeholder code, without AWS.
 
 import { join } from "node:path";
 import { Template } from "aws-cdk-lib/assertions";
@@ -8,7 +8,7 @@ import { newApp } from "../src/app";
 import { DoorwardStack, parseSettings } from "../src";
 import { repository } from "../src/source";
 
-// CloudFormation's JSON, as it is read here: by whoever knows what is in it.
+// Untyped CloudFormation JSON.
 export type Json = any;
 
 /** One resource of a template. */
@@ -20,7 +20,7 @@ export interface Resource {
   readonly DependsOn?: string[];
 }
 
-/** Settings that change something everywhere, so that a test of all of them meets most of the code. */
+/** Settings with as many non-default values as possible, to cover most of the code. */
 export const EVERYTHING = {
   stackName: "login",
   architecture: "x86_64",
@@ -55,18 +55,18 @@ export class Synthesized {
     this.template = Template.fromStack(this.stack).toJSON();
   }
 
-  /** Resources of a type. */
+  /** Returns the resources of a type. */
   all(type: string): Resource[] {
     return Object.entries<Json>(this.template.Resources)
       .filter(([, resource]) => resource.Type === type)
       .map(([id, resource]) => ({ id, ...resource }));
   }
 
-  /** The one resource of a type. */
+  /** Returns the only resource of a type. Throws if there is not exactly one. */
   one(type: string): Resource {
     const [found, ...others] = this.all(type);
     if (found === undefined || others.length > 0)
-      throw new Error(`not one ${type}, but ${others.length + (found ? 1 : 0)}`);
+      throw new Error(`expected one ${type}, found ${others.length + (found ? 1 : 0)}`);
     return found;
   }
 
@@ -82,7 +82,7 @@ export class Synthesized {
     return JSON.stringify(this.template);
   }
 
-  /** Functions by their names in the route table. */
+  /** Returns the functions by their names in the route table. */
   functions(): Map<string, Resource> {
     const prefix = `${this.one("AWS::ApiGatewayV2::Api").Properties.Name}-`;
     return new Map(
@@ -93,10 +93,10 @@ export class Synthesized {
     );
   }
 
-  /** The function that a reference to its ARN or name means, by its name in the route table. */
+  /** Returns the route table name of the function that a reference points to. */
   functionOf(reference: Json): string {
     const id = reference["Fn::GetAtt"]?.[0] ?? reference.Ref;
     for (const [name, made] of this.functions()) if (made.id === id) return name;
-    throw new Error(`no function is meant by ${JSON.stringify(reference)}`);
+    throw new Error(`${JSON.stringify(reference)} does not refer to a function`);
   }
 }

@@ -1,11 +1,11 @@
-// Alarms and the dashboard look at metrics that there are, and say what to do.
+// Checks that alarms and the dashboard use existing metrics, and that alarm descriptions refer to the runbook.
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { repository, routeTable } from "../src/source";
-import { METRICS, NAMESPACE } from "../src/watch";
+import { METRICS, NAMESPACE } from "../src/monitoring";
 import { EVERYTHING, type Json, Synthesized } from "./synth";
 
 const source = (file: string) => readFileSync(join(repository, file), "utf8");
@@ -13,7 +13,7 @@ const plain = new Synthesized();
 const every = new Synthesized(EVERYTHING);
 const names = routeTable.functions.map(({ name }) => name);
 
-/** What AWS's services publish, of what is looked at here, with the dimensions that tell one from another. */
+/** Metrics that AWS services publish, as far as this stack uses them, with their dimensions. */
 const PUBLISHED: Record<string, [string[], string[]]> = {
   "AWS/ApiGateway": [["Count", "4xx", "5xx"], ["ApiId"]],
   "AWS/DynamoDB": [
@@ -35,15 +35,15 @@ function exists(stack: Synthesized, namespace: string, name: string, dimensions:
       assert.deepEqual([filter.MetricNamespace, filter.MetricName, dimensions], [NAMESPACE, name, []]);
       return;
     }
-    assert.ok((METRICS as readonly string[]).includes(name), `${name} is no metric of Doorward`);
+    assert.ok((METRICS as readonly string[]).includes(name), `${name} is not a metric of Doorward`);
     assert.equal(dimensions.length, 1);
     const [[dimension, value]] = dimensions as [[string, Json]];
     assert.equal(dimension, "function");
-    assert.ok(names.includes(value), `${value} is no function`);
+    assert.ok(names.includes(value), `${value} is not a function`);
     return;
   }
   const published = PUBLISHED[namespace];
-  assert.ok(published?.[0].includes(name), `${namespace} publishes no ${name}`);
+  assert.ok(published?.[0].includes(name), `${namespace} does not publish ${name}`);
   assert.deepEqual(
     dimensions.map(([dimension]) => dimension),
     published?.[1],
@@ -51,22 +51,22 @@ function exists(stack: Synthesized, namespace: string, name: string, dimensions:
   );
 }
 
-describe("Doorward's metrics", () => {
-  it("are those that the audit log's lines carry", () => {
+describe("the metrics of Doorward", () => {
+  it("match the metrics in audit events", () => {
     const rust = source("shared/src/audit/metrics.rs");
     assert.ok(rust.includes(`const NAMESPACE: &str = "${NAMESPACE}";`));
-    assert.ok(rust.includes('dimensions: [["function"]]'));
-    const renamed = [...rust.matchAll(/#\[serde\(rename = "([A-Z]\w+)"/g)].map(([, name]) => name);
-    assert.deepEqual([...METRICS].sort(), renamed.sort());
+    assert.ok(rust.includes('"Dimensions": [["function"]]'));
+    const emitted = [...rust.matchAll(/\("([A-Z]\w+)", /g)].map(([, name]) => name);
+    assert.deepEqual([...METRICS].sort(), [...new Set(emitted)].sort());
   });
 
-  it("count lines of anchor-audit by names that it logs", () => {
+  it("count log lines by messages that anchor-audit logs", () => {
     const { FilterPattern, LogGroupName } = plain.one("AWS::Logs::MetricFilter").Properties;
     const logged = source("shared/src/audit/anchor.rs") + source("shared/src/usecase/anchor_audit.rs");
     const looked = [...FilterPattern.matchAll(/\$\.message = "([^"]+)"/g)].map(([, name]) => name as string);
     assert.deepEqual(looked.sort(), ["audit.altered", "audit.forked"]);
     for (const name of looked) assert.ok(logged.includes(`"${name}");`), name);
-    // The message is a member of the line, and not of its "fields".
+    // Log lines have the message at the top level, not in "fields".
     assert.match(source("shared/src/telemetry.rs"), /\.json\(\)\s*\.flatten_event\(true\)/);
     assert.equal(
       plain.resource(LogGroupName.Ref).Properties.LogGroupName,
@@ -78,14 +78,14 @@ describe("Doorward's metrics", () => {
 describe("alarms", () => {
   const alarms = plain.all("AWS::CloudWatch::Alarm").map(({ Properties }) => Properties);
 
-  it("look at metrics that there are", () => {
+  it("use existing metrics", () => {
     for (const alarm of alarms) {
       const dimensions = (alarm.Dimensions ?? []).map(({ Name, Value }: Json) => [Name, Value]);
       exists(plain, alarm.Namespace, alarm.MetricName, dimensions);
     }
   });
 
-  it("say what to do, where a runbook has more", () => {
+  it("describe what to do and refer to existing runbook sections", () => {
     const anchors = [...source("docs/runbook.md").matchAll(/^#+ (.+)$/gm)].map(([, title]) =>
       (title as string)
         .toLowerCase()
@@ -110,10 +110,10 @@ describe("alarms", () => {
       "throttling",
     ]);
     for (const anchor of named)
-      assert.ok(anchors.includes(anchor), `docs/runbook.md has no section ${anchor}`);
+      assert.ok(anchors.includes(anchor), `docs/runbook.md does not have the section ${anchor}`);
   });
 
-  it("stay silent where nothing happens", () => {
+  it("are not raised by missing data", () => {
     for (const alarm of alarms) {
       assert.equal(alarm.TreatMissingData, "notBreaching", alarm.AlarmName);
       assert.equal(alarm.ComparisonOperator, "GreaterThanOrEqualToThreshold");
@@ -122,7 +122,7 @@ describe("alarms", () => {
     }
   });
 
-  it("are those that a team is woken for", () => {
+  it("are the documented list", () => {
     const each = names.flatMap((name) => {
       const id = name
         .split("-")
@@ -155,7 +155,7 @@ describe("alarms", () => {
     );
   });
 
-  it("reach somebody where the settings name somebody", () => {
+  it("notify the address or topic of the settings", () => {
     for (const alarm of alarms) assert.equal(alarm.AlarmActions, undefined);
     const { id } = every.one("AWS::SNS::Topic");
     for (const { Properties } of every.all("AWS::CloudWatch::Alarm")) {
@@ -195,14 +195,14 @@ describe("the dashboard", () => {
     .join("");
   const body = JSON.parse(text);
 
-  it("answers three questions", () => {
+  it("has one section per question", () => {
     const headings = body.widgets
       .filter(({ type }: Json) => type === "text")
       .map(({ properties }: Json) => properties.markdown);
     assert.deepEqual(headings, ["# Is login working?", "# Is someone attacking?", "# What does it cost?"]);
   });
 
-  it("shows metrics that there are", () => {
+  it("uses existing metrics", () => {
     let seen = 0;
     for (const { properties } of body.widgets) {
       const before: Json[] = [];
@@ -220,7 +220,7 @@ describe("the dashboard", () => {
     assert.ok(seen > 80, `only ${seen}`);
   });
 
-  it("reckons the cost of every function, in numbers that CloudWatch reads", () => {
+  it("computes the cost of every function without exponents", () => {
     const expressions = body.widgets
       .flatMap(({ properties }: Json) => properties.metrics ?? [])
       .map((metric: Json) => metric[0]?.expression)
@@ -234,7 +234,7 @@ describe("the dashboard", () => {
     for (const expression of expressions) assert.doesNotMatch(expression, /\de[-+]?\d/i);
   });
 
-  it("asks the logs that have decisions", () => {
+  it("queries every log with audit events", () => {
     const query = body.widgets.find(({ type }: Json) => type === "log").properties.query as string;
     assert.equal(query.match(/SOURCE/g)?.length, names.length - 1);
     assert.match(query, /filter audit = 1/);

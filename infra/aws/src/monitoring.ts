@@ -1,4 +1,4 @@
-// Alarms that say what to do, and one dashboard: is login working, is someone attacking, what does it cost.
+// Alarms and the dashboard. Each alarm description states the problem and what to do.
 
 import { Duration, Stack } from "aws-cdk-lib";
 import type { HttpApi } from "aws-cdk-lib/aws-apigatewayv2";
@@ -30,8 +30,8 @@ import { FUNCTIONS, TIMEOUTS } from "./functions";
 import type { Settings } from "./settings";
 import { routeTable } from "./source";
 
-/** What is watched. */
-export interface Watched {
+/** The resources that alarms and the dashboard read. */
+export interface Monitored {
   readonly settings: Settings;
   readonly table: ITableV2;
   readonly api: HttpApi;
@@ -41,7 +41,7 @@ export interface Watched {
   readonly unanchored: Queue;
 }
 
-/** Namespace and names of the metrics in the audit log's lines (shared/src/audit/metrics.rs, docs/audit.md). */
+/** Namespace and names of the metrics in audit events (shared/src/audit/metrics.rs, docs/audit.md). */
 export const NAMESPACE = "Doorward";
 export const METRICS = [
   "Requests",
@@ -55,15 +55,15 @@ export const METRICS = [
   "ColdStart",
 ] as const;
 type MetricName = (typeof METRICS)[number];
-/** Of a log filter of this stack: lines of the audit log that are not as they were written. */
+/** Metric of a log filter of this stack: counts audit events that were changed after they were written. */
 export const ALTERED = "AuditAltered";
 
 const PERIOD = Duration.minutes(5);
 const RUNBOOK = "docs/runbook.md";
 
 /**
- * List prices in us-east-1, USD, of November 2026; other Regions differ by some tenths. Sources: the services' own
- * pricing pages, first tiers, without free ones.
+ * List prices in USD for us-east-1, November 2026: first tiers without free tiers. Sources: the pricing pages of the
+ * services. Prices in other Regions differ by some tenths.
  */
 export const PRICES = {
   apiRequest: 1.0 / 1e6,
@@ -74,8 +74,8 @@ export const PRICES = {
   logByte: 0.5 / 2 ** 30,
 } as const;
 
-/** A metric of the audit log's lines; their one dimension is the function. */
-const told = (metricName: MetricName, of: string, statistic: string = Stats.SUM) =>
+/** A metric of the audit events. Its only dimension is the function. */
+const auditMetric = (metricName: MetricName, of: string, statistic: string = Stats.SUM) =>
   new Metric({
     namespace: NAMESPACE,
     metricName,
@@ -83,27 +83,30 @@ const told = (metricName: MetricName, of: string, statistic: string = Stats.SUM)
     statistic,
     period: PERIOD,
   });
-/** The same under its own name: for graphs. An alarm on a metric with a label is one on an expression. */
+/**
+ * The same metric with a label, for graphs. Alarms use metrics without a label, because CDK turns a labelled metric
+ * into an expression.
+ */
 const shown = (
   metricName: MetricName,
   of: string,
   label: string = metricName,
   statistic: string = Stats.SUM,
-) => told(metricName, of, statistic).with({ label });
+) => auditMetric(metricName, of, statistic).with({ label });
 
-/** Alarms and the dashboard. */
-export function watch(stack: Stack, watched: Watched): void {
-  const topic = alarmTopic(stack, watched.settings);
-  alarms(stack, watched, topic);
-  dashboard(stack, watched);
+/** Creates the alarms and the dashboard. */
+export function monitor(stack: Stack, monitored: Monitored): void {
+  const topic = alarmTopic(stack, monitored.settings);
+  alarms(stack, monitored, topic);
+  dashboard(stack, monitored);
 }
 
 function alarmTopic(stack: Stack, { alarmEmail, alarmTopicArn }: Settings): ITopic | undefined {
   if (alarmTopicArn !== undefined) return Topic.fromTopicArn(stack, "Alarms", alarmTopicArn);
   if (alarmEmail === undefined) return undefined;
-  const topic = new Topic(stack, "Alarms", { displayName: "Doorward's alarms", enforceSSL: true });
+  const topic = new Topic(stack, "Alarms", { displayName: "Doorward alarms", enforceSSL: true });
   topic.addSubscription(new EmailSubscription(alarmEmail));
-  // A policy of its own, which enforceSSL makes, takes the place of SNS's default: then alarms need to be let in.
+  // enforceSSL creates a topic policy, which replaces the SNS default. CloudWatch therefore needs its own statement.
   topic.addToResourcePolicy(
     new PolicyStatement({
       principals: [new ServicePrincipal("cloudwatch.amazonaws.com")],
@@ -117,26 +120,26 @@ function alarmTopic(stack: Stack, { alarmEmail, alarmTopicArn }: Settings): ITop
 
 interface Rule {
   readonly metric: Metric;
-  /** From here on it is alarming. */
+  /** Threshold: the alarm is raised at this value or above. */
   readonly from: number;
-  /** How many of how many periods of five minutes. */
+  /** Number of breaching periods, and number of evaluated periods, of 5 minutes each. */
   readonly periods?: readonly [number, number];
-  /** What it means and what to do. */
-  readonly what: string;
+  /** Alarm description: the problem and what to do. */
+  readonly description: string;
 }
 
-function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void {
-  const { settings, table, api, functions, logs, undelivered, unanchored } = watched;
-  const raise = (id: string, { metric, from, periods: [bad, seen] = [1, 1], what }: Rule) => {
+function alarms(stack: Stack, monitored: Monitored, topic: ITopic | undefined): void {
+  const { settings, table, api, functions, logs, undelivered, unanchored } = monitored;
+  const raise = (id: string, { metric, from, periods: [bad, seen] = [1, 1], description }: Rule) => {
     const alarm = new Alarm(stack, `${id}Alarm`, {
       alarmName: `${settings.stackName}-${id}`,
-      alarmDescription: what,
+      alarmDescription: description,
       metric,
       threshold: from,
       comparisonOperator: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
       datapointsToAlarm: bad,
       evaluationPeriods: seen,
-      // What did not occur is missing, not 0: nobody logs in at night.
+      // Metrics have no data points, instead of 0, while nothing happens, for example at night.
       treatMissingData: TreatMissingData.NOT_BREACHING,
     });
     if (topic !== undefined) {
@@ -145,38 +148,39 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
     }
   };
 
-  // Is login working?
+  // Logins, refreshes and functions
   for (const [of, verb] of [
     ["create-session", "Logins"],
     ["refresh-session", "Refreshes"],
     ["authorize", "Session checks"],
   ] as const) {
     raise(`${verb.replace(" c", "C")}Failing`, {
-      metric: told("Failed", of),
+      metric: auditMetric("Failed", of),
       from: 5,
       periods: [2, 3],
-      what:
-        `${verb} fail by a fault of Doorward's or of AWS. The log of ${of} has the causes, in lines "request.failed": ` +
-        `${RUNBOOK}#logins-fail.`,
+      description:
+        `${verb} fail because of an error in Doorward or AWS. Read the lines "request.failed" in the log of ${of} ` +
+        `for the causes. See ${RUNBOOK}#logins-fail.`,
     });
   }
   raise("LoginsSlow", {
-    metric: told("Latency", "create-session", "p99"),
+    metric: auditMetric("Latency", "create-session", "p99"),
     from: 3000,
     periods: [3, 3],
-    what: `One login in a hundred takes 3 s or more. Many at one user wait for one another: ${RUNBOOK}#lockouts. Else ${RUNBOOK}#throttling.`,
+    description: `1 % of the logins take 3 s or more. Parallel logins of one user wait for each other: see ${RUNBOOK}#lockouts. For other causes see ${RUNBOOK}#throttling.`,
   });
   raise("RefreshesSlow", {
-    metric: told("Latency", "refresh-session", "p99"),
+    metric: auditMetric("Latency", "refresh-session", "p99"),
     from: 2000,
     periods: [3, 3],
-    what: `One refresh in a hundred takes 2 s or more: ${RUNBOOK}#throttling.`,
+    description: `1 % of the refreshes take 2 s or more. See ${RUNBOOK}#throttling.`,
   });
   raise("ApiFaults", {
     metric: api.metricServerError({ period: PERIOD, statistic: Stats.SUM }),
     from: 10,
     periods: [2, 3],
-    what: "The HTTP API answers 5xx. The access log says on which routes (status, integrationError); the functions' logs say why: docs/runbook.md#logins-fail.",
+    description:
+      "The HTTP API returns 5xx. Find the routes in the access log (status, integrationError) and the causes in the logs of the functions. See docs/runbook.md#logins-fail.",
   });
   for (const { name, trigger } of routeTable.functions) {
     const target = functions.get(name);
@@ -186,38 +190,38 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
       metric: target.metricErrors({ period: PERIOD }),
       from: 1,
       periods: [2, 3],
-      what:
-        `${name} ends without an answer: it does not start (a variable or a permission is missing), runs out of its ` +
-        `${TIMEOUTS[trigger]} s, or dies. Its log has the reason. After a deployment: roll it back.`,
+      description:
+        `Invocations of ${name} fail: it does not start (a variable or permission is missing), exceeds its timeout of ` +
+        `${TIMEOUTS[trigger]} s, or crashes. Read its log for the cause. If it began with a deployment, roll back.`,
     });
     raise(`${id}Throttles`, {
       metric: target.metricThrottles({ period: PERIOD }),
       from: 1,
       periods: [2, 3],
-      what: `Lambda turns calls of ${name} away: its reserved concurrency, or the account's, is used up. ${RUNBOOK}#throttling.`,
+      description: `Lambda throttles ${name} because its reserved concurrency or the concurrency of the account is used up. See ${RUNBOOK}#throttling.`,
     });
   }
 
-  // Is someone attacking?
+  // Attacks
   raise("Lockouts", {
-    metric: told("LockedOut", "create-session"),
+    metric: auditMetric("LockedOut", "create-session"),
     from: 20,
-    what: `Locked users, or users without a password, are being logged in to: someone guesses. ${RUNBOOK}#lockouts.`,
+    description: `Many logins name users that are locked or whose password is disabled. An attacker may be trying passwords. See ${RUNBOOK}#lockouts.`,
   });
   raise("LoginsLimited", {
-    metric: told("RateLimited", "create-session"),
+    metric: auditMetric("RateLimited", "create-session"),
     from: 20,
-    what: `Limits of wrong passwords are met, of users, addresses or tenants: someone guesses widely. ${RUNBOOK}#lockouts.`,
+    description: `Users, client addresses or tenants reach their limits of wrong passwords. An attacker may be trying passwords of many users. See ${RUNBOOK}#lockouts.`,
   });
   raise("LoginsMany", {
-    metric: told("Requests", "create-session"),
+    metric: auditMetric("Requests", "create-session"),
     from: settings.loginsAMinute * PERIOD.toMinutes(),
-    what: `More logins than loginsAMinute (${settings.loginsAMinute}) expects: an attack, which costs money too, or growth: then raise the setting. ${RUNBOOK}#lockouts.`,
+    description: `There are more logins per minute than the setting loginsAMinute (${settings.loginsAMinute}). The cause is an attack, which also costs money, or growth. For growth, raise the setting. For an attack, see ${RUNBOOK}#lockouts.`,
   });
   raise("RefreshReuse", {
-    metric: told("RefreshReuse", "refresh-session"),
+    metric: auditMetric("RefreshReuse", "refresh-session"),
     from: 3,
-    what: `Retired refresh tokens were used, and their sessions ended: tokens were stolen, or a client keeps old ones. ${RUNBOOK}#suspicious-refreshes.`,
+    description: `Retired refresh tokens were used, and Doorward ended their sessions. Tokens were stolen, or a client stores old tokens. See ${RUNBOOK}#suspicious-refreshes.`,
   });
   const anchoring = logs.get("anchor-audit");
   if (anchoring !== undefined) {
@@ -233,22 +237,25 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
     raise("AuditAltered", {
       metric: altered.metric({ statistic: Stats.SUM, period: PERIOD }),
       from: 1,
-      what: "A line of the audit log is not as it was written: somebody writes to the log groups. docs/runbook.md#the-audit-log-is-not-anchored.",
+      description:
+        "Audit events were changed after they were written, or forged. Find out who writes to the log groups. See docs/runbook.md#the-audit-log-is-not-anchored.",
     });
   }
 
-  // Is anything left behind?
+  // Dead letters, delays and throttling
   const waiting = (queue: Queue) =>
     queue.metricApproximateNumberOfMessagesVisible({ period: PERIOD, statistic: Stats.MAXIMUM });
   raise("Undelivered", {
     metric: waiting(undelivered),
     from: 1,
-    what: "Messages to users were given up on after a day or twenty tries. The log of deliver-notification says why: SES in its sandbox, a sender that is not verified, a permission. docs/runbook.md#messages-are-not-delivered.",
+    description:
+      "Messages to users were not delivered within 24 hours or 20 retries. Read the log of deliver-notification for the cause, for example the SES sandbox, an unverified sender or a missing permission. See docs/runbook.md#messages-are-not-delivered.",
   });
   raise("Unanchored", {
     metric: waiting(unanchored),
     from: 1,
-    what: "Batches of the audit log were not anchored. See the log of anchor-audit; then call it with the queue's requestPayload: docs/runbook.md#the-audit-log-is-not-anchored.",
+    description:
+      "Batches of the audit log were not anchored. Read the log of anchor-audit, then invoke it with the requestPayload from the queue. See docs/runbook.md#the-audit-log-is-not-anchored.",
   });
   const deliver = functions.get("deliver-notification");
   if (deliver !== undefined) {
@@ -256,7 +263,8 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
       metric: deliver.metric("IteratorAge", { period: PERIOD, statistic: Stats.MAXIMUM }),
       from: Duration.minutes(5).toMilliseconds(),
       periods: [2, 2],
-      what: "Messages wait for five minutes or more, and codes run out. The log of deliver-notification says what it waits for: docs/runbook.md#messages-are-not-delivered.",
+      description:
+        "Messages wait for 5 minutes or more, so that codes may expire before they arrive. Read the log of deliver-notification for the cause. See docs/runbook.md#messages-are-not-delivered.",
     });
   }
   for (const [kind, metricName] of [
@@ -267,13 +275,13 @@ function alarms(stack: Stack, watched: Watched, topic: ITopic | undefined): void
       metric: table.metric(metricName, { period: PERIOD, statistic: Stats.SUM }),
       from: 10,
       periods: [2, 3],
-      what: `DynamoDB turns ${kind.toLowerCase()} away: one tenant or user brings more than a partition takes. ${RUNBOOK}#throttling.`,
+      description: `DynamoDB throttles ${kind.toLowerCase()}: one tenant or user exceeds the throughput of a partition. See ${RUNBOOK}#throttling.`,
     });
   }
 }
 
-function dashboard(stack: Stack, watched: Watched): void {
-  const { settings, table, api, functions, logs, undelivered, unanchored } = watched;
+function dashboard(stack: Stack, monitored: Monitored): void {
+  const { settings, table, api, functions, logs, undelivered, unanchored } = monitored;
   const graph = (title: string, left: IMetric[], right: IMetric[] = [], leftUnit?: string): IWidget =>
     new GraphWidget({
       title,
@@ -301,14 +309,14 @@ function dashboard(stack: Stack, watched: Watched): void {
     graph("Logins", outcome("create-session")),
     graph("Refreshes", outcome("refresh-session")),
     graph(
-      "How long they take",
+      "Latency of logins and refreshes",
       [...latency("create-session", "login"), ...latency("refresh-session", "refresh")],
       [],
       "ms",
     ),
   );
   view.addWidgets(
-    graph("Answers of the API", [
+    graph("Error responses of the API", [
       api.metricServerError({ period: PERIOD, statistic: Stats.SUM, label: "5xx" }),
       api.metricClientError({ period: PERIOD, statistic: Stats.SUM, label: "4xx" }),
     ]),
@@ -324,24 +332,24 @@ function dashboard(stack: Stack, watched: Watched): void {
         find("deliver-notification").metric("IteratorAge", {
           period: PERIOD,
           statistic: Stats.MAXIMUM,
-          label: "oldest, ms",
+          label: "age of oldest, ms",
         }),
       ],
     ),
   );
   view.addWidgets(heading("Is someone attacking?"));
   view.addWidgets(
-    graph("Wrong logins, limits and lockouts", [
+    graph("Rejected logins, limits and lockouts", [
       shown("Refused", "create-session"),
       shown("RateLimited", "create-session"),
       shown("LockedOut", "create-session"),
     ]),
     graph(
-      "Retired refresh tokens, and other refusals",
+      "Rejected refreshes and refresh token reuse",
       [shown("Refused", "refresh-session")],
       [shown("RefreshReuse", "refresh-session")],
     ),
-    graph("Resets and new passwords", [
+    graph("Login resets and password changes", [
       ...(["reset-login", "update-credentials", "password-page"] as const).map((name) =>
         shown("Requests", name, name),
       ),
@@ -353,7 +361,7 @@ function dashboard(stack: Stack, watched: Watched): void {
     .map(([, group]) => group.logGroupName);
   view.addWidgets(
     new LogQueryWidget({
-      title: "Refusals by tenant and reason",
+      title: "Rejections by tenant and reason",
       width: 16,
       height: 6,
       view: LogQueryVisualizationType.TABLE,
@@ -366,7 +374,7 @@ function dashboard(stack: Stack, watched: Watched): void {
       ],
     }),
     new SingleValueWidget({
-      title: "Left behind",
+      title: "Undelivered and unanchored",
       width: 8,
       height: 6,
       metrics: [
@@ -388,17 +396,17 @@ function dashboard(stack: Stack, watched: Watched): void {
     }),
   );
   view.addWidgets(heading("What does it cost?"));
-  const { cost, parts } = expenses(watched);
+  const { cost, parts } = expenses(monitored);
   view.addWidgets(
     new GraphWidget({
-      title: "USD an hour, by list prices of us-east-1",
+      title: "USD per hour, at list prices of us-east-1",
       width: 16,
       height: 6,
       stacked: true,
       left: parts,
       leftYAxis: { min: 0 },
     }),
-    new SingleValueWidget({ title: "USD in this hour", width: 8, height: 6, metrics: [cost] }),
+    new SingleValueWidget({ title: "USD in the last hour", width: 8, height: 6, metrics: [cost] }),
   );
   view.addWidgets(
     graph(
@@ -430,26 +438,29 @@ function dashboard(stack: Stack, watched: Watched): void {
       ],
     ),
     graph(
-      "Cold starts, and functions at once",
+      "Cold starts and concurrency",
       each((name) => shown("ColdStart", name, name)),
       [
         find("create-session").metric("ConcurrentExecutions", {
           period: PERIOD,
           statistic: Stats.MAXIMUM,
-          label: "create-session at once",
+          label: "create-session concurrency",
         }),
         find("refresh-session").metric("ConcurrentExecutions", {
           period: PERIOD,
           statistic: Stats.MAXIMUM,
-          label: "refresh-session at once",
+          label: "refresh-session concurrency",
         }),
       ],
     ),
   );
 }
 
-/** What the last hour would cost; of what grows with use: storage, alarms, metrics and the key come on top. */
-function expenses({ settings, table, api, functions, logs }: Watched): { cost: IMetric; parts: IMetric[] } {
+/**
+ * The cost of the last hour for everything that grows with use. Storage, alarms, metrics and the KMS key are not
+ * included.
+ */
+function expenses({ settings, table, api, functions, logs }: Monitored): { cost: IMetric; parts: IMetric[] } {
   const period = Duration.hours(1);
   const sum = { period, statistic: Stats.SUM };
   const using: Record<string, IMetric> = {
@@ -457,7 +468,7 @@ function expenses({ settings, table, api, functions, logs }: Watched): { cost: I
     reads: table.metricConsumedReadCapacityUnits(sum),
     writes: table.metricConsumedWriteCapacityUnits(sum),
   };
-  // Metric math knows no exponents.
+  // CloudWatch metric math does not support exponents.
   const usd = (price: number) => price.toFixed(15);
   const lambda: string[] = [];
   const logged: string[] = [];
