@@ -1,9 +1,9 @@
-//! Makes the list of the commonest passwords (`domain/blocklist/list.rs`) of the lists it comes from:
+//! Generates the list of common passwords (`domain/blocklist/list.rs`) from its sources:
 //!
 //!     cargo run -p doorward --example blocklist -- common-passwords.txt passwords.json \
 //!         > shared/src/domain/blocklist/common-passwords.bin
 //!
-//! A `.json` file holds one array of strings, any other file a password a line.
+//! A `.json` file contains one array of strings. Any other file contains one password per line.
 
 use std::{collections::BTreeSet, env, error::Error, fs, io, io::Write};
 

@@ -1,4 +1,4 @@
-//! Clients of AWS, built once per process, and what their errors may say in a log.
+//! Configuration of the AWS SDK, and conversion of SDK errors to log messages without sensitive content.
 
 use std::{error::Error, time::Duration};
 
@@ -15,21 +15,22 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{domain::Failure, port::CourierError};
 
-/// A dead connection must not eat the time of a request.
+/// Connect timeout. It is short so that an unreachable endpoint leaves time for a retry.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
-/// One try; DynamoDB answers within some ms.
+/// Timeout of one attempt. DynamoDB usually responds within a few milliseconds.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2_000);
-/// All tries together: below every function's own timeout.
+/// Timeout of all attempts together. It is below the timeout of every function.
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(5_000);
-/// Tries in all; the SDK backs off with jitter between them.
+/// Maximum number of attempts. The SDK waits between them with jitter.
 const ATTEMPTS: u32 = 3;
-/// A thawed function may hold connections that died meanwhile.
+/// Idle time after which a connection is closed. After a frozen function resumes, its old connections may be
+/// dead.
 const POOL_IDLE: Duration = Duration::from_secs(20);
 
-/// Where and as whom AWS is called.
+/// Loads the SDK configuration.
 ///
-/// In Lambda, region and credentials are in the environment, and the SDK's chain of providers would
-/// only cost start-up time; anywhere else that chain decides.
+/// In Lambda, region and credentials are read directly from the environment, because the SDK's provider chain
+/// would only increase the start-up time. Elsewhere, the SDK's provider chain is used.
 pub async fn sdk_config() -> SdkConfig {
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let http = http_client();
@@ -56,13 +57,13 @@ pub async fn sdk_config() -> SdkConfig {
         .await
 }
 
-/// What speaks HTTP to AWS, or to what stands in for it.
+/// Creates the HTTP client for AWS or a local replacement of it.
 pub fn http_client() -> SharedHttpClient {
     let is_set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
     https_client(is_set("SSL_CERT_FILE") || is_set("SSL_CERT_DIR"))
 }
 
-/// `AWS_ENDPOINT_URL_{SERVICE}`, as the SDK's own chain reads it.
+/// Reads `AWS_ENDPOINT_URL_{SERVICE}` as the SDK's provider chain does.
 #[derive(Debug)]
 struct ServiceEndpoints;
 
@@ -85,9 +86,9 @@ fn timeouts() -> TimeoutConfig {
         .build()
 }
 
-/// TLS by aws-lc, as the tokens' signatures: one crypto library. Unless the environment names other
-/// roots, those that AWS's own endpoints chain to are compiled in: reading the system's store, or all
-/// of the web's roots, would be most of a cold start (docs/performance.md).
+/// Creates an HTTPS client with aws-lc, which also signs tokens, so that only one crypto library is linked. The
+/// root certificates of AWS's endpoints are compiled in unless the environment names others. Loading the system's
+/// root certificates, or all public ones, would take most of a cold start (docs/performance.md).
 fn https_client(system_roots: bool) -> SharedHttpClient {
     let builder =
         Builder::new().pool_idle_timeout(POOL_IDLE).tls_provider(Provider::rustls(CryptoMode::AwsLc));
@@ -101,7 +102,7 @@ fn https_client(system_roots: bool) -> SharedHttpClient {
     }
 }
 
-/// Subjects of the roots of Amazon Trust Services, in every partition of AWS
+/// Subjects of the root certificates of Amazon Trust Services, which all AWS partitions use
 /// (<https://www.amazontrust.com/repository/>).
 const AMAZON_ROOTS: [&[u8]; 2] = [b"Amazon Root CA", b"Starfield Services Root"];
 
@@ -116,13 +117,13 @@ fn amazon_roots() -> TrustStore {
 }
 
 fn is_amazons(root: &[u8]) -> bool {
-    /// Issuer and subject, the same in a root, come first and are short.
+    /// Maximum number of bytes up to the end of issuer and subject, which are identical in a root certificate.
     const NAMES_WITHIN: usize = 400;
     let head = root.get(..NAMES_WITHIN).unwrap_or(root);
     AMAZON_ROOTS.iter().any(|name| head.windows(name.len()).any(|part| part == *name))
 }
 
-/// The failure that an SDK error is: nothing of it but [`describe`]'s text goes on.
+/// Converts an SDK error to a failure that contains only the text of [`describe`].
 pub(crate) fn unavailable<E, R>(service: &str, error: &SdkError<E, R>) -> Failure
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -131,8 +132,8 @@ where
     Failure::Unavailable(describe(service, error).into())
 }
 
-/// An SDK error of a service whose own messages may quote an address: only the error's code is kept.
-/// One of the `permanent` codes is a refusal.
+/// Converts an SDK error of a delivery service to a courier error. Keeps only the error code, because the messages
+/// of these services may contain an address. The `permanent` codes become [`CourierError::Refused`].
 pub(crate) fn undelivered<E, R>(service: &str, error: &SdkError<E, R>, permanent: &[&str]) -> CourierError
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -144,10 +145,10 @@ where
     rejected(service, context.err().code(), permanent)
 }
 
-/// The same for a code of an answer's part.
+/// Converts the error code of one entry of a response to a courier error.
 pub(crate) fn rejected(service: &str, code: Option<&str>, permanent: &[&str]) -> CourierError {
     let code = code.unwrap_or("unknown");
-    let reason = format!("{service} answered {code}");
+    let reason = format!("{service} returned {code}");
     if permanent.contains(&code) {
         CourierError::Refused(reason)
     } else {
@@ -155,7 +156,7 @@ pub(crate) fn rejected(service: &str, code: Option<&str>, permanent: &[&str]) ->
     }
 }
 
-/// What a log, or an operator, may be told of an SDK error: never the item or secret that some of them carry.
+/// Describes an SDK error for logs and operators, without the item or secret that some errors contain.
 pub fn describe<E, R>(service: &str, error: &SdkError<E, R>) -> String
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -165,9 +166,9 @@ where
         SdkError::ServiceError(context) => {
             let error = context.err();
             let (code, message) = (error.code().unwrap_or("unknown"), error.message().unwrap_or_default());
-            format!("{service} answered {code}: {message}")
+            format!("{service} returned {code}: {message}")
         }
-        SdkError::TimeoutError(_) => format!("{service} did not answer in time"),
+        SdkError::TimeoutError(_) => format!("{service} did not respond in time"),
         SdkError::DispatchFailure(failure) => {
             let mut text = format!("{service} could not be reached");
             let mut source = failure.as_connector_error().and_then(Error::source);
@@ -178,7 +179,7 @@ where
             text
         }
         SdkError::ConstructionFailure(_) => format!("a request to {service} could not be built"),
-        _ => format!("{service} answered what is no answer of its protocol"),
+        _ => format!("{service} returned an invalid response"),
     }
 }
 
@@ -187,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amazons_roots_are_compiled_in() {
+    fn amazon_root_certificates_are_compiled_in() {
         let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
         assert_eq!(roots.iter().filter(|root| is_amazons(root)).count(), 5);
         assert!(TlsContext::builder().with_trust_store(amazon_roots()).build().is_ok());

@@ -1,5 +1,4 @@
-//! A cache of what every request of a tenant needs: bounded, single-flight, and stating how long it
-//! believes what it knows.
+//! A bounded cache with explicit lifetimes. At most one load per key runs at a time.
 
 use std::{
     future::Future,
@@ -13,36 +12,36 @@ use tokio::sync::Mutex;
 
 use crate::domain::Failure;
 
-/// How long a cache believes what it knows.
+/// Lifetimes of cached values.
 #[derive(Debug, Clone, Copy)]
 pub struct Freshness {
-    /// A value is used without a question for that long.
+    /// Time for which a loaded value is used without reloading.
     pub fresh: Duration,
-    /// While its source is down, an old value is used for that long after it was loaded.
+    /// Time after loading for which a value is used while its source is unavailable.
     pub stale: Duration,
-    /// That a key has no value is believed for that long.
+    /// Time for which the absence of a value is cached.
     pub absent: Duration,
 }
 
-/// At most one reload per key and minute is forced from outside (docs/design/security.md#rule-18).
+/// Minimum interval between forced reloads of a key (docs/design/security.md#rule-18).
 const FORCED_EVERY: Duration = Duration::from_secs(60);
-/// After a failed reload an old value is served for that long before the source is asked again: a
-/// source that hangs must not hold every request up.
+/// Time for which an old value is returned after a failed reload before the next attempt, so that a source that
+/// does not respond does not delay every request.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// Values by key. One load per key runs at a time; whoever else needs it waits for that one.
+/// Cached values by key. Concurrent requests for a key wait for one load.
 pub struct Cache<K, V> {
     slots: quick_cache::sync::Cache<K, Arc<Slot<V>>>,
     absent: quick_cache::sync::Cache<K, Timestamp>,
     freshness: Freshness,
 }
 
-/// What a forced reload brought.
+/// Result of a forced reload.
 pub struct Reloaded<V> {
-    /// The value, new or not.
+    /// Current value.
     pub value: Option<Arc<V>>,
-    /// Whether the source was asked and answered: otherwise it may know more than this.
-    pub is_news: bool,
+    /// Whether the value was loaded just now. If not, the source may have a newer value.
+    pub is_fresh: bool,
 }
 
 struct Slot<V> {
@@ -54,7 +53,7 @@ struct Entry<V> {
     value: Arc<V>,
     loaded_at: Timestamp,
     forced_at: Option<Timestamp>,
-    ask_again_at: Timestamp,
+    reload_at: Timestamp,
 }
 
 impl<V> Clone for Entry<V> {
@@ -80,7 +79,7 @@ impl<V> Slot<V> {
 }
 
 impl<K: Eq + Hash + Clone, V> Cache<K, V> {
-    /// A cache of at most `capacity` values, and as many absences.
+    /// Creates a cache of at most `capacity` values and as many absences.
     pub fn new(capacity: usize, freshness: Freshness) -> Self {
         Self {
             slots: quick_cache::sync::Cache::new(capacity),
@@ -89,10 +88,11 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         }
     }
 
-    /// The key's value, loaded if it is not known or no longer fresh. `None`: it has none.
+    /// Returns the value of a key and loads it if it is unknown or no longer fresh. Returns `None` if the key has
+    /// no value.
     ///
     /// # Errors
-    /// `load`'s own, when there is no value that may still be used.
+    /// The error of `load` when no usable value is cached.
     pub async fn get<F>(
         &self,
         key: &K,
@@ -106,23 +106,23 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
             return Ok(None);
         }
         let slot = self.slot(key);
-        if let Some(entry) = slot.entry().filter(|entry| now < entry.ask_again_at) {
+        if let Some(entry) = slot.entry().filter(|entry| now < entry.reload_at) {
             return Ok(Some(entry.value));
         }
         let _loading = slot.loading.lock().await;
         if self.is_absent(key, now) {
             return Ok(None);
         }
-        match slot.entry().filter(|entry| now < entry.ask_again_at) {
+        match slot.entry().filter(|entry| now < entry.reload_at) {
             Some(entry) => Ok(Some(entry.value)),
             None => self.load(key, &slot, now, false, load).await,
         }
     }
 
-    /// Loads the key's value again although it is fresh, unless that was tried within a minute.
+    /// Reloads the value of a key even if it is fresh, unless a forced reload ran within the last minute.
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// The errors of [`Self::get`].
     pub async fn reload<F>(
         &self,
         key: &K,
@@ -135,16 +135,16 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         let slot = self.slot(key);
         let _loading = slot.loading.lock().await;
         if self.is_absent(key, now) {
-            return Ok(Reloaded { value: None, is_news: false });
+            return Ok(Reloaded { value: None, is_fresh: false });
         }
         let recent =
             |entry: &Entry<V>| entry.forced_at.is_some_and(|forced| now < after(forced, FORCED_EVERY));
         if let Some(entry) = slot.entry().filter(recent) {
-            return Ok(Reloaded { value: Some(entry.value), is_news: false });
+            return Ok(Reloaded { value: Some(entry.value), is_fresh: false });
         }
         let value = self.load(key, &slot, now, true, load).await?;
-        let is_news = slot.entry().is_none_or(|entry| entry.loaded_at == now);
-        Ok(Reloaded { value, is_news })
+        let is_fresh = slot.entry().is_none_or(|entry| entry.loaded_at == now);
+        Ok(Reloaded { value, is_fresh })
     }
 
     fn is_absent(&self, key: &K, now: Timestamp) -> bool {
@@ -175,8 +175,8 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         match load().await {
             Ok(Some(value)) => {
                 let value = Arc::new(value);
-                let ask_again_at = after(now, self.freshness.fresh);
-                slot.set(Some(Entry { value: Arc::clone(&value), loaded_at: now, forced_at, ask_again_at }));
+                let reload_at = after(now, self.freshness.fresh);
+                slot.set(Some(Entry { value: Arc::clone(&value), loaded_at: now, forced_at, reload_at }));
                 Ok(Some(value))
             }
             Ok(None) => {
@@ -189,9 +189,9 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
                 Some(entry) => {
                     tracing::warn!(%failure, "cache.stale_value_served");
                     let value = Arc::clone(&entry.value);
-                    let ask_again_at = entry.ask_again_at.max(after(now, RETRY_AFTER));
-                    let ask_again_at = ask_again_at.min(after(entry.loaded_at, self.freshness.stale));
-                    slot.set(Some(Entry { forced_at, ask_again_at, ..entry }));
+                    let reload_at = entry.reload_at.max(after(now, RETRY_AFTER));
+                    let reload_at = reload_at.min(after(entry.loaded_at, self.freshness.stale));
+                    slot.set(Some(Entry { forced_at, reload_at, ..entry }));
                     Ok(Some(value))
                 }
                 None => Err(failure),
@@ -226,7 +226,7 @@ mod tests {
 
     // docs/design/security.md#rule-18
     #[tokio::test]
-    async fn a_value_is_believed_then_asked_for_then_kept_while_the_source_is_down() {
+    async fn stale_value_is_used_while_the_source_is_unavailable() {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
         let get = async |now, answer: Result<Option<u32>, Failure>| {
             cache.get(&"k", at(now), || async { answer }).await.map(|value| value.map(|value| *value))
@@ -235,46 +235,49 @@ mod tests {
         assert_eq!(get(9, Ok(Some(2))).await.unwrap(), Some(1));
         assert_eq!(get(10, Ok(Some(3))).await.unwrap(), Some(3));
         assert_eq!(get(20, Err(down())).await.unwrap(), Some(3));
-        assert_eq!(get(49, Ok(Some(4))).await.unwrap(), Some(3), "the source is left alone for a while");
+        assert_eq!(get(49, Ok(Some(4))).await.unwrap(), Some(3), "no reload within 30 s of a failed one");
         assert_eq!(get(50, Err(down())).await.unwrap(), Some(3));
         assert_eq!(get(109, Err(down())).await.unwrap(), Some(3));
-        assert!(get(110, Err(down())).await.is_err(), "not beyond the hard limit");
+        assert!(get(110, Err(down())).await.is_err(), "no stale value after the hard limit");
         assert_eq!(get(110, Ok(Some(5))).await.unwrap(), Some(5));
     }
 
     // docs/design/security.md#rule-18
     #[tokio::test]
-    async fn absence_is_believed_for_a_while() {
+    async fn absence_is_cached() {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
         assert_eq!(cache.get(&"k", at(0), || async { Ok(None) }).await.unwrap(), None);
         assert_eq!(cache.get(&"k", at(4), || async { Ok(Some(1)) }).await.unwrap(), None);
         let reloaded = cache.reload(&"k", at(4), || async { Ok(Some(1)) }).await.unwrap();
-        assert!(reloaded.value.is_none() && !reloaded.is_news, "by whoever asks");
+        assert!(
+            reloaded.value.is_none() && !reloaded.is_fresh,
+            "a forced reload also uses the cached absence"
+        );
         assert_eq!(*cache.get(&"k", at(5), || async { Ok(Some(1)) }).await.unwrap().unwrap(), 1);
     }
 
     // docs/design/security.md#rule-18
     #[tokio::test]
-    async fn one_forced_reload_a_minute() {
+    async fn forced_reloads_are_limited_to_one_per_minute() {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
         let reload = async |now, answer: Result<Option<u32>, Failure>| {
             let reloaded = cache.reload(&"k", at(now), || async { answer }).await.unwrap();
-            (*reloaded.value.unwrap(), reloaded.is_news)
+            (*reloaded.value.unwrap(), reloaded.is_fresh)
         };
         assert_eq!(reload(0, Ok(Some(1))).await, (1, true));
         assert_eq!(reload(59, Ok(Some(2))).await, (1, false));
         assert_eq!(reload(60, Ok(Some(3))).await, (3, true));
-        // A natural reload in between does not open another forced one.
+        // A regular reload in between does not permit another forced reload.
         assert_eq!(*cache.get(&"k", at(70), || async { Ok(Some(4)) }).await.unwrap().unwrap(), 4);
         assert_eq!(reload(80, Ok(Some(5))).await, (4, false));
-        // One that fails costs the minute too, and brings no news.
+        // A failed forced reload also starts the interval.
         assert_eq!(reload(120, Err(down())).await, (4, false));
         assert_eq!(reload(121, Ok(Some(6))).await, (4, false));
     }
 
     // docs/design/security.md#rule-18
     #[tokio::test(flavor = "multi_thread")]
-    async fn no_stampede_for_what_is_not_there() {
+    async fn absent_value_is_loaded_once_for_concurrent_requests() {
         let cache = Arc::new(Cache::<&str, u32>::new(10, FRESHNESS));
         let loads = Arc::new(AtomicUsize::new(0));
         let tasks: Vec<_> = (0..50)
@@ -298,7 +301,7 @@ mod tests {
 
     // docs/design/security.md#rule-18
     #[tokio::test(flavor = "multi_thread")]
-    async fn no_stampede() {
+    async fn value_is_loaded_once_for_concurrent_requests() {
         let cache = Arc::new(Cache::<&str, u32>::new(10, FRESHNESS));
         let loads = Arc::new(AtomicUsize::new(0));
         let (open, gate) = tokio::sync::watch::channel(false);

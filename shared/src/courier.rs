@@ -1,4 +1,4 @@
-//! Messages on their way out of AWS: mail by SES v2, text messages by SNS, events by EventBridge.
+//! Delivery of messages: mail by SES v2, text messages by SNS, events by EventBridge.
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -15,22 +15,23 @@ use crate::{
     port::{BusEvent, Courier, CourierError, Mail},
 };
 
-/// What SES refuses for good: the address or the content. A paused account and a throttle pass, or
-/// somebody sees to them.
+/// Permanent errors of SES: it rejects the address or the content. A paused account and throttling are temporary
+/// errors.
 const REFUSED_BY_SES: [&str; 2] = ["BadRequestException", "MessageRejected"];
-/// What SES says, by `MessageRejected` too, of a sender that nobody verified yet, and of any recipient
-/// while the account is in the sandbox (Amazon SES, "Troubleshooting"): somebody sees to that.
+/// Part of SES's message for an unverified sender, and for any recipient while the account is in the sandbox
+/// (Amazon SES, "Troubleshooting"). Both have the code `MessageRejected` but are temporary, because an operator
+/// can correct them.
 const NOT_VERIFIED: &str = "not verified";
-/// What SNS refuses for good: the number, by its form or because its owner wants no messages.
+/// Permanent errors of SNS: the number is invalid, or its owner has opted out.
 const REFUSED_BY_SNS: [&str; 4] =
     ["InvalidParameter", "OptedOut", "ParameterValueInvalid", "ValidationException"];
-/// What EventBridge refuses for good: the event itself.
+/// Permanent errors of EventBridge: it rejects the event.
 const REFUSED_BY_EVENTBRIDGE: [&str; 3] = ["InvalidArgument", "MalformedDetail", "ValidationException"];
 
 /// `source` of every event.
 const EVENT_SOURCE: &str = "doorward";
 
-/// A courier over AWS.
+/// Courier that uses AWS services.
 #[derive(Debug, Clone)]
 pub struct AwsCourier {
     ses: aws_sdk_sesv2::Client,
@@ -39,7 +40,7 @@ pub struct AwsCourier {
 }
 
 impl AwsCourier {
-    /// A courier that calls AWS as `sdk` says.
+    /// Creates a courier with clients for an SDK configuration.
     pub fn new(sdk: &SdkConfig) -> Self {
         Self::of(
             aws_sdk_sesv2::Client::new(sdk),
@@ -48,7 +49,7 @@ impl AwsCourier {
         )
     }
 
-    /// A courier over these clients.
+    /// Creates a courier with the given clients.
     pub fn of(
         ses: aws_sdk_sesv2::Client,
         sns: aws_sdk_sns::Client,
@@ -65,7 +66,7 @@ impl Courier for AwsCourier {
         if let Some(html) = mail.html {
             body = body.html(content(html)?);
         }
-        // No absence note is to answer it (RFC 3834, section 5).
+        // Prevents automatic replies such as absence notices (RFC 3834, section 5).
         let automatic = MessageHeader::builder()
             .name("Auto-Submitted")
             .value("auto-generated")
@@ -82,14 +83,14 @@ impl Courier for AwsCourier {
             .await
             .map(|_| ())
             .map_err(|error| {
-                let said = error.as_service_error().and_then(ProvideErrorMetadata::message);
-                let is_for_good = !said.is_some_and(|said| said.contains(NOT_VERIFIED));
-                undelivered("SES", &error, if is_for_good { &REFUSED_BY_SES } else { &[] })
+                let message = error.as_service_error().and_then(ProvideErrorMetadata::message);
+                let is_permanent = !message.is_some_and(|message| message.contains(NOT_VERIFIED));
+                undelivered("SES", &error, if is_permanent { &REFUSED_BY_SES } else { &[] })
             })
     }
 
     async fn send_text(&self, number: &str, text: &str) -> Result<(), CourierError> {
-        // Transactional: delivered even where promotional messages are held back.
+        // Transactional messages are delivered even where promotional messages are blocked.
         let kind = MessageAttributeValue::builder()
             .data_type("String")
             .string_value("Transactional")
@@ -132,7 +133,7 @@ fn content(text: &str) -> Result<Content, CourierError> {
     Content::builder().data(text).charset("UTF-8").build().map_err(unbuilt)
 }
 
-/// No such error says more than which field was missing.
+/// Converts the error of an SDK builder, which contains only the name of a missing field.
 fn unbuilt(error: impl std::error::Error + Send + Sync + 'static) -> CourierError {
     CourierError::Failed(Failure::Internal(Box::new(error)))
 }

@@ -1,107 +1,84 @@
-//! The one table of routes: who answers what. Local routing, deployment (`infra/routes.json`) and the tests
-//! are checked against it.
+//! The route table: each function's routes, each with its handler.
+//!
+//! A binary names only its own list, for example [`CREATE_SESSION`], so that the linker drops the handlers of
+//! the other functions. `Cargo.toml`, `infra/routes.json` and `docs/openapi.yaml` are compared with this
+//! table by tests.
 
 use http::Method;
+use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
 
-use crate::domain::Collection;
+use crate::{
+    dialect::{Dialect, Handler, MatchedPath, cors, finhub, ocariot, page, public, zitadel},
+    domain::Collection::{Admin, Individual, Organization},
+};
 
-/// One Lambda function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A Lambda function. Its name is the name of its binary and of its folder of recorded events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Function {
-    /// Logs in.
+    /// Logs users in.
     CreateSession,
     /// Refreshes sessions.
     RefreshSession,
-    /// Logs out, from one session or all.
+    /// Ends one session, or all sessions of a user.
     DeleteSession,
-    /// Shows a user's sessions.
+    /// Lists a user's sessions.
     ListSessions,
-    /// Resets logins.
+    /// Resets logins and issues reset codes.
     ResetLogin,
     /// Changes credentials.
     UpdateCredentials,
-    /// Shows the hosted page where a person sets a new password.
+    /// Serves the hosted page where a person sets a new password.
     PasswordPage,
-    /// Tells browsers whether a page of another origin may call.
+    /// Answers CORS preflight requests.
     Preflight,
-    /// Sends what waits in the outbox; fed by the table's stream, not by requests.
+    /// Delivers the messages in the outbox; triggered by the table's stream.
     DeliverNotification,
-    /// Keeps the heads of the audit log's chains; fed by the log, not by requests.
+    /// Stores the chain heads of the audit log; triggered by a log subscription.
     AnchorAudit,
-    /// Publishes tenants' public keys, and whether the service is well.
+    /// Publishes tenants' public keys and the health of the service.
     Discovery,
-    /// Tells API Gateway whether a caller of somebody's own API is logged in.
+    /// Authorizes requests to a customer's own APIs; called by API Gateway.
     Authorize,
-    /// Makes a tenant's next secret, step by step, as Secrets Manager asks.
+    /// Rotates a tenant's secret; called by Secrets Manager for each step.
     RotateSecret,
 }
 
-/// What calls a function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The event source of a function. Its name is the one in `infra/routes.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Trigger {
-    /// Requests: it has routes.
+    /// HTTP requests: the function has routes.
     Http,
     /// The table's stream.
     Stream,
     /// A subscription of the other functions' logs.
     Log,
-    /// API Gateway, before it lets a request through.
+    /// An API Gateway authorizer.
     Authorizer,
-    /// Secrets Manager, for each step of a rotation.
+    /// Secrets Manager rotation.
     Rotation,
 }
 
 impl Trigger {
-    /// Its name in `infra/routes.json`.
+    /// The name in `infra/routes.json`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Stream => "stream",
-            Self::Log => "log",
-            Self::Authorizer => "authorizer",
-            Self::Rotation => "rotation",
-        }
+        self.into()
     }
 }
 
 impl Function {
     /// Every function.
-    pub const ALL: [Self; 13] = [
-        Self::CreateSession,
-        Self::RefreshSession,
-        Self::DeleteSession,
-        Self::ListSessions,
-        Self::ResetLogin,
-        Self::UpdateCredentials,
-        Self::PasswordPage,
-        Self::Preflight,
-        Self::DeliverNotification,
-        Self::AnchorAudit,
-        Self::Discovery,
-        Self::Authorize,
-        Self::RotateSecret,
-    ];
-
-    /// Its name: the binary's, and the folder's of its recorded events.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CreateSession => "create-session",
-            Self::RefreshSession => "refresh-session",
-            Self::DeleteSession => "delete-session",
-            Self::ListSessions => "list-sessions",
-            Self::ResetLogin => "reset-login",
-            Self::UpdateCredentials => "update-credentials",
-            Self::PasswordPage => "password-page",
-            Self::Preflight => "preflight",
-            Self::DeliverNotification => "deliver-notification",
-            Self::AnchorAudit => "anchor-audit",
-            Self::Discovery => "discovery",
-            Self::Authorize => "authorize",
-            Self::RotateSecret => "rotate-secret",
-        }
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::iter()
     }
 
-    /// What calls it.
+    /// The name of the binary.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// The event source.
     pub fn trigger(self) -> Trigger {
         match self {
             Self::CreateSession
@@ -119,321 +96,227 @@ impl Function {
             Self::RotateSecret => Trigger::Rotation,
         }
     }
-}
 
-/// What a route does, in its wire format, with what its path says of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
-    /// FinHub v2.1.
-    Finhub(Finhub),
-    /// ZITADEL v2, in one of its framings.
-    Zitadel(Zitadel, Framing),
-    /// OCARIoT v1: set another user's password, as its administrator.
-    Ocariot,
-    /// HTML, for people: the page where a person sets a new password.
-    Page(Page),
-    /// For verifiers of tokens and for monitors, in no dialect.
-    Public(Public),
-    /// For browsers, in no dialect: whether a page of another origin may call.
-    Preflight,
-}
-
-/// What FinHub's routes do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finhub {
-    /// Log in.
-    CreateSession(Collection),
-    /// Refresh, by the path that names the session alone.
-    RefreshAdminSession,
-    /// Refresh, by the path that names customer and user too.
-    RefreshCustomerSession(Collection),
-    /// Log out.
-    DeleteSession(Collection),
-    /// Log out everywhere, or everywhere else.
-    EndSessions(Collection),
-    /// Look at a user's sessions.
-    ListSessions(Collection),
-    /// Look at one of them.
-    ReadSession(Collection),
-    /// Reset a login.
-    ResetLogin,
-    /// Change credentials.
-    UpdateCredentials,
-}
-
-/// What ZITADEL's routes do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Zitadel {
-    /// Ask for a reset code.
-    PasswordReset,
-    /// Set a password: with a code, the present password or an administrator's authority.
-    SetPassword,
-}
-
-/// How a ZITADEL call is framed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
-    /// JSON over HTTP, ids in the path.
-    Json,
-    /// gRPC-Web or Connect, by content type.
-    Rpc,
-}
-
-/// What is done with the page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Page {
-    /// Look at it.
-    Show,
-    /// Send its form.
-    Submit,
-}
-
-/// What anybody may read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Public {
-    /// A tenant's issuer and where its keys are (OpenID Connect Discovery 1.0, section 3).
-    Configuration,
-    /// A tenant's public keys (RFC 7517, section 5).
-    Keys,
-    /// Whether the service reaches its table.
-    Health,
-}
-
-impl Endpoint {
-    /// Its wire format's name.
-    pub fn dialect(self) -> &'static str {
+    /// The routes of the function; empty when no HTTP request triggers it.
+    ///
+    /// For tests and tools. A binary that calls this links every handler.
+    pub fn routes(self) -> &'static [Route] {
         match self {
-            Self::Finhub(_) => "finhub",
-            Self::Zitadel(..) => "zitadel",
-            Self::Ocariot => "ocariot",
-            Self::Page(_) => "page",
-            Self::Public(_) => "public",
-            Self::Preflight => "preflight",
-        }
-    }
-
-    /// What it does, by the name that the audit log knows it by.
-    pub fn action(self) -> &'static str {
-        match self {
-            Self::Finhub(Finhub::CreateSession(_)) => "session.create",
-            Self::Finhub(Finhub::RefreshAdminSession | Finhub::RefreshCustomerSession(_)) => {
-                "session.refresh"
-            }
-            Self::Finhub(Finhub::DeleteSession(_)) => "session.end",
-            Self::Finhub(Finhub::EndSessions(_)) => "sessions.end",
-            Self::Finhub(Finhub::ListSessions(_)) => "sessions.list",
-            Self::Finhub(Finhub::ReadSession(_)) => "session.read",
-            Self::Finhub(Finhub::ResetLogin) => "login.reset",
-            Self::Finhub(Finhub::UpdateCredentials) => "credentials.update",
-            Self::Zitadel(Zitadel::PasswordReset, _) => "code.ask",
-            Self::Zitadel(Zitadel::SetPassword, _) | Self::Ocariot => "password.set",
-            Self::Page(Page::Show) => "page.show",
-            Self::Page(Page::Submit) => "page.submit",
-            Self::Public(Public::Configuration) => "configuration.show",
-            Self::Public(Public::Keys) => "keys.show",
-            Self::Public(Public::Health) => "health.show",
-            Self::Preflight => "preflight",
-        }
-    }
-
-    /// Whether the audit log tells of its requests. What anybody may read decides about nobody (docs/design/security.md#rule-24),
-    /// and whoever asks for it must not be able to fill the log.
-    pub fn is_audited(self) -> bool {
-        !matches!(self, Self::Public(_))
-    }
-
-    /// The function that serves it.
-    pub fn function(self) -> Function {
-        match self {
-            Self::Finhub(Finhub::CreateSession(_)) => Function::CreateSession,
-            Self::Finhub(Finhub::RefreshAdminSession | Finhub::RefreshCustomerSession(_)) => {
-                Function::RefreshSession
-            }
-            Self::Finhub(Finhub::DeleteSession(_) | Finhub::EndSessions(_)) => Function::DeleteSession,
-            Self::Finhub(Finhub::ListSessions(_) | Finhub::ReadSession(_)) => Function::ListSessions,
-            Self::Finhub(Finhub::ResetLogin) | Self::Zitadel(Zitadel::PasswordReset, _) => {
-                Function::ResetLogin
-            }
-            Self::Finhub(Finhub::UpdateCredentials)
-            | Self::Zitadel(Zitadel::SetPassword, _)
-            | Self::Ocariot => Function::UpdateCredentials,
-            Self::Page(_) => Function::PasswordPage,
-            Self::Public(_) => Function::Discovery,
-            Self::Preflight => Function::Preflight,
+            Self::CreateSession => &CREATE_SESSION,
+            Self::RefreshSession => &REFRESH_SESSION,
+            Self::DeleteSession => &DELETE_SESSION,
+            Self::ListSessions => &LIST_SESSIONS,
+            Self::ResetLogin => &RESET_LOGIN,
+            Self::UpdateCredentials => &UPDATE_CREDENTIALS,
+            Self::PasswordPage => &PASSWORD_PAGE,
+            Self::Preflight => &PREFLIGHT,
+            Self::Discovery => &DISCOVERY,
+            Self::DeliverNotification | Self::AnchorAudit | Self::Authorize | Self::RotateSecret => &[],
         }
     }
 }
 
-/// One route.
-#[derive(Debug, Clone)]
+/// The whole route table, function by function. For tests and tools, like [`Function::routes`].
+pub fn table() -> impl Iterator<Item = (Function, &'static Route)> {
+    Function::all().flat_map(|function| function.routes().iter().map(move |route| (function, route)))
+}
+
+/// A route and its handler.
 pub struct Route {
-    /// Method.
+    /// HTTP method.
     pub method: Method,
-    /// Path, parameters in braces.
+    /// Path pattern with parameters in braces.
     pub path: &'static str,
-    /// What it does.
-    pub endpoint: Endpoint,
+    /// Name of the action in the audit log.
+    pub action: &'static str,
+    /// Wire format.
+    pub dialect: &'static Dialect,
+    /// Parses the request, calls the use case and renders its outcome.
+    pub(crate) handler: Handler,
 }
 
-const fn finhub(method: Method, path: &'static str, endpoint: Finhub) -> Route {
-    Route { method, path, endpoint: Endpoint::Finhub(endpoint) }
+const fn finhub(method: Method, path: &'static str, action: &'static str, handler: Handler) -> Route {
+    Route { method, path, action, dialect: &finhub::FINHUB, handler }
 }
 
-const fn zitadel(path: &'static str, endpoint: Zitadel, framing: Framing) -> Route {
-    Route { method: Method::POST, path, endpoint: Endpoint::Zitadel(endpoint, framing) }
+const fn zitadel(path: &'static str, action: &'static str, handler: Handler) -> Route {
+    Route { method: Method::POST, path, action, dialect: &zitadel::ZITADEL_JSON, handler }
 }
 
-const fn page(method: Method, endpoint: Page) -> Route {
-    Route { method, path: "/tenants/{tenantId}/password/change", endpoint: Endpoint::Page(endpoint) }
+const fn zitadel_rpc(path: &'static str, action: &'static str, handler: Handler) -> Route {
+    Route { method: Method::POST, path, action, dialect: &zitadel::ZITADEL_RPC, handler }
 }
 
-const fn public(path: &'static str, endpoint: Public) -> Route {
-    Route { method: Method::GET, path, endpoint: Endpoint::Public(endpoint) }
+const fn page(method: Method, action: &'static str, handler: Handler) -> Route {
+    Route { method, path: "/tenants/{tenantId}/password/change", action, dialect: &page::PAGE, handler }
 }
 
-/// Every route that somebody calls (docs/design/contract.md#routes and #public-documents).
-pub const ROUTES: [Route; 30] = [
-    finhub(
-        Method::POST,
-        "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
-        Finhub::CreateSession(Collection::Admin),
-    ),
-    finhub(
-        Method::POST,
-        "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions",
-        Finhub::CreateSession(Collection::Individual),
-    ),
-    finhub(
-        Method::POST,
-        "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions",
-        Finhub::CreateSession(Collection::Organization),
-    ),
-    finhub(Method::POST, "/api/v2.1/admin/sessions/{sessionId}/refresh", Finhub::RefreshAdminSession),
-    finhub(
-        Method::PUT,
-        "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions/{sessionId}",
-        Finhub::RefreshCustomerSession(Collection::Individual),
-    ),
-    finhub(
-        Method::PUT,
-        "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions/{sessionId}",
-        Finhub::RefreshCustomerSession(Collection::Organization),
-    ),
-    finhub(
-        Method::DELETE,
-        "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions/{sessionId}",
-        Finhub::DeleteSession(Collection::Admin),
-    ),
-    finhub(
-        Method::DELETE,
-        "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions/{sessionId}",
-        Finhub::DeleteSession(Collection::Individual),
-    ),
-    finhub(
-        Method::DELETE,
-        "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions/{sessionId}",
-        Finhub::DeleteSession(Collection::Organization),
-    ),
-    finhub(
-        Method::DELETE,
-        "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
-        Finhub::EndSessions(Collection::Admin),
-    ),
-    finhub(
-        Method::DELETE,
-        "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions",
-        Finhub::EndSessions(Collection::Individual),
-    ),
-    finhub(
-        Method::DELETE,
-        "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions",
-        Finhub::EndSessions(Collection::Organization),
-    ),
-    finhub(
-        Method::GET,
-        "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
-        Finhub::ListSessions(Collection::Admin),
-    ),
-    finhub(
-        Method::GET,
-        "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions",
-        Finhub::ListSessions(Collection::Individual),
-    ),
-    finhub(
-        Method::GET,
-        "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions",
-        Finhub::ListSessions(Collection::Organization),
-    ),
-    finhub(
-        Method::GET,
-        "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions/{sessionId}",
-        Finhub::ReadSession(Collection::Admin),
-    ),
-    finhub(
-        Method::GET,
-        "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions/{sessionId}",
-        Finhub::ReadSession(Collection::Individual),
-    ),
-    finhub(
-        Method::GET,
-        "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions/{sessionId}",
-        Finhub::ReadSession(Collection::Organization),
-    ),
-    finhub(Method::POST, "/api/v2.1/admin/users/login/reset", Finhub::ResetLogin),
-    finhub(Method::PUT, "/api/v2.1/admin/users/{userId}/credentials", Finhub::UpdateCredentials),
-    zitadel("/v2/users/{userId}/password_reset", Zitadel::PasswordReset, Framing::Json),
-    zitadel("/zitadel.user.v2.UserService/PasswordReset", Zitadel::PasswordReset, Framing::Rpc),
-    zitadel("/v2/users/{userId}/password", Zitadel::SetPassword, Framing::Json),
-    zitadel("/zitadel.user.v2.UserService/SetPassword", Zitadel::SetPassword, Framing::Rpc),
-    Route { method: Method::POST, path: "/v1/users/{user_id}/reset-password", endpoint: Endpoint::Ocariot },
-    page(Method::GET, Page::Show),
-    page(Method::POST, Page::Submit),
-    public("/tenants/{tenantId}/.well-known/openid-configuration", Public::Configuration),
-    public("/tenants/{tenantId}/.well-known/jwks.json", Public::Keys),
-    public("/healthz", Public::Health),
+const fn public(path: &'static str, action: &'static str, handler: Handler) -> Route {
+    Route { method: Method::GET, path, action, dialect: &public::PUBLIC, handler }
+}
+
+const fn preflight(path: &'static str, handler: Handler) -> Route {
+    Route { method: Method::OPTIONS, path, action: "preflight", dialect: &cors::PREFLIGHT, handler }
+}
+
+const ADMIN_SESSIONS: &str = "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions";
+const INDIVIDUAL_SESSIONS: &str = "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions";
+const ORGANIZATION_SESSIONS: &str = "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions";
+const ADMIN_SESSION: &str =
+    "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions/{sessionId}";
+const INDIVIDUAL_SESSION: &str =
+    "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions/{sessionId}";
+const ORGANIZATION_SESSION: &str =
+    "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions/{sessionId}";
+const ADMIN_REFRESH: &str = "/api/v2.1/admin/sessions/{sessionId}/refresh";
+const LOGIN_RESET: &str = "/api/v2.1/admin/users/login/reset";
+const CREDENTIALS: &str = "/api/v2.1/admin/users/{userId}/credentials";
+const PASSWORD_RESET: &str = "/v2/users/{userId}/password_reset";
+const PASSWORD_RESET_RPC: &str = "/zitadel.user.v2.UserService/PasswordReset";
+const PASSWORD: &str = "/v2/users/{userId}/password";
+const SET_PASSWORD_RPC: &str = "/zitadel.user.v2.UserService/SetPassword";
+const OCARIOT_RESET: &str = "/v1/users/{user_id}/reset-password";
+
+/// Routes of `create-session`.
+pub static CREATE_SESSION: [Route; 3] = [
+    finhub(Method::POST, ADMIN_SESSIONS, "session.create", |call| {
+        Box::pin(finhub::create_session(call, Admin))
+    }),
+    finhub(Method::POST, INDIVIDUAL_SESSIONS, "session.create", |call| {
+        Box::pin(finhub::create_session(call, Individual))
+    }),
+    finhub(Method::POST, ORGANIZATION_SESSIONS, "session.create", |call| {
+        Box::pin(finhub::create_session(call, Organization))
+    }),
 ];
 
-/// Every route that is served: [`ROUTES`], and for each path that pages of other origins may call what
-/// their browsers ask first.
-pub fn served() -> Vec<Route> {
-    let mut served = ROUTES.to_vec();
-    let is_shared = |route: &&Route| !matches!(route.endpoint, Endpoint::Page(_) | Endpoint::Public(_));
-    for route in ROUTES.iter().filter(is_shared) {
-        let asked = Route { method: Method::OPTIONS, path: route.path, endpoint: Endpoint::Preflight };
-        if !served.iter().any(|known| (&known.method, known.path) == (&asked.method, asked.path)) {
-            served.push(asked);
-        }
-    }
-    served
-}
+/// Routes of `refresh-session`.
+pub static REFRESH_SESSION: [Route; 3] = [
+    finhub(Method::POST, ADMIN_REFRESH, "session.refresh", |call| {
+        Box::pin(finhub::refresh_session(call, None))
+    }),
+    finhub(Method::PUT, INDIVIDUAL_SESSION, "session.refresh", |call| {
+        Box::pin(finhub::refresh_session(call, Some(Individual)))
+    }),
+    finhub(Method::PUT, ORGANIZATION_SESSION, "session.refresh", |call| {
+        Box::pin(finhub::refresh_session(call, Some(Organization)))
+    }),
+];
 
-/// The methods by which somebody calls a path, as [`ROUTES`] has it.
-pub fn methods(path: &str) -> Vec<String> {
-    ROUTES.iter().filter(|route| route.path == path).map(|route| route.method.to_string()).collect()
-}
+/// Routes of `delete-session`.
+pub static DELETE_SESSION: [Route; 6] = [
+    finhub(Method::DELETE, ADMIN_SESSION, "session.end", |call| {
+        Box::pin(finhub::delete_session(call, Admin))
+    }),
+    finhub(Method::DELETE, INDIVIDUAL_SESSION, "session.end", |call| {
+        Box::pin(finhub::delete_session(call, Individual))
+    }),
+    finhub(Method::DELETE, ORGANIZATION_SESSION, "session.end", |call| {
+        Box::pin(finhub::delete_session(call, Organization))
+    }),
+    finhub(Method::DELETE, ADMIN_SESSIONS, "sessions.end", |call| {
+        Box::pin(finhub::end_sessions(call, Admin))
+    }),
+    finhub(Method::DELETE, INDIVIDUAL_SESSIONS, "sessions.end", |call| {
+        Box::pin(finhub::end_sessions(call, Individual))
+    }),
+    finhub(Method::DELETE, ORGANIZATION_SESSIONS, "sessions.end", |call| {
+        Box::pin(finhub::end_sessions(call, Organization))
+    }),
+];
 
-/// Finds the route of a request among one function's.
+/// Routes of `list-sessions`.
+pub static LIST_SESSIONS: [Route; 6] = [
+    finhub(Method::GET, ADMIN_SESSIONS, "sessions.list", |call| Box::pin(finhub::list_sessions(call, Admin))),
+    finhub(Method::GET, INDIVIDUAL_SESSIONS, "sessions.list", |call| {
+        Box::pin(finhub::list_sessions(call, Individual))
+    }),
+    finhub(Method::GET, ORGANIZATION_SESSIONS, "sessions.list", |call| {
+        Box::pin(finhub::list_sessions(call, Organization))
+    }),
+    finhub(Method::GET, ADMIN_SESSION, "session.read", |call| Box::pin(finhub::read_session(call, Admin))),
+    finhub(Method::GET, INDIVIDUAL_SESSION, "session.read", |call| {
+        Box::pin(finhub::read_session(call, Individual))
+    }),
+    finhub(Method::GET, ORGANIZATION_SESSION, "session.read", |call| {
+        Box::pin(finhub::read_session(call, Organization))
+    }),
+];
+
+/// Routes of `reset-login`.
+pub static RESET_LOGIN: [Route; 3] = [
+    finhub(Method::POST, LOGIN_RESET, "login.reset", |call| Box::pin(finhub::reset_login(call))),
+    zitadel(PASSWORD_RESET, "code.ask", |call| {
+        Box::pin(zitadel::password_reset(call, zitadel::Framing::Json))
+    }),
+    zitadel_rpc(PASSWORD_RESET_RPC, "code.ask", |call| {
+        Box::pin(zitadel::password_reset(call, zitadel::Framing::Rpc))
+    }),
+];
+
+/// Routes of `update-credentials`.
+pub static UPDATE_CREDENTIALS: [Route; 4] = [
+    finhub(Method::PUT, CREDENTIALS, "credentials.update", |call| Box::pin(finhub::update_credentials(call))),
+    zitadel(PASSWORD, "password.set", |call| Box::pin(zitadel::set_password(call, zitadel::Framing::Json))),
+    zitadel_rpc(SET_PASSWORD_RPC, "password.set", |call| {
+        Box::pin(zitadel::set_password(call, zitadel::Framing::Rpc))
+    }),
+    Route {
+        method: Method::POST,
+        path: OCARIOT_RESET,
+        action: "password.set",
+        dialect: &ocariot::OCARIOT,
+        handler: |call| Box::pin(ocariot::reset_password(call)),
+    },
+];
+
+/// Routes of `password-page`.
+pub static PASSWORD_PAGE: [Route; 2] = [
+    page(Method::GET, "page.show", |call| Box::pin(page::show(call))),
+    page(Method::POST, "page.submit", |call| Box::pin(page::submit(call))),
+];
+
+/// Routes of `discovery`.
+pub static DISCOVERY: [Route; 3] = [
+    public("/tenants/{tenantId}/.well-known/openid-configuration", "configuration.show", |call| {
+        Box::pin(public::configuration(call))
+    }),
+    public("/tenants/{tenantId}/.well-known/jwks.json", "keys.show", |call| Box::pin(public::keys(call))),
+    public("/healthz", "health.show", |call| Box::pin(public::health(call))),
+];
+
+/// Routes of `preflight`: one for each path that pages of other origins may call. Each lists the methods of
+/// its path, because reading them from the other routes would link their handlers.
+pub static PREFLIGHT: [Route; 14] = [
+    preflight(ADMIN_SESSIONS, |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
+    preflight(INDIVIDUAL_SESSIONS, |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
+    preflight(ORGANIZATION_SESSIONS, |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
+    preflight(ADMIN_REFRESH, |call| Box::pin(cors::preflight(call, "POST"))),
+    preflight(INDIVIDUAL_SESSION, |call| Box::pin(cors::preflight(call, "PUT, DELETE, GET"))),
+    preflight(ORGANIZATION_SESSION, |call| Box::pin(cors::preflight(call, "PUT, DELETE, GET"))),
+    preflight(ADMIN_SESSION, |call| Box::pin(cors::preflight(call, "DELETE, GET"))),
+    preflight(LOGIN_RESET, |call| Box::pin(cors::preflight(call, "POST"))),
+    preflight(CREDENTIALS, |call| Box::pin(cors::preflight(call, "PUT"))),
+    preflight(PASSWORD_RESET, |call| Box::pin(cors::preflight(call, "POST"))),
+    preflight(PASSWORD_RESET_RPC, |call| Box::pin(cors::preflight(call, "POST"))),
+    preflight(PASSWORD, |call| Box::pin(cors::preflight(call, "POST"))),
+    preflight(SET_PASSWORD_RPC, |call| Box::pin(cors::preflight(call, "POST"))),
+    preflight(OCARIOT_RESET, |call| Box::pin(cors::preflight(call, "POST"))),
+];
+
+/// Finds the route of a request among the routes of one function.
 pub struct Router {
-    paths: matchit::Router<Vec<Route>>,
-}
-
-/// A route, and the path's parameters, percent-decoded.
-#[derive(Debug)]
-pub struct Matched {
-    /// The route.
-    pub route: Route,
-    /// Parameters by name, in the path's order.
-    pub parameters: Vec<(String, String)>,
+    paths: matchit::Router<Vec<&'static Route>>,
 }
 
 impl Router {
-    /// A router of `function`'s routes.
+    /// A router for `routes`.
     ///
     /// # Errors
-    /// When two of [`served`] contradict each other.
-    pub fn new(function: Function) -> Result<Self, matchit::InsertError> {
-        let mut paths: matchit::Router<Vec<Route>> = matchit::Router::new();
-        for route in served().into_iter().filter(|route| route.endpoint.function() == function) {
+    /// Two path patterns contradict each other.
+    pub fn new(routes: &'static [Route]) -> Result<Self, matchit::InsertError> {
+        let mut paths: matchit::Router<Vec<&'static Route>> = matchit::Router::new();
+        for route in routes {
             match paths.at_mut(route.path) {
                 Ok(known) => known.value.push(route),
                 Err(_) => paths.insert(route.path, vec![route])?,
@@ -442,17 +325,18 @@ impl Router {
         Ok(Self { paths })
     }
 
-    /// The route for a path as API Gateway sends it, decoded or not: what is still encoded in a
-    /// parameter is decoded here. One that is no text is empty: no id is, and each dialect says so in
-    /// its own words.
-    pub fn find(&self, method: &Method, path: &str) -> Option<Matched> {
+    /// The route for a method and a path, with the path's parameters.
+    ///
+    /// API Gateway sends some paths percent-encoded and some decoded: parameters that are still encoded are
+    /// decoded here. A parameter that is not UTF-8 becomes empty. No id is empty, so each dialect rejects it.
+    pub fn find(&self, method: &Method, path: &str) -> Option<(&'static Route, MatchedPath)> {
         let found = self.paths.at(path).ok()?;
-        let route = found.value.iter().find(|route| route.method == *method)?;
+        let route = *found.value.iter().find(|route| route.method == *method)?;
         let decoded = |text: &str| {
             percent_encoding::percent_decode_str(text).decode_utf8().map(String::from).unwrap_or_default()
         };
-        let parameters = found.params.iter().map(|(name, value)| (name.to_owned(), decoded(value)));
-        Some(Matched { route: route.clone(), parameters: parameters.collect() })
+        let parameters = found.params.iter().map(|(name, value)| (name.to_owned(), decoded(value))).collect();
+        Some((route, MatchedPath { pattern: route.path, parameters }))
     }
 }
 
@@ -461,24 +345,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_route_finds_itself_in_its_function_alone() {
-        for route in served() {
-            for function in Function::ALL {
-                let found = Router::new(function).unwrap().find(&route.method, route.path);
-                let own = route.endpoint.function() == function;
-                assert_eq!(found.map(|found| found.route.endpoint), own.then_some(route.endpoint));
+    fn each_function_routes_only_its_own_paths() {
+        for (owner, route) in table() {
+            for function in Function::all() {
+                let found = Router::new(function.routes()).unwrap().find(&route.method, route.path);
+                let found = found.map(|(found, _)| std::ptr::from_ref(found));
+                assert_eq!(found, (function == owner).then_some(std::ptr::from_ref(route)), "{}", route.path);
             }
         }
     }
 
     #[test]
-    fn parameters_are_decoded_once() {
-        let router = Router::new(Function::UpdateCredentials).unwrap();
-        let found = router.find(&Method::PUT, "/api/v2.1/admin/users/a%2Fb%23%2541/credentials").unwrap();
-        assert_eq!(found.parameters, [("userId".to_owned(), "a/b#%41".to_owned())]);
-        let no_text = router.find(&Method::PUT, "/api/v2.1/admin/users/%ff/credentials").unwrap();
-        assert_eq!(no_text.parameters, [("userId".to_owned(), String::new())]);
+    fn path_parameters_are_decoded_once() {
+        let router = Router::new(&UPDATE_CREDENTIALS).unwrap();
+        let user = |path: &str| {
+            let (_, matched) = router.find(&Method::PUT, path)?;
+            matched.parameter("userId").map(str::to_owned)
+        };
+        assert_eq!(user("/api/v2.1/admin/users/a%2Fb%23%2541/credentials").unwrap(), "a/b#%41");
+        assert_eq!(user("/api/v2.1/admin/users/%ff/credentials").unwrap(), "", "not UTF-8");
+        assert_eq!(user("/api/v2.1/admin/users//credentials"), None);
         assert!(router.find(&Method::GET, "/api/v2.1/admin/users/a/credentials").is_none());
-        assert!(router.find(&Method::PUT, "/api/v2.1/admin/users//credentials").is_none());
+    }
+
+    #[test]
+    fn binaries_without_routes_are_those_that_no_request_triggers() {
+        for function in Function::all() {
+            assert_eq!(function.routes().is_empty(), function.trigger() != Trigger::Http, "{function:?}");
+        }
+    }
+
+    /// The paths that pages of other origins may call, each with a preflight route, and no other path.
+    #[test]
+    fn each_shared_path_has_one_preflight_route() {
+        let shared: Vec<_> = table()
+            .map(|(_, route)| route)
+            .filter(|route| route.dialect.shares_cross_origin)
+            .map(|route| route.path)
+            .collect();
+        for path in &shared {
+            assert_eq!(PREFLIGHT.iter().filter(|route| route.path == *path).count(), 1, "{path}");
+        }
+        assert!(PREFLIGHT.iter().all(|route| shared.contains(&route.path)));
     }
 }

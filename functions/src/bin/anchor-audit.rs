@@ -1,8 +1,8 @@
-//! The `anchor-audit` function: the audit log's subscription feeds it, and it keeps the chains' heads.
+//! The `anchor-audit` function: stores the chain heads of the audit log.
 
-use doorward::{runtime, subscription};
+use doorward::function::{Error, audit_log};
 
 #[tokio::main]
-async fn main() -> Result<(), runtime::Error> {
-    subscription::serve().await
+async fn main() -> Result<(), Error> {
+    audit_log::serve().await
 }

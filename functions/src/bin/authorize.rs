@@ -1,8 +1,8 @@
-//! The `authorize` function: API Gateway asks it before it lets a request through.
+//! The `authorize` function: authorizes requests to a customer's own APIs.
 
-use doorward::{authorizer, runtime};
+use doorward::function::{Error, authorizer};
 
 #[tokio::main]
-async fn main() -> Result<(), runtime::Error> {
+async fn main() -> Result<(), Error> {
     authorizer::serve().await
 }

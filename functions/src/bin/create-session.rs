@@ -1,8 +1,11 @@
-//! The `create-session` function: `doorward::route::ROUTES` says which requests reach it.
+//! The `create-session` function serves the routes in [`route::CREATE_SESSION`].
 
-use doorward::{route::Function, runtime};
+use doorward::{
+    function::{Error, http},
+    route::{self, Function},
+};
 
 #[tokio::main]
-async fn main() -> Result<(), runtime::Error> {
-    runtime::serve(Function::CreateSession).await
+async fn main() -> Result<(), Error> {
+    http::serve(Function::CreateSession, &route::CREATE_SESSION).await
 }

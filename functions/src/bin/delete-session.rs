@@ -1,8 +1,11 @@
-//! The `delete-session` function: `doorward::route::ROUTES` says which requests reach it.
+//! The `delete-session` function serves the routes in [`route::DELETE_SESSION`].
 
-use doorward::{route::Function, runtime};
+use doorward::{
+    function::{Error, http},
+    route::{self, Function},
+};
 
 #[tokio::main]
-async fn main() -> Result<(), runtime::Error> {
-    runtime::serve(Function::DeleteSession).await
+async fn main() -> Result<(), Error> {
+    http::serve(Function::DeleteSession, &route::DELETE_SESSION).await
 }

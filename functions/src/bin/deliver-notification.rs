@@ -1,8 +1,8 @@
-//! The `deliver-notification` function: the table's stream tells it what waits in the outbox.
+//! The `deliver-notification` function: delivers the messages that the table's stream announces.
 
-use doorward::{runtime, stream};
+use doorward::function::{Error, stream};
 
 #[tokio::main]
-async fn main() -> Result<(), runtime::Error> {
+async fn main() -> Result<(), Error> {
     stream::serve().await
 }

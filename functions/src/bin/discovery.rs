@@ -1,8 +1,11 @@
-//! The `discovery` function: `doorward::route::ROUTES` says which requests reach it.
+//! The `discovery` function serves the routes in [`route::DISCOVERY`].
 
-use doorward::{route::Function, runtime};
+use doorward::{
+    function::{Error, http},
+    route::{self, Function},
+};
 
 #[tokio::main]
-async fn main() -> Result<(), runtime::Error> {
-    runtime::serve(Function::Discovery).await
+async fn main() -> Result<(), Error> {
+    http::serve(Function::Discovery, &route::DISCOVERY).await
 }

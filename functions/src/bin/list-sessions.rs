@@ -1,8 +1,11 @@
-//! The `list-sessions` function: `doorward::route::ROUTES` says which requests reach it.
+//! The `list-sessions` function serves the routes in [`route::LIST_SESSIONS`].
 
-use doorward::{route::Function, runtime};
+use doorward::{
+    function::{Error, http},
+    route::{self, Function},
+};
 
 #[tokio::main]
-async fn main() -> Result<(), runtime::Error> {
-    runtime::serve(Function::ListSessions).await
+async fn main() -> Result<(), Error> {
+    http::serve(Function::ListSessions, &route::LIST_SESSIONS).await
 }

@@ -1,8 +1,11 @@
-//! The `password-page` function: `doorward::route::ROUTES` says which requests reach it.
+//! The `password-page` function serves the routes in [`route::PASSWORD_PAGE`].
 
-use doorward::{route::Function, runtime};
+use doorward::{
+    function::{Error, http},
+    route::{self, Function},
+};
 
 #[tokio::main]
-async fn main() -> Result<(), runtime::Error> {
-    runtime::serve(Function::PasswordPage).await
+async fn main() -> Result<(), Error> {
+    http::serve(Function::PasswordPage, &route::PASSWORD_PAGE).await
 }

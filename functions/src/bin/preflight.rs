@@ -1,8 +1,11 @@
-//! The `preflight` function: `doorward::route::served` says which requests reach it.
+//! The `preflight` function serves the routes in [`route::PREFLIGHT`].
 
-use doorward::{route::Function, runtime};
+use doorward::{
+    function::{Error, http},
+    route::{self, Function},
+};
 
 #[tokio::main]
-async fn main() -> Result<(), runtime::Error> {
-    runtime::serve(Function::Preflight).await
+async fn main() -> Result<(), Error> {
+    http::serve(Function::Preflight, &route::PREFLIGHT).await
 }

@@ -1,8 +1,11 @@
-//! The `refresh-session` function: `doorward::route::ROUTES` says which requests reach it.
+//! The `refresh-session` function serves the routes in [`route::REFRESH_SESSION`].
 
-use doorward::{route::Function, runtime};
+use doorward::{
+    function::{Error, http},
+    route::{self, Function},
+};
 
 #[tokio::main]
-async fn main() -> Result<(), runtime::Error> {
-    runtime::serve(Function::RefreshSession).await
+async fn main() -> Result<(), Error> {
+    http::serve(Function::RefreshSession, &route::REFRESH_SESSION).await
 }

@@ -1,8 +1,11 @@
-//! The `reset-login` function: `doorward::route::ROUTES` says which requests reach it.
+//! The `reset-login` function serves the routes in [`route::RESET_LOGIN`].
 
-use doorward::{route::Function, runtime};
+use doorward::{
+    function::{Error, http},
+    route::{self, Function},
+};
 
 #[tokio::main]
-async fn main() -> Result<(), runtime::Error> {
-    runtime::serve(Function::ResetLogin).await
+async fn main() -> Result<(), Error> {
+    http::serve(Function::ResetLogin, &route::RESET_LOGIN).await
 }

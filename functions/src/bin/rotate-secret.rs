@@ -1,8 +1,8 @@
-//! The `rotate-secret` function: Secrets Manager asks it for each step of a rotation.
+//! The `rotate-secret` function: rotates tenants' secrets.
 
-use doorward::{rotation, runtime};
+use doorward::function::{Error, secret_rotation};
 
 #[tokio::main]
-async fn main() -> Result<(), runtime::Error> {
-    rotation::serve().await
+async fn main() -> Result<(), Error> {
+    secret_rotation::serve().await
 }

@@ -1,8 +1,11 @@
-//! The `update-credentials` function: `doorward::route::ROUTES` says which requests reach it.
+//! The `update-credentials` function serves the routes in [`route::UPDATE_CREDENTIALS`].
 
-use doorward::{route::Function, runtime};
+use doorward::{
+    function::{Error, http},
+    route::{self, Function},
+};
 
 #[tokio::main]
-async fn main() -> Result<(), runtime::Error> {
-    runtime::serve(Function::UpdateCredentials).await
+async fn main() -> Result<(), Error> {
+    http::serve(Function::UpdateCredentials, &route::UPDATE_CREDENTIALS).await
 }

@@ -1,28 +1,31 @@
-//! How far each chain got, as it is kept outside the log.
+//! Anchors: the last event of each chain, stored outside the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{ChainId, Line, Partition};
+use super::{
+    id::{ChainId, Partition},
+    line::Line,
+};
 use crate::domain::TenantId;
 
-/// The last event of a chain that was seen.
+/// Chain head: the last known event of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// Its tenant.
+    /// Tenant, if known.
     pub tenant: Option<TenantId>,
-    /// The chain.
+    /// Chain ID.
     pub chain: ChainId,
-    /// Its place in the chain.
+    /// Sequence number of the event.
     pub sequence: u64,
-    /// Its hash.
+    /// Hash of the event.
     pub hash: String,
-    /// The process that writes the chain.
+    /// Process that writes the chain.
     pub instance: String,
-    /// The function that this process serves.
+    /// Function that the process runs.
     pub function: String,
-    /// Its time.
+    /// Time of the event.
     pub at: Timestamp,
 }
 
@@ -32,39 +35,39 @@ impl Head {
         Self { tenant, chain, sequence, hash, instance, function, at }
     }
 
-    /// Where its chain is kept.
+    /// Returns the partition of the chain.
     pub fn partition(&self) -> Partition {
         Partition { tenant: self.tenant.clone(), day: self.chain.day() }
     }
 }
 
-/// What is kept of a chain.
+/// Stored state of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Anchor {
-    /// Its tenant and day.
+    /// Tenant and day.
     pub partition: Partition,
-    /// The chain.
+    /// Chain ID.
     pub chain: ChainId,
-    /// Its head; none where only altered events were seen.
+    /// Chain head; `None` if only altered events were received.
     pub head: Option<Head>,
-    /// When an altered event of it was first seen.
+    /// Time at which the first altered event was received.
     pub broken_at: Option<Timestamp>,
 }
 
-/// What a batch of log lines says of chains.
+/// Result of reading a batch of log lines.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// Each chain's head.
+    /// Head of each chain.
     pub heads: Vec<Head>,
-    /// Chains of which an event was altered, or which have two events in one place.
+    /// Chains with an altered event, or with two events of the same sequence number.
     pub broken: Vec<(Partition, ChainId)>,
-    /// Events that are whole.
+    /// Number of intact events.
     pub events: u64,
-    /// Lines that begin like an event, and are none that can be read or were altered.
+    /// Number of lines that start like an event but are unreadable or altered.
     pub faulty: u64,
 }
 
-/// Reads a batch. What is no line of the audit log is passed over; what is one and is wrong is logged.
+/// Reads a batch of log lines. Skips lines that are not audit lines, and logs faulty audit lines.
 pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Reading {
     let mut heads: BTreeMap<ChainId, Head> = BTreeMap::new();
     let mut broken = BTreeSet::new();

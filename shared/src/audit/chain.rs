@@ -1,177 +1,144 @@
-//! Chains of hashes: what a process keeps in memory between two events.
+//! The audit log of one process: writes events and links them into hash chains.
 
 use std::{
     collections::HashMap,
-    fmt,
+    io::{self, Write},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use ulid::Ulid;
 
-use super::{Decision, NOTHING_BEFORE, Sink, event, hash};
+use super::{
+    decision::Decision,
+    event::{self, ChainLink},
+    id::{ChainId, NO_PREVIOUS_HASH, Partition, day_of, hash, unix_millis},
+};
 use crate::{
-    domain::{Failure, Invalid, TenantId},
+    domain::Failure,
     port::{Clock, Entropy, random},
 };
 
-/// Chains that a process goes on with at once. Beyond, the one that rested longest is let go, and its
-/// tenant's next event begins another.
+/// Maximum number of chains that a process keeps open. Above it, the process closes the least recently used
+/// chain, and that tenant's next event starts a new chain.
 const CAPACITY: usize = 1_024;
 
-/// A chain: a ULID, so that it tells when it was begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChainId(Ulid);
-
-impl ChainId {
+/// Destination of audit lines, which arrive one at a time and in order.
+pub trait Sink: Send + Sync {
+    /// Writes a line. The line ends with its only newline.
+    ///
     /// # Errors
-    /// [`Invalid`] when the text is no ULID in its one spelling.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let id = Ulid::from_string(text).map_err(|_| Invalid::new("must be a ULID"))?;
-        if id.to_string() == text { Ok(Self(id)) } else { Err(Invalid::new("must be in upper case")) }
-    }
+    /// When the line was not written completely.
+    fn write(&self, line: &str) -> io::Result<()>;
+}
 
-    /// The time of its first event.
-    pub fn began_at(self) -> Timestamp {
-        i64::try_from(self.0.timestamp_ms())
-            .ok()
-            .and_then(|millis| Timestamp::from_millisecond(millis).ok())
-            .unwrap_or(Timestamp::MAX)
-    }
+/// Standard output. Lambda forwards it to CloudWatch Logs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stdout;
 
-    /// The one day, in UTC, of its events.
-    pub fn day(self) -> Date {
-        day_of(self.began_at())
+impl Sink for Stdout {
+    fn write(&self, line: &str) -> io::Result<()> {
+        let mut output = io::stdout().lock();
+        output.write_all(line.as_bytes())?;
+        output.flush()
     }
 }
 
-impl fmt::Display for ChainId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// A time's day in UTC.
-pub(super) fn day_of(at: Timestamp) -> Date {
-    at.to_zoned(TimeZone::UTC).date()
-}
-
-/// What is told of one tenant on one day; without a tenant, of requests that none was found for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Partition {
-    /// Tenant.
-    pub tenant: Option<TenantId>,
-    /// Day, in UTC.
-    pub day: Date,
-}
-
-/// What an event is linked by.
-pub(super) struct Link<'a> {
-    pub(super) instance: &'a str,
-    pub(super) chain: ChainId,
-    pub(super) sequence: u64,
-    pub(super) previous: &'a str,
-}
-
-/// The audit log of one process.
+/// Audit log of one process.
 pub struct Audit {
     sink: Arc<dyn Sink>,
     instance: Ulid,
-    name: String,
-    state: Mutex<State>,
+    instance_name: String,
+    chains: Mutex<OpenChains>,
 }
 
-struct State {
-    chains: HashMap<Partition, Chain>,
+struct OpenChains {
+    by_partition: HashMap<Partition, OpenChain>,
     capacity: usize,
-    /// Chains begun so far.
-    begun: u128,
-    /// Events told so far.
-    told: u64,
+    /// Number of chains that this process has started.
+    started: u128,
+    /// Number of events that this process has recorded.
+    recorded: u64,
 }
 
-struct Chain {
+struct OpenChain {
     id: ChainId,
     sequence: u64,
     hash: String,
-    /// The event of the process that was its last.
-    last: u64,
+    /// Value of `recorded` at the last event of this chain.
+    last_used: u64,
 }
 
 impl Audit {
-    /// The log of a process that begins now.
+    /// Creates the log of a process that is starting.
     ///
     /// # Errors
-    /// `Internal` when there is no randomness for its name.
+    /// `Internal` when the system returns no randomness for the instance ID.
     pub fn new(sink: Arc<dyn Sink>, clock: &dyn Clock, entropy: &dyn Entropy) -> Result<Self, Failure> {
         let bytes: [u8; 16] = random(entropy)?;
-        let instance = Ulid::from_parts(millis(clock.now()), u128::from_le_bytes(bytes));
-        let state = State { chains: HashMap::new(), capacity: CAPACITY, begun: 0, told: 0 };
-        Ok(Self { sink, instance, name: instance.to_string(), state: Mutex::new(state) })
+        let instance = Ulid::from_parts(unix_millis(clock.now()), u128::from_le_bytes(bytes));
+        let chains = OpenChains { by_partition: HashMap::new(), capacity: CAPACITY, started: 0, recorded: 0 };
+        Ok(Self { sink, instance, instance_name: instance.to_string(), chains: Mutex::new(chains) })
     }
 
     #[cfg(test)]
     pub(super) fn with_capacity(self, capacity: usize) -> Self {
-        self.state.lock().unwrap().capacity = capacity;
+        self.chains.lock().unwrap().capacity = capacity;
         self
     }
 
-    /// Tells of a decision. Hash and writing are under one lock, so that lines lie in the order of
-    /// their sequence; nothing waits in it but for that one line.
+    /// Records a decision. One lock covers hashing and writing, so that lines are written in the order of
+    /// their sequence numbers.
     ///
-    /// A line that cannot be written keeps its place in the chain: its absence is to be seen.
+    /// If the line cannot be written, its sequence number stays used, so that verification reports the gap.
     pub fn tell(&self, decision: &Decision<'_>) {
         if let Err(problem) = self.write(decision) {
-            tracing::error!(problem, outcome = decision.outcome.name, "audit.not_written");
+            tracing::error!(%problem, outcome = decision.outcome.name, "audit.not_written");
         }
     }
 
-    fn write(&self, decision: &Decision<'_>) -> Result<(), String> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_cold = state.told == 0;
-        let chain = state.chain(decision, self.instance);
+    fn write(&self, decision: &Decision<'_>) -> io::Result<()> {
+        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_cold = chains.recorded == 0;
+        let chain = chains.chain(decision, self.instance);
         let sequence = chain.sequence + 1;
-        let link = Link { instance: &self.name, chain: chain.id, sequence, previous: &chain.hash };
-        let text = event::text(decision, &link, is_cold).map_err(|error| error.to_string())?;
+        let position =
+            ChainLink { instance: &self.instance_name, chain: chain.id, sequence, previous: &chain.hash };
+        let text = event::text(decision, &position, is_cold);
         let hash = hash(&text);
-        let whole = format!("{},\"hash\":\"{hash}\"}}\n", text.strip_suffix('}').unwrap_or(&text));
+        let line = format!("{},\"hash\":\"{hash}\"}}\n", text.strip_suffix('}').unwrap_or(&text));
         chain.sequence = sequence;
         chain.hash = hash;
-        self.sink.write(&whole).map_err(|error| error.to_string())
+        self.sink.write(&line)
     }
 }
 
-impl State {
-    /// The chain that a decision belongs to, begun if need be.
-    fn chain(&mut self, decision: &Decision<'_>, instance: Ulid) -> &mut Chain {
+impl OpenChains {
+    /// Returns the chain of a decision and starts it if necessary.
+    fn chain(&mut self, decision: &Decision<'_>, instance: Ulid) -> &mut OpenChain {
         let partition = Partition { tenant: decision.facts.tenant.clone(), day: day_of(decision.at) };
-        self.told += 1;
-        if !self.chains.contains_key(&partition) {
-            if self.chains.len() >= self.capacity {
-                self.let_go();
+        self.recorded += 1;
+        if !self.by_partition.contains_key(&partition) {
+            if self.by_partition.len() >= self.capacity {
+                self.close_least_recently_used();
             }
-            self.begun += 1;
+            self.started += 1;
         }
-        let (begun, last) = (self.begun, self.told);
-        let chain = self.chains.entry(partition).or_insert_with(|| Chain {
-            // The instance's own randomness, counted on: no generator is asked in the middle of a request.
-            id: ChainId(Ulid::from_parts(millis(decision.at), instance.random().wrapping_add(begun))),
+        let (started, recorded) = (self.started, self.recorded);
+        let chain = self.by_partition.entry(partition).or_insert_with(|| OpenChain {
+            // Counting up from the instance's randomness avoids a call of the generator during a request.
+            id: ChainId::new(decision.at, instance.random().wrapping_add(started)),
             sequence: 0,
-            hash: NOTHING_BEFORE.to_owned(),
-            last,
+            hash: NO_PREVIOUS_HASH.to_owned(),
+            last_used: recorded,
         });
-        chain.last = last;
+        chain.last_used = recorded;
         chain
     }
 
-    fn let_go(&mut self) {
-        let oldest = self.chains.iter().min_by_key(|(_, chain)| chain.last).map(|(key, _)| key.clone());
-        if let Some(oldest) = oldest {
-            self.chains.remove(&oldest);
+    fn close_least_recently_used(&mut self) {
+        let oldest = self.by_partition.iter().min_by_key(|(_, chain)| chain.last_used);
+        if let Some(oldest) = oldest.map(|(partition, _)| partition.clone()) {
+            self.by_partition.remove(&oldest);
         }
     }
-}
-
-fn millis(at: Timestamp) -> u64 {
-    u64::try_from(at.as_millisecond()).unwrap_or_default()
 }

@@ -1,111 +1,42 @@
-//! Metrics in the line of a decision: CloudWatch's embedded metric format
+//! Metrics in the line of a decision, in CloudWatch's embedded metric format
 //! (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>).
 //!
-//! CloudWatch bills each metric of each combination of dimensions. The function is the only dimension,
-//! and what did not occur is left out (a missing value, not a zero): tenants and outcomes are members of
-//! the line, which queries count at no such cost.
+//! CloudWatch bills each metric for each combination of dimensions. Therefore the function is the only
+//! dimension, and metrics with the value 0 are omitted. Tenants and outcomes are ordinary fields of the line:
+//! log queries count them at no additional cost.
 
-use jiff::Timestamp;
-use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::event::{Class, Decision};
+use super::decision::{Class, Decision};
 use crate::domain::Failure;
 
-/// The metrics' namespace.
+/// CloudWatch namespace of the metrics.
 const NAMESPACE: &str = "Doorward";
 
-/// What CloudWatch is to make of a line, then the values that this names.
-#[derive(Serialize)]
-pub(super) struct Metrics {
-    #[serde(rename = "_aws")]
-    directions: Directions,
-    #[serde(rename = "Requests")]
-    requests: u32,
-    #[serde(rename = "Latency")]
-    latency: u64,
-    #[serde(rename = "Succeeded", skip_serializing_if = "Option::is_none")]
-    succeeded: Option<u32>,
-    #[serde(rename = "Refused", skip_serializing_if = "Option::is_none")]
-    refused: Option<u32>,
-    #[serde(rename = "Failed", skip_serializing_if = "Option::is_none")]
-    failed: Option<u32>,
-    #[serde(rename = "LockedOut", skip_serializing_if = "Option::is_none")]
-    locked_out: Option<u32>,
-    #[serde(rename = "RateLimited", skip_serializing_if = "Option::is_none")]
-    rate_limited: Option<u32>,
-    #[serde(rename = "RefreshReuse", skip_serializing_if = "Option::is_none")]
-    refresh_reuse: Option<u32>,
-    #[serde(rename = "ColdStart", skip_serializing_if = "Option::is_none")]
-    cold_start: Option<u32>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Directions {
-    timestamp: i64,
-    cloud_watch_metrics: [Directive; 1],
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Directive {
-    namespace: &'static str,
-    dimensions: [[&'static str; 1]; 1],
-    metrics: Vec<Definition>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Definition {
-    name: &'static str,
-    unit: &'static str,
-}
-
-impl Metrics {
-    pub(super) fn of(decision: &Decision<'_>, at: Timestamp, is_cold: bool) -> Self {
-        let is = |class| (decision.outcome.class == class).then_some(1);
-        let failure = decision.outcome.failure;
-        let mut metrics = Self {
-            directions: Directions {
-                timestamp: at.as_millisecond(),
-                cloud_watch_metrics: [Directive {
-                    namespace: NAMESPACE,
-                    dimensions: [["function"]],
-                    metrics: Vec::new(),
-                }],
-            },
-            requests: 1,
-            latency: decision.milliseconds(),
-            succeeded: is(Class::Succeeded),
-            refused: is(Class::Refused),
-            failed: is(Class::Failed),
-            locked_out: occurred(matches!(
-                failure,
-                Some(Failure::AccountLocked(_) | Failure::PasswordDisabled)
-            )),
-            rate_limited: occurred(matches!(failure, Some(Failure::RateLimited(..)))),
-            refresh_reuse: occurred(matches!(failure, Some(Failure::RefreshTokenReused))),
-            cold_start: occurred(is_cold),
-        };
-        let counted = [
-            ("Requests", true),
-            ("Succeeded", metrics.succeeded.is_some()),
-            ("Refused", metrics.refused.is_some()),
-            ("Failed", metrics.failed.is_some()),
-            ("LockedOut", metrics.locked_out.is_some()),
-            ("RateLimited", metrics.rate_limited.is_some()),
-            ("RefreshReuse", metrics.refresh_reuse.is_some()),
-            ("ColdStart", metrics.cold_start.is_some()),
-        ];
-        let counted = counted.into_iter().filter(|(_, occurs)| *occurs);
-        let counted = counted.map(|(name, _)| Definition { name, unit: "Count" });
-        let latency = Definition { name: "Latency", unit: "Milliseconds" };
-        let [directive] = &mut metrics.directions.cloud_watch_metrics;
-        directive.metrics = counted.chain([latency]).collect();
-        metrics
+/// Returns the fields of the embedded metric format: metric definitions, followed by the values.
+pub(super) fn fields(decision: &Decision<'_>, is_cold: bool) -> Vec<(&'static str, Value)> {
+    let class = decision.outcome.class;
+    let failure = decision.outcome.failure;
+    let is_lockout = matches!(failure, Some(Failure::AccountLocked(_) | Failure::PasswordDisabled));
+    let counters = [
+        ("Succeeded", class == Class::Succeeded),
+        ("Refused", class == Class::Refused),
+        ("Failed", class == Class::Failed),
+        ("LockedOut", is_lockout),
+        ("RateLimited", matches!(failure, Some(Failure::RateLimited(..)))),
+        ("RefreshReuse", matches!(failure, Some(Failure::RefreshTokenReused))),
+        ("ColdStart", is_cold),
+    ];
+    let counted = counters.into_iter().filter_map(|(name, occurred)| occurred.then_some(name));
+    let mut metrics = vec![json!({ "Name": "Requests", "Unit": "Count" })];
+    let mut values = vec![("Requests", Value::from(1)), ("Latency", decision.milliseconds().into())];
+    for name in counted {
+        metrics.push(json!({ "Name": name, "Unit": "Count" }));
+        values.push((name, 1.into()));
     }
-}
-
-fn occurred(it: bool) -> Option<u32> {
-    it.then_some(1)
+    metrics.push(json!({ "Name": "Latency", "Unit": "Milliseconds" }));
+    let directive = json!({ "Namespace": NAMESPACE, "Dimensions": [["function"]], "Metrics": metrics });
+    let metadata = json!({ "Timestamp": decision.at.as_millisecond(), "CloudWatchMetrics": [directive] });
+    values.insert(0, ("_aws", metadata));
+    values
 }

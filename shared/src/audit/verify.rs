@@ -1,125 +1,127 @@
-//! Whether a log is whole: every chain from its first event to the anchored one, each event as it was
-//! written.
+//! Verification of an audit log: every chain must be complete from its first event to its anchor, and every
+//! event must be unaltered.
 //!
-//! Lines may come in any order, from any number of logs. What is kept in memory grows with chains and
-//! with the gaps between what was read, not with events.
+//! Lines may come in any order and from any number of logs. Memory use grows with the number of chains and of
+//! gaps between the lines read, not with the number of events.
 
 use std::{collections::BTreeMap, fmt};
 
 use jiff::{Timestamp, civil::Date};
 
-use super::{Anchor, ChainId, Line, NOTHING_BEFORE, Partition};
+use super::{
+    anchor::Anchor,
+    id::{ChainId, NO_PREVIOUS_HASH, Partition},
+    line::Line,
+};
 use crate::domain::TenantId;
 
-/// Faults that a report lists; the others are only counted.
+/// Maximum number of faults in a report. Further faults are only counted.
 const MAX_LISTED: usize = 1_000;
 
-/// What is to be verified.
+/// Part of the log to verify.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// This tenant alone.
+    /// Only this tenant; `None`: all tenants.
     pub tenant: Option<TenantId>,
-    /// No day before.
+    /// First day.
     pub from: Option<Date>,
-    /// No day after.
+    /// Last day.
     pub to: Option<Date>,
 }
 
 impl Scope {
-    /// Whether events of this tenant and day are to be verified.
+    /// Returns whether the scope includes a partition.
     pub fn has(&self, partition: &Partition) -> bool {
-        let is_wanted = self.tenant.is_none() || self.tenant == partition.tenant;
-        is_wanted
+        (self.tenant.is_none() || self.tenant == partition.tenant)
             && self.from.is_none_or(|from| partition.day >= from)
             && self.to.is_none_or(|to| partition.day <= to)
     }
 }
 
-/// Something that is wrong with a log.
+/// One fault in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Tenant and day, where they are known.
+    /// Tenant and day, if known.
     pub partition: Option<Partition>,
-    /// The chain, where it is known.
+    /// Chain ID, if known.
     pub chain: Option<ChainId>,
-    /// What is wrong.
+    /// Kind of the fault.
     pub kind: FaultKind,
 }
 
-/// What may be wrong with a log.
+/// Kind of a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaultKind {
-    /// A line that begins like an event cannot be read.
+    /// A line starts like an event but cannot be parsed.
     Unreadable {
-        /// The line's number, from 1.
+        /// Line number, from 1.
         line: u64,
-        /// Why.
+        /// Problem of the line.
         problem: &'static str,
     },
-    /// An event is not as it was written.
+    /// An event was altered: its hash does not match its content.
     Altered {
-        /// The line's number, from 1.
+        /// Line number, from 1.
         line: u64,
-        /// Its place in the chain, as it says.
+        /// Sequence number stated in the event.
         sequence: u64,
     },
     /// Events are missing.
     Missing {
-        /// The first of them.
+        /// First missing event.
         from: u64,
-        /// The last of them.
+        /// Last missing event.
         to: u64,
     },
-    /// An event names another one before it than the one that is there: there were two of these, or
-    /// they changed places.
+    /// An event does not contain the hash of the event before it: one of the two was replaced or moved.
     Unlinked {
-        /// The event that does.
+        /// Sequence number of the event.
         sequence: u64,
     },
-    /// There is more than one event in a place.
+    /// Several events have the same sequence number.
     Repeated {
-        /// The place.
+        /// Sequence number of the events.
         sequence: u64,
     },
-    /// An event is of another tenant, process or day than its chain.
+    /// An event has another tenant, process or day than its chain.
     Strange {
-        /// The event.
+        /// Sequence number of the event.
         sequence: u64,
     },
-    /// The chain was anchored further than the log goes: its end is missing.
+    /// The anchor is later than the last event of the log: the end of the chain is missing.
     Truncated {
-        /// The last event that is there; 0 for none.
+        /// Last event in the log; 0 if the log contains none.
         last: u64,
-        /// The last that was anchored.
+        /// Last anchored event.
         anchored: u64,
     },
-    /// The anchored event is another one: the chain was written anew.
+    /// The anchored event differs from the event in the log: the chain was rewritten.
     Rewritten {
-        /// The anchored event.
+        /// Sequence number of the anchored event.
         sequence: u64,
     },
-    /// Events that should have been anchored long ago are not: they were added.
+    /// Events that are old enough to be anchored are not: they were added to the log.
     NotAnchored {
-        /// The first of them.
+        /// First such event.
         from: u64,
-        /// The last of them.
+        /// Last such event.
         to: u64,
     },
-    /// An event is of a time that is yet to come: it was added, and would have counted as not anchored
-    /// yet until then.
+    /// An event has a time in the future: it was added to the log. Without this check, it would count as not
+    /// yet anchored until that time.
     FromTheFuture {
-        /// The event.
+        /// Sequence number of the event.
         sequence: u64,
     },
-    /// An altered event was seen when the chain was anchored.
+    /// An altered event was received when the chain was anchored.
     BrokenBefore {
-        /// When that was seen first.
+        /// Time at which the first altered event was received.
         seen_at: Timestamp,
     },
 }
 
 impl FaultKind {
-    /// Its stable name.
+    /// Returns the stable name.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "UNREADABLE",
@@ -142,58 +144,56 @@ impl fmt::Display for FaultKind {
         match self {
             Self::Unreadable { line, problem } => write!(f, "line {line} cannot be read: {problem}"),
             Self::Altered { line, sequence } => {
-                write!(f, "event {sequence} in line {line} is not as it was written")
+                write!(f, "event {sequence} in line {line} was altered")
             }
             Self::Missing { from, to } if from == to => write!(f, "event {from} is missing"),
             Self::Missing { from, to } => write!(f, "events {from} to {to} are missing"),
-            Self::Unlinked { sequence } => write!(f, "event {sequence} does not follow the one before it"),
-            Self::Repeated { sequence } => write!(f, "there is more than one event {sequence}"),
+            Self::Unlinked { sequence } => write!(f, "event {sequence} does not link to the event before it"),
+            Self::Repeated { sequence } => write!(f, "several events have the sequence number {sequence}"),
             Self::Strange { sequence } => {
-                write!(f, "event {sequence} is of another tenant, process or day than its chain")
+                write!(f, "event {sequence} has another tenant, process or day than its chain")
             }
             Self::Truncated { last: 0, anchored } => {
-                write!(f, "the whole chain is missing: it was anchored up to event {anchored}")
+                write!(f, "the whole chain is missing; it was anchored up to event {anchored}")
             }
             Self::Truncated { last, anchored } => {
                 write!(f, "the log ends with event {last}, but event {anchored} was anchored")
             }
-            Self::Rewritten { sequence } => write!(f, "event {sequence} is another one than was anchored"),
+            Self::Rewritten { sequence } => write!(f, "event {sequence} differs from the anchored event"),
             Self::NotAnchored { from, to } if from == to => write!(f, "event {from} was never anchored"),
             Self::NotAnchored { from, to } => write!(f, "events {from} to {to} were never anchored"),
-            Self::FromTheFuture { sequence } => {
-                write!(f, "event {sequence} is of a time that is yet to come")
-            }
-            Self::BrokenBefore { seen_at } => write!(f, "an altered event was seen at {seen_at:.0}"),
+            Self::FromTheFuture { sequence } => write!(f, "event {sequence} has a time in the future"),
+            Self::BrokenBefore { seen_at } => write!(f, "an altered event was received at {seen_at:.0}"),
         }
     }
 }
 
-/// What was found.
+/// Result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Events of the scope.
+    /// Number of events in scope.
     pub events: u64,
-    /// Their chains, and those that are known by their anchors alone.
+    /// Number of their chains, including chains known only by their anchors.
     pub chains: usize,
-    /// Lines that are no events, and events outside the scope.
+    /// Number of lines that are not events, and of events out of scope.
     pub passed_over: u64,
-    /// Events so new that they may yet be anchored.
+    /// Number of events that are too new to be anchored.
     pub not_yet_anchored: u64,
-    /// What is wrong, the first 1,000.
+    /// First 1,000 faults.
     pub faults: Vec<Fault>,
-    /// How much is wrong.
+    /// Number of faults.
     pub fault_count: u64,
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Returns whether the log has no fault.
     pub fn is_whole(&self) -> bool {
         self.fault_count == 0
     }
 }
 
-/// Judges a log, line by line. The anchors of a tenant's day are [told](Self::anchored) before the first
-/// of its lines is [taken](Self::take).
+/// Verifies a log line by line. The caller passes the anchors of a partition to [`Self::anchored`] before the
+/// partition's first line to [`Self::take`].
 pub struct Verifier {
     scope: Scope,
     due_before: Timestamp,
@@ -202,35 +202,35 @@ pub struct Verifier {
     events: u64,
     passed_over: u64,
     not_yet_anchored: u64,
-    chains: BTreeMap<ChainId, Chain>,
+    chains: BTreeMap<ChainId, ObservedChain>,
     faults: Vec<Fault>,
     fault_count: u64,
 }
 
-/// What was seen of a chain.
-struct Chain {
+/// State of a chain during verification.
+struct ObservedChain {
     partition: Partition,
-    /// The process that writes it, once one of its events was seen.
+    /// Process that writes the chain, known from its first line.
     instance: Option<String>,
-    /// The anchored event's place and hash.
+    /// Sequence number and hash of the anchored event.
     anchor: Option<(u64, String)>,
     broken_at: Option<Timestamp>,
-    /// Runs of events without a gap, by their first.
+    /// Runs of consecutive events, by the sequence number of their first event.
     runs: BTreeMap<u64, Run>,
-    /// First and last event that should have been anchored and was not.
+    /// First and last event that should have been anchored but was not.
     overdue: Option<(u64, u64)>,
 }
 
 struct Run {
-    /// What its first event names as the one before.
+    /// `previous` of its first event.
     previous: String,
     last: u64,
     hash: String,
 }
 
 impl Verifier {
-    /// A verifier of what is in `scope`. Events from before `due_before` must have been anchored, and
-    /// none can be from after `newest`.
+    /// Creates a verifier for `scope`. Events before `due_before` must be anchored, and no event can be later
+    /// than `newest`.
     pub fn new(scope: Scope, due_before: Timestamp, newest: Timestamp) -> Self {
         Self {
             scope,
@@ -246,7 +246,7 @@ impl Verifier {
         }
     }
 
-    /// Reads a line; `None` for one that is no event of the scope.
+    /// Parses the next line. Returns `None` for a line that is not an event in scope.
     pub fn read(&mut self, text: &str) -> Option<Line> {
         self.lines += 1;
         match Line::read(text) {
@@ -261,36 +261,37 @@ impl Verifier {
         None
     }
 
-    /// Tells all anchors of a tenant's day: before the first line of it is taken.
+    /// Adds all anchors of a partition.
     pub fn anchored(&mut self, partition: &Partition, anchors: impl IntoIterator<Item = Anchor>) {
         for anchor in anchors {
-            let chain = self.chains.entry(anchor.chain).or_insert_with(|| Chain::of(partition.clone()));
+            let chain =
+                self.chains.entry(anchor.chain).or_insert_with(|| ObservedChain::new(partition.clone()));
             chain.anchor = anchor.head.map(|head| (head.sequence, head.hash));
             chain.broken_at = anchor.broken_at;
         }
     }
 
-    /// Takes the line that was read last.
+    /// Verifies the line that [`Self::read`] returned last.
     pub fn take(&mut self, line: Line) {
         self.events += 1;
         let partition = line.partition();
         let (id, sequence) = (line.chain, line.sequence);
-        let chain = self.chains.entry(id).or_insert_with(|| Chain::of(partition.clone()));
+        let chain = self.chains.entry(id).or_insert_with(|| ObservedChain::new(partition.clone()));
         let instance = chain.instance.get_or_insert_with(|| line.instance.clone());
         let is_strange = *instance != line.instance || chain.partition != partition || !line.is_of_its_day();
-        let mut wrong = Vec::new();
+        let mut faults = Vec::new();
         if !line.is_intact {
-            wrong.push(FaultKind::Altered { line: self.lines, sequence });
+            faults.push(FaultKind::Altered { line: self.lines, sequence });
         }
         if is_strange {
-            wrong.push(FaultKind::Strange { sequence });
+            faults.push(FaultKind::Strange { sequence });
         }
         if line.at > self.newest {
-            wrong.push(FaultKind::FromTheFuture { sequence });
+            faults.push(FaultKind::FromTheFuture { sequence });
         }
         match &chain.anchor {
             Some((anchored, hash)) if *anchored == sequence && *hash != line.hash => {
-                wrong.push(FaultKind::Rewritten { sequence });
+                faults.push(FaultKind::Rewritten { sequence });
             }
             Some((anchored, _)) if *anchored >= sequence => {}
             _ if line.at < self.due_before => {
@@ -299,13 +300,13 @@ impl Verifier {
             }
             _ => self.not_yet_anchored += 1,
         }
-        wrong.extend(chain.place(sequence, line.previous, line.hash));
-        for kind in wrong {
+        faults.extend(chain.place(sequence, line.previous, line.hash));
+        for kind in faults {
             self.fault(Fault { partition: Some(partition.clone()), chain: Some(id), kind });
         }
     }
 
-    /// What was found, once every line was taken.
+    /// Returns the report after the last line.
     pub fn finish(mut self) -> Report {
         for (id, chain) in std::mem::take(&mut self.chains) {
             for kind in chain.finish() {
@@ -331,8 +332,8 @@ impl Verifier {
     }
 }
 
-impl Chain {
-    fn of(partition: Partition) -> Self {
+impl ObservedChain {
+    fn new(partition: Partition) -> Self {
         Self {
             partition,
             instance: None,
@@ -343,21 +344,21 @@ impl Chain {
         }
     }
 
-    /// Puts an event into its place; gives back what does not fit there.
+    /// Adds an event to the runs. Returns its faults.
     fn place(&mut self, sequence: u64, previous: String, hash: String) -> Vec<FaultKind> {
-        let mut wrong = Vec::new();
-        if sequence == 1 && previous != NOTHING_BEFORE {
-            wrong.push(FaultKind::Unlinked { sequence });
+        let mut faults = Vec::new();
+        if sequence == 1 && previous != NO_PREVIOUS_HASH {
+            faults.push(FaultKind::Unlinked { sequence });
         }
         let before = self.runs.range_mut(..=sequence).next_back();
         let first = match before {
             Some((_, run)) if sequence <= run.last => {
-                wrong.push(FaultKind::Repeated { sequence });
-                return wrong;
+                faults.push(FaultKind::Repeated { sequence });
+                return faults;
             }
             Some((first, run)) if run.last.checked_add(1) == Some(sequence) => {
                 if run.hash != previous {
-                    wrong.push(FaultKind::Unlinked { sequence });
+                    faults.push(FaultKind::Unlinked { sequence });
                 }
                 (run.last, run.hash) = (sequence, hash);
                 *first
@@ -367,39 +368,39 @@ impl Chain {
                 sequence
             }
         };
-        // A run that began just behind it goes on from it.
-        let behind = sequence.checked_add(1).and_then(|behind| self.runs.remove_entry(&behind));
-        if let (Some((behind, next)), Some(run)) = (behind, self.runs.get_mut(&first)) {
+        // Joins the run that starts right after this event.
+        let next = sequence.checked_add(1).and_then(|next| self.runs.remove_entry(&next));
+        if let (Some((start, next)), Some(run)) = (next, self.runs.get_mut(&first)) {
             if next.previous != run.hash {
-                wrong.push(FaultKind::Unlinked { sequence: behind });
+                faults.push(FaultKind::Unlinked { sequence: start });
             }
             (run.last, run.hash) = (next.last, next.hash);
         }
-        wrong
+        faults
     }
 
-    /// What is wrong with the chain as a whole.
+    /// Returns the faults of the chain as a whole.
     fn finish(&self) -> Vec<FaultKind> {
-        let mut wrong = Vec::new();
+        let mut faults = Vec::new();
         let mut last = 0_u64;
         for (first, run) in &self.runs {
             let expected = last.saturating_add(1);
             if *first > expected {
-                wrong.push(FaultKind::Missing { from: expected, to: first - 1 });
+                faults.push(FaultKind::Missing { from: expected, to: first - 1 });
             }
             last = run.last;
         }
         if let Some((anchored, _)) = self.anchor
             && anchored > last
         {
-            wrong.push(FaultKind::Truncated { last, anchored });
+            faults.push(FaultKind::Truncated { last, anchored });
         }
         if let Some((from, to)) = self.overdue {
-            wrong.push(FaultKind::NotAnchored { from, to });
+            faults.push(FaultKind::NotAnchored { from, to });
         }
         if let Some(seen_at) = self.broken_at {
-            wrong.push(FaultKind::BrokenBefore { seen_at });
+            faults.push(FaultKind::BrokenBefore { seen_at });
         }
-        wrong
+        faults
     }
 }

@@ -4,10 +4,15 @@
 
 use http::{HeaderValue, StatusCode, header};
 
-use super::{Call, HttpRequest, Reply, ReplyBody};
-use crate::{
-    domain::{Tenant, WebOrigin},
-    route::{self, Endpoint},
+use super::{Call, Dialect, HttpRequest, Reply, ReplyBody, finhub};
+use crate::domain::{Failure, WebOrigin};
+
+/// CORS preflight requests. Browsers hide their failures from pages, so the first dialect renders them.
+pub(crate) static PREFLIGHT: Dialect = Dialect {
+    name: "preflight",
+    shares_cross_origin: false,
+    is_audited: true,
+    failure: |failure, _, now| finhub::failure(failure, now),
 };
 
 /// How long a browser believes a preflight's answer, in seconds: an origin that is taken away is refused
@@ -25,37 +30,33 @@ const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static("X-Request-Id, Retr
 
 /// Answers a browser that asks whether a page may call a path: by its origin alone, since it does not
 /// say for which tenant. Where it may not, nothing is said, and the browser refuses.
-pub async fn preflight(call: &Call<'_>) -> Reply {
-    let Call { service, matched, request, now } = *call;
+pub(crate) async fn preflight(call: &Call<'_>, methods: &'static str) -> Result<Reply, Failure> {
+    let Call { service, context, request, .. } = *call;
     let mut reply = Reply::new(StatusCode::NO_CONTENT, ReplyBody::Empty);
     reply.headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     let asks = request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let Some(origin) = origin(request).filter(|_| asks) else {
-        return reply;
+        return Ok(reply);
     };
-    if service.shares_with(None, &origin, now).await && share(&mut reply, &origin) {
-        if let Ok(methods) = HeaderValue::from_str(&route::methods(matched.route.path).join(", ")) {
-            reply.headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
-        }
+    if service.allows_origin(context, &origin).await && share(&mut reply, &origin) {
+        reply.headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
         reply.headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS);
         reply.headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     }
-    reply
+    Ok(reply)
 }
 
 /// Lets the page that sent a request read its answer, if the tenant that the request proved to be of
 /// names the page's origin.
-pub async fn answer(call: &Call<'_>, proven: Option<&Tenant>, reply: &mut Reply) {
-    let is_shared =
-        !matches!(call.matched.route.endpoint, Endpoint::Page(_) | Endpoint::Public(_) | Endpoint::Preflight);
-    if !is_shared || !call.request.headers.contains_key(header::ORIGIN) {
+pub(crate) async fn add_headers(call: &Call<'_>, reply: &mut Reply) {
+    if !call.request.headers.contains_key(header::ORIGIN) {
         return;
     }
     reply.headers.append(header::VARY, HeaderValue::from_static("Origin"));
     let Some(origin) = origin(call.request) else {
         return;
     };
-    if call.service.shares_with(proven, &origin, call.now).await && share(reply, &origin) {
+    if call.service.allows_origin(call.context, &origin).await && share(reply, &origin) {
         reply.headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);
     }
 }

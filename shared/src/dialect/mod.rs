@@ -1,25 +1,26 @@
-//! Wire formats: each parses requests into commands and renders outcomes and failures. What all of
-//! them read and write alike is here.
+//! Wire formats. Each dialect parses requests into commands and renders outcomes and failures; parts that all
+//! dialects share are here.
 
 pub(crate) mod authorizer;
-pub mod cors;
-pub mod finhub;
-pub mod ocariot;
-pub mod page;
+pub(crate) mod cors;
+pub(crate) mod finhub;
+pub(crate) mod ocariot;
+pub(crate) mod page;
 mod pairs;
-pub mod public;
-pub mod zitadel;
+pub(crate) mod public;
+pub(crate) mod zitadel;
 
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::Value;
 
+pub use self::page::PageOrigin;
 use crate::{
+    context::RequestContext,
     domain::{ClientAddress, Failure, IdempotencyKey, Invalid, TenantId, TokenFault},
-    route::Matched,
-    telemetry,
-    token::{Repeatable, Unverified},
+    token::{KeyedRequest, Unverified},
     usecase::Service,
 };
 
@@ -50,17 +51,69 @@ pub struct HttpRequest {
     pub ip: ClientAddress,
 }
 
-/// A request with everything that answering it takes.
+/// A request and everything that its handler needs.
 #[derive(Clone, Copy)]
-pub struct Call<'a> {
-    /// What decides.
-    pub service: &'a Service,
-    /// The route that it fits, with the path's parameters.
-    pub matched: &'a Matched,
-    /// It.
-    pub request: &'a HttpRequest,
-    /// Its time.
-    pub now: Timestamp,
+pub(crate) struct Call<'a> {
+    /// The use cases.
+    pub(crate) service: &'a Service,
+    /// The context of the request.
+    pub(crate) context: &'a RequestContext,
+    /// The request.
+    pub(crate) request: &'a HttpRequest,
+    /// The path pattern that the request matches, and its parameters.
+    pub(crate) matched: &'a MatchedPath,
+    /// The public address, if the function knows it.
+    pub(crate) site: Option<&'a Site>,
+}
+
+/// Answers a call: parses the request, calls a use case and renders its outcome. A failure is rendered by
+/// [`Dialect::failure`].
+pub(crate) type Handler = for<'a> fn(&'a Call<'a>) -> BoxFuture<'a, Result<Reply, Failure>>;
+
+/// A wire format.
+pub struct Dialect {
+    /// The name in `infra/routes.json` and in the names of recorded events.
+    pub name: &'static str,
+    /// Whether pages of other origins may call its routes (CORS).
+    pub shares_cross_origin: bool,
+    /// Whether its requests appear in the audit log. Public documents do not, because they decide about
+    /// nobody and anybody can request them: a flood of requests must not fill the log
+    /// (docs/design/security.md#rule-24).
+    pub is_audited: bool,
+    /// Renders a failure.
+    pub(crate) failure: fn(&Failure, &HttpRequest, Timestamp) -> Reply,
+}
+
+/// The path pattern that a request matches, with the values of its parameters.
+#[derive(Debug)]
+pub struct MatchedPath {
+    /// The pattern, parameters in braces.
+    pub pattern: &'static str,
+    /// Decoded parameters by name, in the order of the path.
+    pub parameters: Vec<(String, String)>,
+}
+
+impl MatchedPath {
+    /// The value of a parameter.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// The public address of the routes.
+pub(crate) struct Site {
+    /// The address, without a path.
+    pub(crate) url: String,
+    /// The origin that browsers send with the hosted page's forms.
+    pub(crate) page_origin: PageOrigin,
+}
+
+impl Site {
+    /// # Errors
+    /// `url` is not an http or https URL.
+    pub(crate) fn new(url: &str) -> Result<Self, Invalid> {
+        Ok(Self { page_origin: PageOrigin::of(url)?, url: url.to_owned() })
+    }
 }
 
 impl HttpRequest {
@@ -74,14 +127,14 @@ impl HttpRequest {
 
     /// What the request is known again by, where it has an `Idempotency-Key`. What is sent is
     /// fingerprinted as it came: two spellings of one request are two.
-    fn repeatable(&self, route: &'static str) -> Result<Option<Repeatable>, Invalid> {
+    fn repeatable(&self, route: &'static str) -> Result<Option<KeyedRequest>, Invalid> {
         let Some(value) = self.headers.get(IDEMPOTENCY_KEY) else {
             return Ok(None);
         };
         let key = IdempotencyKey::parse(String::from_utf8_lossy(value.as_bytes()).trim_matches(' '))?;
         let kind = self.content_type().unwrap_or_default();
         let parts = [self.method.as_str(), &self.path, &self.query, &kind].map(str::as_bytes);
-        Ok(Some(Repeatable::new(key, route, &[parts.as_slice(), &[self.body.as_slice()]].concat())))
+        Ok(Some(KeyedRequest::new(key, route, &[parts.as_slice(), &[self.body.as_slice()]].concat())))
     }
 
     /// What the body is said to be, without parameters, in lower case.
@@ -96,11 +149,21 @@ impl HttpRequest {
         if self.body.len() > MAX_BODY_BYTES { Err(Failure::PayloadTooLarge) } else { Ok(()) }
     }
 
-    /// `X-Tenant-ID`, or `None` for an id that no tenant can have: the same as one that none has.
+    /// `X-Tenant-ID`. `None` if it is missing or not a valid id: no tenant has such an id.
     fn tenant(&self) -> Option<TenantId> {
-        let tenant = TenantId::parse(&self.header("X-Tenant-ID")?).ok()?;
-        telemetry::tenant(&tenant);
-        Some(tenant)
+        TenantId::parse(&self.header("X-Tenant-ID")?).ok()
+    }
+
+    /// The tenant that the request names in its path, its `X-Tenant-ID` header or its bearer, in this order.
+    /// Nothing of it is verified.
+    pub(crate) fn claimed_tenant(&self, matched: &MatchedPath) -> Option<TenantId> {
+        if let Some(tenant) = matched.parameter("tenantId") {
+            return TenantId::parse(tenant).ok();
+        }
+        if self.headers.contains_key("X-Tenant-ID") {
+            return self.tenant();
+        }
+        self.bearer().ok().map(|token| token.tenant().clone())
     }
 
     /// `Authorization: Bearer …` (RFC 6750, section 2.1).
@@ -130,7 +193,6 @@ impl HttpRequest {
         let tenant = if self.header("X-Tenant-ID").is_some() {
             self.tenant().ok_or(Failure::TenantMismatch)?
         } else {
-            telemetry::tenant(token.tenant());
             token.tenant().clone()
         };
         Ok((tenant, token))
@@ -187,6 +249,11 @@ impl Reply {
 
     fn json(status: StatusCode, body: Value) -> Self {
         Self::new(status, ReplyBody::Json(body))
+    }
+
+    /// Attaches the failure that the reply renders, for the audit log.
+    pub(crate) fn with_failure(self, failure: Failure) -> Self {
+        Self { failure: Some(failure), ..self }
     }
 
     /// The headers that a failure has in every dialect: a challenge on 401 (RFC 6750, section 3), and

@@ -3,11 +3,18 @@
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::{Call, Dialect, Reply, ReplyBody, finhub};
 use crate::{
-    dialect::{Call, Reply, ReplyBody},
     domain::{Failure, TenantId, tenant_url},
-    route::Public,
     usecase::publish::Published,
+};
+
+/// Public documents. Their readers know no dialect, so the first one renders failures.
+pub(crate) static PUBLIC: Dialect = Dialect {
+    name: "public",
+    shares_cross_origin: false,
+    is_audited: false,
+    failure: |failure, _, now| finhub::failure(failure, now),
 };
 
 /// Type of a set of keys (RFC 7517, section 8.5.1).
@@ -15,38 +22,32 @@ const JWK_SET: &str = "application/jwk-set+json";
 /// How long anybody may keep what a tenant publishes (docs/design/contract.md#every-request).
 const CACHED: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
-/// Answers a request; `public_url` is where people reach the routes.
+/// Handles `GET /tenants/{tenantId}/.well-known/openid-configuration`.
 ///
 /// # Errors
-/// `RouteNotFound` for a tenant that publishes nothing, whichever way; `Unavailable`.
-pub(crate) async fn answer(
-    call: &Call<'_>,
-    endpoint: Public,
-    public_url: Option<&str>,
-) -> Result<Reply, Failure> {
-    match endpoint {
-        Public::Configuration => {
-            // Never from a request's Host header.
-            let public_url = public_url.ok_or_else(|| Failure::Internal("no public URL is set".into()))?;
-            let (tenant, published) = published(call).await?;
-            let body = configuration(&tenant_url(public_url, &tenant), &published);
-            Ok(cached(ReplyBody::Json(body)))
-        }
-        Public::Keys => {
-            let (_, Published { keys, .. }) = published(call).await?;
-            let keys: Vec<_> = keys.into_iter().map(|key| key.jwk).collect();
-            Ok(cached(ReplyBody::Text(JWK_SET, json!({ "keys": keys }).to_string())))
-        }
-        Public::Health => Ok(health(call.service.is_well(call.now).await)),
-    }
+/// `RouteNotFound` if the tenant publishes no keys; `Unavailable`.
+pub(crate) async fn configuration(call: &Call<'_>) -> Result<Reply, Failure> {
+    // A request's Host header is never trusted for this address.
+    let site = call.site.ok_or_else(|| Failure::Internal("DOORWARD_PUBLIC_URL is not set".into()))?;
+    let (tenant, published) = published(call).await?;
+    Ok(cached(ReplyBody::Json(metadata(&tenant_url(&site.url, &tenant), &published))))
 }
 
-/// What the tenant in the path publishes. An id that no tenant can have is one that none has.
+/// Handles `GET /tenants/{tenantId}/.well-known/jwks.json`.
+///
+/// # Errors
+/// `RouteNotFound` if the tenant publishes no keys; `Unavailable`.
+pub(crate) async fn keys(call: &Call<'_>) -> Result<Reply, Failure> {
+    let (_, Published { keys, .. }) = published(call).await?;
+    let keys: Vec<_> = keys.into_iter().map(|key| key.jwk).collect();
+    Ok(cached(ReplyBody::Text(JWK_SET, json!({ "keys": keys }).to_string())))
+}
+
+/// The tenant in the path and its public keys. An id that is not valid is treated like an unknown one.
 async fn published(call: &Call<'_>) -> Result<(TenantId, Published), Failure> {
-    let Call { service, matched, now, .. } = *call;
-    let named = matched.parameters.iter().find(|(name, _)| name == "tenantId");
-    let tenant = named.and_then(|(_, id)| TenantId::parse(id).ok()).ok_or(Failure::RouteNotFound)?;
-    let published = service.published(&tenant, now).await?.ok_or(Failure::RouteNotFound)?;
+    let named = call.matched.parameter("tenantId");
+    let tenant = named.and_then(|id| TenantId::parse(id).ok()).ok_or(Failure::RouteNotFound)?;
+    let published = call.service.published(&tenant, call.context).await?.ok_or(Failure::RouteNotFound)?;
     Ok((tenant, published))
 }
 
@@ -54,7 +55,7 @@ async fn published(call: &Call<'_>) -> Result<(TenantId, Published), Failure> {
 /// authorization endpoint and no token endpoint, so none is named; no response type is supported, and a member
 /// without elements must be left out (section 4.2). `issuer` is what the tokens say, which a tenant may have
 /// set to something else than where this is read.
-fn configuration(base: &str, published: &Published) -> Value {
+fn metadata(base: &str, published: &Published) -> Value {
     let Published { issuer, keys } = published;
     let mut algorithms: Vec<_> = keys.iter().map(|key| key.algorithm).collect();
     algorithms.sort_unstable();
@@ -73,12 +74,12 @@ fn cached(body: ReplyBody) -> Reply {
     reply
 }
 
-/// Tells nothing but that: anybody may ask.
-fn health(is_well: bool) -> Reply {
-    if is_well {
-        return Reply::json(StatusCode::OK, json!({ "status": "ok" }));
+/// Handles `GET /healthz`. The response holds no cause, because anybody can request it.
+pub(crate) async fn health(call: &Call<'_>) -> Result<Reply, Failure> {
+    if call.service.is_healthy(call.context.now).await {
+        return Ok(Reply::json(StatusCode::OK, json!({ "status": "ok" })));
     }
     let mut reply = Reply::json(StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "unavailable" }));
     reply.headers.insert(header::RETRY_AFTER, HeaderValue::from(super::UNAVAILABLE_FOR_SECONDS));
-    reply
+    Ok(reply)
 }

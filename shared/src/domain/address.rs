@@ -1,23 +1,23 @@
-//! Where a request comes from (docs/design/security.md#rule-22).
+//! The client address of a request (docs/design/security.md#rule-22).
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-/// Hops of a forwarded chain that are read.
+/// Maximum number of `X-Forwarded-For` entries that are read.
 const MAX_HOPS: usize = 32;
 
-/// A request's address: as API Gateway saw it, and as proxies in between say.
+/// The address of a request, from API Gateway and from the proxies in front of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientAddress {
     /// `requestContext.http.sourceIp`
     pub source: Option<IpAddr>,
-    /// `X-Forwarded-For`, the nearest hop last; `None` for what is no address.
+    /// `X-Forwarded-For`, nearest proxy last. An entry that is not an IP address is `None`.
     pub forwarded: Vec<Option<IpAddr>>,
 }
 
 impl ClientAddress {
-    /// An address with the chain that `X-Forwarded-For` tells of.
+    /// Parses the `X-Forwarded-For` header.
     pub fn new(source: Option<IpAddr>, forwarded_for: Option<&str>) -> Self {
         let hops = forwarded_for.map(|chain| chain.split(',').map(|hop| address(hop.trim())));
         let mut forwarded: Vec<_> = hops.into_iter().flatten().collect();
@@ -26,9 +26,10 @@ impl ClientAddress {
         Self { source, forwarded }
     }
 
-    /// The client's address: the nearest one that is no trusted proxy. What a proxy that is not
-    /// trusted says counts for nothing; where a trusted one's word is no address, the client is
-    /// unknown.
+    /// Returns the client's address: the nearest address that is not a trusted proxy.
+    ///
+    /// Entries from an untrusted proxy are ignored. The result is `None` if a trusted proxy forwarded an
+    /// entry that is not an IP address.
     pub fn client(&self, trusted: &[IpNet]) -> Option<IpAddr> {
         let is_trusted = |ip: IpAddr| trusted.iter().any(|net| net.contains(&ip));
         let source = self.source?.to_canonical();
@@ -45,7 +46,7 @@ impl ClientAddress {
     }
 }
 
-/// An address, with a port behind it or without: proxies write both.
+/// Parses an address with or without a port, because proxies write both.
 fn address(hop: &str) -> Option<IpAddr> {
     hop.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
@@ -63,9 +64,9 @@ mod tests {
 
     // docs/design/security.md#rule-22
     #[test]
-    fn only_trusted_proxies_are_believed() {
+    fn forwarded_address_is_used_only_from_trusted_proxies() {
         let proxies = ["10.0.0.0/8", "2001:db8:1::/48"];
-        for (source, chain, told) in [
+        for (source, chain, expected) in [
             ("192.0.2.1", Some("198.51.100.7"), Some("192.0.2.1")),
             ("10.0.0.1", None, Some("10.0.0.1")),
             ("10.0.0.1", Some("198.51.100.7, 10.0.0.1"), Some("198.51.100.7")),
@@ -76,14 +77,14 @@ mod tests {
             ("10.0.0.1", Some("198.51.100.7, unknown"), None),
             ("", Some("198.51.100.7"), None),
         ] {
-            assert_eq!(client(source, chain, &proxies).as_deref(), told, "{source} {chain:?}");
+            assert_eq!(client(source, chain, &proxies).as_deref(), expected, "{source} {chain:?}");
         }
         assert_eq!(client("10.0.0.1", Some("198.51.100.7"), &[]).unwrap(), "10.0.0.1");
     }
 
     proptest! {
         #[test]
-        fn no_header_moves_an_untrusted_source(chain in "\\PC{0,80}|([0-9.]{7,15},? ?){0,40}") {
+        fn header_from_untrusted_source_is_ignored(chain in "\\PC{0,80}|([0-9.]{7,15},? ?){0,40}") {
             prop_assert_eq!(client("192.0.2.1", Some(&chain), &["10.0.0.0/8"]).unwrap(), "192.0.2.1");
         }
     }

@@ -1,4 +1,4 @@
-//! Reset codes: what a person proves with that it may set a new password (docs/design/security.md#rule-19).
+//! Reset codes, which authorize a user to set a new password (docs/design/security.md#rule-19).
 
 use std::time::Duration;
 
@@ -7,25 +7,27 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{AttemptId, Invalid};
 
-/// 32 letters and digits that nobody takes for one another: no `I`, `O`, `0`, `1`. Five bits each.
+/// 32 letters and digits that are hard to confuse: no `I`, `O`, `0`, `1`. Each encodes five bits.
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
-/// Wrong tries that a typed code survives (docs/design/contract.md#zitadel-v2): the last of them kills it.
+/// Maximum number of wrong attempts at a typed code (docs/design/contract.md#zitadel-v2). The last one
+/// invalidates the code.
 pub const MAX_CODE_TRIES: usize = 5;
-/// The hour in which codes asked for, and wrong ones, are counted.
+/// The period in which requested codes and wrong codes are counted.
 pub const CODE_WINDOW: Duration = Duration::from_secs(60 * 60);
 
-/// How a code reaches whoever uses it.
+/// The way in which a user enters a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodeKind {
-    /// In a link: 20 characters, 100 bits, no limit of tries, so that nobody kills another's link.
+    /// Part of a link: 20 characters, 100 bits. Attempts are not limited, so that one user cannot invalidate
+    /// another user's link.
     Link,
-    /// Typed by a person: 8 characters, dead after [`MAX_CODE_TRIES`] wrong ones.
+    /// Typed by the user: 8 characters. It becomes invalid after [`MAX_CODE_TRIES`] wrong attempts.
     Typed,
 }
 
 impl CodeKind {
-    /// Characters of such a code.
+    /// Number of characters.
     pub fn length(self) -> usize {
         match self {
             Self::Link => 20,
@@ -34,24 +36,24 @@ impl CodeKind {
     }
 }
 
-/// A reset code, made or presented. Redacted in `Debug`.
+/// A reset code, generated or received. Redacted in `Debug`.
 #[derive(Debug, Clone)]
 pub struct Code(SecretString);
 
 impl Code {
-    /// Most characters that are read (docs/design/contract.md#zitadel-v2).
+    /// Maximum length in characters (docs/design/contract.md#zitadel-v2).
     pub const MAX_CHARS: usize = 20;
 
-    /// A new code of that kind, from as many random bytes as the longest has characters.
+    /// Creates a code from random bytes, one byte for each character.
     pub fn from_random(kind: CodeKind, bytes: &[u8; 20]) -> Self {
         let letter = |byte: &u8| ALPHABET.get(usize::from(byte % 32)).copied().map_or('A', char::from);
         Self(SecretString::from(bytes.iter().take(kind.length()).map(letter).collect::<String>()))
     }
 
-    /// A code as somebody sends it: 1 to [`Self::MAX_CHARS`] characters, in either case.
+    /// Parses a code from a request: 1 to [`Self::MAX_CHARS`] characters, upper or lower case.
     ///
     /// # Errors
-    /// [`Invalid`] for other lengths. Anything else is a code that opens nothing.
+    /// [`Invalid`] for other lengths. Other characters are accepted, but match no code.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if text.is_empty() || text.chars().count() > Self::MAX_CHARS {
             return Err(Invalid::new("must be 1 to 20 characters"));
@@ -59,44 +61,44 @@ impl Code {
         Ok(Self(SecretString::from(text.to_ascii_uppercase())))
     }
 
-    /// Which kind it is, by its length: one that is neither is treated as typed, and wrong.
+    /// Returns the kind, which follows from the length. A code of another length counts as typed, and is wrong.
     pub fn kind(&self) -> CodeKind {
         if self.0.expose_secret().len() == CodeKind::Link.length() { CodeKind::Link } else { CodeKind::Typed }
     }
 
-    /// What is sent to whoever may have it.
+    /// Returns the code in plain text, for delivery to the user.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 }
 
-/// A user's newest reset code as stored: a keyed hash, never the code.
+/// A user's newest reset code as stored. It contains a keyed hash, never the code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResetCode {
-    /// Tells it from those before and after it.
+    /// ID, which distinguishes the code from earlier and later ones.
     pub id: AttemptId,
-    /// What it proves; `None` where there is no such user, and so nothing to prove.
+    /// Hash for verifying a code. `None` if the user does not exist.
     pub proof: Option<CodeProof>,
-    /// End of its life.
+    /// Expiry time.
     pub ends_at: Timestamp,
-    /// When codes were sent within the last [`CODE_WINDOW`].
+    /// Times at which codes were sent within the last [`CODE_WINDOW`].
     pub sent: Vec<Timestamp>,
-    /// Set once it was used: what did, a form's submission as a keyed hash or one try.
+    /// Set when the code was used: a keyed hash of the form submission, or the ID of the attempt.
     pub spent: Option<String>,
 }
 
-/// What a stored code is compared by.
+/// The stored hash of a code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodeProof {
-    /// How it is used.
+    /// Kind of the code.
     pub kind: CodeKind,
-    /// Keyed hash over tenant, user, purpose and code; base64url.
+    /// Keyed hash over tenant, user, purpose and code, in base64url.
     pub digest: String,
-    /// Version of the root key behind it.
+    /// Version of the root key that the hash key is derived from.
     pub key_version: u32,
 }
 
-/// Those of `sent` that still count at `now`.
+/// Returns the times in `sent` that are within [`CODE_WINDOW`] before `now`.
 pub fn recent(sent: &[Timestamp], now: Timestamp) -> Vec<Timestamp> {
     let counts = |at: &Timestamp| at.checked_add(CODE_WINDOW).is_ok_and(|end| end > now);
     sent.iter().copied().filter(counts).collect()
@@ -111,7 +113,7 @@ mod tests {
     proptest! {
         // docs/design/security.md#rule-19
         #[test]
-        fn codes_are_of_their_length_and_alphabet_and_read_back(bytes in any::<[u8; 20]>()) {
+        fn generated_code_has_its_length_and_alphabet_and_parses(bytes in any::<[u8; 20]>()) {
             for kind in [CodeKind::Link, CodeKind::Typed] {
                 let code = Code::from_random(kind, &bytes);
                 prop_assert_eq!(code.expose().len(), kind.length());
@@ -123,15 +125,15 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_presented_is_a_code_or_refused(text in "\\PC{0,30}") {
+        fn only_texts_of_1_to_20_characters_are_parsed(text in "\\PC{0,30}") {
             let valid = (1..=Code::MAX_CHARS).contains(&text.chars().count());
             prop_assert_eq!(Code::parse(&text).is_ok(), valid);
         }
     }
 
-    // docs/design/security.md#rule-19: every letter stands for five bits, none is likelier than another.
+    // docs/design/security.md#rule-19: all characters are equally likely.
     #[test]
-    fn the_alphabet_has_no_letter_twice() {
+    fn alphabet_has_32_distinct_characters() {
         let distinct: std::collections::BTreeSet<_> = ALPHABET.iter().collect();
         assert_eq!(distinct.len(), 32);
         assert!(!ALPHABET.iter().any(|letter| b"IO01".contains(letter)));
@@ -139,13 +141,13 @@ mod tests {
 
     // docs/design/security.md#rule-25
     #[test]
-    fn debug_shows_no_code() {
+    fn debug_output_redacts_the_code() {
         let code = Code::from_random(CodeKind::Link, &[7; 20]);
         assert!(!format!("{code:?}").contains(code.expose()));
     }
 
     #[test]
-    fn an_hour_later_nothing_counts() {
+    fn sent_codes_are_forgotten_after_an_hour() {
         let at = |second| Timestamp::from_second(second).unwrap();
         assert_eq!(recent(&[at(0), at(10)], at(3_600)), [at(10)]);
         assert_eq!(recent(&[at(0), at(10)], at(3_610)), []);

@@ -1,26 +1,26 @@
-//! Where a user is reached, and in which language: told by an operator, who has verified it.
+//! Contact data of a user: mail address, phone number and language. Operators supply verified values.
 
 use super::Invalid;
 
-/// Bytes of a mail address (RFC 5321, section 4.5.3.1.3).
+/// Maximum length of a mail address in bytes (RFC 5321, section 4.5.3.1.3).
 const MAX_MAIL_BYTES: usize = 254;
-/// Bytes of its part before the `@` (RFC 5321, section 4.5.3.1.1).
+/// Maximum length of the part before the `@` in bytes (RFC 5321, section 4.5.3.1.1).
 const MAX_LOCAL_BYTES: usize = 64;
-/// Digits of a telephone number (E.164, section 6.1).
+/// Maximum number of digits in a phone number (E.164, section 6.1).
 const MAX_DIGITS: usize = 15;
-/// Bytes of a language tag (RFC 5646, section 4.4.1).
+/// Allowed length of a language tag in bytes (RFC 5646, section 4.4.1).
 const LANGUAGE_BYTES: std::ops::RangeInclusive<usize> = 2..=35;
 
-/// A mail address that one mail can be sent to: no name beside it, no list, no quoted form.
+/// Parses one mail address. Display names, address lists and quoted local parts are rejected.
 ///
 /// # Errors
-/// [`Invalid`] when it is none.
+/// [`Invalid`] if the text is not a mail address.
 pub fn mail_address(text: &str) -> Result<String, Invalid> {
     let invalid = Invalid::new("must be a mail address such as name@example.com");
     let is_part = |part: &str| {
-        let refused =
+        let is_forbidden =
             |letter: char| letter.is_control() || letter.is_whitespace() || r#"()<>[]:;,\""#.contains(letter);
-        !part.is_empty() && !part.starts_with('.') && !part.ends_with('.') && !part.contains(refused)
+        !part.is_empty() && !part.starts_with('.') && !part.ends_with('.') && !part.contains(is_forbidden)
     };
     let (local, domain) = text.split_once('@').ok_or(invalid)?;
     let fits = text.len() <= MAX_MAIL_BYTES && local.len() <= MAX_LOCAL_BYTES;
@@ -31,24 +31,24 @@ pub fn mail_address(text: &str) -> Result<String, Invalid> {
     }
 }
 
-/// A telephone number in E.164.
+/// Parses a phone number in E.164 format.
 ///
 /// # Errors
-/// [`Invalid`] when it is none.
+/// [`Invalid`] if the text is not an E.164 number.
 pub fn phone_number(text: &str) -> Result<String, Invalid> {
     let digits = text.strip_prefix('+').unwrap_or_default();
     let fits = (2..=MAX_DIGITS).contains(&digits.len()) && !digits.starts_with('0');
     if fits && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         Ok(text.to_owned())
     } else {
-        Err(Invalid::new("must be a telephone number in E.164, such as +4512345678"))
+        Err(Invalid::new("must be a phone number in E.164 format, such as +4512345678"))
     }
 }
 
-/// A language tag (BCP 47), as far as its form goes.
+/// Checks the syntax of a language tag (BCP 47).
 ///
 /// # Errors
-/// [`Invalid`] when it is none.
+/// [`Invalid`] if the text is not a language tag.
 pub fn language(text: &str) -> Result<String, Invalid> {
     let is_part =
         |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_message_could_be_sent_to_is_refused() {
+    fn invalid_contact_data_is_rejected() {
         for good in ["a@b", "marcus.jensen+bank@example.com", "jürgen@bücher.example", "o'neill@example.com"]
         {
             assert_eq!(mail_address(good).unwrap(), good);

@@ -1,59 +1,55 @@
-//! The one list of ways in which a request ends without success. Variants name facts; each dialect
-//! maps them to its own status and words.
+//! The ways in which a request fails. Each variant names a fact. Each dialect maps the variants to its own
+//! status codes and messages.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
 use jiff::Timestamp;
+use strum::{IntoStaticStr, VariantNames};
 
-/// One thing wrong with one part of a request.
+/// An error in one field or header of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
-    /// The field's or header's name, as the client writes it.
+    /// Name of the field or header, as the client writes it.
     pub field: Cow<'static, str>,
-    /// What is wrong and what would be right.
+    /// Description of the error and of valid values. Clients see it.
     pub message: Cow<'static, str>,
 }
 
 impl FieldError {
-    /// An error about `field`.
+    /// Creates an error for `field`.
     pub fn new(field: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self { field: field.into(), message: message.into() }
     }
 }
 
-/// Why a bearer token was not accepted; for the log, never for the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The reason why a bearer token was rejected. It is logged and never sent to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum TokenFault {
-    /// None was sent, or not as `Bearer`.
+    /// The request has no `Bearer` token.
     Missing,
-    /// Not a token of ours by its form.
+    /// The token does not have the format of a Doorward token.
     Malformed,
-    /// Names no key of this tenant.
+    /// The token names a key that this tenant does not have.
     UnknownKey,
-    /// Its signature or a fixed claim is wrong.
+    /// The signature or a fixed claim is wrong.
     Forged,
-    /// It is past `exp`, or before `iat` or `nbf`.
+    /// The current time is after `exp`, or before `iat` or `nbf`.
     Expired,
-    /// The session it names ended, or its user's or tenant's sessions did.
+    /// The session ended, alone or together with all sessions of its user or tenant.
     SessionGone,
 }
 
 impl TokenFault {
-    /// Its stable name in the audit log.
+    /// Stable name in the audit log.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Missing => "MISSING",
-            Self::Malformed => "MALFORMED",
-            Self::UnknownKey => "UNKNOWN_KEY",
-            Self::Forged => "FORGED",
-            Self::Expired => "EXPIRED",
-            Self::SessionGone => "SESSION_GONE",
-        }
+        self.into()
     }
 }
 
-/// Which limit a request met; for the log, clients are told one thing for all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The limit that a request exceeded. It is logged; clients get the same response for every limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Limit {
     /// Wrong passwords for one user within an hour.
     User,
@@ -61,113 +57,106 @@ pub enum Limit {
     Address,
     /// Wrong passwords for all of the tenant's users within an hour.
     Tenant,
-    /// Every place of the user's is being verified.
+    /// All attempt slots of the user are in use.
     Busy,
-    /// Codes that are sent to one user within an hour.
+    /// Codes sent to one user within an hour.
     Codes,
-    /// Rotations of one session within one grace.
+    /// Rotations of one session within one grace period.
     Rotations,
-    /// Logins of one user at once, under a limit of sessions.
+    /// Concurrent logins of one user whose sessions are limited.
     Sessions,
 }
 
 impl Limit {
-    /// Its stable name in the audit log.
+    /// Stable name in the audit log.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::User => "USER",
-            Self::Address => "ADDRESS",
-            Self::Tenant => "TENANT",
-            Self::Busy => "BUSY",
-            Self::Codes => "CODES",
-            Self::Rotations => "ROTATIONS",
-            Self::Sessions => "SESSIONS",
-        }
+        self.into()
     }
 }
 
-/// How a request ends without success. The text of a variant's cause is for the log alone.
-#[derive(Debug)]
+/// The reason why a request failed. The cause in a variant is only logged.
+#[derive(Debug, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Failure {
-    /// The event is no request that API Gateway sends, or the request is no valid HTTP.
+    /// The event is not an API Gateway request, or the request is not valid HTTP.
     Malformed(&'static str),
-    /// Fields or headers are missing, empty or of the wrong type.
+    /// Fields or headers are missing, empty or have the wrong type.
     Validation(Vec<FieldError>),
     /// A new password breaks these rules.
     PasswordPolicy(Vec<FieldError>),
-    /// The body is over the size that is read.
+    /// The request body exceeds the size limit.
     PayloadTooLarge,
-    /// The body is not of a type this route reads.
+    /// The route does not accept the media type of the request body.
     UnsupportedMediaType,
-    /// No route of this function.
+    /// This function has no such route.
     RouteNotFound,
-    /// Unknown user, wrong password, wrong path or disabled: one answer for all.
+    /// Unknown or disabled user, wrong password or wrong path. The response is the same for all.
     Authentication,
-    /// Too many wrong passwords; open again at that time.
+    /// Too many wrong passwords. The lockout ends at the given time.
     AccountLocked(Timestamp),
-    /// So many wrong passwords in a row that the password opens nothing until it is set anew.
+    /// Too many consecutive failures: the password is disabled until it is reset.
     PasswordDisabled,
-    /// The password is right, but the login was reset and not completed.
+    /// The password is correct, but the login was reset and the reset is not complete.
     CredentialsResetRequired,
-    /// The code is wrong, spent or expired, or its user or tenant is unknown: one answer for all
-    /// (docs/design/contract.md#zitadel-v2).
+    /// The code is wrong, used or expired, or its user or tenant does not exist. The response is the same
+    /// for all (docs/design/contract.md#zitadel-v2).
     InvalidCode,
-    /// The bearer token was not accepted.
+    /// The bearer token was rejected.
     InvalidToken(TokenFault),
-    /// The refresh token is not one of this session.
+    /// The refresh token does not belong to this session.
     InvalidRefreshToken,
-    /// A refresh token was presented after its grace: the session is ended.
+    /// A refresh token was reused after its grace period, so the session was ended.
     RefreshTokenReused,
-    /// The session's life, or its idle life, is over.
+    /// The session reached its maximum or idle lifetime.
     SessionExpired,
     /// The session was ended.
     SessionTerminated,
-    /// Unknown tenant, wrong key or wrong secret: one answer for all.
+    /// Unknown tenant, wrong key or wrong secret. The response is the same for all.
     InvalidTenantCredentials,
     /// The tenant is suspended.
     TenantSuspended,
-    /// The tenant does not admit this address.
+    /// The tenant does not allow requests from this address.
     IpNotAllowed,
-    /// The caller may not do this.
+    /// The caller lacks permission.
     Forbidden,
     /// `X-Tenant-ID` and the token name different tenants.
     TenantMismatch,
-    /// No such user, or none the caller may see.
+    /// The user does not exist, or the caller may not see it.
     UserNotFound,
-    /// No such session, or none the caller may see.
+    /// The session does not exist, or the caller may not see it.
     SessionNotFound,
-    /// Another user of the tenant has that name.
+    /// Another user of the tenant has this username.
     UsernameTaken,
-    /// The user has as many sessions as the tenant allows.
+    /// The user has reached the tenant's session limit.
     SessionLimit,
-    /// The `Idempotency-Key` was used for another request.
+    /// The `Idempotency-Key` was used for a different request.
     IdempotencyMismatch,
-    /// What the `Idempotency-Key` succeeded in is over, or cannot be told again.
+    /// The result stored for the `Idempotency-Key` has expired or cannot be replayed.
     IdempotencyExpired,
-    /// That budget is used up; worth another try after so long.
+    /// The limit is exceeded. The client may retry after the given time.
     RateLimited(Limit, Duration),
-    /// A dependency did not answer, or a tenant's secret cannot be used.
+    /// A dependency does not respond, or a tenant's secret is unusable.
     Unavailable(Cause),
-    /// A defect of ours.
+    /// A defect in Doorward.
     Internal(Cause),
 }
 
-/// What went wrong underneath: logged, never sent.
+/// The underlying error. It is logged and never sent to a client.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 impl Failure {
-    /// A `Validation` of one field.
+    /// Creates a `Validation` failure for one field.
     pub fn field(field: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self::Validation(vec![FieldError::new(field, message)])
     }
 
-    /// Whether it is a fault of ours, or of what we depend on, and not of the caller.
-    pub fn is_ours(&self) -> bool {
+    /// Returns whether Doorward or one of its dependencies failed, and not the caller.
+    pub fn is_server_error(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Internal(_))
     }
 
-    /// What the audit log says beyond the name: which way a token was wrong, which limit was met, or
-    /// which fields, by their names. Nothing that anybody sent.
+    /// Returns the detail that the audit log adds to the name: the token fault, the limit, or the names of
+    /// the invalid fields. It never contains values from the request.
     pub fn reason(&self) -> Option<String> {
         match self {
             Self::InvalidToken(fault) => Some(fault.name().to_owned()),
@@ -180,45 +169,14 @@ impl Failure {
         }
     }
 
-    /// The fact's name, for logs and metrics.
+    /// Name in logs and metrics.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Malformed(_) => "MALFORMED",
-            Self::Validation(_) => "VALIDATION",
-            Self::PasswordPolicy(_) => "PASSWORD_POLICY",
-            Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
-            Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
-            Self::RouteNotFound => "ROUTE_NOT_FOUND",
-            Self::Authentication => "AUTHENTICATION",
-            Self::AccountLocked(_) => "ACCOUNT_LOCKED",
-            Self::PasswordDisabled => "PASSWORD_DISABLED",
-            Self::SessionLimit => "SESSION_LIMIT",
-            Self::IdempotencyMismatch => "IDEMPOTENCY_MISMATCH",
-            Self::IdempotencyExpired => "IDEMPOTENCY_EXPIRED",
-            Self::CredentialsResetRequired => "CREDENTIALS_RESET_REQUIRED",
-            Self::InvalidCode => "INVALID_CODE",
-            Self::InvalidToken(_) => "INVALID_TOKEN",
-            Self::InvalidRefreshToken => "INVALID_REFRESH_TOKEN",
-            Self::RefreshTokenReused => "REFRESH_TOKEN_REUSED",
-            Self::SessionExpired => "SESSION_EXPIRED",
-            Self::SessionTerminated => "SESSION_TERMINATED",
-            Self::InvalidTenantCredentials => "INVALID_TENANT_CREDENTIALS",
-            Self::TenantSuspended => "TENANT_SUSPENDED",
-            Self::IpNotAllowed => "IP_NOT_ALLOWED",
-            Self::Forbidden => "FORBIDDEN",
-            Self::TenantMismatch => "TENANT_MISMATCH",
-            Self::UserNotFound => "USER_NOT_FOUND",
-            Self::SessionNotFound => "SESSION_NOT_FOUND",
-            Self::UsernameTaken => "USERNAME_TAKEN",
-            Self::RateLimited(..) => "RATE_LIMITED",
-            Self::Unavailable(_) => "UNAVAILABLE",
-            Self::Internal(_) => "INTERNAL",
-        }
+        self.into()
     }
 }
 
 impl fmt::Display for Failure {
-    /// The fact and its cause: for logs.
+    /// Writes the name and the cause, for logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(why) => write!(f, "{}: {why}", self.name()),

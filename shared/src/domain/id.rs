@@ -1,4 +1,4 @@
-//! Identifiers: one type each, one `parse` each, so that a request cannot hold an invalid one.
+//! Identifiers. Each has its own type and one `parse` function, so that a request cannot contain an invalid one.
 
 use std::{borrow::Borrow, fmt};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 use uuid::Uuid;
 
-/// Why a text is not what it should be; the message is fit for a client.
+/// The reason why a text is invalid. Clients see the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(&'static str);
@@ -19,6 +19,32 @@ impl Invalid {
     }
 }
 
+/// Implements `Display` and the conversions that serde uses for a newtype over `String` with a `parse` function.
+macro_rules! text_conversions {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = Invalid;
+
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                value.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+pub(super) use text_conversions;
+
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $valid:ident) => {
         $(#[$doc])*
@@ -27,43 +53,26 @@ macro_rules! text_id {
         pub struct $name(String);
 
         impl $name {
+            /// Parses an identifier.
+            ///
             /// # Errors
-            /// [`Invalid`] when the text is not of the identifier's form.
+            /// [`Invalid`] if the text does not have the format of the identifier.
             pub fn parse(text: &str) -> Result<Self, Invalid> {
                 $valid(text)?;
                 Ok(Self(text.to_owned()))
             }
 
-            /// The identifier as clients write it.
+            /// Returns the identifier as clients write it.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = Invalid;
-
-            fn try_from(text: String) -> Result<Self, Invalid> {
-                $valid(&text)?;
-                Ok(Self(text))
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.0
-            }
-        }
+        text_conversions!($name);
 
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
             }
         }
 
@@ -76,33 +85,33 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// A tenant: 1 to 64 letters, digits, `_` and `-`, case-sensitive.
+    /// A tenant ID: 1 to 64 letters, digits, `_` and `-`, case-sensitive.
     ///
-    /// No `.`: a key id is `{tenant}.{key}` (see [`crate::token`]); nothing that a secret's name in
-    /// Secrets Manager could not carry.
+    /// `.` is not allowed because a key ID is `{tenant}.{key}` (see `crate::token`). All characters are
+    /// allowed in the name of a secret in Secrets Manager.
     TenantId, tenant_form
 }
 text_id! {
-    /// A user within a tenant: 1 to 200 characters (the longest any dialect allows), no control
-    /// characters, at most 512 bytes so that a storage key always fits DynamoDB's 2,048.
+    /// A user ID, unique within a tenant: 1 to 200 characters (the maximum of all dialects), no control
+    /// characters, and at most 512 bytes so that a storage key fits DynamoDB's limit of 2,048 bytes.
     UserId, free_form
 }
 text_id! {
-    /// The organization that owns a user. Same form as [`UserId`].
+    /// ID of the organization that owns a user. Same format as [`UserId`].
     OrganizationId, free_form
 }
 text_id! {
-    /// The customer a user belongs to. Same form as [`UserId`].
+    /// ID of the customer that a user belongs to. Same format as [`UserId`].
     CustomerId, free_form
 }
 text_id! {
-    /// A session: 1 to 100 printable ASCII characters. Doorward issues UUIDs; whatever else a client
-    /// sends names no session.
+    /// A session ID: 1 to 100 printable ASCII characters. Doorward issues UUIDs, so that no session has an
+    /// ID of another format.
     SessionId, session_form
 }
 
 text_id! {
-    /// What a client repeats a request by, without repeating what it did: 1 to 255 printable ASCII
+    /// An idempotency key, with which a client can repeat a request safely: 1 to 255 printable ASCII
     /// characters (docs/design/contract.md#every-request).
     IdempotencyKey, printable_form
 }
@@ -134,19 +143,19 @@ fn free_form(text: &str) -> Result<(), Invalid> {
 }
 
 impl UserId {
-    /// A random (version 4) UUID from 128 bits of entropy.
+    /// Creates a random (version 4) UUID from 128 bits of entropy.
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(SessionId::from_random(bytes).0)
     }
 }
 
 impl SessionId {
-    /// A random (version 4) UUID from 128 bits of entropy.
+    /// Creates a random (version 4) UUID from 128 bits of entropy.
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid().hyphenated().to_string())
     }
 
-    /// The UUID's bytes, where the text is the form that [`Self::from_random`] writes.
+    /// Returns the UUID if the text has the format that [`Self::from_random`] writes.
     pub fn to_uuid(&self) -> Option<Uuid> {
         Uuid::try_parse(&self.0).ok().filter(|uuid| uuid.hyphenated().to_string() == self.0)
     }
@@ -158,25 +167,27 @@ impl From<Uuid> for SessionId {
     }
 }
 
-/// One try at something the store must count or recognise exactly once: a login attempt, a
-/// rotation. A ULID, so that it tells when it was made.
+/// ID of an operation that the store counts or recognizes exactly once, such as a password attempt or a
+/// token rotation. It is a ULID and contains its creation time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(Ulid);
 
 impl AttemptId {
-    /// An id made at `now` from 128 bits of entropy (80 are used).
+    /// Creates an ID with the time `now` and 128 bits of entropy, of which 80 are used.
     pub fn new(now: Timestamp, entropy: [u8; 16]) -> Self {
         let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();
         Self(Ulid::from_parts(millis, u128::from_le_bytes(entropy)))
     }
 
+    /// Parses an ID.
+    ///
     /// # Errors
-    /// [`Invalid`] when the text is no ULID.
+    /// [`Invalid`] if the text is not a ULID.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         Ulid::from_string(text).map(Self).map_err(|_| Invalid("must be a ULID"))
     }
 
-    /// When the attempt was made.
+    /// Returns the creation time.
     pub fn made_at(self) -> Timestamp {
         i64::try_from(self.0.timestamp_ms())
             .ok()
@@ -191,33 +202,36 @@ impl fmt::Display for AttemptId {
     }
 }
 
-/// A device that logged in before: what all of its proofs name (docs/design/security.md#rule-10). Opens nothing.
+/// ID of a trusted device, which logged in before (docs/design/security.md#rule-10). All proofs of the device
+/// contain it. The ID alone gives no access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProvenDevice([u8; Self::BYTES]);
+pub struct TrustedDeviceId([u8; Self::BYTES]);
 
-impl ProvenDevice {
-    /// Its length.
+impl TrustedDeviceId {
+    /// Length in bytes.
     pub const BYTES: usize = 16;
 
-    /// A device of these random bytes.
+    /// Creates an ID from random bytes.
     pub fn from_random(bytes: [u8; Self::BYTES]) -> Self {
         Self(bytes)
     }
 
+    /// Parses an ID.
+    ///
     /// # Errors
-    /// [`Invalid`] when the text is not as this type writes it.
+    /// [`Invalid`] if the text is not the base64url form that this type writes.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
         bytes.map(Self).ok_or(Invalid("must be the base64url of 16 bytes"))
     }
 
-    /// Its bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
     }
 }
 
-impl fmt::Display for ProvenDevice {
+impl fmt::Display for TrustedDeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
     }
@@ -228,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tenant_ids_are_narrow() {
+    fn tenant_ids_allow_only_letters_digits_underscore_and_hyphen() {
         for good in ["tenant_cloudvault", "97e7ff29-15f3-49ef-9681-3bbfcce4f6cd", "A", &"x".repeat(64)] {
             assert!(TenantId::parse(good).is_ok(), "{good}");
         }
@@ -238,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn other_ids_take_what_the_dialects_allow() {
+    fn user_ids_allow_1_to_200_characters_without_control_characters() {
         for good in ["user_12345", "a/b#c", "ü", &"é".repeat(200)] {
             assert!(UserId::parse(good).is_ok(), "{good}");
         }
@@ -248,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_id_tells_when_it_was_made() {
+    fn attempt_id_contains_its_creation_time() {
         let now = Timestamp::from_millisecond(1_768_341_708_974).unwrap();
         let id = AttemptId::new(now, [7; 16]);
         assert_eq!(id.made_at(), now);
@@ -256,16 +270,16 @@ mod tests {
     }
 
     #[test]
-    fn a_device_has_one_spelling() {
-        let device = ProvenDevice::from_random([0xfb; 16]);
-        assert_eq!(ProvenDevice::parse(&device.to_string()).unwrap(), device);
+    fn device_id_has_one_spelling() {
+        let device = TrustedDeviceId::from_random([0xfb; 16]);
+        assert_eq!(TrustedDeviceId::parse(&device.to_string()).unwrap(), device);
         for bad in ["", "AAAA", &format!("{device}="), &device.to_string().replace('w', "x")] {
-            assert!(ProvenDevice::parse(bad).is_err(), "{bad}");
+            assert!(TrustedDeviceId::parse(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn session_ids_are_uuids() {
+    fn issued_session_ids_are_version_4_uuids() {
         let id = SessionId::from_random([0xab; 16]);
         assert_eq!(id.to_uuid().unwrap().get_version_num(), 4);
         assert_eq!(SessionId::from(id.to_uuid().unwrap()), id);

@@ -1,5 +1,5 @@
-//! Where a reset link leads: templates with placeholders, held to a tenant's allow-list of hosts
-//! (docs/design/contract.md#zitadel-v2; docs/design/security.md#rule-19). Nothing is ever built from a request's `Host`.
+//! Templates of reset links. A link leads only to hosts that the tenant allows
+//! (docs/design/contract.md#zitadel-v2; docs/design/security.md#rule-19). The `Host` header of a request is never used.
 
 use std::fmt;
 
@@ -7,21 +7,26 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Code, Invalid, OrganizationId, TenantId, UserId};
+use super::{
+    Code, OrganizationId, TenantId, UserId,
+    id::{Invalid, text_conversions},
+};
 
-/// A host, with its port unless that is https's own, that links may lead to.
+/// A host that links may lead to, with its port unless the port is 443.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LinkHost(String);
 
 impl LinkHost {
+    /// Parses `host` or `host:port`.
+    ///
     /// # Errors
-    /// [`Invalid`] for anything but `host` or `host:port`.
+    /// [`Invalid`] for any other text.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let invalid = Invalid::new("must be a host, or host:port");
+        let invalid = Invalid::new("must be a host or host:port");
         let url = Url::parse(&format!("https://{text}/")).map_err(|_| invalid)?;
         let host = Self::of(&url).ok_or(invalid)?;
-        // Nothing but a host: no path, no user, no second spelling of it.
+        // A path, a user name and other spellings of the host are rejected.
         if host.0 == text || format!("{}:443", host.0) == text { Ok(host) } else { Err(invalid) }
     }
 
@@ -31,21 +36,9 @@ impl LinkHost {
     }
 }
 
-impl TryFrom<String> for LinkHost {
-    type Error = Invalid;
+text_conversions!(LinkHost);
 
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        Self::parse(&text)
-    }
-}
-
-impl From<LinkHost> for String {
-    fn from(host: LinkHost) -> Self {
-        host.0
-    }
-}
-
-/// A link with the placeholders `{{.UserID}}`, `{{.OrgID}}` and `{{.Code}}`.
+/// The template of a link, with the placeholders `{{.UserID}}`, `{{.OrgID}}` and `{{.Code}}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkTemplate {
     text: String,
@@ -60,53 +53,55 @@ enum Piece {
     Code,
 }
 
-/// Stands for a value while a template is judged: no character of it means anything in a URL.
+/// Stand-in for a value while a template is checked. None of its characters has a meaning in a URL.
 const STAND_IN: &str = "doorwardvalue";
 
 impl LinkTemplate {
-    /// Most characters (docs/design/contract.md#zitadel-v2).
+    /// Maximum length in characters (docs/design/contract.md#zitadel-v2).
     pub const MAX_CHARS: usize = 200;
 
-    /// A template that leads to one of `hosts` over https, whatever is filled in.
+    /// Parses a template whose links lead to one of `hosts` over https, for all values of the placeholders.
     ///
     /// # Errors
-    /// [`Invalid`], saying which rule it breaks.
+    /// [`Invalid`] with the rule that the text breaks.
     pub fn parse(text: &str, hosts: &[LinkHost]) -> Result<Self, Invalid> {
         if text.is_empty() || text.chars().count() > Self::MAX_CHARS {
             return Err(Invalid::new("must be 1 to 200 characters"));
         }
-        // What browsers and parsers read differently is not read at all.
+        // Browsers and URL parsers interpret other characters differently.
         if !text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
             || text.contains(['\\', '<', '>', '"', '`', '^', '|'])
         {
             return Err(Invalid::new("must be a URL of plain ASCII characters"));
         }
         let template = Self { text: text.to_owned(), pieces: pieces(text)? };
-        // Nothing but a placeholder may look like one to what follows.
+        // The checks below find placeholders by the stand-in.
         if text.to_ascii_lowercase().contains(STAND_IN) {
             return Err(Invalid::new("must not contain doorwardvalue"));
         }
-        // Written out, without what parsers forgive: `https:host`, an empty user.
+        // The URL parser accepts `https:host` and an empty user name, so that both are checked in the text.
         let scheme = text.get(..8).filter(|scheme| scheme.eq_ignore_ascii_case("https://"));
         let authority = scheme.and(text.get(8..)).and_then(|rest| rest.split(['/', '?', '#']).next());
         match authority {
             None | Some("") => return Err(Invalid::new("must be an https URL")),
-            Some(authority) if authority.contains('@') => return Err(Invalid::new("must not name a user")),
+            Some(authority) if authority.contains('@') => {
+                return Err(Invalid::new("must not contain a user name"));
+            }
             Some(_) => {}
         }
         let url = Url::parse(&template.filled_with(|_| STAND_IN.to_owned()))
             .map_err(|_| Invalid::new("must be an absolute URL"))?;
-        judge(&url, hosts)?;
-        let places = template.pieces.iter().filter(|piece| !matches!(piece, Piece::Text(_))).count();
+        check_target(&url, hosts)?;
+        let placeholders = template.pieces.iter().filter(|piece| !matches!(piece, Piece::Text(_))).count();
         let in_path = url.path().matches(STAND_IN).count();
         let in_values: usize = url.query_pairs().map(|(_, value)| value.matches(STAND_IN).count()).sum();
-        if in_path + in_values != places {
-            return Err(Invalid::new("may have placeholders in path segments and query values only"));
+        if in_path + in_values != placeholders {
+            return Err(Invalid::new("must have placeholders only in path segments and query values"));
         }
         Ok(template)
     }
 
-    /// The hosted page of a tenant, under the deployment's own address.
+    /// Returns the template for the tenant's hosted page, with the code in the link.
     pub fn hosted(public_url: &str, tenant: &TenantId) -> Self {
         let Self { mut text, mut pieces } = Self::hosted_for_typing(public_url, tenant);
         text.push_str("&code={{.Code}}");
@@ -114,26 +109,27 @@ impl LinkTemplate {
         Self { text, pieces }
     }
 
-    /// The same page without a code: it asks for one.
+    /// Returns the template for the tenant's hosted page without a code. The page asks the user for the code.
     pub fn hosted_for_typing(public_url: &str, tenant: &TenantId) -> Self {
         let page = format!("{}/password/change", tenant_url(public_url, tenant));
         let pieces = vec![Piece::Text(format!("{page}?userId=")), Piece::UserId];
         Self { text: format!("{page}?userId={{{{.UserID}}}}"), pieces }
     }
 
-    /// Whether a link carries the code: a mail shows it nowhere else.
+    /// Returns whether the link contains the code. A mail shows the code only in the link.
     pub fn has_code(&self) -> bool {
         self.pieces.contains(&Piece::Code)
     }
 
-    /// The template as written.
+    /// Returns the text of the template.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The link, every value percent-encoded. `None` when it would leave `hosts` after all, when those
-    /// were narrowed since, and for an id of dots, which would be another path; `hosts` is `None` for
-    /// the hosted page, which is the deployment's own.
+    /// Returns the link, with percent-encoded values.
+    ///
+    /// Returns `None` if the link does not lead to one of `hosts`, for example because the tenant removed the
+    /// host, or if an ID is `.` or `..`, which would change the path. `hosts` is `None` for the hosted page.
     pub fn fill(
         &self,
         user: &UserId,
@@ -151,14 +147,16 @@ impl LinkTemplate {
         match hosts {
             None => Some(link),
             Some(_) if is_dots(user.as_str()) || is_dots(organization.as_str()) => None,
-            Some(hosts) => Url::parse(&link).ok().filter(|url| judge(url, hosts).is_ok()).map(|_| link),
+            Some(hosts) => {
+                Url::parse(&link).ok().filter(|url| check_target(url, hosts).is_ok()).map(|_| link)
+            }
         }
     }
 
     fn filled_with(&self, value: impl Fn(&Piece) -> String) -> String {
         let filled = self.pieces.iter().map(|piece| match piece {
             Piece::Text(text) => text.clone(),
-            place => value(place),
+            placeholder => value(placeholder),
         });
         filled.collect()
     }
@@ -170,12 +168,13 @@ impl fmt::Display for LinkTemplate {
     }
 }
 
-fn judge(url: &Url, hosts: &[LinkHost]) -> Result<(), Invalid> {
+/// Checks that a URL uses https and leads to one of `hosts`.
+fn check_target(url: &Url, hosts: &[LinkHost]) -> Result<(), Invalid> {
     if url.scheme() != "https" {
         return Err(Invalid::new("must be an https URL"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Invalid::new("must not name a user"));
+        return Err(Invalid::new("must not contain a user name"));
     }
     match LinkHost::of(url) {
         Some(host) if hosts.contains(&host) => Ok(()),
@@ -184,7 +183,7 @@ fn judge(url: &Url, hosts: &[LinkHost]) -> Result<(), Invalid> {
 }
 
 fn pieces(text: &str) -> Result<Vec<Piece>, Invalid> {
-    let unknown = Invalid::new("may have no placeholder but {{.UserID}}, {{.OrgID}} and {{.Code}}");
+    let unknown = Invalid::new("must have no placeholders except {{.UserID}}, {{.OrgID}} and {{.Code}}");
     let mut pieces = Vec::new();
     let mut rest = text;
     loop {
@@ -207,15 +206,14 @@ fn pieces(text: &str) -> Result<Vec<Piece>, Invalid> {
     }
 }
 
-/// All but what needs no encoding anywhere in a URL (RFC 3986, section 2.3).
+/// All characters except those that need no encoding in any part of a URL (RFC 3986, section 2.3).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 fn encode(value: &str) -> String {
     utf8_percent_encode(value, ENCODED).to_string()
 }
 
-/// Where a tenant's own routes begin, under the address at which people reach the deployment: the issuer that
-/// a tenant may name in its tokens.
+/// Returns the base URL of a tenant's own routes. A tenant can use it as the issuer of its tokens.
 pub fn tenant_url(public_url: &str, tenant: &TenantId) -> String {
     format!("{}/tenants/{tenant}", public_url.trim_end_matches('/'))
 }
@@ -239,7 +237,7 @@ mod tests {
 
     // docs/design/contract.md#zitadel-v2; docs/design/security.md#rule-19
     #[test]
-    fn templates_stay_on_their_hosts() {
+    fn template_must_lead_to_an_allowed_host() {
         for good in [
             "https://app.example.com/reset?user={{.UserID}}&code={{.Code}}&org={{.OrgID}}",
             "https://app.example.com:8443/{{ .UserID }}/{{.Code}}#form",
@@ -291,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_encoded() {
+    fn values_are_percent_encoded() {
         let template = "https://app.example.com/{{.UserID}}?o={{.OrgID}}&c={{.Code}}";
         let template = LinkTemplate::parse(template, &hosts()).unwrap();
         assert_eq!(
@@ -301,7 +299,11 @@ mod tests {
         assert_eq!(fill(&template, ".."), None);
         let code = Code::from_random(CodeKind::Link, &[0; 20]);
         let (user, organization) = (UserId::parse("u").unwrap(), OrganizationId::parse("o").unwrap());
-        assert_eq!(template.fill(&user, &organization, &code, Some(&[])), None, "the host was taken away");
+        assert_eq!(
+            template.fill(&user, &organization, &code, Some(&[])),
+            None,
+            "the tenant no longer allows the host"
+        );
         let hosted = LinkTemplate::hosted("http://127.0.0.1:9000/", &TenantId::parse("t").unwrap());
         assert_eq!(
             hosted.fill(&user, &organization, &code, None).unwrap(),
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_hosts() {
+    fn link_host_rejects_paths_users_and_schemes() {
         assert_eq!(LinkHost::parse("a.example:443").unwrap(), LinkHost::parse("a.example").unwrap());
         for bad in
             ["", "a.example/x", "u@a.example", "A.example", "a.example:99999", "a b", "https://a.example"]
@@ -326,9 +328,9 @@ mod tests {
     }
 
     proptest! {
-        // docs/design/security.md#rule-19: whatever the template and whoever the user, a link leads to an allowed host.
+        // docs/design/security.md#rule-19: every link leads to an allowed host.
         #[test]
-        fn no_value_moves_the_host(
+        fn no_value_changes_the_host(
             before in "[a-z@:/?#.\\\\{}%]{0,12}",
             after in "[a-z@:/?#.\\\\{}%=&]{0,12}",
             user in "[^\\p{Cc}]{1,12}",

@@ -1,4 +1,4 @@
-//! What a session, a user, a tenant and a failure are. Pure: no I/O, no clock, no AWS type.
+//! Types and rules of sessions, users, tenants and failures. This module has no I/O, no clock and no AWS type.
 
 mod address;
 mod blocklist;
@@ -8,37 +8,37 @@ mod credential;
 mod failure;
 mod id;
 mod link;
+mod lockout;
 mod notification;
 mod origin;
 mod policy;
-mod secret;
 mod session;
-mod template;
 mod tenant;
 mod user;
 
 pub use address::ClientAddress;
-pub use blocklist::{ForbiddenNames, fingerprint};
+pub use blocklist::{ForbiddenNames, PasswordPolicy, fingerprint};
 pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, recent};
 pub use contact::{language, mail_address, phone_number};
-pub use credential::{Password, PasswordHash, PasswordPolicy, Username, folded};
+pub use credential::{Password, PasswordHash, Username, folded, matches};
 pub use failure::{Cause, Failure, FieldError, Limit, TokenFault};
 pub use id::{
-    AttemptId, CustomerId, IdempotencyKey, Invalid, OrganizationId, ProvenDevice, SessionId, TenantId, UserId,
+    AttemptId, CustomerId, IdempotencyKey, Invalid, OrganizationId, SessionId, TenantId, TrustedDeviceId,
+    UserId,
 };
 pub use link::{LinkHost, LinkTemplate, tenant_url};
+pub use lockout::{AttemptBudget, AttemptState, BudgetOf, HourBudget, NextStep, Reservation};
 pub use notification::{CodeMessage, Medium, Notification};
 pub use origin::WebOrigin;
 pub use policy::{
-    Delivery, Document, FIELDS, Fault, Field, HashCost, Policy, SessionLimit, SigningAlgorithm, Weight,
-    WhenFull,
+    FIELDS, HashCost, MessageDelivery, Policy, PolicyDocument, PolicyFault, PolicyField, SessionLimit,
+    Severity, SigningAlgorithm, WhenFull,
 };
-pub use secret::matches;
 pub use session::{
-    Collection, Device, Ended, Judgement, KnownDevice, LiveSession, Nonce, Session, SessionFault, judge,
+    Collection, Device, Ended, LiveSession, Nonce, RefreshTokenState, Session, SessionFault, SessionPosition,
+    TrustedDevice,
 };
-pub use template::{MessageTemplate, Templates};
-pub use tenant::{Tenant, TenantStatus};
+pub use tenant::{MessageTemplate, Templates, Tenant, TenantStatus};
 pub use user::{Role, User, UserDetails, UserStatus};
 
 #[cfg(test)]

@@ -1,50 +1,49 @@
-//! What a user is told, by mail or text message: waits in the outbox until it is delivered.
+//! Notifications to users. They wait in the outbox until they are delivered by mail or text message.
+
+use strum::IntoStaticStr;
 
 use super::{AttemptId, Code};
 
-/// One message to one user.
-#[derive(Debug, Clone)]
+/// One notification to one user.
+#[derive(Debug, Clone, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Notification {
-    /// How to set a new password.
+    /// A code for setting a new password.
     ResetCode(CodeMessage),
-    /// Its password was changed.
+    /// The password was changed.
     PasswordChanged,
-    /// Its login name was changed.
+    /// The username was changed.
     UsernameChanged,
-    /// Nothing: written where there is nobody to tell, so that asking looks the same (docs/design/security.md#rule-19).
+    /// An entry that is not delivered. It is written for unknown users, so that a request for them makes the
+    /// same storage calls (docs/design/security.md#rule-19).
     Nothing,
 }
 
 impl Notification {
-    /// Its name in events, templates and logs.
+    /// Name in events, templates and logs.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::ResetCode(_) => "reset_code",
-            Self::PasswordChanged => "password_changed",
-            Self::UsernameChanged => "username_changed",
-            Self::Nothing => "nothing",
-        }
+        self.into()
     }
 }
 
-/// A reset code on its way.
+/// A reset code to be delivered.
 #[derive(Debug, Clone)]
 pub struct CodeMessage {
     /// The code.
     pub code: Code,
-    /// Which of the user's codes it is: an older one than the newest is not sent any more.
+    /// ID of the code. Only the user's newest code is delivered.
     pub id: AttemptId,
-    /// How it is sent.
+    /// Delivery medium.
     pub medium: Medium,
-    /// The link's template that the request named.
+    /// Link template from the request.
     pub link: Option<String>,
 }
 
-/// How a message is sent.
+/// Delivery medium of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Medium {
-    /// To the verified mail address.
+    /// Mail to the verified address.
     Mail,
-    /// To the verified telephone number.
+    /// Text message to the verified phone number.
     Text,
 }

@@ -1,24 +1,24 @@
-//! The origin of a page: what browsers say of whoever sends a request from one (RFC 6454).
-
-use std::fmt;
+//! The origin of a web page, as browsers send it in the `Origin` header (RFC 6454).
 
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-use super::Invalid;
+use super::id::{Invalid, text_conversions};
 
-/// `https://host` or `https://host:port`, exactly as browsers write it; `http` on this machine alone.
+/// A web origin: `https://host` or `https://host:port`, exactly as browsers write it. `http` is allowed
+/// only for `localhost` and `127.0.0.1`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct WebOrigin(String);
 
 impl WebOrigin {
-    /// Most bytes: a host has at most 253 (RFC 1035, section 2.3.4).
+    /// Maximum length in bytes. A host name has at most 253 (RFC 1035, section 2.3.4).
     const MAX_BYTES: usize = 300;
 
+    /// Parses an origin in the spelling that browsers use.
+    ///
     /// # Errors
-    /// [`Invalid`] for anything but an origin in its one spelling: no path, no user, no usual port,
-    /// no capital letter.
+    /// [`Invalid`] if the text has a path, a user name, a default port or an upper-case letter.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let invalid = Invalid::new(
             "must be an origin such as https://app.example.com or https://app.example.com:8443, in lower \
@@ -37,11 +37,11 @@ impl WebOrigin {
             },
             _ => false,
         };
-        // Nothing that looks like a pattern: an origin is one.
+        // Wildcards such as `https://*.example.com` are not supported.
         let is_plain = url.host_str().is_some_and(|host| {
             host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
         });
-        // One origin, one spelling: browsers send no other.
+        // Browsers send each origin in one spelling, so that string comparison is sufficient.
         if is_secure && is_plain && url.origin().ascii_serialization() == text {
             Ok(Self(text.to_owned()))
         } else {
@@ -55,25 +55,7 @@ impl WebOrigin {
     }
 }
 
-impl fmt::Display for WebOrigin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for WebOrigin {
-    type Error = Invalid;
-
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        Self::parse(&text)
-    }
-}
-
-impl From<WebOrigin> for String {
-    fn from(origin: WebOrigin) -> Self {
-        origin.0
-    }
-}
+text_conversions!(WebOrigin);
 
 #[cfg(test)]
 mod tests {
@@ -82,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_has_one_spelling() {
+    fn only_the_spelling_of_browsers_is_accepted() {
         for good in [
             "https://app.example.com",
             "https://app.example.com:8443",
@@ -126,7 +108,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_an_origin_stays_as_it_is(text in "https?://[a-zA-Z0-9.:/@%_-]{1,40}|\\PC{0,60}") {
+        fn accepted_origin_is_unchanged(text in "https?://[a-zA-Z0-9.:/@%_-]{1,40}|\\PC{0,60}") {
             if let Ok(origin) = WebOrigin::parse(&text) {
                 prop_assert_eq!(origin.as_str(), &text);
                 prop_assert!(!text.bytes().any(|byte| byte.is_ascii_control() || byte == b' '));

@@ -1,55 +1,55 @@
-//! A session: its life, its refresh tokens' generations, and the rules that judge both.
+//! A session: its lifetime, and the generations of its refresh tokens.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
+use strum::{EnumString, IntoStaticStr};
 
-use super::{AttemptId, CustomerId, OrganizationId, ProvenDevice, SessionId, TenantId, UserId};
+use super::{AttemptId, CustomerId, OrganizationId, SessionId, TenantId, TrustedDeviceId, UserId};
 
 /// A session as stored.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// Tenant it belongs to.
+    /// Tenant of the session.
     pub tenant: TenantId,
-    /// User it belongs to.
+    /// User of the session.
     pub user: UserId,
-    /// Its id.
+    /// Session ID.
     pub id: SessionId,
-    /// The collection it was created through: decides its tokens' `userType`.
+    /// Collection that the session was created in. It determines the `userType` of the tokens.
     pub collection: Collection,
-    /// The user's organization at login.
+    /// Organization of the user at login.
     pub organization: OrganizationId,
-    /// The user's customer at login.
+    /// Customer of the user at login.
     pub customer: Option<CustomerId>,
-    /// The user's epoch when its password was verified.
+    /// Epoch of the user when the password was verified.
     pub user_epoch: u64,
-    /// The tenant's epoch then.
+    /// Epoch of the tenant when the password was verified.
     pub tenant_epoch: u64,
-    /// Counts rotations; the one refresh token that rotates carries this number.
+    /// Number of rotations. The current refresh token contains this number.
     pub generation: u64,
-    /// Makes this session's refresh tokens unlike any other's.
+    /// Random bits that make the refresh tokens of this session unique.
     pub nonce: Nonce,
     /// Version of the tenant's root key that the current refresh token was made with.
     pub key_version: u32,
-    /// When each generation was retired, for those that may still be within grace.
+    /// Retirement times of the generations that may be within the grace period.
     pub retired: BTreeMap<u64, Timestamp>,
-    /// The try that made the current generation.
+    /// ID of the request that created the current generation.
     pub rotation: Option<AttemptId>,
-    /// Set once it was ended.
+    /// Set when the session was ended.
     pub ended: Option<Ended>,
-    /// Login.
+    /// Time of the login.
     pub created_at: Timestamp,
-    /// Last rotation, or login.
+    /// Time of the last rotation, or of the login.
     pub refreshed_at: Timestamp,
-    /// End of the idle life.
+    /// End of the idle lifetime.
     pub idle_expires_at: Timestamp,
-    /// End of the absolute life.
+    /// End of the maximum lifetime.
     pub expires_at: Timestamp,
-    /// Where it was created from, as the client says.
+    /// Device data from the client.
     pub device: Device,
-    /// The device whose proof came with the login, or was given for it; `None` in sessions that are
-    /// older than proofs.
-    pub proven_device: Option<ProvenDevice>,
+    /// Trusted device of the login. `None` in sessions that were created before device proofs existed.
+    pub proven_device: Option<TrustedDeviceId>,
 }
 
 /// 256 random bits of a session (docs/design/security.md#rule-12).
@@ -62,37 +62,33 @@ impl std::fmt::Debug for Nonce {
     }
 }
 
-/// The path a session is created under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The collection that a session is created in, from the request path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, EnumString)]
 pub enum Collection {
     /// `admin/organization/{organizationId}`
+    #[strum(serialize = "ADMIN")]
     Admin,
     /// `customer/individual/{customerId}`
+    #[strum(serialize = "CONSUMER")]
     Individual,
     /// `customer/organization/{customerId}`
+    #[strum(serialize = "BUSINESS")]
     Organization,
 }
 
 impl Collection {
-    /// Every collection.
-    pub const ALL: [Self; 3] = [Self::Admin, Self::Individual, Self::Organization];
-
-    /// `userType` of its tokens (docs/design/contract.md#create-session).
+    /// Returns the `userType` of tokens (docs/design/contract.md#create-session).
     pub fn user_type(self) -> &'static str {
-        match self {
-            Self::Admin => "ADMIN",
-            Self::Individual => "CONSUMER",
-            Self::Organization => "BUSINESS",
-        }
+        self.into()
     }
 
-    /// The collection of that `userType`.
+    /// Returns the collection with this `userType`.
     pub fn from_user_type(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|collection| collection.user_type() == name)
+        name.parse().ok()
     }
 }
 
-/// What a client says of itself: shown to the user, never trusted.
+/// Device data from the client. It is shown to the user and never trusted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Device {
     /// `platform` or `sec-ch-ua-platform`.
@@ -107,51 +103,81 @@ pub struct Device {
     pub ip: Option<IpAddr>,
 }
 
-/// A live session, as far as a limit looks at it.
+/// The data of a live session that the session limit needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveSession {
-    /// It.
+    /// Session ID.
     pub id: SessionId,
-    /// Login.
+    /// Time of the login.
     pub created_at: Timestamp,
 }
 
 /// A device that proved an earlier login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KnownDevice {
-    /// It.
-    pub id: ProvenDevice,
-    /// When that login was.
+pub struct TrustedDevice {
+    /// Device ID.
+    pub id: TrustedDeviceId,
+    /// Time of that login.
     pub proven_at: Timestamp,
 }
 
-/// How a session was ended before its time.
+/// Position of a session in a list that starts with the newest session. Sessions of the same time are ordered by
+/// id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionPosition {
+    created_at: std::cmp::Reverse<i64>,
+    id: SessionId,
+}
+
+impl SessionPosition {
+    /// Creates a position from the creation time in epoch milliseconds and the session ID.
+    pub fn new(created_at: i64, id: SessionId) -> Self {
+        Self { created_at: std::cmp::Reverse(created_at), id }
+    }
+
+    /// Returns the position of a session.
+    pub fn of(session: &Session) -> Self {
+        Self::new(session.created_at.as_millisecond(), session.id.clone())
+    }
+
+    /// Returns the creation time in epoch milliseconds.
+    pub fn created_at(&self) -> i64 {
+        self.created_at.0
+    }
+
+    /// Returns the session ID.
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+}
+
+/// The end of a session before its expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    /// When.
+    /// Time.
     pub at: Timestamp,
-    /// Whether a retired refresh token was presented; otherwise somebody logged out.
+    /// The session was ended because a retired refresh token was reused. Otherwise, a request ended it.
     pub reuse: bool,
 }
 
-/// Why a session opens nothing.
+/// The reason why a session is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionFault {
-    /// Its absolute or idle life is over.
+    /// The maximum or idle lifetime is over.
     Expired,
-    /// It was ended, alone or with all of its user's or tenant's.
+    /// The session was ended, alone or together with all sessions of its user or tenant.
     Terminated,
 }
 
 impl Session {
-    /// Whether it is past its absolute or idle life. Both ends are exclusive: at that instant it is
-    /// over (docs/design/security.md#rule-13).
+    /// Returns whether the maximum or idle lifetime is over. The session is expired at the instant of either
+    /// end (docs/design/security.md#rule-13).
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.expires_at || now >= self.idle_expires_at
     }
 
-    /// Whether that organization's or customer's collection has it. What was created through the admin
-    /// collection is in a customer's too, where its user belongs to that customer.
+    /// Returns whether the session belongs to the collection of the organization or customer `owner`. A session
+    /// from the admin collection also belongs to the collection of the user's customer.
     pub fn is_under(&self, collection: Collection, owner: &str) -> bool {
         match collection {
             Collection::Admin => self.organization.as_str() == owner,
@@ -162,9 +188,9 @@ impl Session {
         }
     }
 
-    /// What keeps it from opening anything at `now`, given the epochs of its user and tenant.
+    /// Returns why the session is invalid at `now`, given the epochs of its user and tenant.
     ///
-    /// Epochs only grow: one that is behind the session's was read before it, and ends nothing.
+    /// Epochs only grow. An epoch lower than the session's was read before the login, and is ignored.
     pub fn fault(&self, now: Timestamp, user_epoch: u64, tenant_epoch: u64) -> Option<SessionFault> {
         if self.ended.is_some() || self.user_epoch < user_epoch || self.tenant_epoch < tenant_epoch {
             Some(SessionFault::Terminated)
@@ -174,36 +200,36 @@ impl Session {
             None
         }
     }
+
+    /// Returns the state of the refresh token of `generation`
+    /// (docs/design/contract.md#refresh; RFC 9700, section 4.14.2).
+    ///
+    /// The grace period includes the instant `retired + grace`. A clock that goes backward does not shorten it.
+    pub fn refresh_token_state(&self, generation: u64, grace: Duration, now: Timestamp) -> RefreshTokenState {
+        if generation == self.generation {
+            return RefreshTokenState::Current;
+        }
+        if generation > self.generation {
+            return RefreshTokenState::Unknown;
+        }
+        let in_grace = self.retired.get(&generation).is_some_and(|retired| {
+            now.as_millisecond() <= retired.as_millisecond().saturating_add(millis(grace))
+        });
+        if in_grace { RefreshTokenState::InGrace } else { RefreshTokenState::Reused }
+    }
 }
 
-/// What an authentic refresh token is, held against the session that the store kept.
+/// The state of an authentic refresh token, compared with the stored session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Judgement {
-    /// It is the current one.
+pub enum RefreshTokenState {
+    /// The token is the current one.
     Current,
-    /// It was retired so recently that it still answers with the current one.
+    /// The token was retired within the grace period. A refresh returns the current token.
     InGrace,
-    /// It was retired before that: whoever presents it may have stolen it.
+    /// The token was retired before the grace period. It may be stolen.
     Reused,
-    /// It is of a generation that this session never had.
+    /// The session never had a token of this generation.
     Unknown,
-}
-
-/// Judges the refresh token of `generation` (docs/design/contract.md#refresh; RFC 9700, section 4.14.2).
-///
-/// A token is within grace up to and including the instant `retired + grace`; a clock that went
-/// backward does not shorten that.
-pub fn judge(session: &Session, generation: u64, grace: Duration, now: Timestamp) -> Judgement {
-    if generation == session.generation {
-        return Judgement::Current;
-    }
-    if generation > session.generation {
-        return Judgement::Unknown;
-    }
-    let in_grace = session.retired.get(&generation).is_some_and(|retired| {
-        now.as_millisecond() <= retired.as_millisecond().saturating_add(millis(grace))
-    });
-    if in_grace { Judgement::InGrace } else { Judgement::Reused }
 }
 
 fn millis(duration: Duration) -> i64 {
@@ -247,13 +273,13 @@ pub(crate) mod tests {
 
     // docs/design/security.md#rule-13, #rule-15
     #[test]
-    fn a_session_ends_at_its_boundaries_and_with_its_epochs() {
+    fn session_is_invalid_after_its_lifetimes_and_with_a_newer_epoch() {
         let session = session();
         assert_eq!(session.fault(at(99), 3, 1), None);
         assert_eq!(session.fault(at(100), 3, 1), Some(SessionFault::Expired));
         assert_eq!(session.fault(at(0), 4, 1), Some(SessionFault::Terminated));
         assert_eq!(session.fault(at(0), 3, 2), Some(SessionFault::Terminated));
-        assert_eq!(session.fault(at(0), 2, 0), None, "an older reading of the epochs");
+        assert_eq!(session.fault(at(0), 2, 0), None, "epochs that were read before the login are ignored");
         let ended = Session { ended: Some(Ended { at: at(1), reuse: false }), ..session.clone() };
         assert_eq!(ended.fault(at(2), 3, 1), Some(SessionFault::Terminated));
         let refreshed = Session { idle_expires_at: at(1_000), ..session };
@@ -263,26 +289,26 @@ pub(crate) mod tests {
 
     // docs/design/security.md#rule-14
     #[test]
-    fn grace_is_each_generations_own() {
+    fn each_generation_has_its_own_grace_period() {
         let mut session = session();
         session.generation = 2;
         session.retired = BTreeMap::from([(0, at(10)), (1, at(20))]);
         let grace = Duration::from_secs(30);
-        assert_eq!(judge(&session, 2, grace, at(500)), Judgement::Current);
-        assert_eq!(judge(&session, 0, grace, at(40)), Judgement::InGrace);
-        assert_eq!(judge(&session, 0, grace, at(41)), Judgement::Reused);
-        assert_eq!(judge(&session, 1, grace, at(41)), Judgement::InGrace);
-        assert_eq!(judge(&session, 1, Duration::ZERO, at(21)), Judgement::Reused);
-        assert_eq!(judge(&session, 3, grace, at(41)), Judgement::Unknown);
+        assert_eq!(session.refresh_token_state(2, grace, at(500)), RefreshTokenState::Current);
+        assert_eq!(session.refresh_token_state(0, grace, at(40)), RefreshTokenState::InGrace);
+        assert_eq!(session.refresh_token_state(0, grace, at(41)), RefreshTokenState::Reused);
+        assert_eq!(session.refresh_token_state(1, grace, at(41)), RefreshTokenState::InGrace);
+        assert_eq!(session.refresh_token_state(1, Duration::ZERO, at(21)), RefreshTokenState::Reused);
+        assert_eq!(session.refresh_token_state(3, grace, at(41)), RefreshTokenState::Unknown);
         session.retired.clear();
-        assert_eq!(judge(&session, 1, grace, at(21)), Judgement::Reused);
+        assert_eq!(session.refresh_token_state(1, grace, at(21)), RefreshTokenState::Reused);
     }
 
     proptest! {
-        // docs/design/security.md#rule-14: whatever the sequence of rotations, one generation is current, what was
-        // retired within the window is in grace, and everything older is reuse.
+        // docs/design/security.md#rule-14: after every sequence of rotations, one generation is current, those
+        // retired within the grace period are in grace, and all older ones are reused.
         #[test]
-        fn one_live_branch(gaps in prop::collection::vec(0_i64..60, 1..40), grace in 0_u64..=300, wait in 0_i64..400) {
+        fn exactly_one_generation_is_current(gaps in prop::collection::vec(0_i64..60, 1..40), grace in 0_u64..=300, wait in 0_i64..400) {
             let mut session = session();
             let mut now = 0;
             for gap in gaps {
@@ -294,11 +320,11 @@ pub(crate) mod tests {
             let mut current = 0;
             for generation in 0..=session.generation {
                 let expected = match session.retired.get(&generation) {
-                    None => { current += 1; Judgement::Current }
-                    Some(retired) if now - retired.as_second() <= i64::try_from(grace).unwrap() => Judgement::InGrace,
-                    Some(_) => Judgement::Reused,
+                    None => { current += 1; RefreshTokenState::Current }
+                    Some(retired) if now - retired.as_second() <= i64::try_from(grace).unwrap() => RefreshTokenState::InGrace,
+                    Some(_) => RefreshTokenState::Reused,
                 };
-                prop_assert_eq!(judge(&session, generation, Duration::from_secs(grace), at(now)), expected);
+                prop_assert_eq!(session.refresh_token_state(generation, Duration::from_secs(grace), at(now)), expected);
             }
             prop_assert_eq!(current, 1);
         }

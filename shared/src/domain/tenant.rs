@@ -1,47 +1,73 @@
-//! A tenant.
+//! A tenant and its message templates.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 
 use super::{Policy, TenantId};
 
-/// A tenant's record.
+/// A tenant record.
 #[derive(Debug, Clone)]
 pub struct Tenant {
-    /// Its id.
+    /// Tenant ID.
     pub id: TenantId,
-    /// What people know it as: in mails and on the hosted page.
+    /// Display name in mails and on the hosted page.
     pub name: String,
-    /// Whether it is open for business.
+    /// Status.
     pub status: TenantStatus,
-    /// Counts the times that all its sessions were ended at once (docs/design/storage.md#epochs).
+    /// Number of times that all sessions of the tenant were ended at once
+    /// (docs/design/storage.md#epochs).
     pub session_epoch: u64,
-    /// Counts the writes of its record.
+    /// Number of writes of the record.
     pub version: u64,
-    /// How its logins and sessions behave.
+    /// Rules for logins and sessions.
     pub policy: Policy,
 }
 
-/// Whether a tenant's users may do anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Status of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, EnumString)]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum TenantStatus {
-    /// Open.
+    /// The tenant's users can log in.
     Active,
-    /// Every route answers 403 once the tenant's credentials or a bearer were right.
+    /// Every route returns 403 after the tenant's credentials or the bearer token were verified.
     Suspended,
 }
 
 impl TenantStatus {
-    /// Every one.
-    pub const ALL: [Self; 2] = [Self::Active, Self::Suspended];
-
-    /// Its name in a tenant's record.
+    /// Name in a tenant record.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Active => "ACTIVE",
-            Self::Suspended => "SUSPENDED",
-        }
+        self.into()
     }
 
-    /// The one of that exact name.
+    /// Returns the status with exactly this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.name() == name)
+        name.parse().ok()
+    }
+}
+
+/// Message templates of one tenant: by language (BCP 47), then by message name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Templates(pub BTreeMap<String, BTreeMap<String, MessageTemplate>>);
+
+/// The template of one message.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageTemplate {
+    /// Subject of a mail. Text messages have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Plain text.
+    pub text: String,
+    /// HTML part of a mail. A mail without it has only the plain text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
+}
+
+impl Templates {
+    /// Returns the template for a message name and a language. The case of the language tag is ignored.
+    pub fn find(&self, locale: &str, name: &str) -> Option<&MessageTemplate> {
+        let own = self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(locale));
+        own.and_then(|(_, messages)| messages.get(name))
     }
 }

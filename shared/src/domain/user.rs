@@ -1,63 +1,79 @@
-//! A user: whoever logs in, administrators and customers alike.
+//! A user, who is an administrator or a customer.
+
+use std::collections::HashSet;
 
 use jiff::Timestamp;
+use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
 
 use super::{Collection, CustomerId, OrganizationId, PasswordHash, TenantId, UserId, Username};
 
 /// A user as stored.
 #[derive(Debug, Clone)]
 pub struct User {
-    /// Tenant it belongs to.
+    /// Tenant of the user.
     pub tenant: TenantId,
-    /// Its id, unique within the tenant.
+    /// User ID, unique within the tenant.
     pub id: UserId,
-    /// Its login name, unique within the tenant.
+    /// Username, unique within the tenant.
     pub username: Username,
-    /// Its password's hash.
+    /// Password hash.
     pub password: PasswordHash,
-    /// The organization that owns it.
+    /// Organization that owns the user.
     pub organization: OrganizationId,
-    /// The customer it belongs to, where it is one's user.
+    /// Customer that the user belongs to. Administrators may have none.
     pub customer: Option<CustomerId>,
-    /// Which customer collection it logs in through; unset: either one.
+    /// Customer collection that the user logs in through. `None` allows both.
     pub customer_kind: Option<Collection>,
-    /// What it may do.
+    /// Roles.
     pub roles: Vec<Role>,
-    /// Its password's predecessors, newest first, as many as the tenant's policy looks back.
+    /// Hashes of previous passwords, newest first, as many as the tenant's policy requires.
     pub password_history: Vec<PasswordHash>,
-    /// Verified mail address: the only place mail about it goes to.
+    /// Verified mail address. Mails about the user go only to this address.
     pub email: Option<String>,
-    /// Verified telephone number (E.164): the only place text messages about it go to.
+    /// Verified phone number (E.164). Text messages about the user go only to this number.
     pub phone: Option<String>,
-    /// The language it reads (BCP 47); unset: its tenant's.
+    /// Preferred language (BCP 47). `None` means the tenant's language.
     pub locale: Option<String>,
-    /// Whether it may log in.
+    /// Status.
     pub status: UserStatus,
-    /// Counts the times that all its sessions were ended at once (docs/design/storage.md#epochs).
+    /// Number of times that all sessions of the user were ended at once (docs/design/storage.md#epochs).
     pub session_epoch: u64,
-    /// Counts the sessions that it was given within a limit: who reads them notices another's.
+    /// Number of sessions created under a session limit. A login compares it to detect concurrent logins.
     pub sessions_revision: u64,
-    /// Its login was reset and not completed: the password no longer opens a session.
+    /// The login was reset and the reset is not complete: the password cannot open a session.
     pub reset_required: bool,
-    /// Its next sessions may only change its own password (docs/design/contract.md#ocariot-v1).
+    /// The user must change the password: until then, new sessions allow only that (docs/design/contract.md#ocariot-v1).
     pub change_required: bool,
-    /// Counts the changes to this record.
+    /// Number of changes to this record.
     pub sequence: u64,
-    /// When it was created.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// Time of the last change.
     pub changed_at: Timestamp,
 }
 
 impl User {
-    /// Whether it logs in through `collection` with `owner` in the path (docs/design/contract.md#create-session:
-    /// the path must fit the user).
+    /// Returns whether sessions of this user must end when the user becomes `new`
+    /// (docs/design/security.md#rule-15).
+    pub fn must_end_sessions(&self, new: &Self) -> bool {
+        let roles = |user: &Self| user.roles.iter().copied().collect::<HashSet<_>>();
+        roles(self) != roles(new)
+            || self.organization != new.organization
+            || (&self.customer, self.customer_kind) != (&new.customer, new.customer_kind)
+            || self.password.as_phc() != new.password.as_phc()
+            || new.status == UserStatus::Disabled && self.status == UserStatus::Active
+            || new.reset_required && !self.reset_required
+            || new.session_epoch > self.session_epoch
+    }
+
+    /// Returns whether the user may log in through `collection` with `owner` in the path
+    /// (docs/design/contract.md#create-session).
     pub fn fits(&self, collection: Collection, owner: &str) -> bool {
         self.is_under(collection, owner) && (collection != Collection::Admin || self.is_administrator())
     }
 
-    /// Whether it is a user of that organization or customer: the admin collection has all of an
-    /// organization's users, administrators or not.
+    /// Returns whether the user belongs to the organization or customer `owner`. The admin collection has all
+    /// users of an organization, not only administrators.
     pub fn is_under(&self, collection: Collection, owner: &str) -> bool {
         match collection {
             Collection::Admin => self.organization.as_str() == owner,
@@ -68,9 +84,9 @@ impl User {
         }
     }
 
-    /// Whether `other` is the same user with the same content, whatever this table counts of either: its
-    /// epoch, its changes and its sessions.
-    pub fn says_the_same(&self, other: &Self) -> bool {
+    /// Returns whether both records describe the same user with the same content. The epoch and the counters of
+    /// changes and sessions are ignored.
+    pub fn has_same_content(&self, other: &Self) -> bool {
         let Self {
             tenant,
             id,
@@ -107,24 +123,25 @@ impl User {
             && hashes(password_history) == hashes(&other.password_history)
     }
 
-    /// Its last `count` passwords' hashes, the present one first.
+    /// Returns the hashes of the last `count` passwords, starting with the current one.
     pub fn last_passwords(&self, count: usize) -> impl Iterator<Item = &PasswordHash> {
         std::iter::once(&self.password).chain(&self.password_history).take(count)
     }
 
-    /// [`Self::password_history`] once the present password is replaced, where the tenant looks back
-    /// at `count` passwords, the new one among them (docs/design/security.md#rule-6).
+    /// Returns the [`Self::password_history`] after the current password is replaced. `count` is the number of
+    /// passwords that the policy remembers, including the new one (docs/design/security.md#rule-6).
     pub fn history_after_change(&self, count: usize) -> Vec<PasswordHash> {
         self.last_passwords(count.saturating_sub(1)).cloned().collect()
     }
 
-    /// Whether it has any administrator's role.
+    /// Returns whether the user has an administrator role.
     pub fn is_administrator(&self) -> bool {
         self.roles.iter().any(|role| matches!(role, Role::Admin | Role::TenantAdmin))
     }
 
-    /// Whether it is an administrator with authority over `other` (docs/design/contract.md#authorization). Nobody but a
-    /// `TENANT_ADMIN` has any over another: setting its password would be taking its place.
+    /// Returns whether the user may administer `other` (docs/design/contract.md#authorization). Only a `TENANT_ADMIN`
+    /// may administer a `TENANT_ADMIN`, because an administrator who sets the password of another user can log in
+    /// as that user.
     pub fn administers(&self, other: &Self) -> bool {
         self.tenant == other.tenant
             && self.roles.iter().any(|role| match role {
@@ -137,16 +154,16 @@ impl User {
     }
 }
 
-/// What an answer says of a user's record (docs/design/contract.md#zitadel-v2).
+/// The details of a user record that responses contain (docs/design/contract.md#zitadel-v2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserDetails {
-    /// Counts its changes.
+    /// Number of changes.
     pub sequence: u64,
-    /// The last of them.
+    /// Time of the last change.
     pub changed_at: Timestamp,
-    /// When it was created.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// Its owning organization.
+    /// Organization that owns the user.
     pub organization: OrganizationId,
 }
 
@@ -160,71 +177,60 @@ impl UserDetails {
         }
     }
 
-    /// The details of `user` once the change that was decided on it as read is done.
+    /// Returns the details of `user` after one change at `now`.
     pub(crate) fn after_change(user: &User, now: Timestamp) -> Self {
         Self { sequence: user.sequence + 1, changed_at: now, ..Self::of(user) }
     }
 }
 
-/// What a user may do (docs/design/contract.md#authorization).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A role (docs/design/contract.md#authorization).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, EnumIter, EnumString)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Role {
-    /// Itself.
+    /// May manage the own user.
     User,
-    /// The users of its own organization.
+    /// May manage the users of the own organization.
     Admin,
-    /// The whole tenant.
+    /// May manage all users of the tenant.
     TenantAdmin,
 }
 
 impl Role {
-    /// Every role.
-    pub const ALL: [Self; 3] = [Self::User, Self::Admin, Self::TenantAdmin];
-
-    /// Each of `roles` once, in the order of [`Self::ALL`].
+    /// Returns `roles` without duplicates, in the order of declaration.
     pub fn ordered(roles: &[Self]) -> Vec<Self> {
-        Self::ALL.into_iter().filter(|role| roles.contains(role)).collect()
+        Self::iter().filter(|role| roles.contains(role)).collect()
     }
 
-    /// Its name in claims and storage.
+    /// Name in claims and stored items.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::User => "USER",
-            Self::Admin => "ADMIN",
-            Self::TenantAdmin => "TENANT_ADMIN",
-        }
+        self.into()
     }
 
-    /// The role of that exact name.
+    /// Returns the role with exactly this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.name() == name)
+        name.parse().ok()
     }
 }
 
-/// Whether a user may log in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Status of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, EnumString)]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum UserStatus {
-    /// It may.
+    /// The user can log in.
     Active,
-    /// It may not; told apart from a wrong password by nobody outside (docs/design/security.md#rule-9).
+    /// The user cannot log in. Clients get the same response as for a wrong password (docs/design/security.md#rule-9).
     Disabled,
 }
 
 impl UserStatus {
-    /// Every one.
-    pub const ALL: [Self; 2] = [Self::Active, Self::Disabled];
-
-    /// Its name in what operators read and write.
+    /// Name in user files and in the output of `doorwardctl`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Active => "ACTIVE",
-            Self::Disabled => "DISABLED",
-        }
+        self.into()
     }
 
-    /// The one of that exact name.
+    /// Returns the status with exactly this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.name() == name)
+        name.parse().ok()
     }
 }
 
@@ -238,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn authority_ends_at_the_organization_and_never_reaches_up() {
+    fn administrators_have_authority_over_their_organization_and_not_over_higher_roles() {
         let (user, admin, tenant_admin) =
             (with(Role::User, "o"), with(Role::Admin, "o"), with(Role::TenantAdmin, "o"));
         assert!(admin.administers(&user) && admin.administers(&with(Role::Admin, "o")));

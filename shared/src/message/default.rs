@@ -1,4 +1,4 @@
-//! The words that a tenant without its own sends.
+//! The default templates, in English and German.
 
 use super::MessageKind;
 use crate::domain::MessageTemplate;
@@ -30,7 +30,7 @@ macro_rules! text_message {
     };
 }
 
-/// The message in that language, if there are words for it.
+/// Returns the default template for a language, if one exists.
 pub(super) fn template(locale: &str, kind: MessageKind) -> Option<MessageTemplate> {
     Some(match (locale, kind) {
         ("en", MessageKind::ResetMail) => mail!("en", "reset_code"),

@@ -1,51 +1,53 @@
-//! One template made a message, at a bounded cost.
+//! Renders a template with limited memory and time.
 //!
-//! Templates show values and choose between them: `{{ name }}`, `{% if … %}`, `elif`, `else`,
-//! `endif`. Nothing that a tenant could write makes memory or time grow beyond its own length: the
-//! form is judged before the engine sees it, the engine's fuel bounds the rest.
+//! Templates can contain `{{ name }}`, `{% if … %}`, `elif`, `else` and `endif`. Tenants write templates, so that
+//! their cost must be limited: [`check_form`] rejects other constructs before the engine parses the template, and
+//! the engine's fuel limits the number of steps.
 
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 
 use super::{Message, MessageKind, Values};
 use crate::domain::{Medium, MessageTemplate};
 
-/// Most bytes of a part of a template.
+/// Maximum length of a template part in bytes.
 const MAX_BYTES: usize = 32 * 1024;
-/// Most bytes between the braces of a tag.
+/// Maximum length of a tag in bytes, without the braces.
 const MAX_TAG_BYTES: usize = 120;
-/// Deepest `if` within `if`, `elif` counted too.
+/// Maximum nesting depth of `if` and `elif`.
 const MAX_DEPTH: usize = 16;
-/// Most steps of the engine for a part: the longest default takes about 50.
+/// Maximum number of engine steps for a part. The longest default template takes about 50.
 const FUEL: u64 = 2_000;
-/// Most characters of a subject.
+/// Maximum length of a subject in characters.
 const MAX_SUBJECT_CHARS: usize = 200;
 
-/// Why a template cannot be used.
+/// The reason why a template is unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateFault {
-    /// It is not of a language or message there is.
-    #[error("is for no message, or not by a language tag")]
+    /// The language tag is invalid, or the message does not exist.
+    #[error("unknown message name, or invalid language tag")]
     UnknownName,
-    /// A mail's has no subject.
-    #[error("has no subject")]
+    /// A mail template has no subject.
+    #[error("the subject is missing")]
     NoSubject,
-    /// It is too long.
-    #[error("has a part of more than 32 KiB")]
+    /// A part is too long.
+    #[error("a part exceeds 32 KiB")]
     TooLong,
-    /// It does more than show values and choose between them.
-    #[error("line {0}: only {{{{ value }}}} and {{% if %}}, elif, else, endif are read, 16 deep")]
+    /// The template contains a construct that is not supported.
+    #[error(
+        "line {0}: only {{{{ value }}}}, {{% if %}}, elif, else and endif are supported, up to 16 levels deep"
+    )]
     Form(usize),
-    /// The engine did not take it: syntax, or a value that the message does not have.
+    /// The engine rejected the template: wrong syntax, or a value that the message does not have.
     #[error("line {line}: {what}")]
     Engine {
-        /// Where.
+        /// Line number.
         line: usize,
-        /// What, in the engine's words.
+        /// Error of the engine.
         what: minijinja::ErrorKind,
     },
 }
 
-/// Renders the parts of a template.
+/// Renders all parts of a template.
 pub(super) fn render(
     kind: MessageKind,
     template: &MessageTemplate,
@@ -55,7 +57,7 @@ pub(super) fn render(
     let MessageTemplate { subject, text, html } = template;
     let named = values.named(locale);
     let part = |name: &str, source: &str| {
-        judge(source)?;
+        check_form(source)?;
         environment().render_named_str(name, source, named.clone()).map_err(|error| TemplateFault::Engine {
             line: error.line().unwrap_or_default(),
             what: error.kind(),
@@ -70,10 +72,10 @@ pub(super) fn render(
     Ok(Message { subject: one_line(&subject), text, html })
 }
 
-/// The part in which values are escaped.
+/// Name of the part in which values are escaped.
 const HTML: &str = "html";
 
-/// An engine without filters, tests or functions.
+/// Creates an engine without filters, tests and functions.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -86,9 +88,9 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// Whether a source has the form of the little language above. Read more narrowly than the engine
-/// does: nothing that could end a tag early or late, or begin a comment, is taken inside one.
-fn judge(source: &str) -> Result<(), TemplateFault> {
+/// Checks that a source uses only the supported constructs. The check is stricter than the engine: tags cannot
+/// contain characters that could end a tag or start a comment.
+fn check_form(source: &str) -> Result<(), TemplateFault> {
     if source.len() > MAX_BYTES {
         return Err(TemplateFault::TooLong);
     }
@@ -96,22 +98,22 @@ fn judge(source: &str) -> Result<(), TemplateFault> {
     let mut rest = source;
     while let Some((_, after_brace)) = rest.split_once('{') {
         let read = source.len() - after_brace.len();
-        let refused = || TemplateFault::Form(source.get(..read).map_or(0, |read| read.lines().count()));
+        let unsupported = || TemplateFault::Form(source.get(..read).map_or(0, |read| read.lines().count()));
         rest = match after_brace.bytes().next() {
-            Some(b'{') => tag(after_brace, "}}").ok_or_else(refused)?.1,
+            Some(b'{') => tag(after_brace, "}}").ok_or_else(unsupported)?.1,
             Some(b'%') => {
-                let (statement, after) = tag(after_brace, "%}").ok_or_else(refused)?;
-                follow(statement, &mut open_ifs).ok_or_else(refused)?;
+                let (statement, after) = tag(after_brace, "%}").ok_or_else(unsupported)?;
+                follow(statement, &mut open_ifs).ok_or_else(unsupported)?;
                 after
             }
-            Some(b'#') => return Err(refused()),
+            Some(b'#') => return Err(unsupported()),
             _ => after_brace,
         };
     }
     Ok(())
 }
 
-/// What a tag holds and what comes after it, if it holds nothing but names, comparisons and texts.
+/// Returns the content of a tag and the text after it, if the tag contains only names, comparisons and strings.
 fn tag<'a>(from: &'a str, close: &str) -> Option<(&'a str, &'a str)> {
     let (inner, after) = from.get(1..)?.split_once(close)?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b" \n_.=!\"-".contains(&byte);
@@ -119,7 +121,7 @@ fn tag<'a>(from: &'a str, close: &str) -> Option<(&'a str, &'a str)> {
     (inner.len() <= MAX_TAG_BYTES && is_whole && inner.bytes().all(is_plain)).then_some((inner, after))
 }
 
-/// Follows the nesting of `if`s: of each open one, how deep its `elif`s made it.
+/// Tracks nested `if` statements. `open_ifs` has one element per open `if`: its number of branches so far.
 fn follow(statement: &str, open_ifs: &mut Vec<usize>) -> Option<()> {
     let words = statement.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     match words.into_iter().find(|word| !word.is_empty())? {
@@ -132,7 +134,7 @@ fn follow(statement: &str, open_ifs: &mut Vec<usize>) -> Option<()> {
     (open_ifs.iter().sum::<usize>() <= MAX_DEPTH).then_some(())
 }
 
-/// A subject as one line, at its greatest length.
+/// Joins a subject to one line and truncates it to the maximum length.
 fn one_line(text: &str) -> String {
     let is_space = |letter: char| letter.is_whitespace() || letter.is_control();
     let words: Vec<_> = text.split(is_space).filter(|word| !word.is_empty()).collect();

@@ -1,12 +1,12 @@
-//! Which languages a message is looked for in.
+//! The languages in which a template is looked up.
 
-/// The language of last resort.
+/// The fallback language.
 const LAST: &str = "en";
-/// Longest tag (RFC 5646, section 4.4.1).
+/// Maximum length of a language tag (RFC 5646, section 4.4.1).
 const MAX_TAG: usize = 35;
 
-/// The tags of `preferred` in order, each with its shorter forms (RFC 4647, section 3.4), in small
-/// letters; English last.
+/// Returns the tags of `preferred` in order, each followed by its shorter forms (RFC 4647, section 3.4), in
+/// lower case. English is last.
 pub(super) fn choices(preferred: &[&str]) -> Vec<String> {
     let mut choices: Vec<String> = Vec::new();
     let mut add = |tag: &str| {
@@ -26,7 +26,7 @@ pub(super) fn choices(preferred: &[&str]) -> Vec<String> {
     choices
 }
 
-/// Whether a text has a language tag's form (RFC 5646, section 2.1), as far as it matters here.
+/// Returns whether a text has the basic format of a language tag (RFC 5646, section 2.1).
 pub(super) fn is_tag(text: &str) -> bool {
     let is_part =
         |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric());
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shorter_forms_follow_each_choice_and_english_is_last() {
+    fn shorter_tags_follow_each_choice_and_english_is_last() {
         assert_eq!(choices(&["de-CH-1996", "fr"]), ["de-ch-1996", "de-ch", "de", "fr", "en"]);
         assert_eq!(choices(&["EN-gb", "en"]), ["en-gb", "en"]);
         assert_eq!(choices(&["", "-", "../de", "de_DE", &"a-".repeat(40)]), ["en"]);

@@ -1,4 +1,4 @@
-//! What a template may show.
+//! The values that a template can show.
 
 use std::collections::BTreeMap;
 
@@ -7,34 +7,34 @@ use minijinja::Value;
 
 use super::MessageKind;
 
-/// What a message is about. No `Debug`: it may hold a code.
+/// Values of a message. It has no `Debug` because it can contain a code.
 #[derive(Clone, Copy)]
 pub struct Values<'a> {
-    /// `tenant`: the tenant's name.
+    /// `tenant`: display name of the tenant.
     pub tenant: &'a str,
-    /// `username`: the user's login name.
+    /// `username`: username.
     pub username: &'a str,
-    /// `time`: when that happened which the message tells of.
+    /// `time`: time of the event that the message reports.
     pub time: Timestamp,
-    /// What a message with a code shows beside.
+    /// Values of a message with a code.
     pub code: Option<CodeValues<'a>>,
 }
 
-/// A code, and what is done with it.
+/// Values of a message with a code.
 #[derive(Clone, Copy)]
 pub struct CodeValues<'a> {
-    /// `link`: where it is used.
+    /// `link`: link to the page that accepts the code.
     pub link: &'a str,
-    /// `code`: it.
+    /// `code`: the code.
     pub code: &'a str,
-    /// `minutes`, and `hours` from two of them on: how long it works from now on.
+    /// `minutes`, and `hours` from two hours on: remaining validity of the code.
     pub seconds: i64,
-    /// `ends_at`: until when it works.
+    /// `ends_at`: expiry time of the code.
     pub ends_at: Timestamp,
 }
 
 impl Values<'_> {
-    /// The values by their names in templates, with the language written in.
+    /// Returns the values by their names in templates, and the language.
     pub(super) fn named(&self, locale: &str) -> Value {
         let Self { tenant, username, time, code } = self;
         let mut named = BTreeMap::from([
@@ -58,12 +58,12 @@ impl Values<'_> {
     }
 }
 
-/// A time as people read it: to the minute, in UTC.
+/// Formats a time for readers: to the minute, in UTC.
 fn moment(at: Timestamp) -> String {
     at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// Values that take a template through each of its ways.
+/// Returns sample values for each branch of a template.
 pub(super) fn samples(kind: MessageKind) -> [Values<'static>; 3] {
     [30, 60 * 60, 24 * 60 * 60].map(|seconds| Values {
         tenant: "Tenant",

@@ -1,4 +1,4 @@
-//! argon2id: what new passwords are hashed with (docs/design/security.md#rule-4).
+//! Hashing of new passwords with argon2id (docs/design/security.md#rule-4).
 
 use argon2::{Algorithm, Argon2, Block, Params, Version, password_hash::phc};
 use zeroize::Zeroizing;
@@ -6,21 +6,23 @@ use zeroize::Zeroizing;
 use super::unusable;
 use crate::domain::{Failure, HashCost, Password, PasswordHash};
 
-/// Bytes of a salt.
+/// Length of a salt in bytes.
 pub(super) const SALT_BYTES: usize = 16;
-/// Bytes of a hash.
+/// Length of a hash in bytes.
 pub(super) const HASH_BYTES: usize = 32;
 
-/// A hash as kept, taken apart.
-pub(super) struct Kept {
+/// A stored argon2id hash.
+pub(super) struct Argon2Hash {
     params: Params,
     salt: Vec<u8>,
     hash: Zeroizing<Vec<u8>>,
 }
 
-impl Kept {
+impl Argon2Hash {
+    /// Parses a PHC string.
+    ///
     /// # Errors
-    /// `Internal` when it is no argon2id hash that this function makes with some cost.
+    /// `Internal` if the hash is not argon2id, or if its cost exceeds the limits.
     pub(super) fn parse(parsed: &phc::PasswordHash) -> Result<Self, Failure> {
         if parsed.algorithm.as_str() != Algorithm::Argon2id.as_str()
             || parsed.version != Some(Version::V0x13.into())
@@ -29,7 +31,7 @@ impl Kept {
         }
         let params = Params::try_from(parsed).map_err(|_| unusable())?;
         let (salt, hash) = parsed.salt.zip(parsed.hash).ok_or_else(unusable)?;
-        // A stored hash must not be able to exhaust a function.
+        // A stored hash must not exhaust the memory of a function.
         let cost = HashCost { memory_kib: params.m_cost(), passes: params.t_cost(), lanes: params.p_cost() };
         if cost != cost.bounded() {
             return Err(unusable());
@@ -37,52 +39,57 @@ impl Kept {
         Ok(Self { params, salt: salt.as_ref().to_vec(), hash: Zeroizing::new(hash.as_bytes().to_vec()) })
     }
 
-    /// What is verified where there is no hash: the same work, and no password's (docs/design/security.md#rule-9).
+    /// Creates a hash for unknown users, which no password matches. Verification costs the same as for other
+    /// hashes (docs/design/security.md#rule-9).
     ///
     /// # Errors
-    /// `Internal` when argon2 does not take the cost.
-    pub(super) fn of_nobody(cost: HashCost) -> Result<Self, Failure> {
+    /// `Internal` if argon2 rejects the cost.
+    pub(super) fn dummy(cost: HashCost) -> Result<Self, Failure> {
         let hash = Zeroizing::new(vec![0; HASH_BYTES]);
         Ok(Self { params: params(cost)?, salt: vec![0; SALT_BYTES], hash })
     }
 
-    /// Memory that verifying takes.
+    /// Memory for verification, in blocks of 1 KiB.
     pub(super) fn blocks(&self) -> usize {
         self.params.block_count()
     }
 
-    /// Whether a password hashed now at `cost` is hashed as this one was.
-    pub(super) fn costs(&self, cost: HashCost) -> bool {
+    /// Returns whether a new hash with `cost` has the same parameters.
+    pub(super) fn has_cost(&self, cost: HashCost) -> bool {
         let Self { params, salt, hash } = self;
         let HashCost { memory_kib, passes, lanes } = cost.bounded();
         (params.m_cost(), params.t_cost(), params.p_cost()) == (memory_kib, passes, lanes)
             && (salt.len(), hash.len()) == (SALT_BYTES, HASH_BYTES)
     }
 
+    /// Verifies a password.
+    ///
     /// # Errors
-    /// `Internal` when argon2 does not take its parts.
+    /// `Internal` if argon2 rejects the parameters.
     pub(super) fn verify(&self, password: &Password, memory: &mut [Block]) -> Result<bool, Failure> {
         let made = digest(&self.params, password, &self.salt, self.hash.len(), memory)?;
         Ok(aws_lc_rs::constant_time::verify_slices_are_equal(&made, &self.hash).is_ok())
     }
 }
 
+/// Converts a cost to argon2 parameters.
+///
 /// # Errors
-/// `Internal` when argon2 does not take the cost.
+/// `Internal` if argon2 rejects the cost.
 pub(super) fn params(cost: HashCost) -> Result<Params, Failure> {
     let cost = cost.bounded();
     Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(HASH_BYTES)).map_err(|_| out_of_bounds())
 }
 
-/// A cost that a function does not hash with.
+/// Creates the failure for a cost beyond the limits.
 pub(super) fn out_of_bounds() -> Failure {
-    Failure::Internal("the tenant's hash cost is out of bounds".into())
+    Failure::Internal("the hash cost of the tenant is out of range".into())
 }
 
 /// Hashes a new password.
 ///
 /// # Errors
-/// `Internal` when argon2 does not take its parts.
+/// `Internal` if argon2 rejects the parameters.
 pub(super) fn hash(
     params: &Params,
     password: &Password,
@@ -107,12 +114,13 @@ fn digest(
     Ok(out)
 }
 
-/// The text of a hash.
+/// Encodes a hash as a PHC string.
 ///
 /// # Errors
-/// `Internal` when it does not take its parts.
+/// `Internal` if a part cannot be encoded.
 pub(super) fn phc_text(params: &Params, salt: &[u8], hash: &[u8]) -> Result<PasswordHash, Failure> {
-    let broken = |what: &str| Failure::Internal(format!("a new hash could not be written: {what}").into());
+    let broken =
+        |what: &str| Failure::Internal(format!("cannot encode a new password hash: invalid {what}").into());
     let text = phc::PasswordHash {
         algorithm: Algorithm::Argon2id.ident(),
         version: Some(Version::V0x13.into()),

@@ -1,4 +1,4 @@
-//! Hashes that other systems made: verified until their users' first login (docs/design/security.md#rule-4).
+//! Verification of hashes imported from other systems, until the first login replaces them (docs/design/security.md#rule-4).
 
 use std::{num::NonZeroU32, ops::RangeInclusive};
 
@@ -10,51 +10,53 @@ use zeroize::Zeroizing;
 use super::unusable;
 use crate::domain::{Failure, HashCost, Password, PasswordHash};
 
-/// Costs of a bcrypt hash: from the scheme's least to the 2^15 rounds that take seconds.
+/// Allowed bcrypt costs: from the minimum of bcrypt to 2^15 rounds, which take seconds.
 const BCRYPT_COSTS: RangeInclusive<u32> = 4..=15;
-/// Most iterations of PBKDF2: several times what anybody recommends.
+/// Maximum number of PBKDF2 iterations: several times the recommendations.
 const MAX_PBKDF2_ITERATIONS: u32 = 5_000_000;
-/// Most of scrypt's N·r·p: four times the strongest setting of the OWASP Password Storage Cheat Sheet.
+/// Maximum of scrypt's N·r·p: four times the strongest setting of the OWASP Password Storage Cheat Sheet.
 const MAX_SCRYPT_WORK: u64 = 1 << 22;
-/// Most memory of one scrypt hash: as of an argon2id hash, and a little for what scrypt holds beside
-/// its 128 MiB at the strongest setting of that sheet.
+/// Maximum memory of one scrypt hash in MiB: the maximum of an argon2id hash, plus 1 MiB because scrypt needs
+/// slightly more than 128 MiB at the strongest setting of that sheet.
 const MAX_SCRYPT_MIB: u64 = HashCost::MAX_MEMORY_KIB as u64 / 1024 + 1;
 
-/// A hash of another scheme. It was made of the text that its user typed: here that is verified in
-/// NFC, so a password that the other system took in another form does not match, and needs a reset.
+/// A hash of another scheme.
+///
+/// Doorward verifies passwords in NFC. If the other system hashed a password in another form, the password does
+/// not match and must be reset.
 pub(super) enum Imported {
-    /// `$2a$`, `$2b$` or `$2y$`, which are one scheme. It ignores all bytes of a password after the
-    /// 72nd: until the first login any text with the same 72 opens, and the one that did is the
-    /// password from then on, as a whole.
+    /// `$2a$`, `$2b$` or `$2y$`, which are one scheme. bcrypt ignores all bytes after the 72nd: until the first
+    /// login, every text with the same first 72 bytes matches. The text of the first login is the password from
+    /// then on, with its full length.
     Bcrypt(PasswordHash),
     /// `$scrypt$ln=…,r=…,p=…$salt$hash` (RFC 7914).
     Scrypt {
-        /// Its cost.
+        /// Cost.
         params: scrypt::Params,
-        /// Its salt.
+        /// Salt.
         salt: phc::Salt,
-        /// What must come out.
+        /// Hash.
         hash: phc::Output,
     },
-    /// `$pbkdf2-sha256$i=…[,l=…]$salt$hash`, also with `sha512`, `sha1` or, meaning that, no name
+    /// `$pbkdf2-sha256$i=…[,l=…]$salt$hash`, also with `sha512` or `sha1`. No name means `sha1`
     /// (RFC 8018, section 5.2).
     Pbkdf2 {
-        /// Its hash function.
+        /// Hash function.
         algorithm: pbkdf2::Algorithm,
-        /// Its cost.
+        /// Cost.
         iterations: NonZeroU32,
-        /// Its salt.
+        /// Salt.
         salt: phc::Salt,
-        /// What must come out.
+        /// Hash.
         hash: phc::Output,
     },
 }
 
 impl Imported {
-    /// A bcrypt hash, which is no PHC string; `None` when it is something else.
+    /// Parses a bcrypt hash, which is not a PHC string. Returns `None` for other schemes.
     ///
     /// # Errors
-    /// `Internal` when it is not well-formed or costs too much.
+    /// `Internal` if the hash is malformed or its cost exceeds the limit.
     pub(super) fn bcrypt(kept: &PasswordHash) -> Result<Option<Self>, Failure> {
         let text = kept.as_phc();
         if !["$2a$", "$2b$", "$2y$"].iter().any(|prefix| text.starts_with(prefix)) {
@@ -67,10 +69,10 @@ impl Imported {
         Ok(Some(Self::Bcrypt(kept.clone())))
     }
 
-    /// A scrypt or PBKDF2 hash; `None` when it is something else.
+    /// Parses a scrypt or PBKDF2 hash. Returns `None` for other schemes.
     ///
     /// # Errors
-    /// `Internal` when it is not well-formed or costs too much.
+    /// `Internal` if the hash is malformed or its cost exceeds the limit.
     pub(super) fn phc(parsed: &phc::PasswordHash) -> Result<Option<Self>, Failure> {
         let algorithm = match parsed.algorithm.as_str() {
             "scrypt" => None,
@@ -93,7 +95,7 @@ impl Imported {
         Ok(Some(imported))
     }
 
-    /// Memory that verifying takes.
+    /// Memory for verification in MiB.
     pub(super) fn memory_mib(&self) -> u64 {
         match self {
             Self::Scrypt { params, .. } => scrypt_mib(params),
@@ -101,8 +103,10 @@ impl Imported {
         }
     }
 
+    /// Verifies a password.
+    ///
     /// # Errors
-    /// `Internal` when the scheme does not take its parts.
+    /// `Internal` if the scheme rejects the parameters.
     pub(super) fn verify(&self, password: &Password) -> Result<bool, Failure> {
         match self {
             Self::Bcrypt(hash) => bcrypt::verify(password.as_bytes(), hash.as_phc()).map_err(|_| unusable()),
@@ -124,8 +128,10 @@ impl Imported {
     }
 }
 
+/// Parses scrypt parameters.
+///
 /// # Errors
-/// `Internal` when one is missing or unknown, or they cost too much.
+/// `Internal` if a parameter is missing or unknown, or the cost exceeds the limit.
 fn scrypt_params(params: &phc::ParamsString) -> Result<scrypt::Params, Failure> {
     only(params, &["ln", "r", "p"])?;
     let decimal = |name: &str| params.get_decimal(name).ok_or_else(unusable);
@@ -139,14 +145,16 @@ fn scrypt_params(params: &phc::ParamsString) -> Result<scrypt::Params, Failure> 
     if scrypt_mib(&params) > MAX_SCRYPT_MIB { Err(unusable()) } else { Ok(params) }
 }
 
-/// What scrypt holds at once: N + 1 blocks to mix with and p to mix, of 128·r bytes each.
+/// Returns the memory of scrypt in MiB: N + p + 1 blocks of 128·r bytes.
 fn scrypt_mib(params: &scrypt::Params) -> u64 {
     let blocks = params.n() + u64::from(params.p()) + 1;
     (128 * u64::from(params.r()) * blocks).div_ceil(1024 * 1024)
 }
 
+/// Parses PBKDF2 parameters.
+///
 /// # Errors
-/// `Internal` when they are missing or unknown, or cost too much.
+/// `Internal` if a parameter is missing or unknown, or the cost exceeds the limit.
 fn pbkdf2_iterations(params: &phc::ParamsString, hash_bytes: usize) -> Result<NonZeroU32, Failure> {
     only(params, &["i", "l"])?;
     let length =
@@ -158,8 +166,10 @@ fn pbkdf2_iterations(params: &phc::ParamsString, hash_bytes: usize) -> Result<No
         .ok_or_else(unusable)
 }
 
+/// Checks that there are no other parameters.
+///
 /// # Errors
-/// `Internal` when there are parameters of other names: what they mean is not known here.
+/// `Internal` if there are, because their meaning is unknown.
 fn only(params: &phc::ParamsString, names: &[&str]) -> Result<(), Failure> {
     if params.iter().all(|(name, _)| names.contains(&name.as_str())) { Ok(()) } else { Err(unusable()) }
 }
@@ -177,11 +187,11 @@ mod tests {
         Imported::phc(&parsed)?.ok_or_else(unusable)
     }
 
-    fn opens(text: &str, password: &str) -> bool {
+    fn verifies(text: &str, password: &str) -> bool {
         parse(text).unwrap().verify(&Password::parse(password).unwrap()).unwrap()
     }
 
-    // docs/design/security.md#rule-4: made by Python's bcrypt 5.0 and hashlib.
+    // docs/design/security.md#rule-4. The hashes are from Python's bcrypt 5.0 and hashlib.
     #[test]
     fn hashes_of_other_implementations_verify() {
         for text in [
@@ -196,22 +206,22 @@ mod tests {
             "$pbkdf2-sha1$i=1$AQIDBAUGBwgJCgsMDQ4PEA$XpetvVQUixr4oOoCW944u2OXeUM",
             "$pbkdf2$i=10$AQIDBAUGBwgJCgsMDQ4PEA$h/yH/8Qn7mFP3YDnl5uMV1BqWlM",
         ] {
-            assert!(opens(text, "pässwörd 1"), "{text}");
-            assert!(!opens(text, "pässwörd 2"), "{text}");
-            assert!(!opens(text, "p"), "{text}");
+            assert!(verifies(text, "pässwörd 1"), "{text}");
+            assert!(!verifies(text, "pässwörd 2"), "{text}");
+            assert!(!verifies(text, "p"), "{text}");
         }
     }
 
     #[test]
-    fn bcrypt_sees_72_bytes() {
+    fn bcrypt_uses_the_first_72_bytes() {
         let hash = "$2b$04$Zipr1ZmFMlRVbt89Xn2n9e.SSbky87GKCxEUjv9zpgJp.G6tasRz.";
-        assert!(opens(hash, &"x".repeat(72)) && opens(hash, &"x".repeat(80)));
-        assert!(!opens(hash, &"x".repeat(71)));
+        assert!(verifies(hash, &"x".repeat(72)) && verifies(hash, &"x".repeat(80)));
+        assert!(!verifies(hash, &"x".repeat(71)));
     }
 
-    // docs/design/security.md#rule-4, #rule-11: nothing that is stored can exhaust a function.
+    // docs/design/security.md#rule-4, #rule-11: a stored hash cannot exhaust the memory of a function.
     #[test]
-    fn hostile_costs_and_what_is_not_understood_are_refused() {
+    fn excessive_costs_and_unknown_parameters_are_rejected() {
         let (salt, hash) = ("AQIDBAUGBwgJCgsMDQ4PEA", "6FSV8h58QlkV9kG8axXh6pnmzYYL/U5s1qQt8NUrvoc");
         let rest = "fPLsSvRiAOvD1UH3nTAIR.bi4TAbDvhrVMwHBtjJiXOf.q8jRiqlu";
         for head in ["$2b$16$", "$2b$31$", "$2b$03$", "$2b$99$", "$2x$04$", "$2$04$", "$2b$4$", "$2b$-1$"] {
@@ -250,13 +260,13 @@ mod tests {
         }
     }
 
-    // docs/design/security.md#rule-11: what the cheat sheet recommends fits, and its memory is counted.
+    // docs/design/security.md#rule-11: the settings that the OWASP cheat sheet recommends are within the limits.
     #[test]
-    fn scrypt_is_counted_with_all_it_holds() {
+    fn scrypt_memory_includes_all_blocks() {
         let mib = |log_n, r, p| {
             parse(&format!(
             "$scrypt$ln={log_n},r={r},p={p}$AQIDBAUGBwgJCgsMDQ4PEA$6FSV8h58QlkV9kG8axXh6pnmzYYL/U5s1qQt8NUrvoc"
-        )).map(|kept| kept.memory_mib())
+        )).map(|hash| hash.memory_mib())
         };
         assert_eq!(mib(17, 8, 1).unwrap(), 129);
         assert_eq!(mib(13, 8, 10).unwrap(), 9);

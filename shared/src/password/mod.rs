@@ -1,9 +1,9 @@
-//! Hashing and verifying, off the async threads and bounded by memory.
+//! Hashing and verification of passwords, on blocking threads and with limited memory.
 //!
-//! New passwords are hashed with argon2id. What other systems made with bcrypt, scrypt or PBKDF2 is
-//! verified too, and replaced at the first login (docs/design/security.md#rule-4). Until then a user with such a hash can
-//! be told apart by the time that a login takes: verifying costs what that hash costs, not what an
-//! unknown user's dummy does (docs/design/security.md#rule-9).
+//! New passwords are hashed with argon2id. Imported bcrypt, scrypt and PBKDF2 hashes are verified, and replaced at
+//! the first login (docs/design/security.md#rule-4). Until then, the response time can reveal that the user exists,
+//! because the cost of the imported hash differs from the cost of the dummy hash for unknown users
+//! (docs/design/security.md#rule-9).
 
 mod argon2id;
 mod imported;
@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use self::{
-    argon2id::{HASH_BYTES, SALT_BYTES},
+    argon2id::{Argon2Hash, HASH_BYTES, SALT_BYTES},
     imported::Imported,
 };
 
@@ -24,28 +24,29 @@ use crate::{
     port::{Entropy, Passwords, random},
 };
 
-/// Memory that is kept, in blocks of 1 KiB: a hash of the usual cost.
-const KEPT_BLOCKS: usize = 19_456;
-/// What a function needs besides hashing.
+/// Maximum size of a buffer that is reused, in blocks of 1 KiB: the memory of a hash with the default cost.
+const REUSED_BLOCKS: usize = 19_456;
+/// Memory of a function that is not available for hashing.
 const RESERVED_MIB: usize = 64;
 
-/// Hashes with argon2id (docs/design/security.md#rule-4). Its memory is kept and used again: giving 19 MiB back to the
-/// allocator after each login would cost as much in page faults as the hashing itself
+/// Hashes passwords with argon2id (docs/design/security.md#rule-4).
+///
+/// Memory buffers are reused. Otherwise, the page faults for 19 MiB of new memory would take as long as the hashing
 /// (docs/performance.md).
 #[derive(Clone)]
 pub struct Argon2id {
     entropy: Arc<dyn Entropy>,
-    /// One permit a core.
+    /// One permit per core.
     cores: Arc<Semaphore>,
-    /// One permit a MiB.
+    /// One permit per MiB.
     memory: Arc<Semaphore>,
     memory_mib: u32,
     arenas: Arc<Mutex<Vec<Vec<Block>>>>,
 }
 
 impl Argon2id {
-    /// A hasher for a function with `memory_mib` and `cores`: no more hashes at once than either has
-    /// room for (docs/design/security.md#rule-11).
+    /// Creates a hasher for a function with `memory_mib` and `cores`, which limit the number of concurrent hashes
+    /// (docs/design/security.md#rule-11).
     pub fn new(entropy: Arc<dyn Entropy>, memory_mib: usize, cores: usize) -> Self {
         let memory_mib = u32::try_from(memory_mib.saturating_sub(RESERVED_MIB)).unwrap_or(u32::MAX).max(1);
         Self {
@@ -57,7 +58,7 @@ impl Argon2id {
         }
     }
 
-    /// Runs `work` on a blocking thread when a core and `needed_mib` of memory are free.
+    /// Runs `work` on a blocking thread as soon as a core and `needed_mib` of memory are free.
     async fn run<T: Send + 'static>(
         &self,
         needed_mib: u64,
@@ -68,19 +69,19 @@ impl Argon2id {
         let needed = u32::try_from(needed_mib).unwrap_or(u32::MAX);
         if needed > self.memory_mib {
             let problem =
-                format!("a hash of {needed} MiB does not fit the function's {} MiB", self.memory_mib);
+                format!("a hash needs {needed} MiB, but the function has only {} MiB", self.memory_mib);
             return Err(Failure::Unavailable(problem.into()));
         }
         let memory = Arc::clone(&self.memory).acquire_many_owned(needed).await.map_err(closed)?;
         let task = tokio::task::spawn_blocking(move || {
-            // The permits go along: a request that gives up does not free memory still in use.
+            // The task holds the permits, so that an aborted request does not release memory that is in use.
             let _permits = (core, memory);
             work()
         });
         task.await.map_err(|panicked| Failure::Internal(Box::new(panicked)))?
     }
 
-    /// [`Self::run`] with memory for `blocks`, used before where there is some.
+    /// Runs `work` like [`Self::run`], with a memory buffer of `blocks` blocks.
     async fn run_in_blocks<T: Send + 'static>(
         &self,
         blocks: usize,
@@ -93,8 +94,8 @@ impl Argon2id {
                 arena.resize(blocks, Block::new());
             }
             let done = arena.get_mut(..blocks).map_or_else(|| Err(argon2id::out_of_bounds()), work);
-            // What is kept for the next hash stays within what the permits of a usual one cover.
-            if arena.len() <= KEPT_BLOCKS {
+            // Larger buffers are not reused, because the permits of a default hash do not cover them.
+            if arena.len() <= REUSED_BLOCKS {
                 arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
             }
             done
@@ -112,16 +113,16 @@ impl Passwords for Argon2id {
         cost: HashCost,
     ) -> Result<bool, Failure> {
         let kept = match &hash {
-            Some(hash) => Kept::parse(hash)?,
-            None => Kept::Argon2id(argon2id::Kept::of_nobody(cost)?),
+            Some(hash) => StoredHash::parse(hash)?,
+            None => StoredHash::Argon2id(Argon2Hash::dummy(cost)?),
         };
         let matches = match kept {
-            Kept::Argon2id(kept) => {
+            StoredHash::Argon2id(kept) => {
                 self.run_in_blocks(kept.blocks(), move |memory| kept.verify(&password, memory)).await?
             }
-            Kept::Imported(kept) => self.run(kept.memory_mib(), move || kept.verify(&password)).await?,
+            StoredHash::Imported(kept) => self.run(kept.memory_mib(), move || kept.verify(&password)).await?,
         };
-        // What was hashed without a kept hash matches nothing, whatever it gave.
+        // The dummy hash for unknown users never matches.
         Ok(matches && hash.is_some())
     }
 
@@ -135,47 +136,47 @@ impl Passwords for Argon2id {
     }
 
     fn is_current(&self, hash: &PasswordHash, cost: HashCost) -> bool {
-        matches!(Kept::parse(hash), Ok(Kept::Argon2id(kept)) if kept.costs(cost))
+        matches!(StoredHash::parse(hash), Ok(StoredHash::Argon2id(kept)) if kept.has_cost(cost))
     }
 }
 
-/// Whether a login verifies this hash: its scheme is known here, and its cost is within bounds
+/// Returns whether this hash can be verified: its scheme is known and its cost is within the limits
 /// (docs/design/security.md#rule-4, #rule-11).
 pub fn is_verifiable(hash: &PasswordHash) -> bool {
-    Kept::parse(hash).is_ok()
+    StoredHash::parse(hash).is_ok()
 }
 
-/// A hash that looks like any other and that no password is known to match: for users who have yet to
-/// set theirs by a code. Its login costs what others do (docs/design/security.md#rule-9).
+/// Creates a random hash, for users who have not set a password yet. No known password matches it, and its
+/// verification costs the same as others (docs/design/security.md#rule-9).
 ///
 /// # Errors
-/// `Internal` when the system gives no randomness.
-pub fn nobodys_hash(entropy: &dyn Entropy, cost: HashCost) -> Result<PasswordHash, Failure> {
+/// `Internal` if the system provides no randomness.
+pub fn random_hash(entropy: &dyn Entropy, cost: HashCost) -> Result<PasswordHash, Failure> {
     let (salt, hash): ([u8; SALT_BYTES], [u8; HASH_BYTES]) = (random(entropy)?, random(entropy)?);
     argon2id::phc_text(&argon2id::params(cost)?, &salt, &hash)
 }
 
-/// A hash as kept, taken apart: what verifying it costs is within bounds.
-enum Kept {
-    Argon2id(argon2id::Kept),
+/// A stored hash whose cost is within the limits.
+enum StoredHash {
+    Argon2id(Argon2Hash),
     Imported(Imported),
 }
 
-impl Kept {
-    fn parse(kept: &PasswordHash) -> Result<Self, Failure> {
-        if let Some(bcrypt) = Imported::bcrypt(kept)? {
+impl StoredHash {
+    fn parse(stored: &PasswordHash) -> Result<Self, Failure> {
+        if let Some(bcrypt) = Imported::bcrypt(stored)? {
             return Ok(Self::Imported(bcrypt));
         }
-        let parsed = phc::PasswordHash::new(kept.as_phc()).map_err(|_| unusable())?;
+        let parsed = phc::PasswordHash::new(stored.as_phc()).map_err(|_| unusable())?;
         match Imported::phc(&parsed)? {
             Some(imported) => Ok(Self::Imported(imported)),
-            None => argon2id::Kept::parse(&parsed).map(Self::Argon2id),
+            None => Argon2Hash::parse(&parsed).map(Self::Argon2id),
         }
     }
 }
 
 fn unusable() -> Failure {
-    Failure::Internal("a kept password hash is not one that is verified here".into())
+    Failure::Internal("the scheme or cost of a stored password hash is not supported".into())
 }
 
 #[cfg(test)]
@@ -194,7 +195,7 @@ mod tests {
         }
     }
 
-    // Of "pässwörd 1", by Python's bcrypt and hashlib.
+    // Hashes of "pässwörd 1" from Python's bcrypt and hashlib.
     const BCRYPT: &str = "$2b$04$fPLsSvRiAOvD1UH3nTAIR.bi4TAbDvhrVMwHBtjJiXOf.q8jRiqlu";
     const SCRYPT: &str =
         "$scrypt$ln=10,r=8,p=1$AQIDBAUGBwgJCgsMDQ4PEA$Gk+sNpvwEvh3tm8hNK/7r2DSds/ahSl9czaZb+F4YGk";
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_verifies_its_password_only() {
+    async fn hash_verifies_only_its_password() {
         let hash = hasher().hash(password("right"), CHEAP).await.unwrap();
         assert!(hash.as_phc().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{}", hash.as_phc());
         assert!(hasher().verify(password("right"), Some(hash.clone()), CHEAP).await.unwrap());
@@ -219,9 +220,9 @@ mod tests {
         assert!(!hasher().verify(password("right"), None, CHEAP).await.unwrap());
     }
 
-    // docs/design/security.md#rule-4: the reference implementation agrees, with the parameters in the text.
+    // docs/design/security.md#rule-4: the reference implementation verifies the hash with its stored parameters.
     #[tokio::test]
-    async fn the_reference_agrees_also_on_used_memory() {
+    async fn reference_implementation_verifies_hashes_from_reused_memory() {
         let hasher = hasher();
         for cost in [HashCost::default(), CHEAP, HashCost { memory_kib: 128, passes: 3, lanes: 2 }] {
             let hash = hasher.hash(password("pässwörd"), cost).await.unwrap();
@@ -234,7 +235,7 @@ mod tests {
 
     // docs/design/security.md#rule-4
     #[tokio::test]
-    async fn a_hash_is_current_while_it_is_what_is_made_now() {
+    async fn hash_is_current_if_its_parameters_match_the_policy() {
         let hasher = hasher();
         let hash = hasher.hash(password("right"), CHEAP).await.unwrap();
         assert!(hasher.is_current(&hash, CHEAP));
@@ -250,7 +251,7 @@ mod tests {
         for text in [short, BCRYPT, SCRYPT, "plain"] {
             assert!(!hasher.is_current(&PasswordHash::from_phc(text.into()), CHEAP), "{text}");
         }
-        // What a tenant asks for beyond the bounds is hashed at their ends, and so is current.
+        // A cost beyond the limits is clamped, and the hash is current.
         let absurd = HashCost { memory_kib: 1, passes: 0, lanes: 1 };
         let least = hasher.hash(password("right"), absurd).await.unwrap();
         assert!(hasher.is_current(&least, absurd));
@@ -258,7 +259,7 @@ mod tests {
 
     // docs/design/security.md#rule-4
     #[tokio::test]
-    async fn imported_hashes_are_verified_and_not_made() {
+    async fn imported_hashes_are_verified() {
         for text in [BCRYPT, SCRYPT, PBKDF2] {
             let kept = PasswordHash::from_phc(text.into());
             assert!(hasher().verify(password("pässwörd 1"), Some(kept.clone()), CHEAP).await.unwrap());
@@ -266,9 +267,9 @@ mod tests {
         }
     }
 
-    // docs/design/security.md#rule-11: 9 MiB for 8.
+    // docs/design/security.md#rule-11: a hash that needs 9 MiB does not fit 8 MiB.
     #[tokio::test]
-    async fn scrypt_waits_for_its_memory_too() {
+    async fn scrypt_waits_for_memory() {
         let text = SCRYPT.replace("ln=10", "ln=13");
         let kept = || Some(PasswordHash::from_phc(text.clone()));
         let small = Argon2id::new(Arc::new(Counting), RESERVED_MIB + 8, 1);
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn hostile_costs_are_refused_before_memory_is_taken() {
+    async fn excessive_costs_are_rejected_before_memory_is_allocated() {
         let hostile = "$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
         for text in [hostile, "", "$2b$10$abc", "plain"] {
             let kept = PasswordHash::from_phc(text.into());
@@ -291,17 +292,18 @@ mod tests {
         }
     }
 
-    // docs/design/security.md#rule-9: it is verified like any other, and is current, so that nothing tells it apart.
+    // docs/design/security.md#rule-9: the dummy hash is current and verified like all others, so that it cannot be
+    // distinguished.
     #[tokio::test]
-    async fn nobodys_hash_is_like_any_other_and_matches_nothing() {
-        let (hasher, entropy) = (hasher(), crate::runtime::SystemEntropy);
-        let [one, two] = [(); 2].map(|()| nobodys_hash(&entropy, CHEAP).unwrap());
+    async fn random_hash_is_verifiable_and_matches_no_password() {
+        let (hasher, entropy) = (hasher(), crate::function::SystemEntropy);
+        let [one, two] = [(); 2].map(|()| random_hash(&entropy, CHEAP).unwrap());
         assert_ne!(one.as_phc(), two.as_phc());
         let usual = hasher.hash(password("right"), CHEAP).await.unwrap();
         assert_eq!(one.as_phc().len(), usual.as_phc().len());
         assert!(is_verifiable(&one) && hasher.is_current(&one, CHEAP));
-        for guess in ["right", "", "0"].into_iter().filter_map(|text| Password::parse(text).ok()) {
-            assert!(!hasher.verify(guess, Some(one.clone()), CHEAP).await.unwrap());
+        for text in ["right", "", "0"].into_iter().filter_map(|text| Password::parse(text).ok()) {
+            assert!(!hasher.verify(text, Some(one.clone()), CHEAP).await.unwrap());
         }
         for text in [BCRYPT, SCRYPT, PBKDF2] {
             assert!(is_verifiable(&PasswordHash::from_phc(text.into())), "{text}");
@@ -313,7 +315,7 @@ mod tests {
 
     // docs/design/security.md#rule-11
     #[test]
-    fn hashes_at_once_are_bounded_by_memory_and_cores() {
+    fn concurrent_hashes_are_limited_by_memory_and_cores() {
         let permits = |memory, cores| {
             let hasher = Argon2id::new(Arc::new(Counting), memory, cores);
             (hasher.memory.available_permits(), hasher.cores.available_permits())
@@ -324,7 +326,7 @@ mod tests {
 
     // docs/design/security.md#rule-11
     #[tokio::test(flavor = "multi_thread")]
-    async fn one_hash_waits_for_the_memory_of_another() {
+    async fn hash_waits_until_memory_is_available() {
         let hasher = Argon2id::new(Arc::new(Counting), RESERVED_MIB + 4, 4);
         let cost = HashCost { memory_kib: 4_096, passes: 1, lanes: 1 };
         let held = Arc::clone(&hasher.memory).acquire_owned().await.unwrap();
@@ -334,10 +336,10 @@ mod tests {
         assert!(hashing.await.is_ok());
         let larger = HashCost { memory_kib: 5_000, ..cost };
         let refused = hasher.hash(password("right"), larger).await;
-        assert!(matches!(refused, Err(Failure::Unavailable(_))), "what does not fit is not begun");
+        assert!(matches!(refused, Err(Failure::Unavailable(_))), "a hash that does not fit is rejected");
         let large = HashCost { memory_kib: 32 * 1024, passes: 1, lanes: 1 };
         let roomy = Argon2id::new(Arc::new(Counting), 512, 2);
         assert!(roomy.hash(password("right"), large).await.is_ok());
-        assert!(roomy.arenas.lock().unwrap().is_empty(), "and what is larger than usual is not kept");
+        assert!(roomy.arenas.lock().unwrap().is_empty(), "larger buffers are not reused");
     }
 }

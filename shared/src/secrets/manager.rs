@@ -1,18 +1,35 @@
-//! Tenants' secret documents in AWS Secrets Manager: one secret per tenant, `{prefix}{tenant}`.
+//! Access to tenant secrets in AWS Secrets Manager. Each tenant has one secret, named `{prefix}{tenant}`.
 
-use async_trait::async_trait;
-use aws_sdk_secretsmanager::{Client, operation::get_secret_value::GetSecretValueError};
+use aws_sdk_secretsmanager::{Client, error::ProvideErrorMetadata};
+use secrecy::SecretString;
 
 use crate::{
     aws::unavailable,
     domain::{Failure, TenantId},
-    port::{SecretSource, SecretVersion, TenantSecret},
 };
 
-/// Where tenants' secrets are unless configured otherwise.
+/// Default prefix of secret names.
 pub const DEFAULT_PREFIX: &str = "doorward/tenants/";
 
-/// Reads tenants' secrets.
+/// Versions of a tenant's secret.
+#[derive(Debug, Clone)]
+pub struct TenantSecret {
+    /// Current version. Its credentials are accepted, and its keys verify and sign.
+    pub current: SecretVersion,
+    /// Previous version until it is retired. Its credentials are accepted, and its keys verify.
+    pub previous: Option<SecretVersion>,
+}
+
+/// One version of a tenant's secret.
+#[derive(Debug, Clone)]
+pub struct SecretVersion {
+    /// Version ID in Secrets Manager.
+    pub id: String,
+    /// Document text.
+    pub text: SecretString,
+}
+
+/// Reads tenant secrets.
 #[derive(Debug, Clone)]
 pub struct SecretsManager {
     client: Client,
@@ -20,19 +37,30 @@ pub struct SecretsManager {
 }
 
 impl SecretsManager {
-    /// A source of the secrets under `prefix`.
+    /// Creates a reader of the secrets whose names start with `prefix`.
     pub fn new(client: Client, prefix: String) -> Self {
         Self { client, prefix }
     }
 
-    /// The version at a stage. `AWSPENDING` is never asked for: nothing signs or opens with a secret that its
-    /// rotation has not finished (docs/design/security.md#rule-18).
-    async fn stage(&self, tenant: &TenantId, stage: Stage) -> Result<Option<SecretVersion>, Failure> {
+    /// Reads the secret of a tenant; `None` if it has none.
+    ///
+    /// # Errors
+    /// `Unavailable` if either version could not be read. Without the previous version, tokens that it signed
+    /// would be rejected as if it were retired.
+    pub async fn secret(&self, tenant: &TenantId) -> Result<Option<TenantSecret>, Failure> {
+        let (current, previous) =
+            tokio::try_join!(self.version(tenant, "AWSCURRENT"), self.version(tenant, "AWSPREVIOUS"))?;
+        Ok(current.map(|current| TenantSecret { current, previous }))
+    }
+
+    /// Reads the version at a stage. `AWSPENDING` is never read, because a version must not be used before its
+    /// rotation is finished (docs/design/security.md#rule-18).
+    async fn version(&self, tenant: &TenantId, stage: &str) -> Result<Option<SecretVersion>, Failure> {
         let answer = self
             .client
             .get_secret_value()
             .secret_id(format!("{}{tenant}", self.prefix))
-            .version_stage(stage.label())
+            .version_stage(stage)
             .send()
             .await;
         match answer {
@@ -40,38 +68,8 @@ impl SecretsManager {
                 id: found.version_id.unwrap_or_default(),
                 text: found.secret_string.unwrap_or_default().into(),
             })),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(GetSecretValueError::is_resource_not_found_exception) =>
-            {
-                Ok(None)
-            }
+            Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(None),
             Err(error) => Err(unavailable("Secrets Manager", &error)),
         }
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Stage {
-    Current,
-    Previous,
-}
-
-impl Stage {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Current => "AWSCURRENT",
-            Self::Previous => "AWSPREVIOUS",
-        }
-    }
-}
-
-#[async_trait]
-impl SecretSource for SecretsManager {
-    async fn secret(&self, tenant: &TenantId) -> Result<Option<TenantSecret>, Failure> {
-        let (current, previous) =
-            tokio::try_join!(self.stage(tenant, Stage::Current), self.stage(tenant, Stage::Previous))?;
-        Ok(current.map(|current| TenantSecret { current, previous }))
     }
 }

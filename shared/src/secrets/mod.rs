@@ -1,13 +1,13 @@
-//! Tenants' records and secrets, cached.
+//! Tenant records and secrets: loading, caching and rotation.
 
-mod document;
+mod error;
 mod manager;
 mod renewal;
 mod rotation;
 mod tenants;
 
-pub use document::{RootKey, SecretDocument, SigningKey};
-pub use manager::{DEFAULT_PREFIX, SecretsManager};
+pub use error::RotationError;
+pub use manager::{DEFAULT_PREFIX, SecretVersion, SecretsManager, TenantSecret};
 pub use renewal::{Old, Renewal, SigningKeys};
-pub use rotation::{NewVersion, RotationError, Rotator, Step, StepDone, StepRequest};
-pub use tenants::{SecretUse, TenantContext, Tenants};
+pub use rotation::{NewVersion, Rotator, Step, StepDone, StepRequest};
+pub use tenants::{SecretUse, Tenants};

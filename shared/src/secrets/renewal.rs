@@ -1,11 +1,11 @@
-//! What a tenant's next secret document is: pure but for the randomness that it is given.
+//! Renewal of secret documents: creates the next document of a tenant from the current one.
 //!
-//! It works on the document's JSON, not on [`super::SecretDocument`]: whatever else operators or later
-//! versions keep in it stays. Members that renewals add, all of them optional:
+//! The code works on JSON instead of [`crate::token::SecretDocument`], so that members added by operators or
+//! later versions are preserved. A renewal adds these optional members:
 //!
-//! - `madeFrom`: the version that this one was made from, which alone it may replace
-//! - `createdAt`, `retiredAt` of a key (RFC 3339): when it was made, and when another took its place
-//! - `standby` of a signing key: it is published, and signs nothing before the next renewal
+//! - `madeFrom`: version that the document was created from, and the only version that it may replace
+//! - `createdAt`, `retiredAt` of a key (RFC 3339): time of its creation, and of its replacement
+//! - `standby` of a signing key: the key is published, but does not sign until the next renewal
 
 use std::time::Duration;
 
@@ -13,64 +13,64 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
+use strum::IntoEnumIterator;
 
-use super::rotation::RotationError;
+use super::error::RotationError;
 use crate::{
     domain::SigningAlgorithm,
-    json as strict,
+    json::parse_object,
     port::{Entropy, random},
     token::new_signing_key,
 };
 
-/// How long a key stays listed after another took its place. Nothing lives longer that a key makes: sessions
-/// live a year at most (`session_life_seconds`), device proofs 180 days. Two days more, because a version
-/// begins to hold after it was made.
+/// Time for which a replaced key stays listed. Sessions last at most 365 days (`session_life_seconds`) and device
+/// proofs 180 days. Two days are added because a version becomes current some time after its creation.
 const KEPT: Duration = Duration::from_secs(367 * 24 * 60 * 60);
-/// The most that Secrets Manager takes (its quotas).
+/// Maximum size of a secret (quota of Secrets Manager).
 const MAX_BYTES: usize = 65_536;
 
-/// What of a tenant's secret is made anew.
+/// Parts of a tenant's secret to renew.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Renewal {
-    /// `tenantKey`.
+    /// Whether to renew `tenantKey`.
     pub tenant_key: bool,
-    /// `tenantSecret`.
+    /// Whether to renew `tenantSecret`.
     pub tenant_secret: bool,
-    /// A root key of the next version.
+    /// Whether to add a root key with the next version.
     pub root_key: bool,
-    /// Signing keys.
+    /// Signing keys to renew.
     pub signing_keys: SigningKeys,
-    /// What stays of the document before.
+    /// Parts of the previous document to keep.
     pub old: Old,
 }
 
-/// What a renewal leaves of the document before.
+/// Parts of the previous document that a renewal keeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Old {
-    /// Everything: old keys go on verifying.
+    /// Everything. Old keys continue to verify.
     #[default]
     Kept,
-    /// All but the keys of a renewed kind: whatever they made ends.
+    /// Everything except the keys of the renewed kinds. Tokens and sessions of the dropped keys become invalid.
     Dropped,
-    /// Nothing at all.
+    /// Nothing.
     Forgotten,
 }
 
-/// Which signing keys are made anew.
+/// Signing keys to renew.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SigningKeys {
     /// None.
     #[default]
     AsTheyAre,
-    /// One of each algorithm that there are keys of.
+    /// One key for each algorithm in the document.
     EachListed,
-    /// One of this algorithm, whether there are keys of it or not.
+    /// One key for this algorithm.
     Of(SigningAlgorithm),
 }
 
 impl Renewal {
-    /// What a rotation on a schedule renews. `tenantKey` stays: it is what callers are known by, as a user
-    /// is by its name, and a caller that has to change one value alone changes it more easily.
+    /// Renewal by a scheduled rotation. `tenantKey` stays because it identifies the callers, like a username, and
+    /// because callers can change one value more easily than two.
     pub const SCHEDULED: Self = Self {
         tenant_key: false,
         tenant_secret: true,
@@ -79,10 +79,10 @@ impl Renewal {
         old: Old::Kept,
     };
 
-    /// The first document of a tenant.
+    /// Returns the renewal that creates the first document of a tenant.
     pub fn first(algorithm: SigningAlgorithm) -> Self {
         let signing_keys = match algorithm {
-            // Its keys derive from the root key.
+            // HS256 keys are derived from the root key.
             SigningAlgorithm::Hs256 => SigningKeys::AsTheyAre,
             other => SigningKeys::Of(other),
         };
@@ -90,20 +90,21 @@ impl Renewal {
     }
 }
 
-/// A document that follows another.
+/// Input of a renewal.
 pub(super) struct Source<'a> {
-    /// The document that it is made of; `None` where there is none.
+    /// Current document, if any.
     pub(super) document: Option<&'a SecretString>,
-    /// Its version.
+    /// Version ID of the current document.
     pub(super) version: Option<&'a str>,
-    /// Others whose numbers must not be used again: what their keys made may still be about.
+    /// Other documents whose key numbers must not be reused, because tokens of their keys may still exist.
     pub(super) others: &'a [SecretString],
 }
 
-/// The next document.
+/// Creates the next document.
 ///
 /// # Errors
-/// `Malformed` when the one before is no JSON object of the known shape, `TooLarge`, or no randomness.
+/// `Malformed` when the current document does not have the expected structure; `TooLarge`; `Failed` when the
+/// system returns no randomness.
 pub(super) fn renewed(
     source: &Source<'_>,
     renewal: Renewal,
@@ -112,7 +113,7 @@ pub(super) fn renewed(
 ) -> Result<SecretString, RotationError> {
     let Renewal { tenant_key, tenant_secret, root_key, signing_keys, old } = renewal;
     let drops_old = old != Old::Kept;
-    // One that cannot be read takes no numbers.
+    // A malformed document reserves no numbers.
     let mut others: Vec<_> = source.others.iter().filter_map(|other| object(other).ok()).collect();
     let mut document = match source.document {
         Some(before) if old == Old::Forgotten => {
@@ -152,7 +153,7 @@ pub(super) fn renewed(
         SigningKeys::Of(algorithm) => vec![algorithm],
         SigningKeys::EachListed => {
             let is_listed = |algorithm: &SigningAlgorithm| listed.iter().any(|key| is_of(key, *algorithm));
-            SigningAlgorithm::ALL.into_iter().filter(is_listed).collect()
+            SigningAlgorithm::iter().filter(is_listed).collect()
         }
     };
     for algorithm in algorithms {
@@ -171,9 +172,9 @@ pub(super) fn renewed(
     Ok(SecretString::from(text))
 }
 
-/// The keys after a renewal of one algorithm. The standby signs from now on: whoever verifies by the
-/// published keys has had the time to learn of it; where there is none, a new key does. It comes first, and
-/// a new standby last.
+/// Returns the signing keys after the renewal of one algorithm. The standby key starts to sign, because verifiers
+/// have had time to fetch it. If there is no standby key, a new key signs. The signing key is placed first, and a
+/// new standby key last.
 fn renewed_signing_keys(
     document: &Map<String, Value>,
     others: &[Map<String, Value>],
@@ -214,12 +215,9 @@ fn renewed_signing_keys(
     Ok(keys)
 }
 
-/// A document's JSON.
+/// Parses a document.
 fn object(document: &SecretString) -> Result<Map<String, Value>, RotationError> {
-    match strict::parse(document.expose_secret().as_bytes()) {
-        Ok(Value::Object(members)) => Ok(members),
-        _ => Err(RotationError::Malformed),
-    }
+    parse_object(document.expose_secret().as_bytes()).map_err(|_| RotationError::Malformed)
 }
 
 fn list(document: &Map<String, Value>, name: &str) -> Result<Vec<Value>, RotationError> {
@@ -230,7 +228,7 @@ fn list(document: &Map<String, Value>, name: &str) -> Result<Vec<Value>, Rotatio
     }
 }
 
-/// One more than the highest number that the keys of any of the documents have.
+/// Returns the next unused key number of all documents.
 fn numbers(
     document: &Map<String, Value>,
     others: &[Map<String, Value>],
@@ -245,7 +243,7 @@ fn is_of(key: &Value, algorithm: SigningAlgorithm) -> bool {
     key.get("algorithm").and_then(Value::as_str) == Some(algorithm.name())
 }
 
-/// Notes since when other keys are in the place of these; what is noted already stays.
+/// Sets `retiredAt` of keys that do not have it.
 fn retire(keys: &mut [Value], at: &str, these: impl Fn(&Value) -> bool) -> Result<(), RotationError> {
     for key in keys.iter_mut().filter(|key| these(key)) {
         let key = key.as_object_mut().ok_or(RotationError::Malformed)?;
@@ -254,7 +252,7 @@ fn retire(keys: &mut [Value], at: &str, these: impl Fn(&Value) -> bool) -> Resul
     Ok(())
 }
 
-/// Whether what a key made may still be about. A time that cannot be read is none.
+/// Returns whether tokens of a key may still exist. An invalid `retiredAt` counts as absent.
 fn is_kept(key: &Value, now: Timestamp) -> bool {
     let retired = key.get("retiredAt").and_then(Value::as_str).and_then(|at| at.parse::<Timestamp>().ok());
     retired.and_then(|retired| retired.checked_add(KEPT).ok()).is_none_or(|until| now < until)
@@ -267,14 +265,13 @@ mod tests {
     use super::*;
     use crate::{
         domain::{Failure, TenantId},
-        secrets::SecretDocument,
         token::{
-            RefreshToken, TenantKeys,
+            RefreshToken, SecretDocument, TenantKeys,
             tests::{at, session},
         },
     };
 
-    /// Each byte is another than the one before.
+    /// Entropy that returns consecutive byte values.
     #[derive(Default)]
     struct Counting(AtomicU8);
 
@@ -319,8 +316,8 @@ mod tests {
 
     // docs/design/security.md#rule-17
     #[test]
-    fn a_first_document_signs_by_its_algorithm() {
-        for algorithm in SigningAlgorithm::ALL {
+    fn first_document_signs_with_its_algorithm() {
+        for algorithm in SigningAlgorithm::iter() {
             let first = made(None, &[], Renewal::first(algorithm), 0).unwrap();
             let keys = keys(&first);
             assert!(keys.can_sign(algorithm) && keys.prove_signing().is_ok(), "{}", algorithm.name());
@@ -331,9 +328,9 @@ mod tests {
         }
     }
 
-    // docs/design/security.md#rule-17: old versions verify until the last session that used them ends.
+    // docs/design/security.md#rule-17
     #[test]
-    fn what_was_made_before_is_verified_until_nothing_of_it_can_live() {
+    fn retired_keys_verify_until_their_last_session_has_expired() {
         let mut document = made(None, &[], Renewal::first(SigningAlgorithm::Es256), 0).unwrap();
         assert_eq!(numbers_of(&document).1, ["es256-1", "es256-2 standby"]);
         let first = keys(&document);
@@ -343,7 +340,7 @@ mod tests {
             document = made(Some(&document), &[], Renewal::SCHEDULED, day).unwrap();
             assert!(token.is_authentic(&tenant, &keys(&document)), "day {day}");
         }
-        // It was retired on day 30.
+        // Version 1 was retired on day 30.
         assert_eq!(numbers_of(&document).0, [1, 2, 3, 4, 5]);
         let signing = numbers_of(&document).1;
         assert_eq!(signing, ["es256-5", "es256-4", "es256-3", "es256-2", "es256-1", "es256-6 standby"]);
@@ -354,9 +351,8 @@ mod tests {
         assert!(!token.is_authentic(&tenant, &keys(&document)));
     }
 
-    // A verifier that learned of the published keys knows the next one before it signs.
     #[test]
-    fn the_key_that_signs_next_is_published_before() {
+    fn standby_key_is_published_before_it_signs() {
         let first = made(None, &[], Renewal::first(SigningAlgorithm::EdDsa), 0).unwrap();
         let second = made(Some(&first), &[], Renewal::SCHEDULED, 1).unwrap();
         let standby = value(&first)["signingKeys"][1].clone();
@@ -366,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_renewed_stays_and_so_does_what_nobody_knows() {
+    fn other_values_and_unknown_members_are_preserved() {
         let mut before = value(&made(None, &[], Renewal::first(SigningAlgorithm::Es256), 0).unwrap());
         before["of a later version"] = json!({ "x": [1, null] });
         before["rootKeys"][0]["note"] = json!("kept");
@@ -379,14 +375,14 @@ mod tests {
             assert_eq!(after[name], before[name], "{name}");
         }
         let after = value(&made(Some(&text), &[], Renewal::SCHEDULED, 1).unwrap());
-        assert_eq!(after["tenantKey"], before["tenantKey"], "callers are known by it");
+        assert_eq!(after["tenantKey"], before["tenantKey"], "a scheduled renewal keeps tenantKey");
         assert_eq!(after["rootKeys"][0]["note"], "kept");
         assert_eq!(after["of a later version"], before["of a later version"]);
     }
 
-    // What an abandoned or rolled back version's key made must not meet another key of its number.
+    // Otherwise tokens of an abandoned version would be verified with another key of the same number.
     #[test]
-    fn no_number_is_used_again() {
+    fn key_numbers_are_not_reused() {
         let first = made(None, &[], Renewal::first(SigningAlgorithm::Es256), 0).unwrap();
         let abandoned = made(Some(&first), &[], Renewal::SCHEDULED, 1).unwrap();
         let next = made(Some(&first), &[abandoned, SecretString::from("no JSON")], Renewal::SCHEDULED, 2);
@@ -399,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn leaked_keys_are_dropped_and_others_stay() {
+    fn dropped_keys_are_removed_and_others_stay() {
         let first = made(None, &[], Renewal::first(SigningAlgorithm::Es256), 0).unwrap();
         let also = Renewal { signing_keys: SigningKeys::Of(SigningAlgorithm::EdDsa), ..Renewal::default() };
         let both = made(Some(&first), &[], also, 0).unwrap();
@@ -414,9 +410,9 @@ mod tests {
         assert_eq!(signing, ["es256-3", "eddsa-1", "eddsa-2 standby", "es256-4 standby"]);
     }
 
-    // Keys that were listed by hand say nothing of their age: it counts from when they are first seen.
+    // The retention of keys without timestamps starts at the first renewal.
     #[test]
-    fn keys_of_unknown_age_stay_for_their_whole_time() {
+    fn keys_of_unknown_age_are_kept_for_the_full_retention() {
         let root = |version: u32| json!({ "version": version, "key": "A".repeat(43) });
         let by_hand = json!({
             "tenantKey": "0123456789abcdef",
@@ -433,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_document_is_not_renewed() {
+    fn malformed_or_too_large_document_is_rejected() {
         for bad in ["", "[]", "null", r#"{"rootKeys":{}}"#, r#"{"rootKeys":[1]}"#, r#"{"signingKeys":7}"#] {
             let bad = SecretString::from(bad);
             let refused = made(Some(&bad), &[], Renewal::SCHEDULED, 0);

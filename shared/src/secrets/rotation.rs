@@ -1,158 +1,90 @@
-//! Rotating a tenant's secret, by the four steps of Secrets Manager's protocol
+//! Rotation of a tenant's secret in the four steps of Secrets Manager's protocol
 //! (<https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_lambda-functions.html>).
-//! The rotation function takes the steps that it is asked for; an operator's command takes them all.
+//! The rotation function performs one requested step at a time. `doorwardctl` performs all steps.
 //!
-//! Each step may be repeated, interrupted and taken twice at once. What decides is Secrets Manager itself: a
-//! version's value is written once, and `AWSCURRENT` moves only from the version that the new one was
-//! made from. So no rotation undoes another.
+//! Each step may be repeated, interrupted or run twice concurrently. Secrets Manager resolves conflicts: the
+//! value of a version is written only once, and `AWSCURRENT` moves only from the version that the new version was
+//! created from. Therefore no rotation reverts another.
 
 use std::{collections::HashMap, sync::Arc};
 
 use aws_sdk_secretsmanager::{
     Client,
-    error::SdkError,
-    operation::{
-        create_secret::CreateSecretError, delete_secret::DeleteSecretError,
-        describe_secret::DescribeSecretError, get_secret_value::GetSecretValueError,
-        put_secret_value::PutSecretValueError, update_secret_version_stage::UpdateSecretVersionStageError,
-    },
+    error::{ProvideErrorMetadata, SdkError},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
 use uuid::{Builder, Uuid};
 
 use super::{
-    SecretDocument,
-    document::MalformedDocument,
+    error::RotationError,
     renewal::{Old, Renewal, Source, renewed},
 };
 use crate::{
     aws::unavailable,
     domain::{Failure, SigningAlgorithm, TenantId},
     port::{Clock, Entropy, random},
-    token::{InvalidSecret, TenantKeys},
+    token::{SecretDocument, TenantKeys},
 };
 
 const CURRENT: &str = "AWSCURRENT";
 const PENDING: &str = "AWSPENDING";
 const PREVIOUS: &str = "AWSPREVIOUS";
 
-/// Why a secret is not rotated. Says what to do, and nothing of what is in it.
-#[derive(Debug, thiserror::Error)]
-pub enum RotationError {
-    /// Its name is none of a tenant's.
-    #[error("secret {0} is no tenant's: its name must be DOORWARD_SECRET_PREFIX and the tenant's id")]
-    NotATenants(String),
-    /// There is none.
-    #[error("there is no secret {0}: check the tenant's id, and the prefix of the secrets' names")]
-    Missing(String),
-    /// It is scheduled for deletion.
-    #[error(
-        "secret {0} is being deleted: restore it (aws secretsmanager restore-secret), or wait until it is gone"
-    )]
-    Deleted(String),
-    /// Rotation is not switched on.
-    #[error("rotation of secret {0} is not switched on")]
-    RotationOff(String),
-    /// The version is not there.
-    #[error("secret {0} has no version {1}")]
-    NoVersion(String, String),
-    /// The version is another than what is rotated to.
-    #[error("version {1} of secret {0} is not at AWSPENDING: another rotation took its place")]
-    NotPending(String, String),
-    /// The version has no value yet.
-    #[error("version {1} of secret {0} has no value: createSecret comes first")]
-    NotCreated(String, String),
-    /// Another version is current than the one that the pending one was made from.
-    #[error(
-        "version {1} of secret {0} was made from a version that is not current any more: take AWSPENDING from it \
-         (aws secretsmanager update-secret-version-stage --version-stage AWSPENDING --remove-from-version-id {1}), \
-         then rotate again"
-    )]
-    Stale(String, String),
-    /// There is one already.
-    #[error(
-        "there is a secret {0} already, and no such tenant in this table: it may be another stack's with the same \
-         prefix, or be left from a creation that was interrupted"
-    )]
-    Exists(String),
-    /// It is no document.
-    #[error("the secret is not a JSON document of the expected shape: put it right before it is rotated")]
-    Malformed,
-    /// The next document would be larger than a secret may be.
-    #[error("the next document would exceed 64 KiB: rotate less often, or take keys out that nothing needs")]
-    TooLarge,
-    /// The document cannot be used.
-    #[error(transparent)]
-    Unusable(#[from] InvalidSecret),
-    /// What the new version is to be able to do, it is not.
-    #[error("the new version of the secret of tenant {0} {1}")]
-    Unproven(TenantId, String),
-    /// A service does not answer, or refuses.
-    #[error(transparent)]
-    Failed(#[from] Failure),
-}
+// Error codes of Secrets Manager.
+const NOT_FOUND: &str = "ResourceNotFoundException";
+const EXISTS: &str = "ResourceExistsException";
+const INVALID_REQUEST: &str = "InvalidRequestException";
+const INVALID_PARAMETER: &str = "InvalidParameterException";
 
-impl From<MalformedDocument> for RotationError {
-    fn from(_: MalformedDocument) -> Self {
-        Self::Malformed
-    }
-}
-
-/// A step of a rotation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// Step of a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, EnumIter, IntoStaticStr)]
 #[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
 pub enum Step {
-    /// Make the new version, at `AWSPENDING`.
+    /// Creates the new version at `AWSPENDING`.
     CreateSecret,
-    /// Set it where it is checked.
+    /// Sets the new credentials in the service that checks them.
     SetSecret,
-    /// Prove that it works.
+    /// Tests the new version.
     TestSecret,
-    /// Make it the current one.
+    /// Makes the new version current.
     FinishSecret,
 }
 
 impl Step {
-    /// Every step, in order.
-    pub const ALL: [Self; 4] = [Self::CreateSecret, Self::SetSecret, Self::TestSecret, Self::FinishSecret];
-
-    /// Its name in the protocol.
+    /// Returns the name in the protocol.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::CreateSecret => "createSecret",
-            Self::SetSecret => "setSecret",
-            Self::TestSecret => "testSecret",
-            Self::FinishSecret => "finishSecret",
-        }
+        self.into()
     }
 }
 
-/// What Secrets Manager asks for.
+/// Request of Secrets Manager for one step.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct StepRequest {
-    /// Which step.
+    /// Requested step.
     pub step: Step,
-    /// The secret's ARN or name.
+    /// ARN or name of the secret.
     pub secret_id: String,
-    /// The new version's id.
+    /// ID of the new version.
     pub client_request_token: String,
 }
 
-/// What a step was about.
+/// Result of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepDone {
-    /// Whose secret.
+    /// Tenant of the secret.
     pub tenant: TenantId,
-    /// Whether the new version was current before: nothing was left to do.
+    /// Whether the new version was already current, so that the step changed nothing.
     pub was_current: bool,
 }
 
-/// A version that has become the current one, with what callers send from now on.
+/// New current version of a secret, with the new tenant credentials.
 #[derive(Debug)]
 pub struct NewVersion {
-    /// Its id.
+    /// Version ID.
     pub id: String,
     /// `tenantKey`.
     pub tenant_key: SecretString,
@@ -160,7 +92,7 @@ pub struct NewVersion {
     pub tenant_secret: SecretString,
 }
 
-/// A secret's versions, by their stages.
+/// Versions of a secret and their stages.
 struct Versions {
     name: String,
     tenant: TenantId,
@@ -178,7 +110,7 @@ impl Versions {
     }
 }
 
-/// Makes, proves and installs new versions of tenants' secrets.
+/// Creates, tests and installs new versions of tenant secrets.
 #[derive(Clone)]
 pub struct Rotator {
     client: Client,
@@ -188,15 +120,15 @@ pub struct Rotator {
 }
 
 impl Rotator {
-    /// A rotator of the secrets under `prefix`.
+    /// Creates a rotator for the secrets whose names start with `prefix`.
     pub fn new(client: Client, prefix: String, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         Self { client, prefix, clock, entropy }
     }
 
-    /// Takes one step that Secrets Manager asks for.
+    /// Performs one step that Secrets Manager requests.
     ///
     /// # Errors
-    /// [`RotationError`] when the step is not for this secret and version now, or cannot be taken.
+    /// [`RotationError`] when the step does not fit the state of the secret, or fails.
     pub async fn step(&self, request: &StepRequest) -> Result<StepDone, RotationError> {
         let StepRequest { step, secret_id, client_request_token: token } = request;
         let versions = self.versions(secret_id).await?;
@@ -207,14 +139,14 @@ impl Rotator {
             return Err(RotationError::NoVersion(versions.name, token.clone()));
         }
         let was_current = versions.has(token, CURRENT);
-        // What is current was finished, by whichever of several requests.
+        // A version that is already current was finished by an earlier or concurrent request.
         if !was_current {
             if !versions.has(token, PENDING) {
                 return Err(RotationError::NotPending(versions.name, token.clone()));
             }
             match step {
                 Step::CreateSecret => Box::pin(self.create(&versions, token, Renewal::SCHEDULED)).await?,
-                // Nobody else keeps a copy: Doorward reads the secret itself, and callers are told by people.
+                // No other service stores a copy: Doorward reads the secret, and operators inform the callers.
                 Step::SetSecret => {}
                 Step::TestSecret => drop(self.test(&versions, token, Renewal::SCHEDULED).await?),
                 Step::FinishSecret => self.finish(&versions, token, Renewal::SCHEDULED).await?,
@@ -223,12 +155,14 @@ impl Rotator {
         Ok(StepDone { tenant: versions.tenant, was_current })
     }
 
-    /// Rotates a tenant's secret: all steps, under a version of its own. Where it is interrupted, nothing has
-    /// changed for anybody, or all is done. What is left at `AWSPENDING` then gives way to the next call of this,
-    /// not to Secrets Manager's own schedule: that waits until the stage is taken away. What fails takes it away.
+    /// Rotates a tenant's secret by performing all steps for a new version.
+    ///
+    /// An interrupted call has either changed nothing for callers or has completed the rotation. It may leave a
+    /// version at `AWSPENDING`. The next call replaces that version, but a scheduled rotation of Secrets Manager
+    /// waits until the stage is removed. A failed call removes the stage itself.
     ///
     /// # Errors
-    /// [`RotationError`] when the secret is not there or unusable, or somebody else rotated it meanwhile.
+    /// [`RotationError`] when the secret does not exist or is invalid, or another rotation ran concurrently.
     pub async fn rotate(&self, tenant: &TenantId, renewal: Renewal) -> Result<NewVersion, RotationError> {
         let versions = self.versions(&self.name_of(tenant)).await?;
         let token = self.new_version_id()?;
@@ -241,13 +175,14 @@ impl Rotator {
                 .version_stage(PENDING)
                 .remove_from_version_id(&token)
                 .send();
-            // As well as it can be: why it failed is what matters.
+            // A failure here is ignored because the first error is the one to report.
             drop(given_up.await);
         }
         made
     }
 
-    /// What callers send is read before the version becomes current: nothing after that may keep it from them.
+    /// Creates and installs a version. Reads the credentials before the version becomes current, because a later
+    /// error would hide credentials that are already in use.
     async fn install(
         &self,
         versions: &Versions,
@@ -261,10 +196,10 @@ impl Rotator {
         Ok(NewVersion { id: token.to_owned(), tenant_key, tenant_secret })
     }
 
-    /// Makes a tenant's secret.
+    /// Creates a tenant's secret.
     ///
     /// # Errors
-    /// `Exists` where there is one; [`RotationError`] when it cannot be made.
+    /// `Exists` or `Deleted` when a secret of this name exists; other errors when the creation fails.
     pub async fn create_first(
         &self,
         tenant: &TenantId,
@@ -279,7 +214,7 @@ impl Rotator {
             .client
             .create_secret()
             .name(&name)
-            .description("The secrets of a Doorward tenant: rotate them with doorwardctl")
+            .description("Secrets of a Doorward tenant. Rotate them with doorwardctl.")
             .client_request_token(self.new_version_id()?)
             .secret_string(text.expose_secret())
             .send()
@@ -287,27 +222,21 @@ impl Rotator {
         let SecretDocument { tenant_key, tenant_secret, .. } = document;
         match made {
             Ok(made) => Ok(NewVersion { id: made.version_id.unwrap_or_default(), tenant_key, tenant_secret }),
-            Err(error)
-                if error.as_service_error().is_some_and(CreateSecretError::is_resource_exists_exception) =>
-            {
-                // It may be waiting for its deletion: then that is what to tell.
+            Err(error) if error.code() == Some(EXISTS) => {
+                // Reports `Deleted` if the existing secret is scheduled for deletion.
                 self.versions(&name).await?;
                 Err(RotationError::Exists(name))
             }
-            Err(error)
-                if error.as_service_error().is_some_and(CreateSecretError::is_invalid_request_exception) =>
-            {
-                Err(RotationError::Deleted(name))
-            }
+            Err(error) if error.code() == Some(INVALID_REQUEST) => Err(RotationError::Deleted(name)),
             Err(error) => Err(failed(&error)),
         }
     }
 
-    /// Makes everything in a tenant's secret anew and keeps nothing of it: who knew it before knows nothing of
-    /// the new tenant. The version before is at `AWSPREVIOUS` until it is retired.
+    /// Replaces all values of a tenant's secret, so that the previous values are useless for a new tenant of the
+    /// same ID. The previous version stays at `AWSPREVIOUS` until it is retired.
     ///
     /// # Errors
-    /// As [`Rotator::rotate`].
+    /// The errors of [`Rotator::rotate`].
     pub async fn replace(
         &self,
         tenant: &TenantId,
@@ -316,11 +245,11 @@ impl Rotator {
         self.rotate(tenant, Renewal::first(algorithm)).await
     }
 
-    /// Takes the previous version away: it opens and verifies nothing any more. Its id; `None` where there
-    /// is none.
+    /// Retires the previous version, so that its credentials and keys are no longer accepted. Returns its version
+    /// ID, or `None` if there is no previous version.
     ///
     /// # Errors
-    /// [`RotationError`] when the secret is not there, or Secrets Manager refuses.
+    /// [`RotationError`] when the secret does not exist, or Secrets Manager rejects the request.
     pub async fn retire_previous(&self, tenant: &TenantId) -> Result<Option<String>, RotationError> {
         let versions = self.versions(&self.name_of(tenant)).await?;
         let Some(previous) = versions.at(PREVIOUS) else {
@@ -337,17 +266,17 @@ impl Rotator {
         match moved {
             Ok(_) => Ok(Some(previous.to_owned())),
             Err(error) if is_refused(&error) => Err(RotationError::Failed(Failure::Unavailable(
-                format!("secret {} was rotated meanwhile", versions.name).into(),
+                format!("secret {} was rotated concurrently: try again", versions.name).into(),
             ))),
             Err(error) => Err(failed(&error)),
         }
     }
 
-    /// Schedules the deletion of a tenant's secret: it cannot be read from now on, and can be restored for so
-    /// many days. Whether there was one that was not being deleted before.
+    /// Schedules the deletion of a tenant's secret. The secret becomes unreadable at once and can be restored for
+    /// `recovery_days` days. Returns `false` if the secret does not exist or is already scheduled for deletion.
     ///
     /// # Errors
-    /// `Failed` when Secrets Manager refuses.
+    /// `Failed` when Secrets Manager rejects the request.
     pub async fn delete(&self, tenant: &TenantId, recovery_days: i64) -> Result<bool, RotationError> {
         let deleted = self
             .client
@@ -358,14 +287,8 @@ impl Rotator {
             .await;
         match deleted {
             Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(DeleteSecretError::is_resource_not_found_exception) =>
-            {
-                Ok(false)
-            }
-            // It is being deleted already, or it may not be: where it has replicas, for example.
+            Err(error) if error.code() == Some(NOT_FOUND) => Ok(false),
+            // The secret is already scheduled for deletion, or cannot be deleted, for example because of replicas.
             Err(error) => match self.versions(&self.name_of(tenant)).await {
                 Err(RotationError::Deleted(_)) => Ok(false),
                 _ => Err(failed(&error)),
@@ -373,7 +296,7 @@ impl Rotator {
         }
     }
 
-    /// Gives a version its value, once: the first of several requests for one version decides.
+    /// Writes the value of a version unless an earlier or concurrent request has written it.
     async fn create(&self, versions: &Versions, token: &str, renewal: Renewal) -> Result<(), RotationError> {
         if self.value(versions, token).await?.is_some() {
             return Ok(());
@@ -398,19 +321,14 @@ impl Rotator {
             .await;
         match put {
             Ok(_) => Ok(()),
-            // Another request for this version was first; what it wrote is as good.
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(PutSecretValueError::is_resource_exists_exception) =>
-            {
-                Ok(())
-            }
+            // A concurrent request has written a value for this version. That value is equally valid.
+            Err(error) if error.code() == Some(EXISTS) => Ok(()),
             Err(error) => Err(failed(&error)),
         }
     }
 
-    /// Proves that the new version can do what the current one can: nobody is locked out by it. What was proved.
+    /// Tests that the new version has every capability of the current version, so that the rotation locks out no
+    /// caller. Returns the tested text.
     async fn test(
         &self,
         versions: &Versions,
@@ -428,22 +346,23 @@ impl Rotator {
             Some(current) => self.value(versions, current).await?,
             None => None,
         };
-        // A current version that is unusable has nothing to lose.
+        // An invalid current version has no capabilities to preserve.
         let current = current.and_then(|text| SecretDocument::parse(&text).ok());
         let current = current.and_then(|document| TenantKeys::from_documents(tenant, &[document]).ok());
-        for algorithm in SigningAlgorithm::ALL {
+        for algorithm in SigningAlgorithm::iter() {
             if current.as_ref().is_some_and(|current| current.can_sign(algorithm))
                 && !next.can_sign(algorithm)
             {
                 let problem =
-                    format!("has no signing key for {}, which the current one has", algorithm.name());
+                    format!("has no signing key for {}, but the current version has one", algorithm.name());
                 return Err(RotationError::Unproven(tenant.clone(), problem));
             }
         }
         Ok(text)
     }
 
-    /// Moves `AWSCURRENT`, if it is where the new version was made from; `AWSPREVIOUS` follows it there.
+    /// Moves `AWSCURRENT` to the new version if it is still at the version that the new one was created from.
+    /// Secrets Manager then moves `AWSPREVIOUS` to that version.
     async fn finish(&self, versions: &Versions, token: &str, renewal: Renewal) -> Result<(), RotationError> {
         let text = self.test(versions, token, renewal).await?;
         let stale = || RotationError::Stale(versions.name.clone(), token.to_owned());
@@ -460,7 +379,7 @@ impl Rotator {
         match moved {
             Ok(_) => Ok(()),
             Err(error) if is_refused(&error) => {
-                // It may be another request for this very version that was first.
+                // A concurrent request for the same version may have moved the stage.
                 let is_done = self.versions(&versions.name).await?.has(token, CURRENT);
                 if is_done { Ok(()) } else { Err(stale()) }
             }
@@ -468,24 +387,18 @@ impl Rotator {
         }
     }
 
-    /// A version's text, which must be there.
+    /// Returns the text of a version that must have one.
     async fn created(&self, versions: &Versions, token: &str) -> Result<SecretString, RotationError> {
         let text = self.value(versions, token).await?;
         text.ok_or_else(|| RotationError::NotCreated(versions.name.clone(), token.to_owned()))
     }
 
-    /// A version's text; `None` while it has none.
+    /// Returns the text of a version, or `None` if it has none.
     async fn value(&self, versions: &Versions, version: &str) -> Result<Option<SecretString>, RotationError> {
         let found = self.client.get_secret_value().secret_id(&versions.name).version_id(version).send().await;
         match found {
             Ok(found) => Ok(found.secret_string.filter(|text| !text.is_empty()).map(SecretString::from)),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(GetSecretValueError::is_resource_not_found_exception) =>
-            {
-                Ok(None)
-            }
+            Err(error) if error.code() == Some(NOT_FOUND) => Ok(None),
             Err(error) => Err(failed(&error)),
         }
     }
@@ -493,8 +406,7 @@ impl Rotator {
     async fn versions(&self, secret_id: &str) -> Result<Versions, RotationError> {
         let found = self.client.describe_secret().secret_id(secret_id).send().await;
         let found = found.map_err(|error| {
-            let is_missing = |error: &DescribeSecretError| error.is_resource_not_found_exception();
-            if error.as_service_error().is_some_and(is_missing) {
+            if error.code() == Some(NOT_FOUND) {
                 RotationError::Missing(secret_id.to_owned())
             } else {
                 failed(&error)
@@ -518,46 +430,44 @@ impl Rotator {
         format!("{}{tenant}", self.prefix)
     }
 
-    /// An id as Secrets Manager makes them.
+    /// Creates a version ID in the format of Secrets Manager.
     fn new_version_id(&self) -> Result<String, RotationError> {
         let uuid: Uuid = Builder::from_random_bytes(random(&*self.entropy)?).into_uuid();
         Ok(uuid.to_string())
     }
 }
 
-/// That a document opens with its own pair, and verifies what it signs, for each algorithm of its keys.
+/// Tests that a document accepts its own credentials and verifies its own signatures for each algorithm.
 fn prove(tenant: &TenantId, text: &SecretString) -> Result<SecretDocument, RotationError> {
     let document = SecretDocument::parse(text)?;
     let keys = TenantKeys::from_documents(tenant, std::slice::from_ref(&document))?;
     let SecretDocument { tenant_key, tenant_secret, .. } = &document;
     if keys.open_with(tenant_key, tenant_secret).is_none() {
-        let problem = "does not open with its own tenantKey and tenantSecret".to_owned();
+        let problem = "does not accept its own tenantKey and tenantSecret".to_owned();
         return Err(RotationError::Unproven(tenant.clone(), problem));
     }
     keys.prove_signing()?;
     Ok(document)
 }
 
-/// The version that a document was made from.
+/// Returns the version that a document was created from.
 fn made_from(text: &SecretString) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Origin {
+    struct Provenance {
         made_from: Option<String>,
     }
-    serde_json::from_str::<Origin>(text.expose_secret()).ok()?.made_from
+    serde_json::from_str::<Provenance>(text.expose_secret()).ok()?.made_from
 }
 
-/// Whether a stage is not where the request says that it is.
-fn is_refused(error: &SdkError<UpdateSecretVersionStageError>) -> bool {
-    error
-        .as_service_error()
-        .is_some_and(|error| error.is_invalid_parameter_exception() || error.is_invalid_request_exception())
+/// Returns whether Secrets Manager rejected a request because a stage is at another version.
+fn is_refused(error: &impl ProvideErrorMetadata) -> bool {
+    matches!(error.code(), Some(INVALID_PARAMETER | INVALID_REQUEST))
 }
 
 fn failed<E, R>(error: &SdkError<E, R>) -> RotationError
 where
-    E: aws_sdk_secretsmanager::error::ProvideErrorMetadata + std::error::Error + 'static,
+    E: ProvideErrorMetadata + std::error::Error + 'static,
     R: std::fmt::Debug,
 {
     RotationError::Failed(unavailable("Secrets Manager", error))

@@ -1,4 +1,4 @@
-//! What a request needs of its tenant: record and keys, cached.
+//! Cached tenant records and keys.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,113 +8,107 @@ use secrecy::SecretString;
 use crate::{
     cache::{Cache, Freshness},
     domain::{Failure, Tenant, TenantId},
-    port::{SecretSource, SecretVersion, Store, TenantSecret},
-    secrets::{SecretDocument, document::MalformedDocument},
-    telemetry,
-    token::TenantKeys,
+    secrets::{SecretVersion, SecretsManager, TenantSecret},
+    store::DynamoStore,
+    token::{MalformedDocument, SecretDocument, TenantKeys},
 };
 
-/// A tenant's record is believed for 5 s: suspending a tenant holds within that (docs/design/security.md#rule-15). It
-/// outlives a storage failure by nothing: the decisions behind it need storage anyway.
+/// A tenant record is cached for 5 s, so that a suspension takes effect within 5 s
+/// (docs/design/security.md#rule-15). It is not used longer during a storage failure, because requests need
+/// storage anyway.
 const RECORD: Freshness = Freshness {
     fresh: Duration::from_secs(5),
     stale: Duration::from_secs(5),
     absent: Duration::from_secs(5),
 };
-/// A tenant's secret is believed for 5 min, and for an hour while Secrets Manager is down
+/// A tenant secret is cached for 5 min, and for up to 1 h while Secrets Manager is unavailable
 /// (docs/design/security.md#rule-18).
 const SECRET: Freshness = Freshness {
     fresh: Duration::from_secs(5 * 60),
     stale: Duration::from_secs(60 * 60),
     absent: Duration::from_secs(30),
 };
-/// Tenants kept in one function's memory at once.
+/// Maximum number of tenants in the cache of one function.
 const CAPACITY: usize = 1_024;
 
-/// A tenant as one request sees it.
-#[derive(Clone)]
-pub struct TenantContext {
-    /// Its record.
-    pub tenant: Arc<Tenant>,
-    /// Its keys.
-    pub keys: Arc<TenantKeys>,
-}
-
-/// Which pair of a tenant's credentials a caller has.
+/// Pair of tenant credentials that a caller used.
 pub struct SecretUse {
     keys: Arc<TenantKeys>,
     pair: usize,
 }
 
-/// Every tenant, as its requests come.
+/// Cache of all tenants.
 pub struct Tenants {
-    store: Arc<dyn Store>,
-    source: Arc<dyn SecretSource>,
+    store: Arc<DynamoStore>,
+    source: Arc<SecretsManager>,
     records: Cache<TenantId, Tenant>,
     keys: Cache<TenantId, LoadedKeys>,
 }
 
 impl Tenants {
-    /// Tenants of this store and this source of secrets.
-    pub fn new(store: Arc<dyn Store>, source: Arc<dyn SecretSource>) -> Self {
+    /// Creates an empty cache.
+    pub fn new(store: Arc<DynamoStore>, source: Arc<SecretsManager>) -> Self {
         Self { store, source, records: Cache::new(CAPACITY, RECORD), keys: Cache::new(CAPACITY, SECRET) }
     }
 
-    /// The tenant, or `None` when there is none of that id. The record comes first: an unknown tenant
-    /// costs Secrets Manager nothing.
+    /// The tenant's record, or `None` if no such tenant exists.
     ///
     /// # Errors
-    /// `Unavailable` when its record or secret cannot be had or used, or holds no key for its
-    /// algorithm: before anything is counted or rotated.
-    pub async fn find(&self, id: &TenantId, now: Timestamp) -> Result<Option<TenantContext>, Failure> {
-        let Some(tenant) = self.records.get(id, now, || self.store.tenant(id)).await? else {
-            return Ok(None);
-        };
-        telemetry::found_tenant(id);
+    /// `Unavailable` if the record cannot be read.
+    pub async fn record(&self, id: &TenantId, now: Timestamp) -> Result<Option<Arc<Tenant>>, Failure> {
+        self.records.get(id, now, || self.store.tenant(id)).await
+    }
+
+    /// The tenant's keys. Read the record first, so that an unknown tenant causes no call to Secrets Manager.
+    ///
+    /// # Errors
+    /// `Unavailable` if the secret cannot be read or used, or has no signing key for the tenant's algorithm.
+    /// The request ends before it counts or rotates anything.
+    pub async fn keys(&self, tenant: &Tenant, now: Timestamp) -> Result<Arc<TenantKeys>, Failure> {
+        let id = &tenant.id;
         let known = self.keys.get(id, now, || self.load_keys(id)).await?;
         let algorithm = tenant.policy.algorithm;
         if let Some(Ok(keys)) = known.as_deref()
             && keys.can_sign(algorithm)
         {
-            return Ok(Some(TenantContext { tenant, keys: Arc::clone(keys) }));
+            return Ok(Arc::clone(keys));
         }
-        // Perhaps it was put right since.
+        // The secret may have been corrected since it was cached.
         let (keys, _) = self.reload_keys(id, now).await?;
         if keys.can_sign(algorithm) {
-            Ok(Some(TenantContext { tenant, keys }))
+            Ok(keys)
         } else {
             let problem = format!("the secret of tenant {id} has no signing key for {}", algorithm.name());
             Err(Failure::Unavailable(problem.into()))
         }
     }
 
-    /// The tenant when a caller proves to be it (docs/design/security.md#rule-18).
+    /// Compares a caller's key and secret with the tenant's (docs/design/security.md#rule-18). Returns the
+    /// keys that they match, which may be newer than `keys`.
     ///
     /// # Errors
-    /// `InvalidTenantCredentials` for an unknown tenant, a wrong key and a wrong secret alike;
-    /// otherwise as [`Self::find`].
-    pub async fn open(
+    /// `InvalidTenantCredentials` for a wrong key or secret; `Unavailable`.
+    pub async fn verify_credentials(
         &self,
         id: &TenantId,
-        key: &SecretString,
-        secret: &SecretString,
+        mut keys: Arc<TenantKeys>,
+        (key, secret): (&SecretString, &SecretString),
         now: Timestamp,
-    ) -> Result<(TenantContext, SecretUse), Failure> {
-        let mut found = self.find(id, now).await?.ok_or(Failure::InvalidTenantCredentials)?;
-        let mut pair = found.keys.open_with(key, secret);
+    ) -> Result<(Arc<TenantKeys>, SecretUse), Failure> {
+        let mut pair = keys.open_with(key, secret);
         if pair.is_none() {
-            // Perhaps it was rotated since: a caller with the new one is not turned away.
-            found.keys = self.reload_keys(id, now).await?.0;
-            pair = found.keys.open_with(key, secret);
+            // The secret may have been rotated since it was cached.
+            keys = self.reload_keys(id, now).await?.0;
+            pair = keys.open_with(key, secret);
         }
         let pair = pair.ok_or(Failure::InvalidTenantCredentials)?;
-        let used = SecretUse { keys: Arc::clone(&found.keys), pair };
-        Ok((found, used))
+        let used = SecretUse { keys: Arc::clone(&keys), pair };
+        Ok((keys, used))
     }
 
-    /// Notes which version of its secret a tenant uses, so that an operator knows when one can be
-    /// retired: at most once a minute. To be waited for beside what the request does anyway; what
-    /// fails is logged, and noted a minute later.
+    /// Stores which version of its secret a tenant uses, at most once per minute, so that an operator knows when
+    /// the previous version can be retired. Call it concurrently with the work of the request. A failure is only
+    /// logged, and the next use is stored after a minute.
     pub async fn note(&self, tenant: &TenantId, used: &SecretUse, now: Timestamp) {
         let Some(version) = used.keys.use_to_note(used.pair, now) else {
             return;
@@ -124,11 +118,11 @@ impl Tenants {
         }
     }
 
-    /// The tenant's keys, asked for again because a token names one that is not among them; and
-    /// whether they are news. If not, that key may yet exist.
+    /// Reloads the tenant's keys because a token names an unknown key. Also returns whether the keys were loaded
+    /// just now; if not, the key may exist although it is not among them.
     ///
     /// # Errors
-    /// `Unavailable` when the secret cannot be had or used.
+    /// `Unavailable` when the secret cannot be loaded or is invalid.
     pub async fn reload_keys(
         &self,
         id: &TenantId,
@@ -136,38 +130,41 @@ impl Tenants {
     ) -> Result<(Arc<TenantKeys>, bool), Failure> {
         let reloaded = self.keys.reload(id, now, || self.load_keys(id)).await?;
         match reloaded.value.as_deref() {
-            Some(Ok(keys)) => Ok((Arc::clone(keys), reloaded.is_news)),
+            Some(Ok(keys)) => Ok((Arc::clone(keys), reloaded.is_fresh)),
             Some(Err(unusable)) => Err(Failure::Unavailable(unusable.clone().into())),
             None => Err(Failure::Unavailable(format!("tenant {id} has no secret").into())),
         }
     }
 
-    /// The context with keys among which `wanted` holds, asked for again if it does not.
+    /// `keys` if they satisfy `wanted`, otherwise the reloaded keys.
     ///
     /// # Errors
-    /// `Unavailable` while the key may exist but could not be asked for: a client with a good token
-    /// tries again instead of logging in again. `unknown` once it is certain that there is none.
-    pub async fn with_key(
+    /// `unknown` if the freshly loaded keys do not satisfy `wanted`. `Unavailable` while that cannot be
+    /// decided, because the keys cannot be loaded or were reloaded within the last minute: a client with a
+    /// valid token then tries again instead of logging in again.
+    pub async fn keys_with(
         &self,
-        mut context: TenantContext,
+        id: &TenantId,
+        keys: Arc<TenantKeys>,
         now: Timestamp,
         wanted: impl Fn(&TenantKeys) -> bool,
         unknown: Failure,
-    ) -> Result<TenantContext, Failure> {
-        if wanted(&context.keys) {
-            return Ok(context);
+    ) -> Result<Arc<TenantKeys>, Failure> {
+        if wanted(&keys) {
+            return Ok(keys);
         }
-        let (keys, is_news) = self.reload_keys(&context.tenant.id, now).await?;
-        context.keys = keys;
-        match (wanted(&context.keys), is_news) {
-            (true, _) => Ok(context),
+        let (keys, is_fresh) = self.reload_keys(id, now).await?;
+        match (wanted(&keys), is_fresh) {
+            (true, _) => Ok(keys),
             (false, true) => Err(unknown),
-            (false, false) => Err(Failure::Unavailable("a token names a key that is not known yet".into())),
+            (false, false) => {
+                Err(Failure::Unavailable("the token names a key that is not loaded yet".into()))
+            }
         }
     }
 
-    /// A secret that is there and cannot be used is an answer, not an outage: it replaces what was
-    /// known, and closes this tenant until it is put right (docs/design/security.md#rule-17).
+    /// Loads and parses a secret. An invalid secret is a result and not an outage: it replaces the cached keys, and
+    /// the tenant's requests fail until the secret is corrected (docs/design/security.md#rule-17).
     async fn load_keys(&self, id: &TenantId) -> Result<Option<LoadedKeys>, Failure> {
         let Some(secret) = self.source.secret(id).await? else {
             return Ok(None);

@@ -1,32 +1,38 @@
-//! Heads of the audit log's chains.
+//! Chain heads of the audit log, called anchors (docs/audit.md).
 //!
-//! A tenant's day is a partition of its own, so that a range of days is read by key.
+//! Each day of a tenant has its own partition, so that a range of days is read by key.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use async_trait::async_trait;
-use aws_sdk_dynamodb::{
-    operation::update_item::UpdateItemError,
-    types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
-};
+use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{
     DynamoStore,
-    conflict::retried,
-    item::{Attributes, corrupt, decode, instant, number, string, to_instant, ttl_seconds, unavailable},
+    item::{Attributes, corrupt, decode, instant, number, string, to_instant, ttl_seconds},
     keys::{ANCHOR_PREFIX, Key},
+    table::{Expressions, Updated, unavailable},
 };
 use crate::{
     audit::{Anchor, ChainId, Head, Partition},
-    domain::{Failure, TenantId},
-    port::{Anchored, Anchors},
+    domain::Failure,
 };
 
-/// How long an anchor is kept: 13 months, one of the lives that CloudWatch Logs offers for a log. A
-/// year's log can be verified on its last day.
-const LIFE: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+/// Result of storing a chain head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anchored {
+    /// The head was stored.
+    Kept,
+    /// The head, or a later one, is already stored.
+    Known,
+    /// The stored head has the same sequence number and another hash: two events exist.
+    Forked,
+}
+
+/// Retention of an anchor: 13 months, one of the retention periods of CloudWatch Logs. The log of a year can be
+/// verified until its last day.
+const RETENTION: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 #[derive(Deserialize)]
 struct AnchorItem {
@@ -45,73 +51,59 @@ struct AnchorItem {
     broken_at: Option<i64>,
 }
 
-#[async_trait]
-impl Anchors for DynamoStore {
-    async fn anchor(&self, head: &Head) -> Result<Anchored, Failure> {
-        let key = Key::anchor(&head.partition(), head.chain);
-        let values = HashMap::from([
-            (":sequence".to_owned(), number(head.sequence)),
-            (":hash".to_owned(), string(&head.hash)),
-            (":instance".to_owned(), string(&head.instance)),
-            (":function".to_owned(), string(&head.function)),
-            (":first".to_owned(), instant(head.chain.began_at())),
-            (":last".to_owned(), instant(head.at)),
-            (":end".to_owned(), number(ttl_seconds(end_of(head.chain)))),
-        ]);
-        let names = ["sequence", "hash", "instance", "function"];
-        let names: HashMap<_, _> =
-            names.map(|name| (format!("#{name}"), name.to_owned())).into_iter().collect();
-        let update = || async {
-            self.client
-                .update_item()
-                .table_name(&self.table)
-                .set_key(Some(key.attributes()))
-                .update_expression(
-                    "SET #sequence = :sequence, #hash = :hash, #instance = :instance, \
-                     #function = :function, first_at = :first, last_at = :last, expires_at = :end",
-                )
-                .condition_expression("attribute_not_exists(#sequence) OR #sequence < :sequence")
-                .set_expression_attribute_names(Some(names.clone()))
-                .set_expression_attribute_values(Some(values.clone()))
-                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-                .send()
-                .await
-        };
-        let Err(error) = retried(update).await else {
-            return Ok(Anchored::Kept);
-        };
-        match error.as_service_error() {
-            Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
-                let old: AnchorItem = decode(refused.item().cloned().unwrap_or_default())?;
+impl DynamoStore {
+    /// Stores a chain head, unless a later one is already stored.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn anchor(&self, head: &Head) -> Result<Anchored, Failure> {
+        let mut update = Expressions::update(
+            "SET #sequence = :sequence, #hash = :hash, #instance = :instance, \
+             #function = :function, first_at = :first, last_at = :last, expires_at = :end",
+        )
+        .when("attribute_not_exists(#sequence) OR #sequence < :sequence")
+        .value(":sequence", number(head.sequence))
+        .value(":hash", string(&head.hash))
+        .value(":instance", string(&head.instance))
+        .value(":function", string(&head.function))
+        .value(":first", instant(head.chain.began_at()))
+        .value(":last", instant(head.at))
+        .value(":end", number(ttl_seconds(end_of(head.chain))))
+        .return_refused();
+        for name in ["sequence", "hash", "instance", "function"] {
+            update = update.name(format!("#{name}"), name);
+        }
+        match self.update(&Key::anchor(&head.partition(), head.chain), update).await? {
+            Updated::Done(_) => Ok(Anchored::Kept),
+            Updated::Refused(item) => {
+                let old: AnchorItem = decode(item.unwrap_or_default())?;
                 let is_other = old.sequence == Some(head.sequence) && old.hash != head.hash;
                 Ok(if is_other { Anchored::Forked } else { Anchored::Known })
             }
-            _ => Err(unavailable(&error)),
         }
     }
 
-    async fn mark_broken(
+    /// Marks a chain as broken, because one of its events was altered. Keeps the time of the first mark.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn mark_broken(
         &self,
         partition: &Partition,
         chain: ChainId,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        let key = Key::anchor(partition, chain);
-        let update = || async {
-            self.client
-                .update_item()
-                .table_name(&self.table)
-                .set_key(Some(key.attributes()))
-                .update_expression("SET broken_at = if_not_exists(broken_at, :now), expires_at = :end")
-                .expression_attribute_values(":now", instant(now))
-                .expression_attribute_values(":end", number(ttl_seconds(end_of(chain))))
-                .send()
-                .await
-        };
-        retried(update).await.map(|_| ()).map_err(|error| unavailable(&error))
+        let update = Expressions::update("SET broken_at = if_not_exists(broken_at, :now), expires_at = :end")
+            .value(":now", instant(now))
+            .value(":end", number(ttl_seconds(end_of(chain))));
+        self.update(&Key::anchor(partition, chain), update).await.map(|_| ())
     }
 
-    async fn anchors(&self, partition: &Partition) -> Result<Vec<Anchor>, Failure> {
+    /// Reads all anchors of a tenant for one day.
+    ///
+    /// # Errors
+    /// `Unavailable` when the read fails.
+    pub async fn anchors(&self, partition: &Partition) -> Result<Vec<Anchor>, Failure> {
         let mut pages = self
             .client
             .query()
@@ -129,17 +121,11 @@ impl Anchors for DynamoStore {
         }
         Ok(anchors)
     }
-
-    async fn tenant_ids(&self) -> Result<Vec<TenantId>, Failure> {
-        // A record whose id is none has no log either.
-        let known = self.tenants().await?;
-        Ok(known.iter().filter_map(|tenant| TenantId::parse(&tenant.id).ok()).collect())
-    }
 }
 
-/// When what is kept of a chain goes: the same whoever writes it, and when.
+/// Returns the expiry of a chain's anchor. It depends only on the chain, so that all writers agree.
 fn end_of(chain: ChainId) -> Timestamp {
-    chain.began_at().checked_add(LIFE).unwrap_or(Timestamp::MAX)
+    chain.began_at().checked_add(RETENTION).unwrap_or(Timestamp::MAX)
 }
 
 fn to_anchor(partition: &Partition, item: Attributes) -> Result<Anchor, Failure> {

@@ -1,19 +1,19 @@
-//! Budgets of an hour: one counter each, gone with its hour (docs/design/security.md#rule-10 and #rule-19).
+//! Hourly budgets. Each is one counter item that expires with its hour (docs/design/security.md#rule-10,
+//! docs/design/security.md#rule-19).
 //!
-//! A repeated write counts twice: a budget that is one smaller, or one larger, after a lost answer harms
-//! nobody.
+//! A write that the SDK repeats counts twice. This is acceptable, because it changes a budget only by 1.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::{
     DynamoStore,
-    conflict::{only_refused, retried},
     item::{Attributes, corrupt, number},
     keys::Key,
+    table::{Expressions, Updated},
 };
-use crate::{domain::Failure, port::HourBudget};
+use crate::domain::{Failure, HourBudget};
 
-/// How much of a budget its item says is used.
+/// Returns the used part of a budget.
 pub(super) fn to_used(item: Option<&Attributes>) -> Result<u32, Failure> {
     match item.and_then(|item| item.get("used")) {
         None => Ok(0),
@@ -26,47 +26,45 @@ pub(super) fn to_used(item: Option<&Attributes>) -> Result<u32, Failure> {
 }
 
 impl DynamoStore {
-    /// Whether there was one left.
-    pub(super) async fn take(&self, budget: &HourBudget) -> Result<bool, Failure> {
+    /// Takes 1 from a budget. Returns `false` if the budget is used up.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn take_from_budget(&self, budget: &HourBudget) -> Result<bool, Failure> {
         let left = ("attribute_not_exists(used) OR used < :bound", number(budget.max));
-        self.change(budget, 1, Some(left)).await
+        self.change_budget(budget, 1, Some(left)).await
     }
 
-    pub(super) async fn give_back(&self, budget: &HourBudget) -> Result<(), Failure> {
-        self.change(budget, -1, Some(("used > :bound", number(0)))).await.map(|_| ())
+    /// Returns 1 to a budget, because the attempt did not fail.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn return_to_budget(&self, budget: &HourBudget) -> Result<(), Failure> {
+        self.change_budget(budget, -1, Some(("used > :bound", number(0)))).await.map(|_| ())
     }
 
-    pub(super) async fn count(&self, budget: &HourBudget) -> Result<(), Failure> {
-        self.change(budget, 1, None).await.map(|_| ())
+    /// Counts a failure that was not taken from the budget before. The count may exceed the budget.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn count_against_budget(&self, budget: &HourBudget) -> Result<(), Failure> {
+        self.change_budget(budget, 1, None).await.map(|_| ())
     }
 
-    /// Whether the condition held.
-    async fn change(
+    /// Changes the used part of a budget. Returns whether the condition was true.
+    async fn change_budget(
         &self,
         budget: &HourBudget,
         by: i32,
         condition: Option<(&str, AttributeValue)>,
     ) -> Result<bool, Failure> {
-        let request = || {
-            let request = self
-                .client
-                .update_item()
-                .table_name(&self.table)
-                .set_key(Some(Key::budget(budget).attributes()))
-                .update_expression("ADD used :by SET expires_at = :ttl")
-                .expression_attribute_values(":by", number(by))
-                .expression_attribute_values(":ttl", number(budget.ends_at()));
-            match &condition {
-                Some((condition, bound)) => request
-                    .condition_expression(*condition)
-                    .expression_attribute_values(":bound", bound.clone()),
-                None => request,
-            }
-            .send()
-        };
-        match retried(request).await {
-            Ok(_) => Ok(true),
-            Err(error) => only_refused(&error).map(|()| false),
+        let mut update = Expressions::update("ADD used :by SET expires_at = :ttl")
+            .value(":by", number(by))
+            .value(":ttl", number(budget.ends_at()));
+        if let Some((condition, bound)) = condition {
+            update = update.when(condition).value(":bound", bound);
         }
+        let updated = self.update(&Key::budget(budget), update).await?;
+        Ok(matches!(updated, Updated::Done(_)))
     }
 }

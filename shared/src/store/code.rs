@@ -1,38 +1,57 @@
-//! A user's newest reset code and its tries (docs/design/security.md#rule-19).
+//! A user's newest reset code and its attempts (docs/design/security.md#rule-19).
 //!
-//! One code item per user and purpose: a new code takes the place of the one before, on condition
-//! that this is still the one that was read. A used code stays, marked, until its end: whoever
-//! submits the same form twice is told of the first success again.
+//! Each user has one code item per purpose. A new code replaces the previous one, on the condition that the previous
+//! one has not changed since it was read. A used code stays in the item until it expires, so that a form that is
+//! submitted twice gets the first result again.
 
 use std::collections::BTreeSet;
 
-use aws_sdk_dynamodb::{
-    operation::update_item::UpdateItemError,
-    types::{
-        AttributeValue, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
-    },
-};
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
     DynamoStore,
-    change::{Draft, Guard, Guarded},
-    conflict::{only_refused, retried},
-    item::{
-        Attributes, corrupt, decode, encode, id_set, instant, number, string, to_instant, ttl_seconds,
-        unavailable,
-    },
+    idempotency::NewStoredResult,
+    item::{Attributes, corrupt, decode, encode, id_set, instant, number, string, to_instant, ttl_seconds},
     keys::Key,
-    once::to_once,
-    user::{built, to_user},
+    outbox::Sealed,
+    table::{Expressions, Updated},
+    transaction::{Guard, Guarded},
 };
-use crate::{
-    domain::{
-        AttemptId, CODE_WINDOW, CodeKind, CodeProof, Failure, MAX_CODE_TRIES, ResetCode, TenantId, UserId,
-    },
-    port::{CodeTry, Committed, GuardedChange, NewCode, OnceKey, Recovery, RecoveryItems},
+use crate::domain::{
+    AttemptId, CODE_WINDOW, CodeKind, CodeProof, Failure, MAX_CODE_TRIES, ResetCode, TenantId, User, UserId,
 };
+
+/// Reset code to store, with the message that contains it.
+#[derive(Debug, Clone)]
+pub struct NewCode {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// User ID of the code. The user may not exist.
+    pub user: UserId,
+    /// ID of the previous code, which must still be the newest code.
+    pub replaces: Option<AttemptId>,
+    /// The code.
+    pub code: ResetCode,
+    /// Message with the code. `None` if the code is not sent.
+    pub message: Option<Sealed>,
+    /// Result to store for the request's idempotency key.
+    pub result: Option<NewStoredResult>,
+}
+
+/// Attempt at a typed code.
+#[derive(Debug, Clone, Copy)]
+pub struct CodeTry<'a> {
+    /// Tenant.
+    pub tenant: &'a TenantId,
+    /// User ID. The user may not exist.
+    pub user: &'a UserId,
+    /// ID of the attempt.
+    pub id: AttemptId,
+    /// Current time.
+    pub now: Timestamp,
+}
 
 #[derive(Serialize, Deserialize)]
 struct CodeItem {
@@ -61,7 +80,7 @@ enum KindName {
 impl From<&ResetCode> for CodeItem {
     fn from(code: &ResetCode) -> Self {
         let ResetCode { id, proof, ends_at, sent, spent } = code;
-        // What was sent counts for its hour, whatever the code's own life.
+        // The times at which codes were sent count for one hour, also after the code expires.
         let counted = sent.iter().filter_map(|at| at.checked_add(CODE_WINDOW).ok()).max();
         Self {
             code_id: id.to_string(),
@@ -103,164 +122,109 @@ impl TryFrom<CodeItem> for ResetCode {
     }
 }
 
+/// Decodes a code item.
 pub(super) fn to_code(attributes: Attributes) -> Result<ResetCode, Failure> {
     decode::<CodeItem>(attributes)?.try_into()
 }
 
 impl DynamoStore {
-    pub(super) async fn read_recovery(
-        &self,
-        tenant: &TenantId,
-        user: &UserId,
-        once: Option<&OnceKey>,
-    ) -> Result<RecoveryItems, Failure> {
-        let mut keys = vec![Key::user(tenant, user), Key::code(tenant, user)];
-        keys.extend(once.map(Key::once));
-        let mut items = self.read_all(&keys).await?.into_iter();
-        let mut next = || items.next().flatten();
-        Ok(RecoveryItems {
-            user: next().map(to_user).transpose()?,
-            code: next().map(to_code).transpose()?,
-            once: next().map(to_once).transpose()?,
-        })
-    }
-
-    pub(super) async fn commit_code(
-        &self,
-        asked_by: Option<&GuardedChange<'_>>,
-        code: &NewCode,
-    ) -> Result<Committed, Failure> {
-        let mut writes = self.put_code(code)?;
-        if let Some(asked_by) = asked_by {
-            writes.extend(self.check_caller(asked_by)?);
-        }
-        self.commit(writes).await
-    }
-
-    /// The code in the place of the one before, its message, and what remembers the request for it.
+    /// Returns writes that replace the code, queue its message and store the result of the idempotency key.
     pub(super) fn put_code(&self, new: &NewCode) -> Result<Vec<Guarded>, Failure> {
-        let NewCode { tenant, user, replaces, code, message, once } = new;
-        let put = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(encode(&Key::code(tenant, user), &CodeItem::from(code))?));
-        let put = match replaces {
-            None => put.condition_expression("attribute_not_exists(pk)"),
-            Some(before) => put
-                .condition_expression("code_id = :before")
-                .expression_attribute_values(":before", string(before.to_string())),
+        let NewCode { tenant, user, replaces, code, message, result } = new;
+        let item = encode(&Key::code(tenant, user), &CodeItem::from(code))?;
+        let condition = match replaces {
+            None => Expressions::condition("attribute_not_exists(pk)"),
+            Some(before) => {
+                Expressions::condition("code_id = :before").value(":before", string(before.to_string()))
+            }
         };
-        let mut writes = vec![(Guard::Code, TransactWriteItem::builder().put(built(put.build())?).build())];
+        let mut writes = vec![(Guard::Code, self.put_write(item, condition)?)];
         if let Some(message) = message {
             writes.push((Guard::None, self.put_outbox(message)?));
         }
-        if let Some(once) = once {
-            writes.push((Guard::Once, self.put_once(once)?));
+        if let Some(result) = result {
+            writes.push((Guard::IdempotencyKey, self.put_result(result)?));
         }
         Ok(writes)
     }
 
-    /// A code asked for before a change of password must not undo it. What was sent within the hour
-    /// still counts.
+    /// Returns an update that invalidates the user's code, because a code from before a password change must not undo
+    /// the change. Keeps the times at which codes were sent, because they count for one hour.
     pub(super) fn void_code(
         &self,
         tenant: &TenantId,
         user: &UserId,
         now: Timestamp,
     ) -> Result<TransactWriteItem, Failure> {
-        let nobodys = AttemptId::new(now, [0; 16]);
-        let update = Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(Key::code(tenant, user).attributes()))
-            .update_expression(
-                "SET code_id = if_not_exists(code_id, :id), ends_at = if_not_exists(ends_at, :now), \
-                 sent_at = if_not_exists(sent_at, :none), expires_at = if_not_exists(expires_at, :ttl) \
-                 REMOVE digest, code_kind, key_version, tries",
+        let unused_id = AttemptId::new(now, [0; 16]);
+        let update = Expressions::update(
+            "SET code_id = if_not_exists(code_id, :id), ends_at = if_not_exists(ends_at, :now), \
+             sent_at = if_not_exists(sent_at, :none), expires_at = if_not_exists(expires_at, :ttl) \
+             REMOVE digest, code_kind, key_version, tries",
+        )
+        .value(":id", string(unused_id.to_string()))
+        .value(":now", instant(now))
+        .value(":none", AttributeValue::L(Vec::new()))
+        .value(":ttl", number(ttl_seconds(now)));
+        self.update_write(&Key::code(tenant, user), update)
+    }
+
+    /// Returns an update that marks a code as used by `submission`.
+    pub(super) fn spend_code(
+        &self,
+        user: &User,
+        code: &ResetCode,
+        submission: &str,
+        now: Timestamp,
+    ) -> Result<TransactWriteItem, Failure> {
+        let update = Expressions::update("SET spent_by = :submission")
+            .when("code_id = :code AND attribute_not_exists(spent_by) AND ends_at > :now")
+            .value(":submission", string(submission))
+            .value(":code", string(code.id.to_string()))
+            .value(":now", instant(now));
+        self.update_write(&Key::code(&user.tenant, &user.id), update)
+    }
+
+    /// Reserves one attempt at a typed code and returns the code. Returns `None` if there is no valid code or all
+    /// attempts are used.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn reserve_code_try(&self, attempt: &CodeTry<'_>) -> Result<Option<ResetCode>, Failure> {
+        let update = Expressions::update("ADD tries :id")
+            .when(
+                "attribute_exists(digest) AND code_kind = :typed AND ends_at > :now AND \
+                 attribute_not_exists(spent_by) AND \
+                 (attribute_not_exists(tries) OR size(tries) < :max)",
             )
-            .expression_attribute_values(":id", string(nobodys.to_string()))
-            .expression_attribute_values(":now", instant(now))
-            .expression_attribute_values(":none", AttributeValue::L(Vec::new()))
-            .expression_attribute_values(":ttl", number(ttl_seconds(now)))
-            .build();
-        Ok(TransactWriteItem::builder().update(built(update)?).build())
-    }
-
-    pub(super) async fn reserve_try(&self, attempt: &CodeTry<'_>) -> Result<Option<ResetCode>, Failure> {
-        let request = || {
-            self.client
-                .update_item()
-                .table_name(&self.table)
-                .set_key(Some(Key::code(attempt.tenant, attempt.user).attributes()))
-                .update_expression("ADD tries :id")
-                .condition_expression(
-                    "attribute_exists(digest) AND code_kind = :typed AND ends_at > :now AND \
-                     attribute_not_exists(spent_by) AND \
-                     (attribute_not_exists(tries) OR size(tries) < :max)",
-                )
-                .expression_attribute_values(":id", id_set([attempt.id]))
-                .expression_attribute_values(":typed", string("TYPED"))
-                .expression_attribute_values(":now", instant(attempt.now))
-                .expression_attribute_values(":max", number(MAX_CODE_TRIES))
-                .return_values(ReturnValue::AllNew)
-                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-                .send()
-        };
-        match retried(request).await {
-            Ok(done) => Ok(Some(to_code(done.attributes.unwrap_or_default())?)),
-            Err(error) => match error.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
-                    let Some(kept) = refused.item.clone() else {
-                        return Ok(None);
-                    };
-                    // The SDK repeated a write whose answer was lost: the try is ours. A spent code is
-                    // passed on: it opens nothing, but a form sent twice is known by it.
-                    let ours = tries(&kept).contains(&attempt.id.to_string());
-                    let spent = kept.contains_key("spent_by");
-                    if ours || spent { to_code(kept).map(Some) } else { Ok(None) }
-                }
-                _ => Err(unavailable(&error)),
-            },
+            .value(":id", id_set([attempt.id]))
+            .value(":typed", string("TYPED"))
+            .value(":now", instant(attempt.now))
+            .value(":max", number(MAX_CODE_TRIES))
+            .return_new()
+            .return_refused();
+        match self.update(&Key::code(attempt.tenant, attempt.user), update).await? {
+            Updated::Done(item) => Ok(Some(to_code(item)?)),
+            Updated::Refused(None) => Ok(None),
+            Updated::Refused(Some(item)) => {
+                // The attempt is in the item if the SDK repeated a write whose response was lost. A used code is
+                // returned too: it grants nothing, but identifies a form that is submitted twice.
+                let is_own = tries(&item).contains(&attempt.id.to_string());
+                if is_own || item.contains_key("spent_by") { to_code(item).map(Some) } else { Ok(None) }
+            }
         }
     }
 
-    pub(super) async fn release_try(&self, attempt: &CodeTry<'_>) -> Result<(), Failure> {
-        let request = || {
-            self.client
-                .update_item()
-                .table_name(&self.table)
-                .set_key(Some(Key::code(attempt.tenant, attempt.user).attributes()))
-                .update_expression("DELETE tries :ids")
-                .condition_expression("contains(tries, :id)")
-                .expression_attribute_values(":ids", id_set([attempt.id]))
-                .expression_attribute_values(":id", string(attempt.id.to_string()))
-                .send()
-        };
-        match retried(request).await {
-            Ok(_) => Ok(()),
-            Err(error) => only_refused(&error),
-        }
-    }
-
-    pub(super) async fn commit_recovery(&self, recovery: &Recovery<'_>) -> Result<Committed, Failure> {
-        let Recovery { user, code, submission, password, history, message, now } = recovery;
-        let mut draft = Draft::default();
-        draft.set_password(password, history);
-        draft.set("change_required = :required", ":required", AttributeValue::Bool(false));
-        let spend = Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(Key::code(&user.tenant, &user.id).attributes()))
-            .update_expression("SET spent_by = :submission")
-            .condition_expression("code_id = :code AND attribute_not_exists(spent_by) AND ends_at > :now")
-            .expression_attribute_values(":submission", string(*submission))
-            .expression_attribute_values(":code", string(code.id.to_string()))
-            .expression_attribute_values(":now", instant(*now))
-            .build();
-        self.commit(vec![
-            (Guard::Code, TransactWriteItem::builder().update(built(spend)?).build()),
-            (Guard::Target, self.user_update(user, draft, *now)?),
-            (Guard::None, self.forget_attempts(&user.tenant, &user.id, *now)?),
-            (Guard::None, self.put_outbox(message)?),
-        ])
-        .await
+    /// Releases an attempt, because the code was correct.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn release_code_try(&self, attempt: &CodeTry<'_>) -> Result<(), Failure> {
+        let update = Expressions::update("DELETE tries :ids")
+            .when("contains(tries, :id)")
+            .value(":ids", id_set([attempt.id]))
+            .value(":id", string(attempt.id.to_string()));
+        self.update(&Key::code(attempt.tenant, attempt.user), update).await.map(|_| ())
     }
 }
 

@@ -1,5 +1,5 @@
-//! Partition and sort keys. Every one carries its tenant, and ids are encoded so that no two keys
-//! meet (docs/design/security.md#rule-20).
+//! Partition and sort keys. Each key contains its tenant, and IDs are encoded so that keys of different items never
+//! collide (docs/design/security.md#rule-20).
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -8,32 +8,52 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::{
     audit::{ChainId, Partition},
-    domain::{AttemptId, SessionId, TenantId, UserId, Username, WebOrigin},
-    port::{BudgetOf, HourBudget, OnceKey, OutboxKey},
+    domain::{AttemptId, BudgetOf, HourBudget, SessionId, TenantId, UserId, Username, WebOrigin},
 };
 
-/// A primary key.
+/// Identity of a message in the outbox.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OutboxKey {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// Recipient.
+    pub user: UserId,
+    /// Message ID.
+    pub id: AttemptId,
+}
+
+/// Identity of a stored result: a digest of `Idempotency-Key`, route and caller
+/// (docs/design/contract.md#every-request).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultKey {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// Digest.
+    pub digest: String,
+}
+
+/// Primary key of an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) pk: String,
     pub(super) sk: String,
 }
 
-/// What stays as it is in a key: whatever else a text has, `#` and `%` above all, is encoded.
+/// Characters to percent-encode in keys, in particular the separator `#` and `%` itself.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'@');
 
-/// What the sort keys of sessions begin with.
+/// Prefix of the sort keys of sessions.
 pub(super) const SESSION_PREFIX: &str = "S#";
-/// The sort key of tenants' records.
+/// Sort key of tenant items.
 pub(super) const TENANT_SORT_KEY: &str = "TENANT";
-/// The sort key of users.
+/// Sort key of user items.
 pub(super) const USER_SORT_KEY: &str = "USER";
-/// What the sort keys of a secret's uses begin with.
+/// Prefix of the sort keys of secret uses.
 pub(super) const SECRET_PREFIX: &str = "SECRET#";
-/// What the sort keys of messages begin with: the stream's filter names it (infra/delivery.json).
+/// Prefix of the sort keys of messages. The filter of the stream contains it too (infra/delivery.json).
 pub(super) const OUTBOX_PREFIX: &str = "OUT#";
 
-/// What the sort keys of anchors begin with.
+/// Prefix of the sort keys of anchors.
 pub(super) const ANCHOR_PREFIX: &str = "A#";
 
 impl Key {
@@ -41,7 +61,7 @@ impl Key {
         Self { pk: format!("T#{}", encode(tenant.as_str())), sk: TENANT_SORT_KEY.to_owned() }
     }
 
-    /// The tenant's own words for its messages.
+    /// Message templates of a tenant.
     pub(super) fn templates(tenant: &TenantId) -> Self {
         Self { sk: "TEMPLATES".to_owned(), ..Self::tenant(tenant) }
     }
@@ -58,12 +78,6 @@ impl Key {
         Self { pk: user_partition(tenant, user), sk: format!("{SESSION_PREFIX}{}", encode(session.as_str())) }
     }
 
-    /// The session that a sort key is of; `None` where it is of anything else.
-    pub(super) fn session_id(sk: &str) -> Option<SessionId> {
-        let id = percent_decode_str(sk.strip_prefix(SESSION_PREFIX)?).decode_utf8().ok()?;
-        SessionId::parse(&id).ok()
-    }
-
     pub(super) fn username(tenant: &TenantId, username: &Username) -> Self {
         Self {
             pk: format!("T#{}#N#{}", encode(tenant.as_str()), encode(username.folded())),
@@ -71,7 +85,7 @@ impl Key {
         }
     }
 
-    /// A user's newest code for a new password.
+    /// Newest reset code of a user.
     pub(super) fn code(tenant: &TenantId, user: &UserId) -> Self {
         Self { pk: user_partition(tenant, user), sk: "CODE#password".to_owned() }
     }
@@ -80,7 +94,7 @@ impl Key {
         Self { pk: user_partition(&key.tenant, &key.user), sk: format!("{OUTBOX_PREFIX}{}", key.id) }
     }
 
-    /// What may still go wrong within an hour.
+    /// Hourly budget.
     pub(super) fn budget(budget: &HourBudget) -> Self {
         let (whose, what) = match budget.of {
             BudgetOf::WrongCodes(ip) => (format!("IP#{}", address(ip)), "CODES"),
@@ -93,24 +107,24 @@ impl Key {
         }
     }
 
-    /// What a request with an `Idempotency-Key` succeeded in.
-    pub(super) fn once(key: &OnceKey) -> Self {
-        let OnceKey { tenant, digest } = key;
+    /// Stored result of an idempotency key.
+    pub(super) fn result(key: &ResultKey) -> Self {
+        let ResultKey { tenant, digest } = key;
         Self { pk: format!("T#{}#K#{}", encode(tenant.as_str()), encode(digest)), sk: "KEY".to_owned() }
     }
 
-    /// The use of one version of the tenant's secret.
+    /// Last use of one version of the tenant's secret.
     pub(super) fn secret_use(tenant: &TenantId, version: &str) -> Self {
         Self { sk: format!("{SECRET_PREFIX}{}", encode(version)), ..Self::tenant(tenant) }
     }
 
-    /// The anchor of an audit chain.
+    /// Anchor of an audit chain.
     pub(super) fn anchor(partition: &Partition, chain: ChainId) -> Self {
         Self { pk: Self::anchors(partition), sk: format!("{ANCHOR_PREFIX}{chain}") }
     }
 
-    /// The partition of a tenant's anchors of one day. What belongs to no tenant's log has one that no
-    /// tenant's key begins like.
+    /// Returns the partition of a tenant's anchors for one day. Events without a tenant have a partition with a
+    /// prefix that no tenant's key has.
     pub(super) fn anchors(partition: &Partition) -> String {
         let Partition { tenant, day } = partition;
         match tenant {
@@ -119,18 +133,17 @@ impl Key {
         }
     }
 
-    /// Which tenants name an origin: the one key without a tenant, since a browser that asks whether it
-    /// may call names none.
+    /// Tenants that allow an origin. The key contains no tenant, because a preflight request names none.
     pub(super) fn origin(origin: &WebOrigin) -> Self {
         Self { pk: format!("O#{}", encode(origin.as_str())), sk: "ORIGIN".to_owned() }
     }
 
-    /// What a look at the table's health asks for: no item has this key.
+    /// Key of the health check. No item has this key.
     pub(super) fn health() -> Self {
         Self { pk: "HEALTH".to_owned(), sk: "HEALTH".to_owned() }
     }
 
-    /// The key as the SDK takes it.
+    /// Returns the key as SDK attributes.
     pub(super) fn attributes(&self) -> HashMap<String, AttributeValue> {
         HashMap::from([
             ("pk".to_owned(), AttributeValue::S(self.pk.clone())),
@@ -139,13 +152,13 @@ impl Key {
     }
 }
 
-/// An address in a key.
+/// Encodes an address.
 fn address(ip: Option<IpAddr>) -> String {
     let ip = ip.map_or_else(|| "unknown".to_owned(), |ip| network(ip).to_string());
     encode(&ip).to_string()
 }
 
-/// Whom an address stands for: one customer of a provider has a whole /64 of IPv6 (RFC 6177).
+/// Returns the network of one customer of a provider: the address for IPv4, its /64 network for IPv6 (RFC 6177).
 fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
@@ -153,7 +166,7 @@ fn network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// The message that a key of the table is for, as its stream names it; `None` for any other item.
+/// Returns the message that a key from the table's stream belongs to, or `None` for another item.
 pub fn outbox_key(pk: &str, sk: &str) -> Option<OutboxKey> {
     let (tenant, user) = pk.strip_prefix("T#")?.split_once("#U#")?;
     let decoded = |text: &str| percent_decode_str(text).decode_utf8().map(String::from).ok();
@@ -162,7 +175,7 @@ pub fn outbox_key(pk: &str, sk: &str) -> Option<OutboxKey> {
         user: UserId::parse(&decoded(user)?).ok()?,
         id: AttemptId::parse(sk.strip_prefix(OUTBOX_PREFIX)?).ok()?,
     };
-    // One key, one spelling.
+    // Only the canonical encoding is accepted.
     (Key::outbox(&key) == Key { pk: pk.to_owned(), sk: sk.to_owned() }).then_some(key)
 }
 
@@ -170,7 +183,7 @@ fn user_partition(tenant: &TenantId, user: &UserId) -> String {
     format!("{}{}", user_partitions(tenant), encode(user.as_str()))
 }
 
-/// What the partition keys of a tenant's users begin with, and no other key.
+/// Returns the prefix of the partition keys of a tenant's users. Other keys do not have it.
 pub(super) fn user_partitions(tenant: &TenantId) -> String {
     format!("T#{}#U#", encode(tenant.as_str()))
 }
@@ -205,7 +218,7 @@ mod tests {
             Key::templates(&tenant),
             Key::budget(&budget(&tenant, BudgetOf::WrongPasswords(Some([192, 0, 2, 1].into())))),
             Key::budget(&budget(&tenant, BudgetOf::TenantPart(3))),
-            Key::once(&OnceKey { tenant: tenant.clone(), digest: "digest".to_owned() }),
+            Key::result(&ResultKey { tenant: tenant.clone(), digest: "digest".to_owned() }),
             Key::secret_use(&tenant, "version"),
             anchor(&tenant),
             Key::origin(&WebOrigin::parse("https://app.example.com").ok()?),
@@ -219,7 +232,7 @@ mod tests {
         Key::anchor(&Partition { tenant: Some(tenant.clone()), day }, chain)
     }
 
-    /// Of the seventh hour.
+    /// A budget of the seventh hour.
     fn budget(tenant: &TenantId, of: BudgetOf) -> HourBudget {
         let now = jiff::Timestamp::from_second(7 * 3_600 + 1_000).unwrap();
         HourBudget { tenant: tenant.clone(), of, max: 1, now }
@@ -230,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_read_as_documented() {
+    fn keys_match_the_documentation() {
         let [
             tenant,
             user,
@@ -243,7 +256,7 @@ mod tests {
             templates,
             passwords,
             part,
-            once,
+            result,
             secret,
             anchor,
             origin,
@@ -260,17 +273,17 @@ mod tests {
         assert_eq!(passwords, Key { pk: "T#t_1#IP#192.0.2.1".into(), sk: "FAILED#7".into() });
         assert_eq!(part, Key { pk: "T#t_1#F#3".into(), sk: "FAILED#7".into() });
         assert_eq!(templates, Key { pk: "T#t_1".into(), sk: "TEMPLATES".into() });
-        assert_eq!(once, Key { pk: "T#t_1#K#digest".into(), sk: "KEY".into() });
+        assert_eq!(result, Key { pk: "T#t_1#K#digest".into(), sk: "KEY".into() });
         assert_eq!(secret, Key { pk: "T#t_1".into(), sk: "SECRET#version".into() });
         let tenant = TenantId::parse("t").unwrap();
         let of_address = |ip: &str| Key::budget(&budget(&tenant, BudgetOf::WrongPasswords(ip.parse().ok())));
         assert_eq!(
             of_address("::ffff:192.0.2.1").pk,
             "T#t#IP#192.0.2.1",
-            "one address, one budget (docs/design/security.md#rule-22)"
+            "both forms of an address share a budget (docs/design/security.md#rule-22)"
         );
         let [home, neighbour] = ["2001:db8::1", "2001:db8::ffff:1"].map(of_address);
-        assert_eq!(home, neighbour, "and one network");
+        assert_eq!(home, neighbour, "a /64 network shares a budget");
         assert_eq!(
             anchor,
             Key { pk: "T#t_1#A#2026-01-31".into(), sk: "A#01ARZ3NDEKTSV4RRFFQ69G5FAV".into() }
@@ -282,7 +295,7 @@ mod tests {
     proptest! {
         // docs/design/security.md#rule-20
         #[test]
-        fn no_two_things_share_a_key(
+        fn keys_of_different_items_never_collide(
             tenants in prop::array::uniform2("[A-Za-z0-9_-]{1,3}"),
             users in prop::array::uniform2("[a%#/U.2 3\\PC]{1,6}"),
             sessions in prop::array::uniform2("[a%#/S.]{1,4}"),
@@ -319,16 +332,7 @@ mod tests {
         }
 
         #[test]
-        fn a_session_is_found_again_by_its_sort_key(session in "[!-~]{1,100}") {
-            let (tenant, user) = (TenantId::parse("t").unwrap(), UserId::parse("u").unwrap());
-            let session = SessionId::parse(&session).unwrap();
-            let key = Key::session(&tenant, &user, &session);
-            prop_assert_eq!(Key::session_id(&key.sk), Some(session));
-            prop_assert_eq!(Key::session_id(&Key::user(&tenant, &user).sk), None);
-        }
-
-        #[test]
-        fn a_message_is_found_again_by_its_key(tenant in "[A-Za-z0-9_-]{1,64}", user in "[a%#/U.2 3\\PC]{1,20}") {
+        fn key_of_a_message_is_parsed(tenant in "[A-Za-z0-9_-]{1,64}", user in "[a%#/U.2 3\\PC]{1,20}") {
             let Ok(user) = UserId::parse(&user) else { return Ok(()) };
             let message = OutboxKey { tenant: TenantId::parse(&tenant).unwrap(), user, id: message_id() };
             let key = Key::outbox(&message);
@@ -336,14 +340,14 @@ mod tests {
         }
 
         #[test]
-        fn no_other_key_is_a_message(pk in "T#[a%#U]{0,8}|\\PC{0,20}", sk in "OUT#[0-9A-Z]{0,26}|\\PC{0,20}") {
+        fn other_keys_are_not_messages(pk in "T#[a%#U]{0,8}|\\PC{0,20}", sk in "OUT#[0-9A-Z]{0,26}|\\PC{0,20}") {
             if let Some(message) = outbox_key(&pk, &sk) {
                 prop_assert_eq!(Key::outbox(&message), Key { pk, sk });
             }
         }
 
         #[test]
-        fn keys_fit_dynamodb(tenant in "[A-Za-z0-9_-]{64}", user in "\\PC{200}", session in "[!-~]{100}", name in "\\PC{100}") {
+        fn keys_do_not_exceed_dynamodb_limits(tenant in "[A-Za-z0-9_-]{64}", user in "\\PC{200}", session in "[!-~]{100}", name in "\\PC{100}") {
             if let Some(keys) = all(&tenant, &user, &session, &name) {
                 for key in keys {
                     prop_assert!(key.pk.len() <= 2_048 && key.sk.len() <= 1_024, "{key:?}");

@@ -1,26 +1,64 @@
 //! A user's sessions together: counted, held against a limit, listed in pages. They share the user's
 //! partition, so each is a consistent query of it.
 
+use crate::domain::{Collection, Session, TenantId, User, UserId};
 use aws_sdk_dynamodb::{operation::query::builders::QueryFluentBuilder, types::Select};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{
     DynamoStore,
-    item::{corrupt, decode, instant, number, string, to_instant, unavailable},
+    item::{decode, instant, number, string, to_instant},
     keys::{Key, SESSION_PREFIX},
     session::{LIVE, to_session},
+    table::unavailable,
 };
-use crate::{
-    domain::{Failure, LiveSession, SessionId},
-    port::{SessionPage, SessionPageQuery, SessionsOf},
-};
+use crate::domain::{Failure, LiveSession, SessionId, SessionPosition};
 
-/// Sessions looked at by one query of a page: the longest page, and the one behind it that tells
-/// whether there are more.
-const LOOKED_AT: i32 = 101;
-/// Queries for one page. Ended sessions stay in the table up to their absolute life: among very many of
-/// them a page is shorter, or empty, with a cursor to go on from.
-const MAX_QUERIES: usize = 10;
+/// A user's sessions, of which those are live that its and its tenant's epochs have not passed.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionsOf<'a> {
+    /// Tenant.
+    pub tenant: &'a TenantId,
+    /// The user, whether it exists or not.
+    pub user: &'a UserId,
+    /// Its epoch.
+    pub user_epoch: u64,
+    /// The tenant's.
+    pub tenant_epoch: u64,
+    /// Now.
+    pub now: Timestamp,
+}
+
+impl<'a> SessionsOf<'a> {
+    /// The sessions of a user as it was read.
+    pub fn user(user: &'a User, tenant_epoch: u64, now: Timestamp) -> Self {
+        let User { tenant, id, session_epoch, .. } = user;
+        Self { tenant, user: id, user_epoch: *session_epoch, tenant_epoch, now }
+    }
+}
+
+/// A page of a user's sessions.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionPageQuery<'a> {
+    /// Whose.
+    pub of: SessionsOf<'a>,
+    /// The collection and its owner in the path, which the sessions must fit.
+    pub path: (Collection, &'a str),
+    /// Position at which the previous page ended.
+    pub after: Option<&'a SessionPosition>,
+    /// Maximum number of sessions; at least 1.
+    pub limit: usize,
+}
+
+/// What [`DynamoStore::session_page`] found.
+#[derive(Debug)]
+pub struct SessionPage {
+    /// Sessions, at most as many as requested.
+    pub sessions: Vec<Session>,
+    /// Position after which the next page starts; `None` on the last page.
+    pub after: Option<SessionPosition>,
+}
 
 /// What of a session is held against a limit.
 #[derive(Deserialize)]
@@ -49,7 +87,11 @@ impl DynamoStore {
             .consistent_read(true)
     }
 
-    pub(super) async fn count_live(
+    /// How many of a user's sessions are live, leaving out `except`.
+    ///
+    /// # Errors
+    /// `Unavailable` when storage does not answer.
+    pub async fn count_sessions(
         &self,
         of: &SessionsOf<'_>,
         except: Option<&SessionId>,
@@ -68,7 +110,11 @@ impl DynamoStore {
         Ok(live)
     }
 
-    pub(super) async fn read_live(&self, of: &SessionsOf<'_>) -> Result<Vec<LiveSession>, Failure> {
+    /// A user's live sessions, in no order.
+    ///
+    /// # Errors
+    /// `Unavailable` when storage does not answer.
+    pub async fn live_sessions(&self, of: &SessionsOf<'_>) -> Result<Vec<LiveSession>, Failure> {
         let mut items =
             self.live(of, "").projection_expression("session_id, created_at").into_paginator().items().send();
         let mut live = Vec::new();
@@ -79,31 +125,29 @@ impl DynamoStore {
         Ok(live)
     }
 
-    pub(super) async fn read_page(&self, query: &SessionPageQuery<'_>) -> Result<SessionPage, Failure> {
+    /// A page of a user's live sessions, newest first. Over all pages, each session that lives throughout is
+    /// listed exactly once.
+    ///
+    /// Reads all sessions of the user, because their order in the table is the order of their ids. Ended
+    /// sessions are read too until their absolute life is over.
+    ///
+    /// # Errors
+    /// `Unavailable` when storage does not answer.
+    pub async fn session_page(&self, query: &SessionPageQuery<'_>) -> Result<SessionPage, Failure> {
         let SessionPageQuery { of, path: (collection, owner), after, limit } = *query;
+        let mut items = self.live(&of, "").into_paginator().items().send();
         let mut sessions = Vec::new();
-        let mut after = after.cloned();
-        for _ in 0..MAX_QUERIES {
-            let start = after.as_ref().map(|id| Key::session(of.tenant, of.user, id).attributes());
-            let answer = self.live(&of, "").limit(LOOKED_AT).set_exclusive_start_key(start).send().await;
-            let answer = answer.map_err(|error| unavailable(&error))?;
-            for item in answer.items.unwrap_or_default() {
-                let session = to_session(item)?;
-                if session.is_under(collection, owner) {
-                    sessions.push(session);
-                }
-            }
-            let last = answer.last_evaluated_key.as_ref().and_then(|key| key.get("sk"));
-            let last = last.map(|sk| sk.as_s().ok().and_then(|sk| Key::session_id(sk)));
-            after = last.map(|id| id.ok_or_else(|| corrupt("session key"))).transpose()?;
-            if after.is_none() || sessions.len() >= limit {
-                break;
+        while let Some(item) = items.next().await {
+            let session = to_session(item.map_err(|error| unavailable(&error))?)?;
+            let is_on_later_page = after.is_none_or(|after| SessionPosition::of(&session) > *after);
+            if session.is_under(collection, owner) && is_on_later_page {
+                sessions.push(session);
             }
         }
-        if sessions.len() > limit {
-            sessions.truncate(limit);
-            after = sessions.last().map(|session| session.id.clone());
-        }
+        sessions.sort_by_cached_key(SessionPosition::of);
+        let has_more = sessions.len() > limit;
+        sessions.truncate(limit);
+        let after = sessions.last().map(SessionPosition::of).filter(|_| has_more);
         Ok(SessionPage { sessions, after })
     }
 }

@@ -1,46 +1,52 @@
-//! The outbox: messages that wait to be delivered. The table's stream tells the sender of each; what
-//! they say is sealed (docs/design/security.md#rule-19).
+//! The outbox: messages to deliver. The table's stream reports each message to the delivery function. The message
+//! is encrypted, because anyone who reads the table could otherwise use its code (docs/design/security.md#rule-19).
 
 use aws_sdk_dynamodb::{
     primitives::Blob,
-    types::{AttributeValue, Put, TransactWriteItem},
+    types::{AttributeValue, TransactWriteItem},
 };
+use jiff::Timestamp;
 
 use super::{
     DynamoStore,
-    code::to_code,
-    item::{Attributes, corrupt, instant, number, to_instant, ttl_seconds, unavailable},
-    keys::Key,
-    user::{built, to_user},
+    item::{Attributes, corrupt, instant, number, to_instant, ttl_seconds},
+    keys::{Key, OutboxKey},
+    table::Expressions,
 };
-use crate::{
-    domain::Failure,
-    port::{OutboxItems, OutboxKey, Sealed},
-};
+use crate::domain::Failure;
+
+/// Encrypted message. Only the tenant's root key decrypts it.
+#[derive(Clone)]
+pub struct Sealed {
+    /// Key of the outbox item.
+    pub key: OutboxKey,
+    /// Version of the root key that encrypted the message.
+    pub key_version: u32,
+    /// Nonce, ciphertext and tag.
+    pub bytes: Vec<u8>,
+    /// Time after which the message is not delivered.
+    pub ends_at: Timestamp,
+}
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sealed")
+            .field("key", &self.key)
+            .field("ends_at", &self.ends_at)
+            .finish_non_exhaustive()
+    }
+}
 
 impl DynamoStore {
-    pub(super) async fn read_outbox(&self, key: &OutboxKey) -> Result<OutboxItems, Failure> {
-        let OutboxKey { tenant, user, .. } = key;
-        let keys = [Key::outbox(key), Key::user(tenant, user), Key::code(tenant, user)];
-        let [sealed, user, code] = self.read_each(keys).await?;
-        Ok(OutboxItems {
-            sealed: sealed.map(|item| to_sealed(key, &item)).transpose()?,
-            user: user.map(to_user).transpose()?,
-            code: code.map(to_code).transpose()?,
-        })
+    /// Deletes a message from the outbox, if it exists.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn delete_outbox(&self, key: &OutboxKey) -> Result<(), Failure> {
+        self.delete(Key::outbox(key).attributes()).await
     }
 
-    pub(super) async fn delete_outbox(&self, key: &OutboxKey) -> Result<(), Failure> {
-        self.client
-            .delete_item()
-            .table_name(&self.table)
-            .set_key(Some(Key::outbox(key).attributes()))
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(|error| unavailable(&error))
-    }
-
+    /// Returns a write that adds a message to the outbox.
     pub(super) fn put_outbox(&self, sealed: &Sealed) -> Result<TransactWriteItem, Failure> {
         let mut item = Key::outbox(&sealed.key).attributes();
         item.extend([
@@ -49,12 +55,12 @@ impl DynamoStore {
             ("ends_at".to_owned(), instant(sealed.ends_at)),
             ("expires_at".to_owned(), number(ttl_seconds(sealed.ends_at))),
         ]);
-        let put = Put::builder().table_name(&self.table).set_item(Some(item)).build();
-        Ok(TransactWriteItem::builder().put(built(put)?).build())
+        self.put_write(item, Expressions::default())
     }
 }
 
-fn to_sealed(key: &OutboxKey, item: &Attributes) -> Result<Sealed, Failure> {
+/// Decodes an outbox item.
+pub(super) fn to_sealed(key: &OutboxKey, item: &Attributes) -> Result<Sealed, Failure> {
     let whole = |name: &str| match item.get(name) {
         Some(AttributeValue::N(digits)) => digits.parse::<i64>().ok(),
         _ => None,

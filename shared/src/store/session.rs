@@ -1,34 +1,80 @@
-//! The session item: insertion, rotation, end.
+//! The session item: rotation, end, and checks within transactions.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use aws_sdk_dynamodb::{
-    operation::{put_item::PutItemError, update_item::UpdateItemError},
-    types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
-};
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
     DynamoStore,
-    change::Guard,
-    conflict::retried,
-    item::{
-        Attributes, corrupt, decode, encode, instant, number, string, to_instant, ttl_seconds, unavailable,
-    },
+    item::{Attributes, corrupt, decode, encode, instant, number, string, to_instant, ttl_seconds},
     keys::Key,
+    table::{Expressions, Updated},
 };
-use crate::{
-    domain::{
-        AttemptId, Collection, CustomerId, Device, Ended, Failure, Judgement, Nonce, OrganizationId,
-        ProvenDevice, Session, SessionId, TenantId, UserId, judge,
-    },
-    port::{Committed, EndSession, Inserted, NewSession, Rotated, Rotation},
+use crate::domain::{
+    AttemptId, Collection, CustomerId, Device, Ended, Failure, Nonce, OrganizationId, RefreshTokenState,
+    Session, SessionId, TenantId, TrustedDeviceId, UserId,
 };
 
-/// Retirement times kept in one item. A client that rotates more often within one grace window is
-/// asked to wait: the item stays small, and no retired token is judged without its time.
+/// Rotation of a session's refresh token.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotation<'a> {
+    /// Tenant.
+    pub tenant: &'a TenantId,
+    /// User ID in the refresh token.
+    pub user: &'a UserId,
+    /// Session ID in the refresh token.
+    pub session: &'a SessionId,
+    /// Nonce in the verified refresh token.
+    pub nonce: Nonce,
+    /// Generation of the refresh token.
+    pub generation: u64,
+    /// Root key version of the next refresh token.
+    pub key_version: u32,
+    /// ID of this rotation. It identifies a write that the SDK repeated.
+    pub id: AttemptId,
+    /// Current time.
+    pub now: Timestamp,
+    /// End of the idle lifetime after the rotation.
+    pub idle_expires_at: Timestamp,
+    /// Time that the replaced refresh token remains valid.
+    pub grace: Duration,
+}
+
+/// Result of a rotation.
+#[derive(Debug)]
+pub enum Rotated {
+    /// The rotation succeeded. Holds the new session.
+    Moved(Session),
+    /// The session does not allow the rotation. Holds the current session.
+    Kept(Session),
+    /// The session does not exist.
+    Missing,
+    /// Too many rotations within one grace period.
+    TooOften,
+}
+
+/// Session to end.
+#[derive(Debug, Clone, Copy)]
+pub struct EndSession<'a> {
+    /// Tenant.
+    pub tenant: &'a TenantId,
+    /// User ID in the path.
+    pub user: &'a UserId,
+    /// Session ID in the path.
+    pub session: &'a SessionId,
+    /// Collection and owner in the path, which must match the session. `None` matches all sessions.
+    pub path: Option<(Collection, &'a str)>,
+    /// Whether the session ends because a retired refresh token was used.
+    pub reuse: bool,
+    /// Current time.
+    pub now: Timestamp,
+}
+
+/// Maximum number of retirement times in one item. It limits the item size. A client that rotates more often within
+/// one grace period must wait, because each retired token needs its retirement time.
 const MAX_RETIRED: usize = 32;
 
 #[derive(Serialize, Deserialize)]
@@ -140,7 +186,7 @@ impl TryFrom<SessionItem> for Session {
         let reuse = item.ended_by_reuse.unwrap_or_default();
         let proven = item
             .proven_device
-            .map(|device| ProvenDevice::parse(&device).map_err(|_| corrupt("proven device")));
+            .map(|device| TrustedDeviceId::parse(&device).map_err(|_| corrupt("proven device")));
         let ended = item.ended_at.map(|at| to_instant(at).map(|at| Ended { at, reuse }));
         Ok(Self {
             collection: Collection::from_user_type(&item.user_type).ok_or_else(|| corrupt("collection"))?,
@@ -177,188 +223,148 @@ fn nonce_text(nonce: Nonce) -> String {
     URL_SAFE_NO_PAD.encode(nonce.0)
 }
 
+/// Decodes a session item.
 pub(super) fn to_session(attributes: Attributes) -> Result<Session, Failure> {
     decode::<SessionItem>(attributes)?.try_into()
 }
 
-/// A condition that a session is not over at `:now`.
+/// Encodes a session item with its key.
+pub(super) fn session_item(session: &Session) -> Result<Attributes, Failure> {
+    encode(&Key::session(&session.tenant, &session.user, &session.id), &SessionItem::from(session))
+}
+
+/// Returns whether a session item has the nonce of `session`.
+pub(super) fn has_nonce(item: &Attributes, session: &Session) -> bool {
+    item.get("nonce") == Some(&string(nonce_text(session.nonce)))
+}
+
+/// Condition that a session is live at `:now`.
 pub(super) const LIVE: &str =
     "attribute_not_exists(ended_at) AND idle_expires_at > :now AND absolute_expires_at > :now";
 
-/// Ends a session at `:now`; one that has ended stays as it is.
+/// Update that ends a session at `:now`. It does not change a session that already ended.
 pub(super) const END: &str = "SET ended_at = if_not_exists(ended_at, :now), \
      ended_by_reuse = if_not_exists(ended_by_reuse, :reuse)";
 
 impl DynamoStore {
-    /// One write where nothing goes with the session; a transaction where something does.
-    pub(super) async fn insert(&self, new: &NewSession<'_>) -> Result<Inserted, Failure> {
-        let NewSession { session, room, once } = *new;
-        if room.is_none() && once.is_none() {
-            return self.put_session(session).await.map(|()| Inserted::Done);
-        }
-        let key = Key::session(&session.tenant, &session.user, &session.id);
-        let mut writes = match once {
-            Some(once) => vec![(Guard::Once, self.put_once(once)?)],
-            None => Vec::new(),
-        };
-        writes.push((Guard::None, self.put_new(&key, &SessionItem::from(session))?));
-        if let Some(room) = room {
-            writes.extend(self.make_room(session, room)?);
-        }
-        match self.commit(writes).await? {
-            Committed::Done => Ok(Inserted::Done),
-            Committed::Repeated => Ok(Inserted::Repeated),
-            Committed::SessionsChanged => Ok(Inserted::Raced),
-            other => Err(Failure::Internal(format!("a new session ended in {other:?}").into())),
-        }
-    }
-
-    async fn put_session(&self, session: &Session) -> Result<(), Failure> {
-        let key = Key::session(&session.tenant, &session.user, &session.id);
-        let answer = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(encode(&key, &SessionItem::from(session))?))
-            // A write that was given up on may still arrive, after a logout even: it must not undo it.
-            .condition_expression("attribute_not_exists(pk)")
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        let Err(error) = answer else {
-            return Ok(());
-        };
-        match error.as_service_error() {
-            // The SDK repeated a write whose answer was lost: this is our own session.
-            Some(PutItemError::ConditionalCheckFailedException(refused))
-                if refused.item.as_ref().and_then(|item| item.get("nonce"))
-                    == Some(&string(nonce_text(session.nonce))) =>
-            {
-                Ok(())
-            }
-            _ => Err(unavailable(&error)),
-        }
-    }
-
-    pub(super) async fn rotate(&self, rotation: &Rotation<'_>) -> Result<Rotated, Failure> {
+    /// Rotates a session's refresh token, if the token has the current generation.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn rotate_session(&self, rotation: &Rotation<'_>) -> Result<Rotated, Failure> {
         let full = match self.try_rotation(rotation, &[]).await? {
             Rotated::Kept(session) if is_only_full(&session, rotation) => session,
-            decided => return Ok(decided),
+            rotated => return Ok(rotated),
         };
-        let over: Vec<u64> = full
-            .retired
-            .keys()
-            .copied()
-            .filter(|generation| judge(&full, *generation, rotation.grace, rotation.now) == Judgement::Reused)
-            .collect();
+        let is_over = |generation: &u64| {
+            full.refresh_token_state(*generation, rotation.grace, rotation.now) == RefreshTokenState::Reused
+        };
+        let over: Vec<u64> = full.retired.keys().copied().filter(is_over).collect();
         if over.is_empty() { Ok(Rotated::TooOften) } else { self.try_rotation(rotation, &over).await }
     }
 
-    /// One conditional write. `over`: generations whose grace has passed, to make room.
+    /// Executes one conditional write. Removes the retirement times of the generations `over`, whose grace period
+    /// has ended.
     async fn try_rotation(&self, rotation: &Rotation<'_>, over: &[u64]) -> Result<Rotated, Failure> {
-        let mut update =
-            "SET generation = :next, key_version = :version, rotation_id = :id, refreshed_at = :now, \
-                          idle_expires_at = :idle, retired.#generation = :now"
-                .to_owned();
-        let mut condition = format!("generation = :generation AND nonce = :nonce AND {LIVE}");
-        let mut names = vec![("#generation".to_owned(), rotation.generation.to_string())];
-        if over.is_empty() {
-            condition.push_str(" AND size(retired) < :full");
+        let update = "SET generation = :next, key_version = :version, rotation_id = :id, refreshed_at = :now, \
+                      idle_expires_at = :idle, retired.#generation = :now";
+        let condition = format!("generation = :generation AND nonce = :nonce AND {LIVE}");
+        let mut expressions = if over.is_empty() {
+            Expressions::update(update)
+                .when(format!("{condition} AND size(retired) < :full"))
+                .value(":full", number(MAX_RETIRED))
         } else {
             let paths: Vec<_> = (0..over.len()).map(|index| format!("retired.#over{index}")).collect();
-            update = format!("{update} REMOVE {}", paths.join(", "));
-            names.extend(
-                over.iter().enumerate().map(|(index, over)| (format!("#over{index}"), over.to_string())),
-            );
-        }
-        let request = || {
-            let mut request = self
-                .client
-                .update_item()
-                .table_name(&self.table)
-                .set_key(Some(Key::session(rotation.tenant, rotation.user, rotation.session).attributes()))
-                .update_expression(&update)
-                .condition_expression(&condition)
-                .set_expression_attribute_names(Some(names.iter().cloned().collect()))
-                .expression_attribute_values(":next", number(rotation.generation + 1))
-                .expression_attribute_values(":version", number(rotation.key_version))
-                .expression_attribute_values(":id", string(rotation.id.to_string()))
-                .expression_attribute_values(":now", instant(rotation.now))
-                .expression_attribute_values(":idle", instant(rotation.idle_expires_at))
-                .expression_attribute_values(":generation", number(rotation.generation))
-                .expression_attribute_values(":nonce", string(nonce_text(rotation.nonce)))
-                .return_values(ReturnValue::AllNew)
-                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-            if over.is_empty() {
-                request = request.expression_attribute_values(":full", number(MAX_RETIRED));
-            }
-            request.send()
+            Expressions::update(format!("{update} REMOVE {}", paths.join(", "))).when(condition)
         };
-        match retried(request).await {
-            Ok(done) => to_session(done.attributes.unwrap_or_default()).map(Rotated::Moved),
-            Err(error) => match error.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(refused)) => match &refused.item {
-                    None => Ok(Rotated::Missing),
-                    Some(kept) => {
-                        let session = to_session(kept.clone())?;
-                        // The SDK repeated a write whose answer was lost: this is our own success.
-                        let own = session.rotation == Some(rotation.id);
-                        Ok(if own { Rotated::Moved(session) } else { Rotated::Kept(session) })
-                    }
-                },
-                _ => Err(unavailable(&error)),
-            },
+        for (index, over) in over.iter().enumerate() {
+            expressions = expressions.name(format!("#over{index}"), over.to_string());
+        }
+        let expressions = expressions
+            .name("#generation", rotation.generation.to_string())
+            .value(":next", number(rotation.generation + 1))
+            .value(":version", number(rotation.key_version))
+            .value(":id", string(rotation.id.to_string()))
+            .value(":now", instant(rotation.now))
+            .value(":idle", instant(rotation.idle_expires_at))
+            .value(":generation", number(rotation.generation))
+            .value(":nonce", string(nonce_text(rotation.nonce)))
+            .return_new()
+            .return_refused();
+        let key = Key::session(rotation.tenant, rotation.user, rotation.session);
+        match self.update(&key, expressions).await? {
+            Updated::Done(item) => to_session(item).map(Rotated::Moved),
+            Updated::Refused(None) => Ok(Rotated::Missing),
+            Updated::Refused(Some(item)) => {
+                let session = to_session(item)?;
+                // The SDK repeated a write whose response was lost. The first write succeeded.
+                let is_own = session.rotation == Some(rotation.id);
+                Ok(if is_own { Rotated::Moved(session) } else { Rotated::Kept(session) })
+            }
         }
     }
 
-    pub(super) async fn end(&self, end: &EndSession<'_>) -> Result<Option<Timestamp>, Failure> {
-        let mut condition = "absolute_expires_at > :now".to_owned();
-        let mut values = vec![(":now", instant(end.now)), (":reuse", AttributeValue::Bool(end.reuse))];
-        // The path must fit the session's user: as `Session::is_under` has it.
-        match end.path {
-            None => {}
-            Some((Collection::Admin, organization)) => {
-                condition.push_str(" AND organization_id = :owner");
-                values.push((":owner", string(organization)));
-            }
-            Some((collection, customer)) => {
-                condition.push_str(" AND customer_id = :owner AND user_type IN (:admin, :collection)");
-                values.push((":owner", string(customer)));
-                values.push((":admin", string(Collection::Admin.user_type())));
-                values.push((":collection", string(collection.user_type())));
-            }
-        }
-        let request = || {
-            self.client
-                .update_item()
-                .table_name(&self.table)
-                .set_key(Some(Key::session(end.tenant, end.user, end.session).attributes()))
-                .update_expression(END)
-                .condition_expression(&condition)
-                .set_expression_attribute_values(Some(
-                    values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
-                ))
-                .return_values(ReturnValue::AllNew)
-                .send()
+    /// Ends a session and returns the time of its end. A repeated call returns the time of the first end. Returns
+    /// `None` if the path has no such session, or its absolute lifetime is over.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn end_session(&self, end: &EndSession<'_>) -> Result<Option<Timestamp>, Failure> {
+        let condition = "absolute_expires_at > :now";
+        // The conditions on the path match `Session::is_under`.
+        let expressions = match end.path {
+            None => Expressions::update(END).when(condition),
+            Some((Collection::Admin, organization)) => Expressions::update(END)
+                .when(format!("{condition} AND organization_id = :owner"))
+                .value(":owner", string(organization)),
+            Some((collection, customer)) => Expressions::update(END)
+                .when(format!("{condition} AND customer_id = :owner AND user_type IN (:admin, :collection)"))
+                .value(":owner", string(customer))
+                .value(":admin", string(Collection::Admin.user_type()))
+                .value(":collection", string(collection.user_type())),
         };
-        match retried(request).await {
-            Ok(done) => {
-                let ended = to_session(done.attributes.unwrap_or_default())?.ended;
+        let expressions = expressions
+            .value(":now", instant(end.now))
+            .value(":reuse", AttributeValue::Bool(end.reuse))
+            .return_new();
+        match self.update(&Key::session(end.tenant, end.user, end.session), expressions).await? {
+            Updated::Done(item) => {
+                let ended = to_session(item)?.ended;
                 ended.map(|ended| Some(ended.at)).ok_or_else(|| corrupt("ended session"))
             }
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(UpdateItemError::is_conditional_check_failed_exception) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(unavailable(&error)),
+            Updated::Refused(_) => Ok(None),
         }
+    }
+
+    /// Returns a check that a session is live and has not been ended by an epoch.
+    pub(super) fn check_session(
+        &self,
+        session: &Session,
+        now: Timestamp,
+    ) -> Result<TransactWriteItem, Failure> {
+        let condition = Expressions::condition(format!("{LIVE} AND user_epoch = :epoch"))
+            .value(":now", instant(now))
+            .value(":epoch", number(session.user_epoch));
+        self.check_write(&Key::session(&session.tenant, &session.user, &session.id), condition)
+    }
+
+    /// Returns an update that moves a session to the user's next epoch. The caller's own session stays live this
+    /// way when the caller changes its own password or ends its other sessions.
+    pub(super) fn keep_session(
+        &self,
+        session: &Session,
+        now: Timestamp,
+    ) -> Result<TransactWriteItem, Failure> {
+        let update = Expressions::update("SET user_epoch = :next")
+            .when(format!("{LIVE} AND user_epoch = :epoch"))
+            .value(":next", number(session.user_epoch + 1))
+            .value(":now", instant(now))
+            .value(":epoch", number(session.user_epoch));
+        self.update_write(&Key::session(&session.tenant, &session.user, &session.id), update)
     }
 }
 
-/// Whether nothing but a full list of retirements stood in the way.
+/// Returns whether only the full list of retirement times prevented the rotation.
 fn is_only_full(session: &Session, rotation: &Rotation<'_>) -> bool {
     session.generation == rotation.generation
         && session.nonce == rotation.nonce
@@ -388,7 +394,7 @@ mod tests {
                 nonce: Nonce(nonce),
                 retired: retired.into_iter().map(|(number, second)| (number, at(second))).collect(),
                 rotation: Some(AttemptId::new(at(5), [3; 16])),
-                proven_device: ended.map(|_| ProvenDevice::from_random([9; 16])),
+                proven_device: ended.map(|_| TrustedDeviceId::from_random([9; 16])),
                 ended: ended.map(|(second, reuse)| Ended { at: at(second), reuse }),
                 device: Device { platform, ip: Some("2001:db8::1".parse().unwrap()), ..Device::default() },
                 ..session()

@@ -1,4 +1,5 @@
-//! Access tokens: JWTs of type `at+jwt` (RFC 9068), read as RFC 8725 advises (docs/design/security.md#rule-16).
+//! Access tokens: JWTs of type `at+jwt` (RFC 9068), verified as RFC 8725 recommends
+//! (docs/design/security.md#rule-16).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
@@ -12,16 +13,16 @@ use crate::{
     json,
 };
 
-/// `typ` of every access token: no other kind of token passes for one (RFC 9068, section 2.1).
+/// `typ` of every access token. It prevents the use of other JWTs as access tokens (RFC 9068, section 2.1).
 const TYPE: &str = "at+jwt";
-/// A token of ours has some 700 characters; nothing longer is decoded.
+/// Maximum token length that is decoded. A token of Doorward has about 700 characters.
 const MAX_CHARS: usize = 4_096;
-/// How far ahead of this clock a token may have been issued. Its end has no leeway.
+/// Maximum number of seconds by which the time of issue may be ahead of this clock. The expiry has no leeway.
 const ISSUED_AHEAD_SECONDS: i64 = 5;
 
-/// `scope` of a token that opens whatever its user may do.
+/// `scope` of a token for all operations of its user.
 pub const SCOPE_FULL: &str = "full";
-/// `scope` of a token that opens changing one's own password, refresh and logout, and nothing else
+/// `scope` of a token that permits only changing one's own password, refresh and logout
 /// (docs/design/contract.md#ocariot-v1).
 pub const SCOPE_PASSWORD_CHANGE: &str = "credentials:update";
 
@@ -31,41 +32,41 @@ pub const SCOPE_PASSWORD_CHANGE: &str = "credentials:update";
 pub struct Claims {
     /// Issuer.
     pub iss: String,
-    /// The user, as `userId`.
+    /// User ID; equal to `userId`.
     pub sub: String,
     /// Audience.
     pub aud: String,
-    /// End, in epoch seconds.
+    /// Expiry in seconds since the Unix epoch.
     pub exp: i64,
-    /// Issue, in epoch seconds.
+    /// Time of issue in seconds since the Unix epoch.
     pub iat: i64,
-    /// Beginning, where somebody set one: ours never do.
+    /// Start of validity in seconds since the Unix epoch. Doorward does not set it, but checks it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nbf: Option<i64>,
-    /// This token's own id.
+    /// Token ID.
     pub jti: String,
-    /// The tenant.
+    /// Tenant ID.
     pub tenant_id: TenantId,
-    /// The user.
+    /// User ID.
     pub user_id: UserId,
-    /// `ADMIN`, `CONSUMER` or `BUSINESS`: the collection that the session was created through.
+    /// `ADMIN`, `CONSUMER` or `BUSINESS`: the collection in the path that created the session.
     pub user_type: String,
-    /// What the user may do, for the reader's information: Doorward itself asks the user's record.
+    /// Roles of the user, for other services. Doorward itself checks the roles in the stored user.
     pub roles: Vec<String>,
-    /// The session.
+    /// Session ID.
     pub sid: SessionId,
     /// [`SCOPE_FULL`] or [`SCOPE_PASSWORD_CHANGE`].
     pub scope: String,
-    /// The administrator's organization.
+    /// Organization of an administrator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub org_id: Option<String>,
-    /// The customer's user's customer.
+    /// Customer of a customer's user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer_id: Option<String>,
 }
 
 impl Claims {
-    /// Claims of a token issued now. It ends with its session at the latest.
+    /// Creates the claims of a token issued at `now`. The token expires with its session at the latest.
     pub fn new(session: &Session, user: &User, policy: &Policy, now: Timestamp, jti: &SessionId) -> Self {
         let iat = now.as_second();
         let life = i64::try_from(policy.token_life.as_secs()).unwrap_or(i64::MAX);
@@ -94,11 +95,10 @@ impl Claims {
         }
     }
 
-    /// Signs them with the tenant's current key.
+    /// Signs a token with the tenant's current key.
     ///
     /// # Errors
-    /// `Failure::Unavailable` when the tenant has no key for its algorithm; `Failure::Internal` when
-    /// signing fails.
+    /// `Unavailable` when the tenant has no key for its algorithm; `Internal` when signing fails.
     pub fn sign(&self, keys: &TenantKeys, policy: &Policy) -> Result<SecretString, Failure> {
         let signer = keys.signer(policy.algorithm)?;
         let mut header = jsonwebtoken::Header::new(signer.algorithm);
@@ -110,7 +110,7 @@ impl Claims {
     }
 }
 
-/// A token as read, before any key was tried.
+/// Parsed token whose signature is not verified.
 #[derive(Debug)]
 pub struct Unverified {
     message: SecretString,
@@ -120,33 +120,31 @@ pub struct Unverified {
     claims: Claims,
 }
 
-/// What a verified token says.
+/// Content of a verified token.
 #[derive(Debug, Clone)]
 pub struct Bearer {
-    /// The tenant.
+    /// Tenant ID.
     pub tenant: TenantId,
-    /// The user.
+    /// User ID.
     pub user: UserId,
-    /// The session.
+    /// Session ID.
     pub session: SessionId,
-    /// The collection that the session was created through.
+    /// Collection in the path that created the session.
     pub collection: Collection,
-    /// The organization or customer that the collection's path names.
+    /// Organization or customer in that path.
     pub owner: String,
-    /// Its end.
+    /// Expiry.
     pub expires_at: Timestamp,
-    /// Whether it is past that.
+    /// Whether the token has expired.
     pub expired: bool,
 }
 
 impl Unverified {
-    /// Reads a token. The tenant that key id and payload name is known after this, and nothing is
-    /// proven.
+    /// Parses a token without verifying it.
     ///
     /// # Errors
-    /// `InvalidToken(Malformed)` for whatever is no token of ours by its form: three parts of
-    /// canonical base64url, no duplicate member, `typ` `at+jwt`, no `crit`, and one tenant in key id
-    /// and payload.
+    /// `InvalidToken(Malformed)` unless the token has three parts in canonical base64url, no duplicate member,
+    /// `typ` `at+jwt`, no `crit`, and the same tenant in key ID and payload.
     pub fn parse(token: &SecretString) -> Result<Self, Failure> {
         Self::read(token.expose_secret()).ok_or(Failure::InvalidToken(TokenFault::Malformed))
     }
@@ -158,7 +156,7 @@ impl Unverified {
         let (message, signature) = token.rsplit_once('.')?;
         let (header, payload) = message.split_once('.')?;
         let header = member_map(header)?;
-        // `jku`, `x5u`, `x5c` and `jwk` are not looked at: keys come from the tenant's secret alone.
+        // `jku`, `x5u`, `x5c` and `jwk` are ignored because keys come only from the tenant's secret.
         if header.get("typ").and_then(Value::as_str) != Some(TYPE) || header.contains_key("crit") {
             return None;
         }
@@ -178,22 +176,22 @@ impl Unverified {
         })
     }
 
-    /// The tenant that it names.
+    /// Returns the tenant stated in the token.
     pub fn tenant(&self) -> &TenantId {
         &self.claims.tenant_id
     }
 
-    /// Whether the tenant's keys have the one it names.
+    /// Returns whether the tenant has the key stated in the token.
     pub fn key_is_known(&self, keys: &TenantKeys) -> bool {
         keys.verifier(&self.kid).is_some()
     }
 
-    /// Verifies signature and claims. The algorithm is the key's: a token that names another is
-    /// forged, `none` in any spelling included.
+    /// Verifies signature and claims. The key determines the algorithm: a token with another `alg`, including
+    /// every spelling of `none`, is rejected as forged.
     ///
     /// # Errors
-    /// `InvalidToken`: `UnknownKey`, `Forged`, or `Expired` for one that is not valid yet. One past
-    /// its end is no error here: [`Bearer::expired`] tells.
+    /// `InvalidToken` with `UnknownKey`, `Forged`, or `Expired` for a token that is not valid yet. A token after
+    /// its expiry is returned with [`Bearer::expired`] set.
     pub fn verify(&self, keys: &TenantKeys, policy: &Policy, now: Timestamp) -> Result<Bearer, Failure> {
         let fault = |fault| Err(Failure::InvalidToken(fault));
         let Some(verifier) = keys.verifier(&self.kid) else {
@@ -235,12 +233,9 @@ impl Unverified {
     }
 }
 
-/// base64url without padding or spare bits, holding one JSON object without duplicate members.
+/// Decodes a part of a token: canonical base64url of one JSON object without duplicate members.
 fn member_map(part: &str) -> Option<serde_json::Map<String, Value>> {
-    match json::parse(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()? {
-        Value::Object(members) => Some(members),
-        _ => None,
-    }
+    json::parse_object(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -279,9 +274,9 @@ mod tests {
     }
 
     #[test]
-    fn every_algorithm_signs_what_it_verifies() {
+    fn token_of_every_algorithm_is_verified() {
         let keys = fixture::keys("t");
-        for algorithm in crate::domain::SigningAlgorithm::ALL {
+        for algorithm in <crate::domain::SigningAlgorithm as strum::IntoEnumIterator>::iter() {
             let token = claims().sign(&keys, &policy(algorithm)).unwrap();
             let read = Unverified::parse(&token).unwrap();
             assert_eq!(read.algorithm, algorithm.name());
@@ -292,7 +287,7 @@ mod tests {
 
     // docs/design/security.md#rule-16
     #[test]
-    fn time_has_no_leeway_at_the_end_and_five_seconds_at_the_start() {
+    fn leeway_is_five_seconds_for_issue_and_zero_for_expiry() {
         let token = claims().sign(&fixture::keys("t"), &Policy::default()).unwrap();
         let token = token.expose_secret();
         assert!(!verify(token, 1_000 + 3_599).unwrap().expired);
@@ -302,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_ends_with_its_session() {
+    fn token_expires_with_its_session() {
         let session = Session { expires_at: at(1_500), ..fixture::session() };
         let jti = SessionId::from_random([5; 16]);
         assert_eq!(Claims::new(&session, &fixture::user(), &Policy::default(), at(1_000), &jti).exp, 1_500);
@@ -310,7 +305,7 @@ mod tests {
 
     // docs/design/security.md#rule-16
     #[test]
-    fn forgeries_are_refused() {
+    fn forged_tokens_are_rejected() {
         let keys = fixture::keys("t");
         let token = claims().sign(&keys, &Policy::default()).unwrap();
         let token = token.expose_secret();
@@ -331,7 +326,7 @@ mod tests {
                 assert!(verify(&forged, 1_001).is_err(), "{none}");
             }
         }
-        // The public key as an HMAC key: the classic confusion of algorithms.
+        // Algorithm confusion: the public key used as an HMAC key.
         assert!(verify(&raw(&with("alg", json!("HS256")), &body, signature), 1_001).is_err());
         for (name, value) in [
             ("typ", json!("JWT")),
@@ -346,7 +341,7 @@ mod tests {
                 "{name} {value}"
             );
         }
-        // Padding, spare bits, more or fewer parts, another alphabet.
+        // Padding, more or fewer parts, and another alphabet.
         for broken in [
             format!("{token}="),
             format!("{header}=.{payload}.{signature}"),
@@ -361,6 +356,7 @@ mod tests {
         ] {
             assert!(verify(&broken, 1_001).is_err() || broken == *token, "{broken}");
         }
+        // Unused bits of the last character.
         let mut last = signature.to_owned();
         let spare = match last.pop().unwrap() {
             'A' => 'B',
@@ -377,7 +373,7 @@ mod tests {
 
     // docs/design/security.md#rule-16
     #[test]
-    fn keys_that_a_token_brings_along_are_not_looked_at() {
+    fn keys_in_the_token_header_are_ignored() {
         let keys = fixture::keys("t");
         let signer = keys.signer(crate::domain::SigningAlgorithm::Es256).unwrap();
         let mut header = jsonwebtoken::Header::new(signer.algorithm);
@@ -395,7 +391,7 @@ mod tests {
 
     // docs/design/security.md#rule-16
     #[test]
-    fn fixed_claims_are_checked() {
+    fn token_with_invalid_claim_is_rejected() {
         let keys = fixture::keys("t");
         for change in [
             |claims: &mut Claims| claims.iss = "other".into(),
@@ -415,13 +411,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in "\\PC{0,300}") {
+        fn arbitrary_text_does_not_panic(text in "\\PC{0,300}") {
             let _ = Unverified::parse(&SecretString::from(text));
         }
 
-        // docs/design/security.md#rule-16: no single change of a character leaves a token valid.
+        // docs/design/security.md#rule-16
         #[test]
-        fn no_character_can_change(position in any::<prop::sample::Index>(), replacement in "[A-Za-z0-9_.-]") {
+        fn token_with_changed_character_is_rejected(position in any::<prop::sample::Index>(), replacement in "[A-Za-z0-9_.-]") {
             let token = claims().sign(&fixture::keys("t"), &policy(crate::domain::SigningAlgorithm::Hs256)).unwrap();
             let token = token.expose_secret();
             let at = position.index(token.len());

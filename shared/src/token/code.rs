@@ -1,59 +1,45 @@
-//! What is kept of a reset code: a keyed hash, bound to its tenant, user and purpose (docs/design/security.md#rule-19).
+//! Stored proofs of reset codes: MACs bound to tenant, user and purpose (docs/design/security.md#rule-19).
 
-use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{TenantKeys, framed};
+use super::{
+    framed,
+    keys::{MacPurpose, TenantKeys},
+};
 use crate::domain::{Code, CodeProof, TenantId, UserId};
 
-/// What a digest under the code key is of.
-#[derive(Debug, Clone, Copy)]
-enum Purpose {
-    PasswordReset,
-    Submission,
-}
-
-impl Purpose {
-    fn name(self) -> &'static str {
-        match self {
-            Self::PasswordReset => "password",
-            Self::Submission => "submission",
-        }
-    }
-}
+/// First part of the MAC's input for a reset code.
+const PASSWORD_RESET: &str = "password";
+/// First part of the MAC's input for a form submission.
+const SUBMISSION: &str = "submission";
 
 impl CodeProof {
-    /// What to keep of a new code; `None` when the tenant's root key is gone.
+    /// Returns the proof to store for a new code, or `None` when the tenant's root key no longer exists.
     pub fn of(code: &Code, tenant: &TenantId, user: &UserId, keys: &TenantKeys) -> Option<Self> {
         let key_version = keys.root_version();
-        let message = message(Purpose::PasswordReset, tenant, user, code.expose());
-        let tag = hmac::sign(keys.code_key(key_version)?, &message);
-        Some(Self { kind: code.kind(), digest: URL_SAFE_NO_PAD.encode(tag), key_version })
+        let message = framed(&[PASSWORD_RESET, tenant.as_str(), user.as_str(), code.expose()]);
+        let digest = URL_SAFE_NO_PAD.encode(keys.mac(MacPurpose::Code, key_version, &message)?);
+        Some(Self { kind: code.kind(), digest, key_version })
     }
 
-    /// Whether `code` is the one that was kept, of its kind.
+    /// Returns whether this is the proof of `code`.
     pub fn is(&self, code: &Code, tenant: &TenantId, user: &UserId, keys: &TenantKeys) -> bool {
-        let message = message(Purpose::PasswordReset, tenant, user, code.expose());
-        let (key, kept) = (keys.code_key(self.key_version), URL_SAFE_NO_PAD.decode(&self.digest));
-        match (key, kept) {
-            (Some(key), Ok(kept)) => code.kind() == self.kind && hmac::verify(key, &message, &kept).is_ok(),
-            _ => false,
-        }
+        let message = framed(&[PASSWORD_RESET, tenant.as_str(), user.as_str(), code.expose()]);
+        code.kind() == self.kind
+            && URL_SAFE_NO_PAD
+                .decode(&self.digest)
+                .is_ok_and(|mac| keys.is_mac(MacPurpose::Code, self.key_version, &message, &mac))
     }
 }
 
 impl TenantKeys {
-    /// What to keep of a form's submission, so that it is known again.
+    /// Returns the digest to store for a form submission, so that a repeated submission is recognised.
     pub fn submission_digest(&self, tenant: &TenantId, user: &UserId, submission: &SecretString) -> String {
-        let message = message(Purpose::Submission, tenant, user, submission.expose_secret());
-        self.code_key(self.root_version())
-            .map_or_else(String::new, |key| URL_SAFE_NO_PAD.encode(hmac::sign(key, &message)))
+        let message = framed(&[SUBMISSION, tenant.as_str(), user.as_str(), submission.expose_secret()]);
+        let mac = self.mac(MacPurpose::Code, self.root_version(), &message);
+        mac.map_or_else(String::new, |mac| URL_SAFE_NO_PAD.encode(mac))
     }
-}
-
-fn message(purpose: Purpose, tenant: &TenantId, user: &UserId, text: &str) -> Vec<u8> {
-    framed(&[purpose.name(), tenant.as_str(), user.as_str(), text])
 }
 
 #[cfg(test)]
@@ -66,7 +52,7 @@ mod tests {
 
     // docs/design/security.md#rule-19, #rule-20
     #[test]
-    fn a_code_is_one_tenants_one_users_and_of_one_kind() {
+    fn code_proof_is_bound_to_tenant_user_and_kind() {
         let (tenant, user) = (TenantId::parse("t").unwrap(), UserId::parse("u").unwrap());
         let code = Code::from_random(CodeKind::Typed, &[9; 20]);
         let proof = CodeProof::of(&code, &tenant, &user, &keys("t")).unwrap();
@@ -77,13 +63,13 @@ mod tests {
         assert!(!proof.is(&other_code, &tenant, &user, &keys("t")));
         assert!(!proof.is(&code, &TenantId::parse("other").unwrap(), &user, &keys("t")));
         assert!(!proof.is(&code, &tenant, &UserId::parse("v").unwrap(), &keys("t")));
-        assert!(!proof.is(&code, &tenant, &user, &keys_of(&tenant, 9)), "another key");
+        assert!(!proof.is(&code, &tenant, &user, &keys_of(&tenant, 9)), "proof of another key");
         let as_link = CodeProof { kind: CodeKind::Link, ..proof };
         assert!(!as_link.is(&code, &tenant, &user, &keys("t")));
     }
 
     #[test]
-    fn a_submission_is_not_a_code() {
+    fn submission_digest_differs_from_code_proof() {
         let (tenant, user) = (TenantId::parse("t").unwrap(), UserId::parse("u").unwrap());
         let code = Code::from_random(CodeKind::Typed, &[9; 20]);
         let proof = CodeProof::of(&code, &tenant, &user, &keys("t")).unwrap();

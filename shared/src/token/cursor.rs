@@ -1,80 +1,84 @@
-//! Where a page of a user's sessions ended: opaque to clients, and of no use for any other list.
+//! Cursors of a user's session list. They are opaque to clients and valid only for the list that returned them.
 //!
-//! base64url of: layout (1 byte), root key version (4), HMAC-SHA256 (32), session id. The MAC covers
-//! tenant, user, the path's collection and owner, and all of the rest. There is one spelling of it: a
-//! text that is padded or has spare bits set is none.
+//! A cursor is the base64url encoding of: layout (1 byte), root key version (4 bytes), HMAC-SHA256 (32 bytes),
+//! creation time of the session (8 bytes, epoch milliseconds), session ID. The MAC covers tenant, user, the collection and owner in the path, and all other fields of the
+//! cursor. Only the canonical encoding is accepted, without padding and with unused bits set to 0.
 
-use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::{TenantKeys, framed};
-use crate::domain::{Collection, Failure, SessionId, TenantId, UserId};
+use super::{
+    framed,
+    keys::{MAC_BYTES, MacPurpose, TenantKeys},
+};
+use crate::domain::{Collection, Failure, SessionId, SessionPosition, TenantId, UserId};
 
-const LAYOUT: u8 = 1;
-const MAC_BYTES: usize = 32;
-/// A cursor at the longest session id.
-const MAX_CHARS: usize = (1 + 4 + MAC_BYTES + 100) * 4 / 3 + 1;
+const LAYOUT: u8 = 2;
+/// Length of a cursor with the longest session ID (100 bytes).
+const MAX_CHARS: usize = (1 + 4 + MAC_BYTES + 8 + 100) * 4 / 3 + 1;
 
-/// The list that a cursor is of.
+/// List that a cursor belongs to.
 #[derive(Debug, Clone, Copy)]
 pub struct PageCursor<'a> {
     /// Tenant.
     pub tenant: &'a TenantId,
-    /// Whose sessions.
+    /// User whose sessions are listed.
     pub user: &'a UserId,
-    /// The path's collection.
+    /// Collection in the path.
     pub collection: Collection,
-    /// The organization or customer in the path.
+    /// Organization or customer in the path.
     pub owner: &'a str,
 }
 
 impl PageCursor<'_> {
-    /// A cursor behind that session.
+    /// Creates the cursor of the page after the position `after`.
     ///
     /// # Errors
-    /// `Unavailable` when the tenant's root key is gone.
-    pub fn make(&self, after: &SessionId, keys: &TenantKeys) -> Result<String, Failure> {
+    /// `Unavailable` when the tenant's root key no longer exists.
+    pub fn make(&self, after: &SessionPosition, keys: &TenantKeys) -> Result<String, Failure> {
         let version = keys.root_version();
-        let key = keys
-            .cursor_key(version)
-            .ok_or_else(|| Failure::Unavailable("the tenant's root key is gone".into()))?;
-        let tag = hmac::sign(key, &self.message(version, after));
+        let mac = keys
+            .mac(MacPurpose::Cursor, version, &self.message(version, after))
+            .ok_or_else(|| Failure::Unavailable("the tenant's root key no longer exists".into()))?;
         let version = version.to_be_bytes();
-        let bytes = [&[LAYOUT], version.as_slice(), tag.as_ref(), after.as_str().as_bytes()].concat();
+        let created_at = after.created_at().to_be_bytes();
+        let id = after.id().as_str().as_bytes();
+        let bytes = [&[LAYOUT], version.as_slice(), mac.as_ref(), &created_at, id].concat();
         Ok(URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// Version of the root key that a text says it was made with; `None` for what is no cursor.
+    /// Returns the root key version stated in a cursor, or `None` for a text that is not a cursor.
     pub fn version(text: &str) -> Option<u32> {
         parts(text).map(|(version, ..)| version)
     }
 
-    /// The session behind which the list goes on; `None` for a text that this tenant did not make for
-    /// this list.
-    pub fn read(&self, text: &str, keys: &TenantKeys) -> Option<SessionId> {
+    /// Returns the position after which the next page starts, or `None` for a text that is not a cursor of this
+    /// list.
+    pub fn read(&self, text: &str, keys: &TenantKeys) -> Option<SessionPosition> {
         let (version, mac, after) = parts(text)?;
-        hmac::verify(keys.cursor_key(version)?, &self.message(version, &after), &mac).ok()?;
-        Some(after)
+        keys.is_mac(MacPurpose::Cursor, version, &self.message(version, &after), &mac).then_some(after)
     }
 
-    fn message(&self, version: u32, after: &SessionId) -> Vec<u8> {
+    fn message(&self, version: u32, after: &SessionPosition) -> Vec<u8> {
         let Self { tenant, user, collection, owner } = self;
-        let texts = [tenant.as_str(), user.as_str(), collection.user_type(), owner, after.as_str()];
+        let texts = [tenant.as_str(), user.as_str(), collection.user_type(), owner, after.id().as_str()];
         let mut message = framed(&texts);
         message.push(LAYOUT);
         message.extend_from_slice(&version.to_be_bytes());
+        message.extend_from_slice(&after.created_at().to_be_bytes());
         message
     }
 }
 
-fn parts(text: &str) -> Option<(u32, [u8; MAC_BYTES], SessionId)> {
+fn parts(text: &str) -> Option<(u32, [u8; MAC_BYTES], SessionPosition)> {
     if text.len() > MAX_CHARS {
         return None;
     }
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (version, rest) = bytes.strip_prefix(&[LAYOUT])?.split_first_chunk::<4>()?;
     let (mac, after) = rest.split_first_chunk::<MAC_BYTES>()?;
-    let after = SessionId::parse(std::str::from_utf8(after).ok()?).ok()?;
+    let (created_at, id) = after.split_first_chunk::<8>()?;
+    let id = SessionId::parse(std::str::from_utf8(id).ok()?).ok()?;
+    let after = SessionPosition::new(i64::from_be_bytes(*created_at), id);
     Some((u32::from_be_bytes(*version), *mac, after))
 }
 
@@ -95,14 +99,14 @@ mod tests {
 
     // docs/design/security.md#rule-20
     #[test]
-    fn a_cursor_belongs_to_one_list() {
+    fn cursor_is_valid_for_one_list() {
         let keys = keys("t");
         let (own, other) = (ids(), (TenantId::parse("other").unwrap(), UserId::parse("v").unwrap()));
         let list = list(&own);
-        let after = SessionId::from_random([7; 16]);
+        let after = SessionPosition::new(7, SessionId::from_random([7; 16]));
         let cursor = list.make(&after, &keys).unwrap();
         assert_eq!(list.read(&cursor, &keys), Some(after));
-        assert_eq!(list.read(&cursor, &keys_of(&own.0, 9)), None, "another key");
+        assert_eq!(list.read(&cursor, &keys_of(&own.0, 9)), None, "cursor of another key");
         for foreign in [
             PageCursor { tenant: &other.0, ..list },
             PageCursor { user: &other.1, ..list },
@@ -113,12 +117,12 @@ mod tests {
         }
     }
 
-    // docs/design/security.md#rule-17: it lives as long as its root key is listed.
+    // docs/design/security.md#rule-17: a cursor is valid as long as its root key is listed.
     #[test]
-    fn a_cursor_outlives_a_rotation_of_the_root_key() {
+    fn cursor_is_valid_after_root_key_rotation() {
         let own = ids();
         let keys = |roots: &[u32]| TenantKeys::from_documents(&own.0, &[document(1, roots)]).unwrap();
-        let after = SessionId::from_random([7; 16]);
+        let after = SessionPosition::new(7, SessionId::from_random([7; 16]));
         let cursor = list(&own).make(&after, &keys(&[1])).unwrap();
         assert_eq!(PageCursor::version(&cursor), Some(1));
         assert_eq!(list(&own).read(&cursor, &keys(&[1, 2])), Some(after.clone()));
@@ -129,19 +133,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_place_is_found_again(session in "[!-~]{1,100}", owner in "\\PC{1,40}", user in "\\PC{1,40}") {
+        fn every_cursor_is_read_back(created_at in any::<i64>(), session in "[!-~]{1,100}", owner in "\\PC{1,40}", user in "\\PC{1,40}") {
             let (tenant, _) = ids();
             let Ok(user) = UserId::parse(&user) else { return Ok(()) };
             let list = PageCursor { tenant: &tenant, user: &user, collection: Collection::Admin, owner: &owner };
-            let after = SessionId::parse(&session).unwrap();
+            let after = SessionPosition::new(created_at, SessionId::parse(&session).unwrap());
             let cursor = list.make(&after, &keys("t")).unwrap();
             prop_assert_eq!(list.read(&cursor, &keys("t")), Some(after));
         }
 
         #[test]
-        fn no_character_can_change(at in 0_usize..98, replacement in "[A-Za-z0-9_=-]") {
+        fn cursor_with_changed_character_is_rejected(at in 0_usize..108, replacement in "[A-Za-z0-9_=-]") {
             let own = ids();
-            let cursor = list(&own).make(&SessionId::from_random([7; 16]), &keys("t")).unwrap();
+            let cursor = list(&own).make(&SessionPosition::new(7, SessionId::from_random([7; 16])), &keys("t")).unwrap();
             let mut changed = cursor.clone();
             changed.replace_range(at..=at, &replacement);
             prop_assume!(changed != cursor);
@@ -150,7 +154,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_our_fault(text in "AQAAAA[A-Za-z0-9_-]{0,150}|\\PC{0,200}") {
+        fn arbitrary_text_is_rejected(text in "AgAAAA[A-Za-z0-9_-]{0,150}|\\PC{0,200}") {
             let own = ids();
             prop_assert_eq!(list(&own).read(&text, &keys("t")), None);
         }

@@ -1,36 +1,38 @@
-//! Device proofs: what tells a device that logged in before from a stranger (docs/design/security.md#rule-10; OWASP,
-//! "Slow Down Online Guessing Attacks with Device Cookies").
+//! Device proofs: distinguish trusted devices, on which the user has logged in, from unknown devices
+//! (docs/design/security.md#rule-10; OWASP, "Slow Down Online Guessing Attacks with Device Cookies").
 //!
-//! `dwd1_` + base64url of: root key version (4 bytes), device (16), issued at (8, epoch seconds),
-//! HMAC-SHA256 (32) over tenant, user and all of the former. A proof opens nothing: it decides among
-//! whose attempts a guess counts.
+//! A proof is `dwd1_` and the base64url encoding of: root key version (4 bytes), device ID (16 bytes), time of
+//! issue (8 bytes, milliseconds since the Unix epoch), HMAC-SHA256 (32 bytes). The MAC covers tenant, user and
+//! all other fields. A proof does not authenticate a user: it only selects the attempt limit that a password
+//! attempt counts against.
 
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{TenantKeys, framed};
-use crate::domain::{KnownDevice, ProvenDevice, TenantId, UserId};
+use super::{
+    framed,
+    keys::{MAC_BYTES, MacPurpose, TenantKeys},
+};
+use crate::domain::{TenantId, TrustedDevice, TrustedDeviceId, UserId};
 
-/// Lets secret scanners recognise a leaked proof, and names the layout.
+/// Prefix by which secret scanners recognise leaked proofs. It also identifies the layout.
 const PREFIX: &str = "dwd1_";
-const MAC_BYTES: usize = 32;
-/// Bytes before the MAC.
-const HEAD_BYTES: usize = 4 + ProvenDevice::BYTES + 8;
-/// Characters of every proof: 60 bytes leave no padding, so that one proof has one spelling.
+/// Number of bytes before the MAC.
+const HEAD_BYTES: usize = 4 + TrustedDeviceId::BYTES + 8;
+/// Length of every proof in characters. 60 bytes need no padding, so each proof has only one encoding.
 const CHARS: usize = PREFIX.len() + (HEAD_BYTES + MAC_BYTES) / 3 * 4;
-/// A device that does not log in for so long is a stranger again: half a year covers people who come
-/// once a quarter.
+/// Lifetime of a proof. A device without a login for this long becomes unknown again. Half a year covers users
+/// who log in once per quarter.
 const LIFE: Duration = Duration::from_secs(180 * 24 * 60 * 60);
 
-/// What a proof says. Only [`DeviceProof::parse`] and [`DeviceProof::device`] stand between a client's
-/// text and a decision.
+/// Parsed device proof. It is not authenticated until [`DeviceProof::device`] returns a device.
 pub struct DeviceProof {
     key_version: u32,
-    device: ProvenDevice,
+    device: TrustedDeviceId,
+    /// Milliseconds since the Unix epoch.
     issued_at: i64,
     mac: [u8; MAC_BYTES],
 }
@@ -42,22 +44,22 @@ impl std::fmt::Debug for DeviceProof {
 }
 
 impl DeviceProof {
-    /// A proof for a device on which `user` logged in at `now`. `None` when the tenant's root key is
-    /// gone.
+    /// Issues a proof for a device on which `user` logged in at `now`. Returns `None` when the tenant's root key
+    /// no longer exists.
     pub fn issue(
-        device: ProvenDevice,
+        device: TrustedDeviceId,
         (tenant, user): (&TenantId, &UserId),
         keys: &TenantKeys,
         now: Timestamp,
     ) -> Option<SecretString> {
         let key_version = keys.root_version();
         let head = head(key_version, device, now.as_millisecond());
-        let tag = hmac::sign(keys.device_key(key_version)?, &message(tenant, user, &head));
-        let bytes = [head.as_slice(), tag.as_ref()].concat();
+        let mac = keys.mac(MacPurpose::Device, key_version, &message(tenant, user, &head))?;
+        let bytes = [head.as_slice(), mac.as_ref()].concat();
         Some(SecretString::from(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
     }
 
-    /// Reads a proof's text; says nothing about who made it. `None` when it is not of a proof's form.
+    /// Parses a proof without authenticating it. Returns `None` when the text is not a well-formed proof.
     pub fn parse(text: &SecretString) -> Option<Self> {
         let text = text.expose_secret();
         if text.len() != CHARS {
@@ -65,38 +67,39 @@ impl DeviceProof {
         }
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
         let (key_version, rest) = bytes.split_first_chunk::<4>()?;
-        let (device, rest) = rest.split_first_chunk::<{ ProvenDevice::BYTES }>()?;
+        let (device, rest) = rest.split_first_chunk::<{ TrustedDeviceId::BYTES }>()?;
         let (issued_at, mac) = rest.split_first_chunk::<8>()?;
         Some(Self {
             key_version: u32::from_be_bytes(*key_version),
-            device: ProvenDevice::from_random(*device),
+            device: TrustedDeviceId::from_random(*device),
             issued_at: i64::from_be_bytes(*issued_at),
             mac: mac.try_into().ok()?,
         })
     }
 
-    /// The device, if this tenant made the proof for that user and it has not lived out its life.
+    /// Returns the device if this tenant issued the proof for this user and the proof has not expired.
     pub fn device(
         &self,
         (tenant, user): (&TenantId, &UserId),
         keys: &TenantKeys,
         now: Timestamp,
-    ) -> Option<KnownDevice> {
+    ) -> Option<TrustedDevice> {
         let head = head(self.key_version, self.device, self.issued_at);
-        let key = keys.device_key(self.key_version)?;
-        hmac::verify(key, &message(tenant, user, &head), &self.mac).ok()?;
+        if !keys.is_mac(MacPurpose::Device, self.key_version, &message(tenant, user, &head), &self.mac) {
+            return None;
+        }
         let proven_at = Timestamp::from_millisecond(self.issued_at).ok()?;
         let ends_at = proven_at.checked_add(LIFE).ok()?;
-        (now < ends_at).then_some(KnownDevice { id: self.device, proven_at })
+        (now < ends_at).then_some(TrustedDevice { id: self.device, proven_at })
     }
 
-    /// Version of the root key that it says it was made with.
+    /// Returns the root key version stated in the proof.
     pub fn key_version(&self) -> u32 {
         self.key_version
     }
 }
 
-fn head(key_version: u32, device: ProvenDevice, issued_at: i64) -> Vec<u8> {
+fn head(key_version: u32, device: TrustedDeviceId, issued_at: i64) -> Vec<u8> {
     [key_version.to_be_bytes().as_slice(), device.as_bytes(), &issued_at.to_be_bytes()].concat()
 }
 
@@ -113,8 +116,8 @@ mod tests {
     use super::*;
     use crate::token::tests::{at, document, keys, keys_of};
 
-    fn device() -> ProvenDevice {
-        ProvenDevice::from_random([5; 16])
+    fn device() -> TrustedDeviceId {
+        TrustedDeviceId::from_random([5; 16])
     }
 
     fn issued() -> SecretString {
@@ -122,7 +125,7 @@ mod tests {
         DeviceProof::issue(device(), (&tenant, &user), &keys("t"), at(1_000)).unwrap()
     }
 
-    fn read(text: &SecretString, tenant: &str, user: &str, second: i64) -> Option<ProvenDevice> {
+    fn read(text: &SecretString, tenant: &str, user: &str, second: i64) -> Option<TrustedDeviceId> {
         let (tenant, user) = (TenantId::parse(tenant).unwrap(), UserId::parse(user).unwrap());
         let known = DeviceProof::parse(text)?.device((&tenant, &user), &keys("t"), at(second))?;
         assert_eq!(known.proven_at, at(1_000));
@@ -131,7 +134,7 @@ mod tests {
 
     // docs/design/security.md#rule-10, #rule-20
     #[test]
-    fn a_proof_is_one_tenants_and_one_users() {
+    fn proof_is_bound_to_tenant_and_user() {
         let proof = issued();
         assert!(proof.expose_secret().starts_with("dwd1_"));
         assert_eq!(read(&proof, "t", "u", 1_000), Some(device()));
@@ -139,12 +142,16 @@ mod tests {
         assert_eq!(read(&proof, "t", "v", 1_000), None);
         let (tenant, user) = (TenantId::parse("t").unwrap(), UserId::parse("u").unwrap());
         let parsed = DeviceProof::parse(&proof).unwrap();
-        assert_eq!(parsed.device((&tenant, &user), &keys_of(&tenant, 9), at(1_000)), None, "another key");
+        assert_eq!(
+            parsed.device((&tenant, &user), &keys_of(&tenant, 9), at(1_000)),
+            None,
+            "proof of another key"
+        );
     }
 
     // docs/design/security.md#rule-10
     #[test]
-    fn a_proof_lives_180_days_from_its_login() {
+    fn proof_expires_after_180_days() {
         let end = 1_000 + 180 * 24 * 3_600;
         assert_eq!(read(&issued(), "t", "u", end - 1), Some(device()));
         assert_eq!(read(&issued(), "t", "u", end), None);
@@ -152,7 +159,7 @@ mod tests {
 
     // docs/design/security.md#rule-10, #rule-17
     #[test]
-    fn a_proof_lives_as_long_as_the_version_of_its_key_is_listed() {
+    fn proof_is_valid_while_its_root_key_is_listed() {
         let tenant = TenantId::parse("t").unwrap();
         let user = UserId::parse("u").unwrap();
         let [old, both, new] = [[1].as_slice(), &[1, 2], &[2]]
@@ -167,14 +174,14 @@ mod tests {
 
     // docs/design/security.md#rule-25
     #[test]
-    fn debug_shows_nothing() {
+    fn debug_output_is_redacted() {
         assert_eq!(format!("{:?}", DeviceProof::parse(&issued()).unwrap()), "DeviceProof([redacted])");
     }
 
     proptest! {
         // docs/design/security.md#rule-10
         #[test]
-        fn no_character_of_a_proof_can_change(at in 0..CHARS, replacement in "[A-Za-z0-9_-]") {
+        fn proof_with_changed_character_is_rejected(at in 0..CHARS, replacement in "[A-Za-z0-9_-]") {
             let proof = issued();
             let mut changed = proof.expose_secret().to_owned();
             changed.replace_range(at..=at, &replacement);
@@ -183,7 +190,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_our_fault(text in "(dwd1_)?[A-Za-z0-9_-]{80}|\\PC{0,90}") {
+        fn arbitrary_text_is_rejected(text in "(dwd1_)?[A-Za-z0-9_-]{80}|\\PC{0,90}") {
             prop_assert_eq!(read(&SecretString::from(text), "t", "u", 1_000), None);
         }
     }

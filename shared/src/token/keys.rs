@@ -1,9 +1,8 @@
-//! A tenant's keys, from its secret document (docs/design/security.md#rule-17 and #rule-18).
+//! Keys of a tenant, created from its secret document (docs/design/security.md#rule-17 and #rule-18).
 //!
-//! `tenantKey` and `tenantSecret` are what callers send, so never a key. Everything symmetric is
-//! derived from a root key by HKDF (RFC 5869), one purpose each; asymmetric signing keys are kept
-//! as they are. A key id is `{tenant}.{key}`, so that a token names its tenant before any key is
-//! tried.
+//! Callers send `tenantKey` and `tenantSecret`, so no key is derived from these two values. HKDF (RFC 5869)
+//! derives one symmetric key for each purpose from the root key. Asymmetric signing keys are used unchanged. A key
+//! ID is `{tenant}.{key}`, so that Doorward knows the tenant of a token before it tries a key.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,70 +28,96 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use crate::{
-    domain::{Failure, SessionId, SigningAlgorithm, TenantId, matches},
-    secrets::SecretDocument,
-};
+use super::document::SecretDocument;
+use crate::domain::{Failure, SessionId, SigningAlgorithm, TenantId, matches};
 
-/// Why a secret document cannot be used; names the field, never its value.
+/// Error for a secret document with an invalid value. Contains the field name, never the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the secret of tenant {tenant} cannot be used: {field} {problem}")]
+#[error("the secret of tenant {tenant} is invalid: {field} {problem}")]
 pub struct InvalidSecret {
     tenant: TenantId,
     field: &'static str,
     problem: &'static str,
 }
 
-/// Shortest `tenantKey` and `tenantSecret` that open anything.
+/// Minimum length of `tenantKey` and `tenantSecret`.
 const MIN_CREDENTIAL_BYTES: usize = 16;
-/// Shortest root key (docs/design/security.md#rule-17).
+/// Minimum length of a root key (docs/design/security.md#rule-17).
 const MIN_ROOT_KEY_BYTES: usize = 32;
 
-/// How often the use of a version of a secret is noted, in milliseconds: a minute tells an operator
-/// enough.
+/// Interval in milliseconds at which the use of a secret version is stored. One minute is precise enough for
+/// an operator who decides when to retire a version.
 const NOTED_EVERY_MILLIS: i64 = 60_000;
 
-const UNDERIVABLE: &str = "has a key that nothing can be derived from";
+const UNDERIVABLE: &str = "has a key from which no key can be derived";
 
-/// A session's keyed digest: what logs call it by (docs/design/security.md#rule-24).
+/// Keyed digest of a session ID, used in logs instead of the ID (docs/design/security.md#rule-24).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionDigest(String);
 
 impl SessionDigest {
-    /// Its text.
+    /// Returns the digest as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What a tenant's keys sign and check.
+/// Keys of a tenant that sign and verify.
 pub struct TenantKeys {
     tenant: TenantId,
     credentials: Vec<Credentials>,
-    roots: HashMap<u32, RootKeys>,
+    roots: HashMap<u32, DerivedKeys>,
     current_root: u32,
     signers: HashMap<SigningAlgorithm, Signer>,
-    verifiers: BTreeMap<String, Verifier>,
+    verifiers: BTreeMap<String, VerifyingKey>,
 }
 
-/// What callers send to prove that they are the tenant, as one of its documents has it.
+/// Tenant credentials from one version of the secret document.
 struct Credentials {
     key: SecretString,
     secret: SecretString,
     version_id: String,
-    /// When their use was last noted, in epoch milliseconds.
+    /// Time at which their use was last stored, in milliseconds since the Unix epoch.
     noted_at: AtomicI64,
 }
 
-struct RootKeys {
-    refresh: hmac::Key,
-    audit: hmac::Key,
-    code: hmac::Key,
+/// Keys derived from one version of the root key.
+struct DerivedKeys {
+    macs: HashMap<MacPurpose, hmac::Key>,
     outbox: LessSafeKey,
-    page: hmac::Key,
-    cursor: hmac::Key,
-    fingerprint: hmac::Key,
-    device: hmac::Key,
+}
+
+/// Size of every MAC in bytes (HMAC-SHA256).
+pub(super) const MAC_BYTES: usize = 32;
+
+/// Purpose of a MAC. Each purpose has its own key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum MacPurpose {
+    Refresh,
+    Audit,
+    Code,
+    Page,
+    Cursor,
+    Fingerprint,
+    Device,
+}
+
+impl MacPurpose {
+    const ALL: [Self; 7] =
+        [Self::Refresh, Self::Audit, Self::Code, Self::Page, Self::Cursor, Self::Fingerprint, Self::Device];
+
+    /// Returns the name that the key derivation uses.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Refresh => "refresh",
+            Self::Audit => "audit",
+            Self::Code => "code",
+            Self::Page => "page",
+            Self::Cursor => "cursor",
+            Self::Fingerprint => "fingerprint",
+            Self::Device => "device",
+        }
+    }
 }
 
 /// Signs access tokens.
@@ -102,20 +127,19 @@ pub(super) struct Signer {
     pub(super) key: EncodingKey,
 }
 
-/// Verifies access tokens of one key id.
-pub(super) struct Verifier {
+/// Verifies access tokens of one key ID.
+pub(super) struct VerifyingKey {
     pub(super) algorithm: Algorithm,
     pub(super) name: &'static str,
     pub(super) key: DecodingKey,
 }
 
 impl TenantKeys {
-    /// Takes the current document, then those that are not retired yet. All their `tenantKey` and
-    /// `tenantSecret` pairs open the door and all their keys verify; the current one alone signs.
+    /// Creates the keys from the current document and the earlier documents that are not retired. The credentials
+    /// of all documents are accepted and all their keys verify. Only the current document's keys sign.
     ///
     /// # Errors
-    /// [`InvalidSecret`] when the current document cannot be used. An earlier one that cannot is
-    /// left out.
+    /// [`InvalidSecret`] when the current document is invalid. Invalid earlier documents are skipped and logged.
     pub fn from_documents(tenant: &TenantId, documents: &[SecretDocument]) -> Result<Self, InvalidSecret> {
         let mut keys = Self {
             tenant: tenant.clone(),
@@ -136,72 +160,63 @@ impl TenantKeys {
         Ok(keys)
     }
 
-    /// Whether a caller is the tenant, and by which of its pairs: the current one's where several are
-    /// the same (docs/design/security.md#rule-18).
+    /// Checks tenant credentials. Returns the index of the matching pair, or `None` if no pair matches
+    /// (docs/design/security.md#rule-18). If several pairs are identical, the current one matches.
     pub fn open_with(&self, key: &SecretString, secret: &SecretString) -> Option<usize> {
-        // No short circuit: which of the pairs, and which half, is nobody's business.
+        // Always compares all pairs completely, so that the duration does not reveal which part matched.
         self.credentials.iter().enumerate().rev().fold(None, |opened, (at, own)| {
             if matches(key, &own.key) & matches(secret, &own.secret) { Some(at) } else { opened }
         })
     }
 
-    /// The version of the tenant's secret whose use is to be noted; `None` where it was within the
-    /// minute, or is by another request just now.
+    /// Returns the secret version whose use must be stored, or `None` if its use was stored within the last minute
+    /// or another request is storing it.
     pub fn use_to_note(&self, pair: usize, now: Timestamp) -> Option<&str> {
         let Credentials { version_id, noted_at, .. } = self.credentials.get(pair)?;
         let (before, now) = (noted_at.load(Ordering::Relaxed), now.as_millisecond());
         let due = now >= before.saturating_add(NOTED_EVERY_MILLIS);
-        let is_ours = || noted_at.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        (due && is_ours()).then_some(version_id)
+        let is_first =
+            || noted_at.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        (due && is_first()).then_some(version_id)
     }
 
-    /// Version of the root key that new refresh tokens are made with.
+    /// Returns the root key version for new tokens.
     pub fn root_version(&self) -> u32 {
         self.current_root
     }
 
-    /// Whether there is a root key of that version.
+    /// Returns whether a root key version is known.
     pub fn has_root(&self, version: u32) -> bool {
         self.roots.contains_key(&version)
     }
 
-    /// A session's id for the log: tells sessions apart and opens none (docs/design/security.md#rule-24).
+    /// Returns the digest that identifies a session in logs (docs/design/security.md#rule-24).
     pub fn session_digest(&self, session: &SessionId) -> SessionDigest {
-        SessionDigest(self.roots.get(&self.current_root).map_or_else(String::new, |root| {
-            let tag = hmac::sign(&root.audit, session.as_str().as_bytes());
+        let mac = self.mac(MacPurpose::Audit, self.current_root, session.as_str().as_bytes());
+        SessionDigest(mac.map_or_else(String::new, |tag| {
             URL_SAFE_NO_PAD.encode(tag.as_ref().get(..12).unwrap_or_default())
         }))
     }
 
-    pub(super) fn refresh_key(&self, version: u32) -> Option<&hmac::Key> {
-        self.roots.get(&version).map(|root| &root.refresh)
+    /// Computes a MAC, or returns `None` when the root key version is unknown.
+    pub(super) fn mac(&self, purpose: MacPurpose, version: u32, message: &[u8]) -> Option<hmac::Tag> {
+        Some(hmac::sign(self.mac_key(purpose, version)?, message))
     }
 
-    pub(super) fn code_key(&self, version: u32) -> Option<&hmac::Key> {
-        self.roots.get(&version).map(|root| &root.code)
+    /// Verifies a MAC in constant time.
+    pub(super) fn is_mac(&self, purpose: MacPurpose, version: u32, message: &[u8], mac: &[u8]) -> bool {
+        self.mac_key(purpose, version).is_some_and(|key| hmac::verify(key, message, mac).is_ok())
+    }
+
+    fn mac_key(&self, purpose: MacPurpose, version: u32) -> Option<&hmac::Key> {
+        self.roots.get(&version)?.macs.get(&purpose)
     }
 
     pub(super) fn outbox_key(&self, version: u32) -> Option<&LessSafeKey> {
         self.roots.get(&version).map(|root| &root.outbox)
     }
 
-    pub(super) fn page_key(&self, version: u32) -> Option<&hmac::Key> {
-        self.roots.get(&version).map(|root| &root.page)
-    }
-
-    pub(super) fn cursor_key(&self, version: u32) -> Option<&hmac::Key> {
-        self.roots.get(&version).map(|root| &root.cursor)
-    }
-
-    pub(super) fn fingerprint_key(&self, version: u32) -> Option<&hmac::Key> {
-        self.roots.get(&version).map(|root| &root.fingerprint)
-    }
-
-    pub(super) fn device_key(&self, version: u32) -> Option<&hmac::Key> {
-        self.roots.get(&version).map(|root| &root.device)
-    }
-
-    /// Whether access tokens of that algorithm can be signed.
+    /// Returns whether the tenant has a signing key for an algorithm.
     pub fn can_sign(&self, algorithm: SigningAlgorithm) -> bool {
         self.signers.contains_key(&algorithm)
     }
@@ -214,12 +229,13 @@ impl TenantKeys {
         })
     }
 
-    /// That what it signs is verified by the key of the same id, for each algorithm that it signs by.
+    /// Checks for each algorithm that the verifying key of the same key ID accepts the signatures of the signing
+    /// key.
     ///
     /// # Errors
-    /// [`InvalidSecret`] when a key does not do that.
+    /// [`InvalidSecret`] when a signature is not accepted.
     pub fn prove_signing(&self) -> Result<(), InvalidSecret> {
-        /// Anything will do.
+        /// Arbitrary test message.
         const MESSAGE: &[u8] = b"doorward";
         for Signer { kid, algorithm, key } in self.signers.values() {
             let signed = jsonwebtoken::crypto::sign(MESSAGE, key, *algorithm);
@@ -228,18 +244,18 @@ impl TenantKeys {
                     .is_ok_and(|valid| valid)
             });
             if !verified {
-                return Err(self.invalid("signingKeys", "has a key that does not verify what it signs"));
+                return Err(self.invalid("signingKeys", "has a key whose signature cannot be verified"));
             }
         }
         Ok(())
     }
 
-    pub(super) fn verifier(&self, kid: &str) -> Option<&Verifier> {
+    pub(super) fn verifier(&self, kid: &str) -> Option<&VerifyingKey> {
         self.verifiers.get(kid)
     }
 
-    /// Every key that verifies, with its id, in the order of the ids.
-    pub(super) fn verifiers(&self) -> impl Iterator<Item = (&str, &Verifier)> {
+    /// Returns all verifying keys with their key IDs, ordered by key ID.
+    pub(super) fn verifiers(&self) -> impl Iterator<Item = (&str, &VerifyingKey)> {
         self.verifiers.iter().map(|(kid, verifier)| (kid.as_str(), verifier))
     }
 
@@ -265,7 +281,7 @@ impl TenantKeys {
                 return Err(self.invalid("rootKeys", "has a key shorter than 32 bytes"));
             }
             if roots.iter().any(|(version, _)| *version == root.version) {
-                return Err(self.invalid("rootKeys", "has two keys of one version"));
+                return Err(self.invalid("rootKeys", "has two keys with the same version"));
             }
             roots.push((root.version, bytes));
         }
@@ -274,15 +290,17 @@ impl TenantKeys {
             let algorithm = SigningAlgorithm::from_name(&key.algorithm)
                 .filter(|algorithm| *algorithm != SigningAlgorithm::Hs256)
                 .ok_or_else(|| {
-                    self.invalid("signingKeys", "has an algorithm that is none of ES256, EdDSA, RS256")
+                    self.invalid("signingKeys", "has an algorithm other than ES256, EdDSA or RS256")
                 })?;
             let der = decode(&key.private_key)
                 .ok_or_else(|| self.invalid("signingKeys", "has a private key that is not base64url"))?;
             let (encoding, decoding) = key_pair(algorithm, &der).ok_or_else(|| {
-                self.invalid("signingKeys", "has a private key that is not of its algorithm")
+                self.invalid("signingKeys", "has a private key that does not fit its algorithm")
             })?;
             if key.id.starts_with("root-") || signing.iter().any(|(id, ..)| *id == key.id) {
-                return Err(self.invalid("signingKeys", "has an id twice, or one that begins with root-"));
+                return Err(
+                    self.invalid("signingKeys", "has a duplicate id, or an id that starts with root-")
+                );
             }
             signing.push((key.id.clone(), algorithm, encoding, decoding));
         }
@@ -309,7 +327,7 @@ impl TenantKeys {
                 self.signers.insert(algorithm, signer);
             }
             let verifier =
-                Verifier { algorithm: jwt_algorithm(algorithm), name: algorithm.name(), key: decoding };
+                VerifyingKey { algorithm: jwt_algorithm(algorithm), name: algorithm.name(), key: decoding };
             self.verifiers.entry(kid).or_insert(verifier);
         }
         self.credentials.push(Credentials {
@@ -322,23 +340,18 @@ impl TenantKeys {
     }
 
     fn add_root(&mut self, version: u32, bytes: &[u8]) -> Result<(), Unspecified> {
-        let root = RootKeys {
-            refresh: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "refresh")?),
-            audit: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "audit")?),
-            code: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "code")?),
-            outbox: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*derive(bytes, "outbox")?)?),
-            page: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "page")?),
-            cursor: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "cursor")?),
-            fingerprint: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "fingerprint")?),
-            device: hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, "device")?),
-        };
-        let verifier = Verifier {
+        let mut macs = HashMap::new();
+        for purpose in MacPurpose::ALL {
+            macs.insert(purpose, hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, purpose.name())?));
+        }
+        let outbox = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*derive(bytes, "outbox")?)?);
+        let verifier = VerifyingKey {
             algorithm: Algorithm::HS256,
             name: SigningAlgorithm::Hs256.name(),
             key: DecodingKey::from_secret(&*derive(bytes, "hs256")?),
         };
         self.verifiers.insert(self.hs256_kid(version), verifier);
-        self.roots.insert(version, root);
+        self.roots.insert(version, DerivedKeys { macs, outbox });
         Ok(())
     }
 
@@ -347,11 +360,11 @@ impl TenantKeys {
     }
 }
 
-/// A fresh private key for `algorithm`, in the form the secret document keeps: base64url of PKCS#8
-/// (ES256, EdDSA) or PKCS#1 (RS256, 2,048 bits). For operators' tools.
+/// Generates a private key in the encoding of the secret document: base64url of PKCS#8 (ES256, EdDSA) or
+/// PKCS#1 (RS256, 2,048 bits).
 ///
 /// # Errors
-/// `Failure::Internal` when the key cannot be made; HS256 keys are derived, never made.
+/// `Internal` when the key cannot be generated, and for HS256, whose keys are derived from the root key.
 pub fn new_signing_key(algorithm: SigningAlgorithm) -> Result<SecretString, Failure> {
     let rng = SystemRandom::new();
     let pkcs8 = |made: Result<Document, Unspecified>| made.map(|key| Zeroizing::new(key.as_ref().to_vec()));
@@ -368,8 +381,8 @@ pub fn new_signing_key(algorithm: SigningAlgorithm) -> Result<SecretString, Fail
 }
 
 fn new_rsa_key() -> Result<Zeroizing<Vec<u8>>, Unspecified> {
-    /// What PKCS#8 puts before the PKCS#1 key: version, algorithm and lengths (RFC 5958), of fixed
-    /// size for keys of this size.
+    /// Size of the PKCS#8 header before the PKCS#1 key: version, algorithm and lengths (RFC 5958). The size is
+    /// fixed for 2,048-bit keys.
     const PKCS8_HEAD: usize = 26;
     let pair = RsaKeyPair::generate(KeySize::Rsa2048)?;
     let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair)?;
@@ -378,7 +391,7 @@ fn new_rsa_key() -> Result<Zeroizing<Vec<u8>>, Unspecified> {
     Ok(Zeroizing::new(pkcs1.to_vec()))
 }
 
-/// HKDF-SHA256 with the purpose as `info`; a key, or an error, never a key of zeros.
+/// Derives a key by HKDF-SHA256 with the purpose as `info`.
 fn derive(root: &[u8], purpose: &str) -> Result<Zeroizing<[u8; 32]>, Unspecified> {
     let mut key = Zeroizing::new([0; 32]);
     let info = [b"doorward/v1/".as_slice(), purpose.as_bytes()];
@@ -389,7 +402,7 @@ fn derive(root: &[u8], purpose: &str) -> Result<Zeroizing<[u8; 32]>, Unspecified
     Ok(key)
 }
 
-/// base64url without padding, as everything of ours, or standard base64, as most tools write keys.
+/// Decodes base64url without padding, which Doorward writes, or standard base64, which most tools write.
 fn decode(text: &SecretString) -> Option<Zeroizing<Vec<u8>>> {
     let text = text.expose_secret();
     URL_SAFE_NO_PAD.decode(text).or_else(|_| STANDARD.decode(text)).ok().map(Zeroizing::new)

@@ -1,4 +1,4 @@
-//! What a tenant publishes of its keys: what verifying takes, and no more.
+//! Public keys that a tenant publishes so that others can verify its access tokens.
 
 use jsonwebtoken::{
     Algorithm,
@@ -11,18 +11,18 @@ use crate::domain::Failure;
 /// One of a tenant's public keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey {
-    /// Its algorithm's name in a JWT's `alg`.
+    /// Name of the algorithm in the `alg` header of a JWT.
     pub algorithm: &'static str,
-    /// It, by the id that tokens name it by (RFC 7517, section 4; RFC 7518, section 6; RFC 8037, section 2).
+    /// Public key with the key ID used in tokens (RFC 7517, section 4; RFC 7518, section 6; RFC 8037, section 2).
     pub jwk: Jwk,
 }
 
 impl TenantKeys {
-    /// The public half of every asymmetric key that verifies, in the order of their ids. HS256 keys have no
-    /// public half: whoever could verify with one could sign.
+    /// Returns the public key of every asymmetric key pair, ordered by key ID. HS256 keys are never published,
+    /// because the key that verifies also signs.
     ///
     /// # Errors
-    /// `Failure::Internal` when a key that verifies cannot be written down.
+    /// `Internal` when a key cannot be converted to a JWK.
     pub fn public_keys(&self) -> Result<Vec<PublicKey>, Failure> {
         let asymmetric = self.verifiers().filter(|(_, verifier)| {
             matches!(verifier.algorithm, Algorithm::ES256 | Algorithm::EdDSA | Algorithm::RS256)
@@ -61,7 +61,7 @@ mod tests {
 
     // docs/design/security.md#rule-17
     #[test]
-    fn nothing_private_is_published() {
+    fn published_keys_contain_no_private_values() {
         let keys = fixture::keys("t").public_keys().unwrap();
         assert_eq!(keys.iter().map(|key| key.algorithm).collect::<Vec<_>>(), ["EdDSA", "ES256", "RS256"]);
         for key in keys {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_published_verifies_what_is_signed() {
+    fn published_keys_verify_signed_tokens() {
         let keys = fixture::keys("t");
         let jti = SessionId::from_random([5; 16]);
         for key in keys.public_keys().unwrap() {

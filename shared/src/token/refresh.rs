@@ -1,41 +1,42 @@
 //! Refresh tokens.
 //!
-//! `dwr1_` + base64url of: session (16 bytes), generation (4), root key version (4), the session's
-//! nonce (32), HMAC-SHA256 (32), user id. The MAC covers tenant, user and all of the rest, so a
-//! token is authentic or not before storage is touched; the nonce is 256 bits from the OS, so the
-//! root key alone makes no token, and without the root key the table's nonce makes none either
-//! (docs/design/security.md#rule-12). Nothing that could be presented is ever stored: the current token is derived
-//! again from the session.
+//! A refresh token is `dwr1_` and the base64url encoding of: session ID (16 bytes), generation (4 bytes), root
+//! key version (4 bytes), the session's nonce (32 bytes), HMAC-SHA256 (32 bytes), user ID. The MAC covers
+//! tenant, user and all other fields, so that Doorward rejects a forged token before it reads storage.
+//!
+//! The nonce is 256 bits from the operating system. Creating a token requires both the nonce, which is in the
+//! table, and the root key, which is not (docs/design/security.md#rule-12). Tokens are never stored: the current
+//! token is derived from the session whenever it is needed.
 
-use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use super::{TenantKeys, framed};
+use super::{
+    framed,
+    keys::{MAC_BYTES, MacPurpose, TenantKeys},
+};
 use crate::domain::{Nonce, Session, SessionId, TenantId, UserId};
 
-/// Lets secret scanners recognise a leaked token, and names the layout.
+/// Prefix by which secret scanners recognise leaked tokens. It also identifies the layout.
 const PREFIX: &str = "dwr1_";
-const MAC_BYTES: usize = 32;
-/// Bytes before the MAC.
+/// Number of bytes before the MAC.
 const HEAD_BYTES: usize = 16 + 4 + 4 + 32;
-/// Bytes before the user id.
+/// Number of bytes before the user ID.
 const FIXED_BYTES: usize = HEAD_BYTES + MAC_BYTES;
-/// A token of the longest user id.
+/// Length of a token with the longest user ID.
 const MAX_CHARS: usize = PREFIX.len() + (FIXED_BYTES + 512).div_ceil(3) * 4;
 
-/// What a refresh token names. Only [`RefreshToken::parse`] and [`RefreshToken::is_authentic`] stand
-/// between a client's text and a decision.
+/// Parsed refresh token. It is not authenticated until [`RefreshToken::is_authentic`] returns true.
 #[derive(Clone)]
 pub struct RefreshToken {
-    /// User it was given to.
+    /// User of the session.
     pub user: UserId,
-    /// Session it refreshes.
+    /// Session that the token refreshes.
     pub session: SessionId,
-    /// The session's nonce.
+    /// Nonce of the session.
     pub nonce: Nonce,
-    /// Its place in the session's rotations.
+    /// Number of rotations of the session before this token.
     pub generation: u64,
     key_version: u32,
     mac: [u8; MAC_BYTES],
@@ -48,7 +49,7 @@ impl std::fmt::Debug for RefreshToken {
 }
 
 impl RefreshToken {
-    /// Reads a token's text; says nothing about who made it. `None` when the text is not of a refresh token's form: nothing else is looked at then.
+    /// Parses a token without authenticating it. Returns `None` when the text is not a well-formed token.
     pub fn parse(text: &SecretString) -> Option<Self> {
         let text = text.expose_secret();
         if text.len() > MAX_CHARS {
@@ -70,29 +71,26 @@ impl RefreshToken {
         })
     }
 
-    /// Whether this tenant made it. A token of another tenant, of another key or with any bit
-    /// changed is not.
+    /// Returns whether this tenant issued the token and no bit of it was changed.
     pub fn is_authentic(&self, tenant: &TenantId, keys: &TenantKeys) -> bool {
         let head = head(&self.session, self.generation, self.key_version, self.nonce);
-        match (keys.refresh_key(self.key_version), head) {
-            (Some(key), Some(head)) => {
-                hmac::verify(key, &message(tenant, &self.user, &head), &self.mac).is_ok()
-            }
-            _ => false,
-        }
+        head.is_some_and(|head| {
+            let message = message(tenant, &self.user, &head);
+            keys.is_mac(MacPurpose::Refresh, self.key_version, &message, &self.mac)
+        })
     }
 
-    /// The session's current refresh token: always the same text for the same generation. `None`
-    /// when the root key of its version is gone.
+    /// Returns the current refresh token of a session: the same text for the same generation. Returns `None` when
+    /// the root key no longer exists.
     pub fn current(session: &Session, keys: &TenantKeys) -> Option<SecretString> {
         let Session { tenant, user, id, generation, nonce, key_version, .. } = session;
         let head = head(id, *generation, *key_version, *nonce)?;
-        let tag = hmac::sign(keys.refresh_key(*key_version)?, &message(tenant, user, &head));
-        let bytes = [head.as_slice(), tag.as_ref(), user.as_str().as_bytes()].concat();
+        let mac = keys.mac(MacPurpose::Refresh, *key_version, &message(tenant, user, &head))?;
+        let bytes = [head.as_slice(), mac.as_ref(), user.as_str().as_bytes()].concat();
         Some(SecretString::from(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
     }
 
-    /// Version of the root key that it says it was made with.
+    /// Returns the root key version stated in the token.
     pub fn key_version(&self) -> u32 {
         self.key_version
     }

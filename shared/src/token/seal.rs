@@ -1,20 +1,21 @@
-//! Messages in the outbox, sealed: AES-256-GCM under the tenant's outbox key, bound to the item that
-//! holds them. The table and its stream show nobody a code (docs/design/security.md#rule-19).
+//! Encryption of outbox messages: AES-256-GCM with the tenant's outbox key. The ciphertext is bound to the item
+//! that stores it. Neither the table nor its stream contains a readable code (docs/design/security.md#rule-19).
 
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{TenantKeys, framed};
+use super::{framed, keys::TenantKeys};
 use crate::{
     domain::{AttemptId, Code, CodeMessage, Failure, Medium, Notification},
-    port::{Entropy, OutboxKey, Sealed, random},
+    port::{Entropy, random},
+    store::{OutboxKey, Sealed},
 };
 
-/// What is sealed, as JSON.
+/// Plaintext of a message, serialized as JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-enum Plain {
+enum PlainMessage {
     ResetCode {
         code: String,
         id: String,
@@ -35,10 +36,10 @@ enum MediumName {
 }
 
 impl TenantKeys {
-    /// Seals a message for the outbox item of `key`; until `ends_at` it is worth delivering.
+    /// Encrypts a message for the outbox item `key`. Delivery stops at `ends_at`.
     ///
     /// # Errors
-    /// `Internal` when it cannot be sealed.
+    /// `Internal` when the message cannot be encrypted.
     pub fn seal_notification(
         &self,
         key: OutboxKey,
@@ -46,10 +47,10 @@ impl TenantKeys {
         ends_at: jiff::Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<Sealed, Failure> {
-        let broken = || Failure::Internal("a message could not be sealed".into());
+        let broken = || Failure::Internal("the message could not be encrypted".into());
         let key_version = self.root_version();
         let sealing = self.outbox_key(key_version).ok_or_else(broken)?;
-        let plain = serde_json::to_vec(&Plain::from(notification)).map_err(|_| broken())?;
+        let plain = serde_json::to_vec(&PlainMessage::from(notification)).map_err(|_| broken())?;
         let mut text = Zeroizing::new(plain);
         let nonce: [u8; NONCE_LEN] = random(entropy)?;
         let tag = sealing
@@ -59,22 +60,21 @@ impl TenantKeys {
         Ok(Sealed { key, key_version, bytes, ends_at })
     }
 
-    /// Opens what [`Self::seal_notification`] sealed.
+    /// Decrypts a message that [`Self::seal_notification`] encrypted.
     ///
     /// # Errors
-    /// `Unavailable` when the root key of its version is not there; `Internal` when the item is not
-    /// what was sealed.
+    /// `Unavailable` when the root key version is unknown; `Internal` when the item was changed.
     pub fn open_notification(&self, sealed: &Sealed) -> Result<Notification, Failure> {
-        let opening = self
-            .outbox_key(sealed.key_version)
-            .ok_or_else(|| Failure::Unavailable("the root key of a message in the outbox is gone".into()))?;
-        let broken = || Failure::Internal("a message in the outbox is not what was sealed".into());
+        let opening = self.outbox_key(sealed.key_version).ok_or_else(|| {
+            Failure::Unavailable("the root key of the outbox message no longer exists".into())
+        })?;
+        let broken = || Failure::Internal("the outbox message cannot be decrypted".into());
         let (nonce, text) = sealed.bytes.split_first_chunk::<NONCE_LEN>().ok_or_else(broken)?;
         let mut text = Zeroizing::new(text.to_vec());
         let plain = opening
             .open_in_place(Nonce::assume_unique_for_key(*nonce), bound_to(&sealed.key), &mut text)
             .map_err(|_| broken())?;
-        serde_json::from_slice::<Plain>(plain).map_err(|_| broken())?.try_into().map_err(|()| broken())
+        serde_json::from_slice::<PlainMessage>(plain).map_err(|_| broken())?.try_into().map_err(|()| broken())
     }
 }
 
@@ -82,7 +82,7 @@ fn bound_to(key: &OutboxKey) -> Aad<Vec<u8>> {
     Aad::from(framed(&[key.tenant.as_str(), key.user.as_str(), &key.id.to_string()]))
 }
 
-impl From<&Notification> for Plain {
+impl From<&Notification> for PlainMessage {
     fn from(notification: &Notification) -> Self {
         match notification {
             Notification::ResetCode(CodeMessage { code, id, medium, link }) => Self::ResetCode {
@@ -101,12 +101,12 @@ impl From<&Notification> for Plain {
     }
 }
 
-impl TryFrom<Plain> for Notification {
+impl TryFrom<PlainMessage> for Notification {
     type Error = ();
 
-    fn try_from(plain: Plain) -> Result<Self, ()> {
+    fn try_from(plain: PlainMessage) -> Result<Self, ()> {
         Ok(match plain {
-            Plain::ResetCode { code, id, medium, link } => Self::ResetCode(CodeMessage {
+            PlainMessage::ResetCode { code, id, medium, link } => Self::ResetCode(CodeMessage {
                 code: Code::parse(&code).map_err(|_| ())?,
                 id: AttemptId::parse(&id).map_err(|_| ())?,
                 medium: match medium {
@@ -115,9 +115,9 @@ impl TryFrom<Plain> for Notification {
                 },
                 link,
             }),
-            Plain::PasswordChanged => Self::PasswordChanged,
-            Plain::UsernameChanged => Self::UsernameChanged,
-            Plain::Nothing => Self::Nothing,
+            PlainMessage::PasswordChanged => Self::PasswordChanged,
+            PlainMessage::UsernameChanged => Self::UsernameChanged,
+            PlainMessage::Nothing => Self::Nothing,
         })
     }
 }
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{CodeKind, TenantId, UserId},
-        runtime::SystemEntropy,
+        function::SystemEntropy,
         token::tests::{at, keys, keys_of},
     };
 
@@ -150,23 +150,23 @@ mod tests {
 
     // docs/design/security.md#rule-19
     #[test]
-    fn a_sealed_message_shows_nothing_and_opens_where_it_belongs() {
+    fn sealed_message_is_unreadable_and_decrypts_for_its_item() {
         let sealed = keys("t").seal_notification(key(), &message(), at(9), &SystemEntropy).unwrap();
         let shown = format!("{sealed:?} {:?}", String::from_utf8_lossy(&sealed.bytes));
         assert!(!shown.contains("LLLLLLLL"), "{shown}");
         let Notification::ResetCode(opened) = keys("t").open_notification(&sealed).unwrap() else {
-            panic!("another message");
+            panic!("wrong kind of message");
         };
         assert_eq!(opened.code.expose(), Code::from_random(CodeKind::Link, &[9; 20]).expose());
         assert_eq!((opened.medium, opened.link.is_some()), (Medium::Text, true));
         assert_eq!(opened.id, AttemptId::new(at(7), [1; 16]));
         let again = keys("t").seal_notification(key(), &message(), at(9), &SystemEntropy).unwrap();
-        assert_ne!(again.bytes, sealed.bytes, "never the same twice");
+        assert_ne!(again.bytes, sealed.bytes, "the nonce differs for each encryption");
     }
 
     // docs/design/security.md#rule-19, #rule-20
     #[test]
-    fn a_message_moved_or_changed_does_not_open() {
+    fn moved_or_changed_message_does_not_decrypt() {
         let sealed = keys("t").seal_notification(key(), &message(), at(9), &SystemEntropy).unwrap();
         for change in [
             |sealed: &mut Sealed| sealed.key.user = UserId::parse("v").unwrap(),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_message_comes_back() {
+    fn every_kind_of_message_is_read_back() {
         for message in
             [message(), Notification::PasswordChanged, Notification::UsernameChanged, Notification::Nothing]
         {

@@ -7,7 +7,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::{
     audit::{ChainId, Head, Partition, Reading, read},
     domain::Failure,
-    port::{Anchored, Anchors, Clock},
+    port::Clock,
+    store::{Anchored, DynamoStore},
 };
 
 /// Chains that are written at the same time.
@@ -15,7 +16,7 @@ const CHAINS_AT_ONCE: usize = 8;
 
 /// What keeps the heads; built once per process.
 pub struct Anchorer {
-    anchors: Arc<dyn Anchors>,
+    anchors: Arc<DynamoStore>,
     clock: Arc<dyn Clock>,
 }
 
@@ -32,7 +33,7 @@ pub struct Outcome {
 
 impl Anchorer {
     /// An anchorer over these ports.
-    pub fn new(anchors: Arc<dyn Anchors>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(anchors: Arc<DynamoStore>, clock: Arc<dyn Clock>) -> Self {
         Self { anchors, clock }
     }
 

@@ -1,57 +1,59 @@
-//! Whether a caller of somebody's own API is logged in (docs/design/contract.md#public-documents).
+//! Authorization of a request to one of a customer's own APIs (docs/design/contract.md#public-documents).
 
 use jiff::Timestamp;
 
 use super::Service;
 use crate::{
+    context::RequestContext,
     domain::{ClientAddress, Collection, Failure, Role, SessionId, TenantId, UserId},
-    port::CodeIs,
+    store::CodeIs,
     token::{SCOPE_FULL, Unverified},
 };
 
-/// Who calls.
+/// The caller of an API.
 #[derive(Debug)]
 pub struct Command {
-    /// The tenant that the call names, or its token does.
+    /// Tenant that the request or its token names.
     pub tenant: TenantId,
-    /// The caller's token.
+    /// Access token.
     pub bearer: Unverified,
-    /// The client's address.
+    /// Client address.
     pub ip: ClientAddress,
 }
 
-/// A caller whose session is live, as read just now.
+/// A caller with a live session.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Its tenant.
+    /// Tenant.
     pub tenant: TenantId,
-    /// It.
+    /// User.
     pub user: UserId,
-    /// Its session.
+    /// Session.
     pub session: SessionId,
-    /// The collection that the session was created through.
+    /// Collection in which the session was created.
     pub collection: Collection,
-    /// The organization or customer that the collection's path names.
+    /// Organization or customer in the path of that collection.
     pub owner: String,
-    /// What it may do, as its record has it, not its token.
+    /// Roles in the user's record. The roles in the token may be out of date.
     pub roles: Vec<Role>,
-    /// What its token opens: everything.
+    /// Scope of the token.
     pub scope: &'static str,
-    /// When its token ends.
+    /// When the token expires.
     pub expires_at: Timestamp,
 }
 
 impl Service {
-    /// One read, of session and user together (docs/design/storage.md#calls-per-request), and no write: what ended before it was
-    /// asked opens nothing. A tenant is known for 5 s: so long a suspension may take.
+    /// Authorizes a caller with one read of session and user (docs/design/storage.md#calls-per-request) and no
+    /// write. A session that ended before the request is rejected. A tenant's record is cached for 5 s, so a
+    /// suspension can take that long.
     ///
     /// # Errors
-    /// `TenantMismatch`, `InvalidToken`, `TenantSuspended`, `IpNotAllowed`; `Forbidden` for a caller whose
-    /// password must change (docs/design/security.md#rule-21); `Unavailable`.
-    pub async fn authorize(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
+    /// `TenantMismatch`, `InvalidToken`, `TenantSuspended`, `IpNotAllowed`; `Forbidden` for a caller that must
+    /// change its password first (docs/design/security.md#rule-21); `Unavailable`.
+    pub async fn authorize(&self, command: Command, context: &RequestContext) -> Result<Outcome, Failure> {
         let Command { tenant, bearer, ip } = command;
-        let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
-        let caller = self.authenticate(&context, &bearer, None, CodeIs::Unwanted, now).await?;
+        let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
+        let caller = self.authenticate(&request, &bearer, None, CodeIs::Unwanted).await?;
         if caller.user.change_required {
             return Err(Failure::Forbidden);
         }

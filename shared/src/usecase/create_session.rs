@@ -1,4 +1,4 @@
-//! Logging in (docs/design/contract.md#create-session).
+//! Login (docs/design/contract.md#create-session).
 
 use std::collections::BTreeMap;
 
@@ -6,53 +6,55 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::{
-    Grant, Service, admit,
-    guess::{Guess, Origin, Place},
-    idle_end,
-    keep_session::{Held, Kept},
-    once::Asked,
+    Grant, Service, idle_end,
+    support::{
+        idempotency::IdempotentRequest,
+        password_attempt::{AttemptSlot, AttemptSource},
+        session_limit::{HeldSessions, StoredSession},
+        tenant_request::TenantRequest,
+    },
 };
 use crate::{
+    context::RequestContext,
     domain::{
-        ClientAddress, Collection, Device, Failure, KnownDevice, Nonce, Password, Policy, ProvenDevice,
-        Session, SessionId, TenantId, User, UserId, UserStatus, Username,
+        ClientAddress, Collection, Device, Failure, HourBudget, Nonce, Password, Session, SessionId,
+        TenantId, TrustedDevice, TrustedDeviceId, User, UserId, UserStatus, Username,
     },
-    port::{CodeIs, HourBudget, LoginItems, LoginQuery, NewOnce, Success, random},
-    secrets::TenantContext,
-    telemetry,
-    token::{DeviceProof, Repeatable},
+    port::random,
+    store::{CodeIs, LimitClaim, LoginItems, LoginQuery, NewStoredResult, Success},
+    token::{DeviceProof, KeyedRequest},
 };
 
 /// A login.
 #[derive(Debug)]
 pub struct Command {
-    /// Tenant.
+    /// Tenant that the request names.
     pub tenant: TenantId,
-    /// What the caller sends to prove that it is the tenant.
+    /// Key of the tenant.
     pub tenant_key: SecretString,
-    /// The other half of that.
+    /// Secret of the tenant.
     pub tenant_secret: SecretString,
-    /// The path's collection.
+    /// Collection in the path.
     pub collection: Collection,
-    /// The organization or customer in the path.
+    /// Organization or customer in the path.
     pub owner: String,
-    /// The user in the path.
+    /// User in the path.
     pub user: UserId,
-    /// The name that logs in.
+    /// Username.
     pub username: Username,
-    /// Its password.
+    /// Password.
     pub password: Password,
-    /// Where from, as the client says.
+    /// Device, as the client describes it.
     pub device: Device,
-    /// The client's address.
+    /// Client address.
     pub ip: ClientAddress,
-    /// What it is known again by, where it may be sent again.
-    pub once: Option<Repeatable>,
-    /// What an earlier login from this device was given, or anything else.
+    /// Idempotency key and request fingerprint, if the client sent a key.
+    pub idempotency: Option<KeyedRequest>,
+    /// Device proof of an earlier login; may be any text.
     pub device_proof: Option<SecretString>,
 }
 
-/// A login whose tenant is known to be the caller.
+/// A login whose tenant credentials were right.
 struct Login {
     collection: Collection,
     owner: String,
@@ -60,22 +62,23 @@ struct Login {
     username: Username,
     password: Password,
     device: Device,
-    proven: Option<KnownDevice>,
-    asked: Option<Asked>,
+    /// The trusted device that the request proved.
+    trusted: Option<TrustedDevice>,
+    idempotent: Option<IdempotentRequest>,
 }
 
 impl Login {
-    /// Whether `user` is who logs in: of that name, at home in the path, and active.
-    fn is_of(&self, user: &User) -> bool {
+    /// Whether `user` is active, has the login's username, and belongs to the login's path.
+    fn fits(&self, user: &User) -> bool {
         self.fault(Some(user), true).is_none()
     }
 
-    /// What is wrong with a login as `user`: for operators, clients are told one thing for all
-    /// (docs/design/security.md#rule-9).
-    fn fault(&self, user: Option<&User>, right: bool) -> Option<&'static str> {
+    /// The reason why a login is rejected. Only the audit log names it; clients receive the same response for
+    /// every reason (docs/design/security.md#rule-9).
+    fn fault(&self, user: Option<&User>, password_is_right: bool) -> Option<&'static str> {
         match user {
             None => Some("UNKNOWN_USER"),
-            Some(_) if !right => Some("WRONG_PASSWORD"),
+            Some(_) if !password_is_right => Some("WRONG_PASSWORD"),
             Some(user) if user.status == UserStatus::Disabled => Some("USER_DISABLED"),
             Some(user) if !user.fits(self.collection, &self.owner) => Some("WRONG_PATH"),
             Some(user) if !user.username.is_same(&self.username) => Some("WRONG_USERNAME"),
@@ -83,268 +86,272 @@ impl Login {
         }
     }
 
-    /// Where it comes from.
-    fn origin(&self) -> Origin {
-        Origin { device: self.proven, ip: self.device.ip }
+    fn source(&self) -> AttemptSource {
+        AttemptSource { device: self.trusted, ip: self.device.ip }
     }
 
     fn query<'a>(&'a self, tenant: &'a TenantId, budgets: &'a [HourBudget]) -> LoginQuery<'a> {
-        LoginQuery { tenant, user: &self.user, once: self.asked.as_ref().map(Asked::key), budgets }
+        let result_key = self.idempotent.as_ref().map(IdempotentRequest::key);
+        LoginQuery { tenant, user: &self.user, result_key, budgets }
     }
 }
 
-/// How a login was judged.
-enum Judged {
-    /// By its password, with the user as it was read for that, and its sessions where they are limited.
-    Password(bool, Option<Box<User>>, Option<Held>),
-    /// Not at all: it succeeded before.
-    Before(TenantContext, Success),
+/// The result of checking a login. Each variant says how its attempt slot ends.
+enum Checked<'r> {
+    /// The login is rejected: the attempt was wrong.
+    Wrong(Failure),
+    /// The login is refused for another reason: the attempt was unused.
+    Refused(Failure),
+    /// An identical login succeeded before: the attempt was unused.
+    Replay(TenantRequest<'r>, Success),
+    /// User and password are right, and the session limit leaves this room.
+    Right(Box<User>, Option<LimitClaim>),
 }
 
 impl Service {
-    /// Two calls in sequence: attempt and user in parallel, then session and attempt's success; beside
-    /// these a hash that is not made as the tenant's are now is made anew and written. A limit of
-    /// sessions adds a query beside the hash, and makes the session's write a transaction. While half of a
-    /// budget is used up there is one call more between the two, and one at the end: each guess takes its
-    /// part of it then before it is verified (`guess.rs`).
+    /// Logs a user in.
     ///
-    /// A request that is sent again under its key reads the session that it made in the place of the
-    /// second call, and is not hashed: its fingerprint holds the password that was right.
+    /// Makes two sequential rounds of DynamoDB calls. Round 1 reserves an attempt slot and reads the user, in
+    /// parallel. Round 2 writes the session and releases the slot, in parallel. Three conditions add calls:
+    /// - The tenant limits sessions: one query during hashing, and the session is written in a transaction.
+    /// - The stored hash has outdated parameters: one more write in round 2.
+    /// - An address or tenant budget is at least half used: one conditional write before hashing and one after
+    ///   a success.
+    ///
+    /// A replayed login reads its session instead of round 2. It computes no hash, because its fingerprint
+    /// covers the password that was right before.
     ///
     /// # Errors
-    /// `InvalidTenantCredentials`, `TenantSuspended`, `IpNotAllowed`, `AccountLocked`,
-    /// `PasswordDisabled`, `RateLimited`, `Authentication`, `CredentialsResetRequired`, `SessionLimit`,
-    /// `IdempotencyMismatch`, `IdempotencyExpired`, `Unavailable`.
-    pub async fn create_session(&self, command: Command, now: Timestamp) -> Result<Grant, Failure> {
-        let Command {
-            tenant,
-            tenant_key,
-            tenant_secret,
-            collection,
-            owner,
-            user,
-            username,
-            password,
-            device,
-            ip,
-            once,
-            device_proof,
-        } = command;
-        telemetry::user(&user);
-        let (context, used) = self.tenants.open(&tenant, &tenant_key, &tenant_secret, now).await?;
-        let device = Device { ip: admit(&context, &ip)?, ..device };
-        let asked = Asked::by(once, &tenant, None);
-        let proven = self.proven_device(&context, &user, device_proof, now).await;
-        let login = Login { collection, owner, user, username, password, device, proven, asked };
-        let login = Box::pin(self.log_in(&context, login, now));
-        let (grant, ()) = tokio::join!(login, self.tenants.note(&tenant, &used, now));
+    /// `InvalidTenantCredentials`, `TenantSuspended`, `IpNotAllowed`, `AccountLocked`, `PasswordDisabled`,
+    /// `RateLimited`, `Authentication`, `CredentialsResetRequired`, `SessionLimit`, `IdempotencyMismatch`,
+    /// `IdempotencyExpired`, `Unavailable`.
+    pub async fn create_session(&self, command: Command, context: &RequestContext) -> Result<Grant, Failure> {
+        let Command { tenant, tenant_key, tenant_secret, .. } = command;
+        let Command { collection, owner, user, username, password, .. } = command;
+        let Command { device, ip, idempotency, device_proof, .. } = command;
+        context.record_user(&user);
+        let credentials = (&tenant_key, &tenant_secret);
+        let (request, used) = TenantRequest::open(&self.tenants, context, &tenant, credentials).await?;
+        let device = Device { ip: request.admit(&ip)?, ..device };
+        let trusted = self.trusted_device(&request, &user, device_proof).await;
+        let idempotent = IdempotentRequest::of(idempotency, &tenant, None);
+        let login = Login { collection, owner, user, username, password, device, trusted, idempotent };
+        let granted = Box::pin(self.log_in(&request, &login));
+        let (grant, ()) = tokio::join!(granted, self.tenants.note(&tenant, &used, context.now));
         grant
     }
 
-    async fn log_in(&self, context: &TenantContext, login: Login, now: Timestamp) -> Result<Grant, Failure> {
-        let (tenant, policy) = (&context.tenant.id, &context.tenant.policy);
-        let id = &login.user;
-        let origin = login.origin();
-        let budgets = origin.budgets(tenant, id, policy, now);
-        let query = login.query(tenant, &budgets);
-        let (place, items) =
-            tokio::join!(self.reserve(tenant, id, origin, policy, now), self.store.login(&query));
-        let mut place = place?;
-        let judged = match self.judge(context, &login, &mut place, (items, &budgets), now).await {
-            Ok(judged) => judged,
-            // A key that was used for another login is a guess, or it would tell whether that was the
-            // password. A place whose password was never judged is given back: faults of ours lock
-            // nobody out.
-            Err(failure) => {
-                let mismatch = matches!(failure, Failure::IdempotencyMismatch);
-                let guess = if mismatch { Guess::Wrong } else { Guess::Unused };
-                self.settle_quietly(tenant, id, &place, guess).await;
-                return Err(failure);
+    async fn log_in(&self, request: &TenantRequest<'_>, login: &Login) -> Result<Grant, Failure> {
+        let source = login.source();
+        let budgets = source.budgets(request, &login.user);
+        let query = login.query(&request.tenant.id, &budgets);
+        let (slot, items) =
+            tokio::join!(self.reserve_attempt(request, &login.user, source), self.store.login(&query));
+        let mut slot = slot?;
+        let checked = match items {
+            Ok(items) => self.check_login(request, login, &mut slot, items, budgets).await,
+            Err(failure) => Checked::Refused(failure),
+        };
+        match checked {
+            Checked::Wrong(failure) => {
+                // An attempt that cannot be counted must not disclose that it was wrong.
+                slot.wrong().await?;
+                Err(failure)
             }
-        };
-        let (right, user, held) = match judged {
-            Judged::Password(right, user, held) => (right, user, held),
-            Judged::Before(context, success) => {
-                let (grant, ()) = tokio::join!(
-                    self.grant_again(&context, &login, success, now),
-                    self.settle_quietly(tenant, id, &place, Guess::Unused)
-                );
-                return grant;
+            Checked::Refused(failure) => {
+                slot.unused().await;
+                self.replay_unless_first(request, login, failure).await
             }
-        };
-        // Every way of being wrong is the same one from here on (docs/design/security.md#rule-9).
-        let fault = login.fault(user.as_deref(), right);
-        let Some(user) = user.filter(|_| fault.is_none()) else {
-            telemetry::detail(fault.unwrap_or_default());
-            self.settle(tenant, id, &place, Guess::Wrong).await?;
-            return Err(Failure::Authentication);
-        };
-        let room = if user.reset_required {
-            Err(Failure::CredentialsResetRequired)
-        } else {
-            held.map(Held::room).transpose()
-        };
-        let room = match room {
-            Ok(room) => room,
-            Err(refused) => {
-                self.settle(tenant, id, &place, Guess::Unused).await?;
-                return self.unless_repeated(context, &login, refused, now).await;
+            Checked::Replay(request, success) => {
+                let (grant, ()) = tokio::join!(self.replay_login(&request, login, success), slot.unused());
+                grant
             }
-        };
+            Checked::Right(user, claim) => self.open_session(request, login, slot, &user, claim).await,
+        }
+    }
 
-        let (grant, once) = match self.new_grant(context, &user, &login, now) {
+    /// Checks a login by the result stored for its idempotency key, or by its password.
+    async fn check_login<'r>(
+        &self,
+        request: &TenantRequest<'r>,
+        login: &Login,
+        slot: &mut AttemptSlot<'_>,
+        items: LoginItems,
+        budgets: Vec<HourBudget>,
+    ) -> Checked<'r> {
+        match self.verify_login(request, login, slot, items, budgets).await {
+            Ok(checked) => checked,
+            // A key that was used for another login counts as a wrong password. Otherwise the response would
+            // disclose whether the password was the stored one.
+            Err(failure @ Failure::IdempotencyMismatch) => Checked::Wrong(failure),
+            // The password was not verified: a server error must not lock a user out.
+            Err(failure) => Checked::Refused(failure),
+        }
+    }
+
+    async fn verify_login<'r>(
+        &self,
+        request: &TenantRequest<'r>,
+        login: &Login,
+        slot: &mut AttemptSlot<'_>,
+        LoginItems { user, stored, used }: LoginItems,
+        budgets: Vec<HourBudget>,
+    ) -> Result<Checked<'r>, Failure> {
+        if login.trusted.is_some() && slot.is_of_unknown_device() {
+            // The device is no longer trusted. The budgets of unknown devices were not read.
+            slot.charge_all().await?;
+        } else {
+            slot.charge(budgets, &used).await?;
+        }
+        if let Some((request, success)) =
+            self.stored_success(request, login.idempotent.as_ref(), stored).await?
+        {
+            return Ok(Checked::Replay(request, success));
+        }
+        // The query for the session limit takes less time than the hash.
+        let (right, held) = tokio::try_join!(
+            self.verify_password(request, login.password.clone(), user.as_ref()),
+            self.held_sessions(request, &login.user, user.as_ref())
+        )?;
+        // From here on every rejection has the same response (docs/design/security.md#rule-9).
+        let fault = login.fault(user.as_ref(), right);
+        let Some(user) = user.filter(|_| fault.is_none()) else {
+            request.context.record_reason(fault.unwrap_or_default());
+            return Ok(Checked::Wrong(Failure::Authentication));
+        };
+        if user.reset_required {
+            return Ok(Checked::Refused(Failure::CredentialsResetRequired));
+        }
+        let claim = held.map(HeldSessions::claim).transpose()?;
+        Ok(Checked::Right(Box::new(user), claim))
+    }
+
+    /// Stores the session of a right login, and in parallel ends the attempt and upgrades an outdated hash.
+    async fn open_session(
+        &self,
+        request: &TenantRequest<'_>,
+        login: &Login,
+        slot: AttemptSlot<'_>,
+        user: &User,
+        claim: Option<LimitClaim>,
+    ) -> Result<Grant, Failure> {
+        let (grant, result) = match self.new_grant(request, user, login) {
             Ok(made) => made,
             Err(failure) => {
-                self.settle_quietly(tenant, id, &place, Guess::Unused).await;
+                slot.unused().await;
                 return Err(failure);
             }
         };
-        // A place that is not given back counts as one failure: no reason to deny a session that is there.
-        let (kept, (), ()) = tokio::join!(
-            self.keep_session(context, &grant.session, room, once.as_ref(), now),
-            self.settle_quietly(tenant, id, &place, Guess::Right),
-            self.renew_hash(&user, login.password.clone(), policy)
+        let (stored, (), ()) = tokio::join!(
+            self.store_session(request, &grant.session, claim, result.as_ref()),
+            slot.right(),
+            self.upgrade_hash(request, user, login.password.clone())
         );
-        match kept {
-            Ok(Kept::Done) => {
-                telemetry::session(&context.keys.session_digest(&grant.session.id));
+        match stored {
+            Ok(StoredSession::New) => {
+                request.context.record_session(&request.keys.session_digest(&grant.session.id));
                 Ok(grant)
             }
-            Ok(Kept::Repeated) => {
-                let unheard = Failure::Unavailable("a key that was taken remembers nothing".into());
-                self.look_again(context, &login, unheard, now).await
+            Ok(StoredSession::AlreadyStored) => {
+                let missing = Failure::Unavailable("the idempotency key exists but has no result".into());
+                self.replay_or(request, login, missing).await
             }
-            Err(refused) => self.unless_repeated(context, &login, refused, now).await,
+            Err(failure) => self.replay_unless_first(request, login, failure).await,
         }
     }
 
-    /// The refusal, unless the request's twin came first and took the last place that the tenant allows.
-    async fn unless_repeated(
+    /// The failure, unless an identical request was faster and used the last session that the limit allows.
+    async fn replay_unless_first(
         &self,
-        context: &TenantContext,
+        request: &TenantRequest<'_>,
         login: &Login,
-        refused: Failure,
-        now: Timestamp,
+        failure: Failure,
     ) -> Result<Grant, Failure> {
-        match refused {
-            Failure::SessionLimit if login.asked.is_some() => {
-                self.look_again(context, login, refused, now).await
+        match failure {
+            Failure::SessionLimit if login.idempotent.is_some() => {
+                self.replay_or(request, login, failure).await
             }
-            refused => Err(refused),
+            failure => Err(failure),
         }
     }
 
-    /// Judges a login by what its key remembers, or by its password.
-    async fn judge(
+    /// The result of an identical request that was faster; `otherwise` if there is none.
+    async fn replay_or(
         &self,
-        context: &TenantContext,
-        login: &Login,
-        place: &mut Place,
-        (items, budgets): (Result<LoginItems, Failure>, &[HourBudget]),
-        now: Timestamp,
-    ) -> Result<Judged, Failure> {
-        let LoginItems { user, once, used } = items?;
-        if login.proven.is_some() && place.origin.device.is_none() {
-            // A stranger after all: its budgets were not read.
-            let of_strangers =
-                place.origin.budgets(&context.tenant.id, &login.user, &context.tenant.policy, now);
-            self.take(place, of_strangers).await?;
-        } else {
-            self.charge(place, budgets.to_vec(), &used).await?;
-        }
-        if let Some((context, success)) = self.recall(context, login.asked.as_ref(), once, now).await? {
-            return Ok(Judged::Before(context, success));
-        }
-        let policy = &context.tenant.policy;
-        // A limit's query hides behind the hash.
-        let (right, held) = tokio::try_join!(
-            self.verify_password(login.password.clone(), user.as_ref(), policy),
-            self.held_sessions(context, &login.user, user.as_ref(), now)
-        )?;
-        Ok(Judged::Password(right, user.map(Box::new), held))
-    }
-
-    /// The success of the twin that came first; `otherwise` when there is none.
-    async fn look_again(
-        &self,
-        context: &TenantContext,
+        request: &TenantRequest<'_>,
         login: &Login,
         otherwise: Failure,
-        now: Timestamp,
     ) -> Result<Grant, Failure> {
-        let LoginItems { once, .. } = self.store.login(&login.query(&context.tenant.id, &[])).await?;
-        match self.recall(context, login.asked.as_ref(), once, now).await? {
-            Some((context, success)) => self.grant_again(&context, login, success, now).await,
+        let LoginItems { stored, .. } = self.store.login(&login.query(&request.tenant.id, &[])).await?;
+        match self.stored_success(request, login.idempotent.as_ref(), stored).await? {
+            Some((request, success)) => self.replay_login(&request, login, success).await,
             None => Err(otherwise),
         }
     }
 
-    /// The session that the same login made before, if it is as it was then: not refreshed, so that its
-    /// refresh token is the one of the first answer; and nothing of its user's credentials changed
-    /// since, so that an old password opens nothing.
+    /// The session that an identical login created, with new tokens.
+    ///
+    /// The session must not have been refreshed, so that its refresh token equals the one in the first
+    /// response. The user's credentials must not have changed, so that an old password logs nobody in.
     ///
     /// # Errors
     /// `IdempotencyExpired` otherwise.
-    async fn grant_again(
+    async fn replay_login(
         &self,
-        context: &TenantContext,
+        request: &TenantRequest<'_>,
         login: &Login,
         success: Success,
-        now: Timestamp,
     ) -> Result<Grant, Failure> {
         let Success::Session { id: session, user_epoch } = success else {
             return Err(Failure::IdempotencyExpired);
         };
-        let tenant = &context.tenant;
+        let tenant = &request.tenant;
         let items = self.store.caller(&tenant.id, (&login.user, &session), None, CodeIs::Unwanted).await?;
-        let lives = |session: &Session, user: &User| {
+        let is_unchanged = |session: &Session, user: &User| {
             session.generation == 0
-                && session.fault(now, user.session_epoch, tenant.session_epoch).is_none()
+                && session.fault(request.now(), user.session_epoch, tenant.session_epoch).is_none()
                 && user.session_epoch == user_epoch
                 && !user.reset_required
-                && login.is_of(user)
+                && login.fits(user)
         };
         match items.session.zip(items.user) {
-            Some((session, user)) if lives(&session, &user) => {
-                telemetry::session(&context.keys.session_digest(&session.id));
-                self.first_grant(context, session, &user, now)
+            Some((session, user)) if is_unchanged(&session, &user) => {
+                request.context.record_session(&request.keys.session_digest(&session.id));
+                self.login_grant(request, session, &user)
             }
             _ => Err(Failure::IdempotencyExpired),
         }
     }
 
-    /// A new session with its tokens, and what remembers the request for it.
+    /// A new session with its tokens, and the record of its idempotent request.
     fn new_grant(
         &self,
-        context: &TenantContext,
+        request: &TenantRequest<'_>,
         user: &User,
         login: &Login,
-        now: Timestamp,
-    ) -> Result<(Grant, Option<NewOnce>), Failure> {
-        let from = (login.device.clone(), login.proven.map(|known| known.id));
-        let session = self.new_session(user, context, login.collection, from, now)?;
+    ) -> Result<(Grant, Option<NewStoredResult>), Failure> {
+        let session = self.new_session(request, user, login)?;
         let success = || Success::Session { id: session.id.clone(), user_epoch: session.user_epoch };
-        let once = login.asked.as_ref().map(|asked| asked.remember(success(), context, now)).transpose()?;
-        Ok((self.first_grant(context, session, user, now)?, once))
+        let result = login.idempotent.as_ref().map(|it| it.record(success(), request)).transpose()?;
+        Ok((self.login_grant(request, session, user)?, result))
     }
 
-    /// The device that a login's proof names, if the proof is this tenant's and this user's. Whatever
-    /// else was sent is as if it had not been.
-    async fn proven_device(
+    /// The device that a proof names, if the proof was issued by this tenant for this user. Any other text is
+    /// ignored.
+    async fn trusted_device(
         &self,
-        context: &TenantContext,
+        request: &TenantRequest<'_>,
         user: &UserId,
         proof: Option<SecretString>,
-        now: Timestamp,
-    ) -> Option<KnownDevice> {
+    ) -> Option<TrustedDevice> {
         let proof = DeviceProof::parse(&proof?)?;
-        let whose = (&context.tenant.id, user);
-        if context.keys.has_root(proof.key_version()) {
-            return proof.device(whose, &context.keys, now);
+        let (tenant, now) = (&request.tenant.id, request.now());
+        if request.keys.has_root(proof.key_version()) {
+            return proof.device((tenant, user), &request.keys, now);
         }
-        // A root key that is not known may be a fresh one.
-        match self.tenants.reload_keys(&context.tenant.id, now).await {
-            Ok((keys, _)) => proof.device(whose, &keys, now),
+        // The root key may be newer than the loaded keys.
+        match self.tenants.reload_keys(tenant, now).await {
+            Ok((keys, _)) => proof.device((tenant, user), &keys, now),
             Err(failure) => {
                 tracing::warn!(%failure, "device_proof.not_checked");
                 None
@@ -352,61 +359,61 @@ impl Service {
         }
     }
 
-    /// What a session's login is granted, with a proof of its device.
-    fn first_grant(
+    /// The tokens of a login's session, with a proof of its device.
+    fn login_grant(
         &self,
-        context: &TenantContext,
+        request: &TenantRequest<'_>,
         session: Session,
         user: &User,
-        now: Timestamp,
     ) -> Result<Grant, Failure> {
-        let whose = (&session.tenant, &session.user);
-        let proof = session.proven_device.and_then(|it| DeviceProof::issue(it, whose, &context.keys, now));
-        Ok(Grant { device_proof: proof, ..self.grant(context, session, user, now)? })
+        let owner = (&session.tenant, &session.user);
+        let proof = session
+            .proven_device
+            .and_then(|device| DeviceProof::issue(device, owner, &request.keys, request.now()));
+        Ok(Grant { device_proof: proof, ..self.grant(request, session, user)? })
     }
 
-    /// Hashes a password that was right as the tenant's passwords are hashed now, if its hash is not
-    /// (docs/design/security.md#rule-4). The login does not depend on it: what fails is tried at the next one.
-    async fn renew_hash(&self, user: &User, password: Password, policy: &Policy) {
-        if self.passwords.is_current(&user.password, policy.hash_cost) {
+    /// Hashes a right password with the tenant's current parameters if its stored hash has outdated ones
+    /// (docs/design/security.md#rule-4). A failure does not affect the login: the next login tries again.
+    async fn upgrade_hash(&self, request: &TenantRequest<'_>, user: &User, password: Password) {
+        let cost = request.policy().hash_cost;
+        if self.passwords.is_current(&user.password, cost) {
             return;
         }
-        let renewed = async {
-            let hash = self.passwords.hash(password, policy.hash_cost).await?;
+        let upgrade = async {
+            let hash = self.passwords.hash(password, cost).await?;
             self.store.rehash(user, &hash).await
         };
-        if let Err(failure) = renewed.await {
+        if let Err(failure) = upgrade.await {
             tracing::warn!(%failure, "password.not_rehashed");
         }
     }
 
-    /// A session with the epochs that were read together with the password's hash: a change of
-    /// password since then ends it unborn (docs/design/storage.md#epochs).
+    /// A session with the epochs that were read together with the password's hash. If the password changed
+    /// since, the new session is already ended (docs/design/storage.md#epochs).
     fn new_session(
         &self,
+        request: &TenantRequest<'_>,
         user: &User,
-        context: &TenantContext,
-        collection: Collection,
-        (device, proven): (Device, Option<ProvenDevice>),
-        now: Timestamp,
+        login: &Login,
     ) -> Result<Session, Failure> {
-        let policy = &context.tenant.policy;
-        let proven = match proven {
-            Some(proven) => proven,
-            None => ProvenDevice::from_random(random(&*self.entropy)?),
+        let (policy, now) = (request.policy(), request.now());
+        let device = match login.trusted {
+            Some(trusted) => trusted.id,
+            None => TrustedDeviceId::from_random(random(&*self.entropy)?),
         };
         Ok(Session {
             tenant: user.tenant.clone(),
             user: user.id.clone(),
             id: SessionId::from_random(random(&*self.entropy)?),
-            collection,
+            collection: login.collection,
             organization: user.organization.clone(),
             customer: user.customer.clone(),
             user_epoch: user.session_epoch,
-            tenant_epoch: context.tenant.session_epoch,
+            tenant_epoch: request.tenant.session_epoch,
             generation: 0,
             nonce: Nonce(random(&*self.entropy)?),
-            key_version: context.keys.root_version(),
+            key_version: request.keys.root_version(),
             retired: BTreeMap::new(),
             rotation: None,
             ended: None,
@@ -414,8 +421,8 @@ impl Service {
             refreshed_at: now,
             idle_expires_at: idle_end(policy, now),
             expires_at: now.checked_add(policy.session_life).unwrap_or(Timestamp::MAX),
-            device,
-            proven_device: Some(proven),
+            device: login.device.clone(),
+            proven_device: Some(device),
         })
     }
 }

@@ -1,48 +1,51 @@
-//! Logging out (docs/design/contract.md#logout).
+//! Logout (docs/design/contract.md#logout).
 
 use jiff::Timestamp;
 
-use super::{Service, UserPath, authenticate::admits};
+use super::{Service, UserPath, support::authenticate::admits};
 use crate::{
+    context::RequestContext,
     domain::{Failure, SessionId},
-    port::{CodeIs, EndSession},
-    telemetry,
+    store::{CodeIs, EndSession},
 };
 
 /// A logout.
 #[derive(Debug)]
 pub struct Command {
-    /// Whose sessions, and who asks.
+    /// Path of the user's sessions, with the caller's bearer.
     pub at: UserPath,
-    /// The session in the path.
+    /// Session in the path.
     pub session: SessionId,
 }
 
 /// An ended session.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Which.
+    /// Id of the session.
     pub session: SessionId,
-    /// Since when: the first time it was ended.
+    /// When the session ended. A repeated logout returns the time of the first.
     pub terminated_at: Timestamp,
 }
 
 impl Service {
-    /// One write when a session ends itself; one read before it when somebody else does.
+    /// Ends a session. One write if the session ends itself; one more read if another caller ends it.
     ///
     /// # Errors
-    /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `SessionNotFound`, `TenantSuspended`,
-    /// `IpNotAllowed`, `Unavailable`.
-    pub async fn delete_session(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
+    /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `SessionNotFound`, `TenantSuspended`, `IpNotAllowed`,
+    /// `Unavailable`.
+    pub async fn delete_session(
+        &self,
+        command: Command,
+        context: &RequestContext,
+    ) -> Result<Outcome, Failure> {
         let Command { at: UserPath { tenant, bearer, collection, owner, user, ip }, session } = command;
-        let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
-        telemetry::user(&user);
-        telemetry::session(&context.keys.session_digest(&session));
+        let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
+        context.record_user(&user);
+        context.record_session(&request.keys.session_digest(&session));
         admits(collection, &bearer)?;
-        // A session may end itself however often it likes, ended or not: that is why this route
-        // alone accepts an ended session's token.
+        // A session may end itself repeatedly. Therefore this route alone accepts the token of an ended session.
         if bearer.session != session || bearer.user != user {
-            let caller = self.authenticate(&context, &bearer, Some(&user), CodeIs::Unwanted, now).await?;
+            let caller = self.authenticate(&request, &bearer, Some(&user), CodeIs::Unwanted).await?;
             let allowed = match &caller.other {
                 Some(other) => caller.may_administer(other),
                 None => bearer.user == user,
@@ -57,7 +60,7 @@ impl Service {
             session: &session,
             path: Some((collection, &owner)),
             reuse: false,
-            now,
+            now: context.now,
         };
         let terminated_at = self.store.end_session(&end).await?.ok_or(Failure::SessionNotFound)?;
         Ok(Outcome { session, terminated_at })

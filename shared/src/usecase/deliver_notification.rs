@@ -1,149 +1,142 @@
-//! Delivering one message of the outbox (docs/design/security.md#rule-19): at least once, and never a code that is not
-//! its user's newest.
+//! Delivery of one message of the outbox (docs/design/security.md#rule-19). Each message is delivered at least
+//! once, except a code that is not its user's newest.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::json;
+use strum::IntoStaticStr;
 
+use super::support::tenant_request::TenantRequest;
 use crate::{
     cache::{Cache, Freshness},
+    context::RequestContext,
     domain::{
-        CodeMessage, Delivery, Failure, LinkTemplate, Medium, Notification, ResetCode, Templates, Tenant,
-        TenantId, TenantStatus, User, UserStatus,
+        CodeMessage, Failure, LinkTemplate, Medium, MessageDelivery, Notification, ResetCode, Templates,
+        Tenant, TenantId, TenantStatus, User, UserStatus,
     },
     message::{self, CodeValues, MessageKind, Values},
-    port::{BusEvent, Clock, Courier, CourierError, Mail, OutboxKey, Sealed, SecretSource, Store},
-    secrets::{TenantContext, Tenants},
-    telemetry,
+    port::{BusEvent, Clock, Courier, CourierError, Mail},
+    secrets::{SecretsManager, Tenants},
+    store::{DynamoStore, OutboxKey, Sealed},
 };
 
-/// A tenant's own words are believed for a minute.
-const WORDS: Freshness = Freshness {
+/// Cache times of a tenant's own message templates.
+const TEMPLATES: Freshness = Freshness {
     fresh: Duration::from_secs(60),
     stale: Duration::from_secs(60 * 60),
     absent: Duration::from_secs(60),
 };
-/// Tenants whose words are kept at once.
+/// Maximum number of tenants with cached templates.
 const CAPACITY: usize = 256;
 
-/// What sends messages; built once per process.
+/// Delivers messages; built once per process.
 pub struct Notifier {
-    store: Arc<dyn Store>,
+    store: Arc<DynamoStore>,
     tenants: Tenants,
     courier: Arc<dyn Courier>,
     clock: Arc<dyn Clock>,
-    words: Cache<TenantId, Templates>,
-    place: Place,
+    templates: Cache<TenantId, Templates>,
+    settings: SenderSettings,
 }
 
-/// Where the deployment is, as those see it who get its messages.
+/// Addresses of the deployment that appear in messages.
 #[derive(Debug, Clone)]
-pub struct Place {
-    /// Where people reach the hosted page: an http or https URL without a path of its own.
+pub struct SenderSettings {
+    /// Address of the hosted page: an http or https URL without a path.
     pub public_url: String,
-    /// Sender of the mails of tenants that name none.
+    /// Sender of mails for tenants that set no sender.
     pub mail_from: String,
 }
 
-/// What became of a message that is done with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Final result of a message. [`Self::name`] is its stable name in the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Outcome {
-    /// It was sent.
+    /// The message was sent.
     Sent,
-    /// It was delivered before.
+    /// The message was delivered before.
     Gone,
-    /// It was past its end.
+    /// The message expired.
     Expired,
-    /// Its code is not its user's newest, or was used.
+    /// The code in the message was used or is not its user's newest.
     Superseded,
-    /// It tells nobody anything.
+    /// The message is empty: it was queued for a user that does not exist.
     Nothing,
-    /// Its tenant is unknown or suspended.
+    /// The tenant is unknown or suspended.
     TenantClosed,
-    /// Its user is unknown or disabled.
+    /// The user is unknown or disabled.
     UserClosed,
-    /// Its user has no verified address of that kind.
+    /// The user has no verified address of the required kind.
     NoAddress,
-    /// Whoever should carry it never will, for that reason.
+    /// The carrier refuses the message permanently, for this reason.
     Refused(String),
-    /// It is a defect of ours that no other try cures: the message stays until its end.
+    /// A server error that a retry cannot fix, with its cause. The message stays until it expires.
     Broken(String),
 }
 
 impl Outcome {
-    /// Its stable name in the audit log.
+    /// The name in the audit log.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Sent => "SENT",
-            Self::Gone => "GONE",
-            Self::Expired => "EXPIRED",
-            Self::Superseded => "SUPERSEDED",
-            Self::Nothing => "NOTHING",
-            Self::TenantClosed => "TENANT_CLOSED",
-            Self::UserClosed => "USER_CLOSED",
-            Self::NoAddress => "NO_ADDRESS",
-            Self::Refused(_) => "REFUSED",
-            Self::Broken(_) => "BROKEN",
-        }
+        self.into()
     }
 }
 
 impl Notifier {
-    /// A notifier over these ports.
+    /// A notifier with these clients.
     pub fn new(
-        store: Arc<dyn Store>,
-        secrets: Arc<dyn SecretSource>,
+        store: Arc<DynamoStore>,
+        secrets: Arc<SecretsManager>,
         courier: Arc<dyn Courier>,
         clock: Arc<dyn Clock>,
-        place: Place,
+        settings: SenderSettings,
     ) -> Self {
         let tenants = Tenants::new(Arc::clone(&store), secrets);
-        Self { store, tenants, courier, clock, words: Cache::new(CAPACITY, WORDS), place }
+        Self { store, tenants, courier, clock, templates: Cache::new(CAPACITY, TEMPLATES), settings }
     }
 
-    /// The time of a delivery.
+    /// The current time. The entry point reads it once per message.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// One read, one sending, one deletion, in that order: a process that dies in between sends again.
+    /// Reads, sends and deletes a message, in this order. If the process ends in between, the message is sent
+    /// again.
     ///
     /// # Errors
-    /// Whatever another try may overcome; the message stays.
-    pub async fn deliver(&self, key: &OutboxKey) -> Result<Outcome, Failure> {
-        telemetry::tenant(&key.tenant);
-        telemetry::user(&key.user);
-        let now = self.clock.now();
+    /// Failures that a retry may overcome. The message stays in the outbox.
+    pub async fn deliver(&self, key: &OutboxKey, context: &RequestContext) -> Result<Outcome, Failure> {
+        context.record_claimed_tenant(&key.tenant);
+        context.record_user(&key.user);
         let items = self.store.outbox(key).await?;
         let Some(sealed) = &items.sealed else {
             return Ok(Outcome::Gone);
         };
-        let outcome = match self.settle(sealed, items.user.as_ref(), items.code.as_ref(), now).await {
-            // Tried again, it would only hold up the messages behind it.
+        let outcome = match self.process(context, sealed, items.user.as_ref(), items.code.as_ref()).await {
+            // A retry would only delay the messages behind this one.
             Err(failure @ Failure::Internal(_)) => return Ok(Outcome::Broken(failure.to_string())),
             outcome => outcome?,
         };
-        self.store.forget_outbox(key).await?;
+        self.store.delete_outbox(key).await?;
         Ok(outcome)
     }
 
-    async fn settle(
+    async fn process(
         &self,
+        context: &RequestContext,
         sealed: &Sealed,
         user: Option<&User>,
         newest: Option<&ResetCode>,
-        now: Timestamp,
     ) -> Result<Outcome, Failure> {
-        if sealed.ends_at <= now {
+        if sealed.ends_at <= context.now {
             return Ok(Outcome::Expired);
         }
-        let context = match self.tenants.find(&sealed.key.tenant, now).await? {
-            Some(context) if context.tenant.status == TenantStatus::Active => context,
+        let request = match TenantRequest::find(&self.tenants, context, &sealed.key.tenant).await? {
+            Some(request) if request.tenant.status == TenantStatus::Active => request,
             _ => return Ok(Outcome::TenantClosed),
         };
-        let notification = self.open(&context, sealed, now).await?;
-        telemetry::kind(notification.name());
+        let notification = self.open(&request, sealed).await?;
+        context.record_kind(notification.name());
         let Some(kind) = MessageKind::of(&notification) else {
             return Ok(Outcome::Nothing);
         };
@@ -157,21 +150,22 @@ impl Notifier {
         if code.is_some_and(|code| !is_live(code, newest)) {
             return Ok(Outcome::Superseded);
         }
-        let known = match kind.medium() {
+        let stored = match kind.medium() {
             Medium::Mail => user.email.as_deref(),
             Medium::Text => user.phone.as_deref(),
         };
-        // A tenant that sends by itself may know an address that we do not.
-        let address = match (known, &context.tenant.policy.delivery) {
+        let delivery = &request.policy().delivery;
+        // A tenant that sends its messages itself may have an address that is not stored here.
+        let address = match (stored, delivery) {
             (Some(address), _) => address,
-            (None, Delivery::EventBus(_)) => "",
-            (None, Delivery::Direct) => return Ok(Outcome::NoAddress),
+            (None, MessageDelivery::EventBus(_)) => "",
+            (None, MessageDelivery::Direct) => return Ok(Outcome::NoAddress),
         };
-        let link = code.map(|code| self.link(&context.tenant, user, code)).transpose()?;
+        let link = code.map(|code| self.link(&request.tenant, user, code)).transpose()?;
         let letter = Letter { sealed, kind, user, address, code, link: link.as_deref() };
-        let sent = match &context.tenant.policy.delivery {
-            Delivery::Direct => self.send(&context.tenant, &letter, now).await?,
-            Delivery::EventBus(bus) => self.announce(bus, &letter, notification.name()).await,
+        let sent = match delivery {
+            MessageDelivery::Direct => self.send(&request, &letter).await?,
+            MessageDelivery::EventBus(bus) => self.announce(bus, &letter, notification.name()).await,
         };
         match sent {
             Ok(()) => Ok(Outcome::Sent),
@@ -180,31 +174,26 @@ impl Notifier {
         }
     }
 
-    /// What a message says. A root key that is not known may be a fresh one.
-    async fn open(
-        &self,
-        context: &TenantContext,
-        sealed: &Sealed,
-        now: Timestamp,
-    ) -> Result<Notification, Failure> {
-        match context.keys.open_notification(sealed) {
+    /// Opens a sealed message. Reloads the keys if its root key is unknown.
+    async fn open(&self, request: &TenantRequest<'_>, sealed: &Sealed) -> Result<Notification, Failure> {
+        match request.keys.open_notification(sealed) {
             Err(Failure::Unavailable(_)) => {
-                let (keys, _) = self.tenants.reload_keys(&context.tenant.id, now).await?;
+                let (keys, _) = self.tenants.reload_keys(&request.tenant.id, request.now()).await?;
                 keys.open_notification(sealed)
             }
             opened => opened,
         }
     }
 
-    /// Where the code is used: by the template that was asked for, if the tenant still allows it, by
-    /// the tenant's own, or on the hosted page.
+    /// The link of a code: from the template that the request named, if the tenant still allows it; from the
+    /// tenant's own template; or to the hosted page.
     fn link(&self, tenant: &Tenant, user: &User, message: &CodeMessage) -> Result<String, Failure> {
         let hosts = &tenant.policy.link_hosts;
         let asked = message.link.as_deref().and_then(|link| LinkTemplate::parse(link, hosts).ok());
         let fill = |template: &LinkTemplate, hosts| {
             template.fill(&user.id, &user.organization, &message.code, hosts)
         };
-        let public_url = &self.place.public_url;
+        let public_url = &self.settings.public_url;
         [asked.as_ref(), tenant.policy.link_template.as_ref()]
             .into_iter()
             .flatten()
@@ -222,12 +211,12 @@ impl Notifier {
 
     async fn send(
         &self,
-        tenant: &Tenant,
+        request: &TenantRequest<'_>,
         letter: &Letter<'_>,
-        now: Timestamp,
     ) -> Result<Result<(), CourierError>, Failure> {
-        let own = match self.words.get(&tenant.id, now, || self.store.templates(&tenant.id)).await {
-            // What operators stored wrongly keeps no mail back.
+        let (tenant, now) = (&request.tenant, request.now());
+        let own = match self.templates.get(&tenant.id, now, || self.store.templates(&tenant.id)).await {
+            // An invalid template must not keep mails back: the default template is used instead.
             Err(Failure::Internal(cause)) => {
                 tracing::warn!(cause, "template.unreadable");
                 None
@@ -252,7 +241,7 @@ impl Notifier {
             Medium::Text => self.courier.send_text(letter.address, &message.text).await,
             Medium::Mail => {
                 let mail = Mail {
-                    from: tenant.policy.mail_from.as_deref().unwrap_or(&self.place.mail_from),
+                    from: tenant.policy.mail_from.as_deref().unwrap_or(&self.settings.mail_from),
                     to: letter.address,
                     subject: &message.subject,
                     text: &message.text,
@@ -286,7 +275,7 @@ impl Notifier {
     }
 }
 
-/// One message and whom it is for.
+/// A message with its recipient.
 struct Letter<'a> {
     sealed: &'a Sealed,
     kind: MessageKind,
@@ -296,8 +285,8 @@ struct Letter<'a> {
     link: Option<&'a str>,
 }
 
-/// Whether a code is its user's newest and still of use: the newest wins, in whatever order messages
-/// are delivered (docs/design/security.md#rule-19).
+/// Whether a code is its user's newest and not spent. The newest code wins, in whatever order messages are
+/// delivered (docs/design/security.md#rule-19).
 fn is_live(message: &CodeMessage, newest: Option<&ResetCode>) -> bool {
     newest.is_some_and(|newest| newest.id == message.id && newest.spent.is_none())
 }

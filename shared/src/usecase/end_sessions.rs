@@ -1,58 +1,64 @@
-//! Ending all of a user's sessions, or all but the present one (docs/design/contract.md#routes).
+//! Ending all of a user's sessions, or all but the caller's (docs/design/contract.md#routes).
 
 use jiff::Timestamp;
 
-use super::{Service, UserPath, authenticate::admits, code::TRIES};
+use super::{
+    Service, UserPath,
+    support::{authenticate::admits, code::TRIES},
+};
 use crate::{
+    context::RequestContext,
     domain::{Failure, UserId},
-    port::{CodeIs, Committed, Ending, GuardedChange, SessionsOf},
-    telemetry,
+    store::{CodeIs, Committed, Ending, GuardedChange, SessionsOf},
 };
 
-/// An end of sessions.
+/// A request to end sessions.
 #[derive(Debug)]
 pub struct Command {
-    /// Whose sessions, and who asks.
+    /// Path of the user's sessions, with the caller's bearer.
     pub at: UserPath,
-    /// Which of them.
+    /// Which sessions end.
     pub ending: Ending,
 }
 
 /// Ended sessions.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Whose.
+    /// User whose sessions ended.
     pub user: UserId,
-    /// How many were live.
+    /// Number of live sessions that ended.
     pub ended: u64,
-    /// Since when.
+    /// When they ended.
     pub ended_at: Timestamp,
 }
 
 impl Service {
-    /// One read, one query and one transaction, however many they are: the user's epoch moves on, and
-    /// with it every session ends that was created before, also one whose login is under way
-    /// (docs/design/storage.md#epochs). They are counted before that: what fails then has ended nothing.
+    /// Ends the sessions with one read, one query and one transaction, however many there are.
+    ///
+    /// The transaction increments the user's session epoch. That ends every session created before, also one
+    /// whose login is still in progress (docs/design/storage.md#epochs). The sessions are counted first, so
+    /// that a failed count has ended nothing.
     ///
     /// # Errors
-    /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `TenantSuspended`,
-    /// `IpNotAllowed`, `Unavailable`.
-    pub async fn end_sessions(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
+    /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `TenantSuspended`, `IpNotAllowed`,
+    /// `Unavailable`.
+    pub async fn end_sessions(&self, command: Command, context: &RequestContext) -> Result<Outcome, Failure> {
         let Command { at: UserPath { tenant, bearer, collection, owner, user, ip }, ending } = command;
-        let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
-        telemetry::user(&user);
+        let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
+        context.record_user(&user);
         admits(collection, &bearer)?;
+        let now = context.now;
+        // Each round reads the caller again and checks whether it may still act.
         for _ in 0..TRIES {
-            let caller = self.authenticate(&context, &bearer, Some(&user), CodeIs::Unwanted, now).await?;
+            let caller = self.authenticate(&request, &bearer, Some(&user), CodeIs::Unwanted).await?;
             let target = caller.owner_of_sessions(&user, collection, &owner)?;
-            let of = SessionsOf::user(target, context.tenant.session_epoch, now);
+            let of = SessionsOf::user(target, request.tenant.session_epoch, now);
             let except = (ending == Ending::AllButCurrent).then_some(&caller.session.id);
             let ended = self.store.count_sessions(&of, except).await?;
             let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
             if self.store.end_sessions(&change, ending).await? == Committed::Done {
                 return Ok(Outcome { user, ended, ended_at: now });
             }
-            // Read again: who asks, and whether it still may, shows at the head of the loop.
         }
         Err(Failure::Unavailable("the user kept changing".into()))
     }

@@ -1,81 +1,83 @@
-//! A user's live sessions, in pages (docs/design/contract.md#routes).
+//! Listing a user's live sessions in pages (docs/design/contract.md#routes).
 
-use jiff::Timestamp;
-
-use super::{Service, UserPath, authenticate::admits};
+use super::{
+    Service, UserPath,
+    support::{authenticate::admits, tenant_request::TenantRequest},
+};
 use crate::{
-    domain::{Failure, Session, SessionId},
-    port::{CodeIs, SessionPageQuery, SessionsOf},
-    secrets::TenantContext,
-    telemetry,
+    context::RequestContext,
+    domain::{Failure, Session, SessionId, SessionPosition},
+    store::{CodeIs, SessionPageQuery, SessionsOf},
     token::PageCursor,
 };
 
-/// A look at a user's sessions.
+/// A request for one page.
 #[derive(Debug)]
 pub struct Command {
-    /// Whose sessions, and who asks.
+    /// Path of the user's sessions, with the caller's bearer.
     pub at: UserPath,
-    /// Most sessions of a page; at least 1.
+    /// Maximum number of sessions in the page; at least 1.
     pub limit: usize,
-    /// Where the page before ended, as it said.
+    /// Cursor that the previous page returned.
     pub cursor: Option<String>,
 }
 
 /// One page.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Live sessions, in the order of their ids: as many as were asked for or fewer.
+    /// Live sessions, newest first, at most as many as requested.
     pub sessions: Vec<Session>,
-    /// The caller's own session, which may be among them.
+    /// Id of the caller's own session.
     pub current: SessionId,
-    /// What asks for the next page; `None` when there is none.
+    /// Cursor of the next page; `None` on the last page.
     pub cursor: Option<String>,
 }
 
 impl Service {
-    /// One read and one query.
+    /// Lists one page with one read and one query.
     ///
     /// # Errors
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `Validation` of the cursor,
     /// `TenantSuspended`, `IpNotAllowed`, `Unavailable`.
-    pub async fn list_sessions(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
+    pub async fn list_sessions(
+        &self,
+        command: Command,
+        context: &RequestContext,
+    ) -> Result<Outcome, Failure> {
         let Command { at: UserPath { tenant, bearer, collection, owner, user, ip }, limit, cursor } = command;
-        let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
-        telemetry::user(&user);
+        let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
+        context.record_user(&user);
         admits(collection, &bearer)?;
-        let place = PageCursor { tenant: &tenant, user: &user, collection, owner: &owner };
-        let (context, after) = self.place_of(context, place, cursor.as_deref(), now).await?;
-        let caller = self.authenticate(&context, &bearer, Some(&user), CodeIs::Unwanted, now).await?;
+        let list = PageCursor { tenant: &tenant, user: &user, collection, owner: &owner };
+        let (request, after) = self.read_cursor(request, list, cursor.as_deref()).await?;
+        let caller = self.authenticate(&request, &bearer, Some(&user), CodeIs::Unwanted).await?;
         let target = caller.owner_of_sessions(&user, collection, &owner)?;
         let query = SessionPageQuery {
-            of: SessionsOf::user(target, context.tenant.session_epoch, now),
+            of: SessionsOf::user(target, request.tenant.session_epoch, context.now),
             path: (collection, &owner),
             after: after.as_ref(),
             limit,
         };
         let page = self.store.session_page(&query).await?;
-        let cursor = page.after.map(|after| place.make(&after, &context.keys)).transpose()?;
+        let cursor = page.after.map(|after| list.make(&after, &request.keys)).transpose()?;
         Ok(Outcome { sessions: page.sessions, current: caller.session.id, cursor })
     }
 
-    /// The session that the page before ended at. Its cursor may be of a key that another process
-    /// learned of first: then the keys are asked for again.
-    async fn place_of(
+    /// The position at which the previous page ended. Reloads the keys if the cursor names an unknown key.
+    async fn read_cursor<'r>(
         &self,
-        mut context: TenantContext,
-        place: PageCursor<'_>,
+        mut request: TenantRequest<'r>,
+        list: PageCursor<'_>,
         cursor: Option<&str>,
-        now: Timestamp,
-    ) -> Result<(TenantContext, Option<SessionId>), Failure> {
+    ) -> Result<(TenantRequest<'r>, Option<SessionPosition>), Failure> {
         let Some(cursor) = cursor else {
-            return Ok((context, None));
+            return Ok((request, None));
         };
-        if PageCursor::version(cursor).is_some_and(|version| !context.keys.has_root(version)) {
-            (context.keys, _) = self.tenants.reload_keys(&context.tenant.id, now).await?;
+        if PageCursor::version(cursor).is_some_and(|version| !request.keys.has_root(version)) {
+            (request.keys, _) = self.tenants.reload_keys(&request.tenant.id, request.now()).await?;
         }
-        let foreign = || Failure::field("cursor", "is none of this list: leave it out to begin again");
-        let after = place.read(cursor, &context.keys).ok_or_else(foreign)?;
-        Ok((context, Some(after)))
+        let foreign = || Failure::field("cursor", "does not belong to this list; omit it to start over");
+        let after = list.read(cursor, &request.keys).ok_or_else(foreign)?;
+        Ok((request, Some(after)))
     }
 }

@@ -1,21 +1,14 @@
-//! What happens for each endpoint: one file each, with its `Command`, its `Outcome` and how it is
-//! decided. No wire format, no AWS type.
+//! Use cases: one file per endpoint with its `Command`, its `Outcome` and its decisions. They know no wire
+//! format and no AWS type. Shared steps are in [`support`].
 
 pub mod anchor_audit;
-mod authenticate;
 pub mod authorize;
-mod code;
 pub mod create_session;
-pub mod cross_origin;
 pub mod delete_session;
 pub mod deliver_notification;
 pub mod end_sessions;
-mod guess;
 mod health;
-mod keep_session;
 pub mod list_sessions;
-pub mod new_password;
-mod once;
 pub mod password_page;
 pub mod password_reset;
 pub mod publish;
@@ -23,29 +16,31 @@ pub mod read_session;
 pub mod refresh_session;
 pub mod reset_login;
 pub mod set_password;
+pub mod support;
 pub mod update_credentials;
 pub mod verify_audit;
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use secrecy::SecretString;
 
+use self::support::{cross_origin, tenant_request::TenantRequest};
 use crate::{
     cache::Cache,
     domain::{
-        AttemptId, ClientAddress, Collection, Failure, Policy, Session, SessionId, TenantId, TenantStatus,
-        User, UserId, WebOrigin,
+        AttemptId, ClientAddress, Collection, Failure, Policy, Session, SessionId, TenantId, User, UserId,
+        WebOrigin,
     },
-    port::{Clock, Entropy, Passwords, SecretSource, Store, random},
-    secrets::{TenantContext, Tenants},
-    telemetry,
+    port::{Clock, Entropy, Passwords, random},
+    secrets::{SecretsManager, Tenants},
+    store::DynamoStore,
     token::{Claims, RefreshToken, Unverified},
 };
 
-/// Everything the use cases work with; built once per process.
+/// Everything that the use cases need; built once per process.
 pub struct Service {
-    store: Arc<dyn Store>,
+    store: Arc<DynamoStore>,
     tenants: Tenants,
     origins: Cache<WebOrigin, ()>,
     health: Cache<(), ()>,
@@ -55,21 +50,21 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service over these ports.
+    /// A service with these clients.
     pub fn new(
-        store: Arc<dyn Store>,
-        secrets: Arc<dyn SecretSource>,
+        store: Arc<DynamoStore>,
+        secrets: Arc<SecretsManager>,
         passwords: Arc<dyn Passwords>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
         let tenants = Tenants::new(Arc::clone(&store), secrets);
         let origins = Cache::new(cross_origin::CAPACITY, cross_origin::ORIGIN);
-        let health = Cache::new(1, health::LOOK);
+        let health = Cache::new(1, health::CHECK);
         Self { store, tenants, origins, health, passwords, clock, entropy }
     }
 
-    /// The time of a request: asked once.
+    /// The current time. An entry point reads it once per request.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -78,21 +73,15 @@ impl Service {
         Ok(AttemptId::new(now, random(&*self.entropy)?))
     }
 
-    /// Tokens for a session as it is now.
-    fn grant(
-        &self,
-        context: &TenantContext,
-        session: Session,
-        user: &User,
-        now: Timestamp,
-    ) -> Result<Grant, Failure> {
-        let policy = &context.tenant.policy;
-        let claims =
-            Claims::new(&session, user, policy, now, &SessionId::from_random(random(&*self.entropy)?));
-        let refresh_token = RefreshToken::current(&session, &context.keys)
-            .ok_or_else(|| Failure::Unavailable("the root key of a live session is gone".into()))?;
+    /// New tokens for a session.
+    fn grant(&self, request: &TenantRequest<'_>, session: Session, user: &User) -> Result<Grant, Failure> {
+        let (policy, keys) = (request.policy(), &request.keys);
+        let token_id = SessionId::from_random(random(&*self.entropy)?);
+        let claims = Claims::new(&session, user, policy, request.now(), &token_id);
+        let refresh_token = RefreshToken::current(&session, keys)
+            .ok_or_else(|| Failure::Unavailable("the root key of a live session is missing".into()))?;
         Ok(Grant {
-            token: claims.sign(&context.keys, policy)?,
+            token: claims.sign(keys, policy)?,
             refresh_token,
             token_expires_at: Timestamp::from_second(claims.exp).unwrap_or(Timestamp::MAX),
             expires_in: claims.exp - claims.iat,
@@ -103,24 +92,24 @@ impl Service {
     }
 }
 
-/// A user's path in a collection, and who asks there.
+/// The path of a user's sessions, with the caller's bearer.
 #[derive(Debug)]
 pub struct UserPath {
-    /// Tenant.
+    /// Tenant that the request names.
     pub tenant: TenantId,
-    /// The user's own token, or an administrator's.
+    /// Access token of the user or of an administrator.
     pub bearer: Unverified,
-    /// The path's collection.
+    /// Collection in the path.
     pub collection: Collection,
-    /// The organization or customer in the path.
+    /// Organization or customer in the path.
     pub owner: String,
-    /// The user in the path.
+    /// User in the path.
     pub user: UserId,
-    /// The client's address.
+    /// Client address.
     pub ip: ClientAddress,
 }
 
-/// A session and the tokens that open it.
+/// A session and its tokens.
 #[derive(Debug)]
 pub struct Grant {
     /// The session.
@@ -129,37 +118,17 @@ pub struct Grant {
     pub token: SecretString,
     /// Refresh token.
     pub refresh_token: SecretString,
-    /// When the access token ends.
+    /// When the access token expires.
     pub token_expires_at: Timestamp,
-    /// The access token's life in seconds.
+    /// Life of the access token in seconds.
     pub expires_in: i64,
-    /// Whether it opens nothing but a change of the user's own password.
+    /// Whether the access token allows only a change of the user's own password, refresh and logout.
     pub password_change_required: bool,
-    /// With a login: what its device may prove at its next one that it is no stranger.
+    /// Proof that makes the device trusted at its next login; only after a login.
     pub device_proof: Option<SecretString>,
 }
 
-/// The client's address, as the tenant's proxies tell it.
-fn client(context: &TenantContext, from: &ClientAddress) -> Option<IpAddr> {
-    let ip = from.client(&context.tenant.policy.trusted_proxies);
-    telemetry::client(ip);
-    ip
-}
-
-/// The client's address, if the tenant takes requests, and from there; asked once tenant credentials
-/// or a bearer were right.
-fn admit(context: &TenantContext, from: &ClientAddress) -> Result<Option<IpAddr>, Failure> {
-    cross_origin::proven(&context.tenant);
-    let policy = &context.tenant.policy;
-    let ip = client(context, from);
-    match context.tenant.status {
-        TenantStatus::Suspended => Err(Failure::TenantSuspended),
-        TenantStatus::Active if !policy.admits(ip) => Err(Failure::IpNotAllowed),
-        TenantStatus::Active => Ok(ip),
-    }
-}
-
-/// When a session that is refreshed at `now` goes idle.
+/// When a session that is refreshed at `now` expires by idleness.
 fn idle_end(policy: &Policy, now: Timestamp) -> Timestamp {
     now.checked_add(policy.idle_life).unwrap_or(Timestamp::MAX)
 }

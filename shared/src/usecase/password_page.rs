@@ -1,72 +1,83 @@
-//! What the hosted page shows of a tenant, and the tokens of its forms (docs/design/contract.md#public-documents).
+//! A tenant's data for the hosted page, and the tokens of its forms
+//! (docs/design/contract.md#public-documents).
 
-use jiff::Timestamp;
+use std::sync::Arc;
+
 use secrecy::SecretString;
 
-use super::Service;
+use super::{Service, support::tenant_request::TenantRequest};
 use crate::{
-    domain::{Code, Failure, TenantId, UserId},
+    context::RequestContext,
+    domain::{Code, Failure, Tenant, TenantId, UserId},
     port::random,
-    secrets::TenantContext,
     token::{FormToken, TenantKeys},
 };
 
-/// A tenant as its page shows it.
+/// A tenant as its hosted page shows it.
 pub struct PasswordPage {
-    context: TenantContext,
+    tenant: Arc<Tenant>,
+    keys: Arc<TenantKeys>,
 }
 
 impl PasswordPage {
-    /// Its id.
+    /// Id of the tenant.
     pub fn tenant(&self) -> &TenantId {
-        &self.context.tenant.id
+        &self.tenant.id
     }
 
-    /// What people know it as.
+    /// Display name of the tenant.
     pub fn name(&self) -> &str {
-        &self.context.tenant.name
+        &self.tenant.name
     }
 
-    /// Its language (BCP 47), for those who ask for none that the page speaks.
+    /// Language of the tenant (BCP 47), for visitors whose browser accepts no language of the page.
     pub fn locale(&self) -> &str {
-        &self.context.tenant.policy.locale
+        &self.tenant.policy.locale
     }
 
-    /// The shortest password it takes, in code points.
+    /// Minimum length of a new password in code points.
     pub fn min_length(&self) -> usize {
-        self.context.tenant.policy.password.min_length()
+        self.tenant.policy.password.min_length()
     }
 }
 
 impl Service {
-    /// The page of a tenant: whatever its status, which is told once a code was right.
+    /// The page of a tenant. A suspended tenant has one too: the suspension is disclosed only to visitors with
+    /// a right code.
     ///
     /// # Errors
-    /// `RouteNotFound` for an unknown tenant, `Unavailable`.
-    pub async fn password_page(&self, tenant: &TenantId, now: Timestamp) -> Result<PasswordPage, Failure> {
-        let context = self.tenants.find(tenant, now).await?.ok_or(Failure::RouteNotFound)?;
-        Ok(PasswordPage { context })
+    /// `RouteNotFound` for an unknown tenant; `Unavailable`.
+    pub async fn password_page(
+        &self,
+        tenant: &TenantId,
+        context: &RequestContext,
+    ) -> Result<PasswordPage, Failure> {
+        let found = TenantRequest::find(&self.tenants, context, tenant).await?;
+        let TenantRequest { tenant, keys, .. } = found.ok_or(Failure::RouteNotFound)?;
+        Ok(PasswordPage { tenant, keys })
     }
 
-    /// That `token` came with a form of this page for that user and code.
+    /// Checks that `token` belongs to a form of this page for that user and code.
     ///
     /// # Errors
-    /// `Forbidden` when it did not; `Unavailable` while its key may be a fresh one.
+    /// `Forbidden` if it does not; `Unavailable` while its key may be one that is not loaded yet.
     pub async fn check_form(
         &self,
         page: &PasswordPage,
         token: &SecretString,
         (user, code): (&UserId, Option<&Code>),
-        now: Timestamp,
+        context: &RequestContext,
     ) -> Result<(), Failure> {
-        let known =
+        let has_key =
             |keys: &TenantKeys| FormToken::version(token).is_none_or(|version| keys.has_root(version));
-        let context = self.tenants.with_key(page.context.clone(), now, known, Failure::Forbidden).await?;
+        let keys = Arc::clone(&page.keys);
+        let keys =
+            self.tenants.keys_with(page.tenant(), keys, context.now, has_key, Failure::Forbidden).await?;
         let form = FormToken { tenant: page.tenant(), user, code };
-        if form.is_authentic(token, &context.keys) { Ok(()) } else { Err(Failure::Forbidden) }
+        if form.is_authentic(token, &keys) { Ok(()) } else { Err(Failure::Forbidden) }
     }
 
-    /// A token for one form, which also names its submission.
+    /// A token for one form. It also identifies the submission of that form.
     ///
     /// # Errors
     /// `Internal`.
@@ -77,7 +88,7 @@ impl Service {
         code: Option<&Code>,
     ) -> Result<SecretString, Failure> {
         FormToken { tenant: page.tenant(), user, code }
-            .make(random(&*self.entropy)?, &page.context.keys)
+            .make(random(&*self.entropy)?, &page.keys)
             .ok_or_else(|| Failure::Internal("the current root key is missing".into()))
     }
 }

@@ -1,42 +1,44 @@
-//! Asking for a reset code (docs/design/contract.md#zitadel-v2, PasswordReset).
+//! Request for a reset code (docs/design/contract.md#zitadel-v2, PasswordReset).
 
 use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::{
-    Service, admit,
-    code::{Sending, TRIES, within_budget},
-    once::Asked,
+    Service,
+    support::{
+        code::{Sending, TRIES, check_code_limit},
+        idempotency::IdempotentRequest,
+        tenant_request::TenantRequest,
+    },
 };
 use crate::{
+    context::RequestContext,
     domain::{ClientAddress, Code, Collection, Failure, LinkTemplate, Medium, TenantId, UserDetails, UserId},
-    port::{CodeIs, Committed, GuardedChange, NewCode, RecoveryItems, Success},
-    secrets::TenantContext,
-    telemetry,
-    token::{Bearer, Repeatable, Unverified},
+    store::{CodeIs, Committed, GuardedChange, NewCode, RecoveryItems, Success},
+    token::{Bearer, KeyedRequest, Unverified},
 };
 
-/// A request for a code.
+/// A request for a reset code.
 #[derive(Debug)]
 pub struct Command {
-    /// Who asks.
-    pub caller: Caller,
-    /// Whose password it is for.
+    /// Caller.
+    pub caller: CodeCaller,
+    /// User whose password the code resets.
     pub user: UserId,
-    /// What becomes of the code.
-    pub delivery: Delivery,
-    /// The client's address.
+    /// Whether the code is sent or returned.
+    pub delivery: CodeDelivery,
+    /// Client address.
     pub ip: ClientAddress,
-    /// What it is known again by, where it may be sent again.
-    pub once: Option<Repeatable>,
+    /// Idempotency key and request fingerprint, if the client sent a key.
+    pub idempotency: Option<KeyedRequest>,
 }
 
-/// Who asks for a code.
+/// The caller that requests a code.
 #[derive(Debug)]
-pub enum Caller {
-    /// The tenant itself, by what it sends to prove that.
+pub enum CodeCaller {
+    /// The tenant itself, with its credentials.
     Tenant {
-        /// Its id; `None` for one that no tenant can have.
+        /// Tenant id; `None` if the id in the request is not valid.
         tenant: Option<TenantId>,
         /// `X-Tenant-Key`
         key: SecretString,
@@ -45,44 +47,44 @@ pub enum Caller {
     },
     /// The user itself, or an administrator.
     Bearer {
-        /// The tenant that the request names.
+        /// Tenant that the request names.
         tenant: TenantId,
-        /// The token.
+        /// Access token.
         token: Box<Unverified>,
     },
 }
 
-/// What becomes of a code.
+/// What happens with a code.
 #[derive(Debug)]
-pub enum Delivery {
-    /// It is sent to the user.
+pub enum CodeDelivery {
+    /// The code is sent to the user.
     Send {
-        /// How.
+        /// Mail or text message.
         medium: Medium,
-        /// The link's template; the tenant's own when absent.
+        /// Link template; `None` for the tenant's own.
         link: Option<String>,
     },
-    /// It is the answer: for administrators.
+    /// The code is returned to the caller, an administrator.
     Return,
 }
 
-/// What came of it.
+/// An issued code.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The user's record; `None` for the tenant as caller, which learns nothing of it.
+    /// Details of the user; `None` for the tenant as caller, which learns nothing about the user.
     pub details: Option<UserDetails>,
-    /// The code, where it was to be returned.
+    /// The code, if it is returned.
     pub code: Option<Code>,
-    /// When.
+    /// When the code was requested.
     pub asked_at: Timestamp,
 }
 
 impl Outcome {
-    /// What the same request was told before.
+    /// The outcome of a replayed request.
     ///
     /// # Errors
-    /// `IdempotencyExpired` for a code that was returned: it is kept nowhere.
-    fn again(success: Success) -> Result<Self, Failure> {
+    /// `IdempotencyExpired` for a returned code, because codes are not stored.
+    fn replayed(success: Success) -> Result<Self, Failure> {
         match success {
             Success::CodeSent { details, asked_at } => Ok(Self { details, code: None, asked_at }),
             Success::CodeReturned | Success::Session { .. } | Success::LoginReset(_) => {
@@ -91,7 +93,7 @@ impl Outcome {
         }
     }
 
-    /// What to remember of it.
+    /// The part of the outcome that is stored for a replay.
     fn success(&self) -> Success {
         let Self { details, code, asked_at } = self;
         match code {
@@ -102,66 +104,70 @@ impl Outcome {
 }
 
 impl Service {
-    /// One read, one transaction: the code in the place of the one before, its message, and checks
-    /// that the caller still may. Nothing else about the account changes. For the tenant itself the
-    /// same is read and written whether the user exists or not (docs/design/security.md#rule-19).
+    /// Issues a code with one read and one transaction, which replaces the previous code, queues the message,
+    /// and checks that the caller may still act. Nothing else about the account changes. For the tenant as
+    /// caller, the reads and writes are the same whether the user exists or not
+    /// (docs/design/security.md#rule-19).
     ///
-    /// A code is returned for others only: whoever holds an administrator's token must not take its
-    /// account over without its password.
+    /// An administrator receives codes only for other users. Otherwise a stolen administrator's token would be
+    /// enough to set that administrator's password.
     ///
     /// # Errors
-    /// `Validation` (the template), `InvalidTenantCredentials`, `TenantMismatch`, `InvalidToken`,
-    /// `Forbidden`, `UserNotFound`, `RateLimited`, `TenantSuspended`, `IpNotAllowed`,
-    /// `IdempotencyMismatch`, `IdempotencyExpired`, `Unavailable`.
-    pub async fn password_reset(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
-        let Command { caller, user, delivery, ip, once } = command;
-        telemetry::user(&user);
+    /// `Validation` (of the template), `InvalidTenantCredentials`, `TenantMismatch`, `InvalidToken`,
+    /// `Forbidden`, `UserNotFound`, `RateLimited`, `TenantSuspended`, `IpNotAllowed`, `IdempotencyMismatch`,
+    /// `IdempotencyExpired`, `Unavailable`.
+    pub async fn password_reset(
+        &self,
+        command: Command,
+        context: &RequestContext,
+    ) -> Result<Outcome, Failure> {
+        let Command { caller, user, delivery, ip, idempotency } = command;
+        context.record_user(&user);
         match caller {
-            Caller::Tenant { tenant, key, secret } => {
+            CodeCaller::Tenant { tenant, key, secret } => {
                 let tenant = tenant.ok_or(Failure::InvalidTenantCredentials)?;
-                let (context, used) = self.tenants.open(&tenant, &key, &secret, now).await?;
-                admit(&context, &ip)?;
-                let sending = sending(delivery, &context)?.ok_or(Failure::Forbidden)?;
-                let asked = Asked::by(once, &tenant, None);
+                let (request, used) =
+                    TenantRequest::open(&self.tenants, context, &tenant, (&key, &secret)).await?;
+                request.admit(&ip)?;
+                let sending = sending(delivery, &request)?.ok_or(Failure::Forbidden)?;
+                let idempotent = IdempotentRequest::of(idempotency, &tenant, None);
                 let (outcome, ()) = tokio::join!(
-                    self.reset_for_tenant(&context, &user, &sending, asked.as_ref(), now),
-                    self.tenants.note(&tenant, &used, now)
+                    self.reset_for_tenant(&request, &user, &sending, idempotent.as_ref()),
+                    self.tenants.note(&tenant, &used, context.now)
                 );
                 outcome
             }
-            Caller::Bearer { tenant, token } => {
-                let (context, bearer) = self.verify_bearer(&tenant, &token, &ip, now).await?;
+            CodeCaller::Bearer { tenant, token } => {
+                let (request, bearer) = self.verify_bearer(context, &tenant, &token, &ip).await?;
                 if bearer.collection != Collection::Admin && bearer.user != user {
                     return Err(Failure::Forbidden);
                 }
-                let sending = sending(delivery, &context)?;
-                let asked = Asked::by(once, &tenant, Some(&bearer.user));
-                let wanted = (sending.as_ref(), asked.as_ref());
-                self.reset_for_bearer(&context, &bearer, &user, wanted, now).await
+                let sending = sending(delivery, &request)?;
+                let idempotent = IdempotentRequest::of(idempotency, &tenant, Some(&bearer.user));
+                self.reset_for_bearer(&request, &bearer, &user, sending.as_ref(), idempotent.as_ref()).await
             }
         }
     }
 
     async fn reset_for_tenant(
         &self,
-        context: &TenantContext,
+        request: &TenantRequest<'_>,
         id: &UserId,
         sending: &Sending,
-        asked: Option<&Asked>,
-        now: Timestamp,
+        idempotent: Option<&IdempotentRequest>,
     ) -> Result<Outcome, Failure> {
         for _ in 0..TRIES {
-            let key = asked.map(Asked::key);
-            let RecoveryItems { user, code, once } = self.store.recovery(&context.tenant.id, id, key).await?;
-            if let Some((_, success)) = self.recall(context, asked, once, now).await? {
-                return Outcome::again(success);
+            let key = idempotent.map(IdempotentRequest::key);
+            let RecoveryItems { user, code, stored } =
+                self.store.recovery(&request.tenant.id, id, key).await?;
+            if let Some((_, success)) = self.stored_success(request, idempotent, stored).await? {
+                return Outcome::replayed(success);
             }
-            within_budget(code.as_ref(), context.tenant.policy.codes_per_hour, now)?;
-            let user = (id, user.as_ref());
-            let (code, _) = self.new_code(context, user, code.as_ref(), Some(sending), now)?;
-            let outcome = Outcome { details: None, code: None, asked_at: now };
-            let once = asked.map(|asked| asked.remember(outcome.success(), context, now)).transpose()?;
-            if self.store.issue_code(None, &NewCode { once, ..code }).await? == Committed::Done {
+            check_code_limit(code.as_ref(), request)?;
+            let (code, _) = self.new_code(request, (id, user.as_ref()), code.as_ref(), Some(sending))?;
+            let outcome = Outcome { details: None, code: None, asked_at: request.now() };
+            let result = idempotent.map(|it| it.record(outcome.success(), request)).transpose()?;
+            if self.store.issue_code(None, &NewCode { result, ..code }).await? == Committed::Done {
                 return Ok(outcome);
             }
         }
@@ -170,16 +176,18 @@ impl Service {
 
     async fn reset_for_bearer(
         &self,
-        context: &TenantContext,
+        request: &TenantRequest<'_>,
         bearer: &Bearer,
         id: &UserId,
-        (sending, asked): (Option<&Sending>, Option<&Asked>),
-        now: Timestamp,
+        sending: Option<&Sending>,
+        idempotent: Option<&IdempotentRequest>,
     ) -> Result<Outcome, Failure> {
+        let now = request.now();
         for _ in 0..TRIES {
-            let wanted = CodeIs::Wanted(asked.map(Asked::key));
-            let caller = self.authenticate(context, bearer, Some(id), wanted, now).await?;
-            // A restricted scope opens a change of its own password and nothing else (docs/design/security.md#rule-21).
+            let code = CodeIs::Wanted(idempotent.map(IdempotentRequest::key));
+            let caller = self.authenticate(request, bearer, Some(id), code).await?;
+            // A token with a restricted scope allows only a change of the caller's own password
+            // (docs/design/security.md#rule-21).
             if caller.user.change_required {
                 return Err(Failure::Forbidden);
             }
@@ -188,18 +196,18 @@ impl Service {
             if sending.is_none() && change.is_own() {
                 return Err(Failure::Forbidden);
             }
-            if let Some((_, success)) = self.recall(context, asked, caller.once.clone(), now).await? {
-                return Outcome::again(success);
+            let stored = caller.stored.clone();
+            if let Some((_, success)) = self.stored_success(request, idempotent, stored).await? {
+                return Outcome::replayed(success);
             }
             if sending.is_some() {
-                within_budget(caller.code.as_ref(), context.tenant.policy.codes_per_hour, now)?;
+                check_code_limit(caller.code.as_ref(), request)?;
             }
-            let user = (id, Some(target));
-            let (new, code) = self.new_code(context, user, caller.code.as_ref(), sending, now)?;
+            let (new, code) = self.new_code(request, (id, Some(target)), caller.code.as_ref(), sending)?;
             let code = sending.is_none().then_some(code);
             let outcome = Outcome { details: Some(UserDetails::of(target)), code, asked_at: now };
-            let once = asked.map(|asked| asked.remember(outcome.success(), context, now)).transpose()?;
-            if self.store.issue_code(Some(&change), &NewCode { once, ..new }).await? == Committed::Done {
+            let result = idempotent.map(|it| it.record(outcome.success(), request)).transpose()?;
+            if self.store.issue_code(Some(&change), &NewCode { result, ..new }).await? == Committed::Done {
                 return Ok(outcome);
             }
         }
@@ -207,21 +215,21 @@ impl Service {
     }
 }
 
-/// How the code is sent; `None` when it is returned.
+/// How the code is sent; `None` if it is returned.
 ///
 /// # Errors
-/// `Validation` for a template that could lead anywhere but to the tenant's own hosts, or that would
-/// leave a mail without its code.
-fn sending(delivery: Delivery, context: &TenantContext) -> Result<Option<Sending>, Failure> {
-    let Delivery::Send { medium, link } = delivery else {
+/// `Validation` for a template that leads to a host outside the tenant's list, or that leaves a mail without
+/// its code.
+fn sending(delivery: CodeDelivery, request: &TenantRequest<'_>) -> Result<Option<Sending>, Failure> {
+    let CodeDelivery::Send { medium, link } = delivery else {
         return Ok(None);
     };
     if let Some(link) = &link {
         let refused = |why: String| Failure::field("sendLink.urlTemplate", why);
-        let template = LinkTemplate::parse(link, &context.tenant.policy.link_hosts);
+        let template = LinkTemplate::parse(link, &request.policy().link_hosts);
         let template = template.map_err(|why| refused(why.to_string()))?;
         if medium == Medium::Mail && !template.has_code() {
-            return Err(refused("must have {{.Code}} in a mail".to_owned()));
+            return Err(refused("must contain {{.Code}} for a mail".to_owned()));
         }
     }
     Ok(Some(Sending { medium, link }))

@@ -1,42 +1,43 @@
-//! What a tenant publishes for those who verify its tokens (docs/design/contract.md#public-documents).
+//! Public keys and issuer of a tenant, for verifiers of its tokens (docs/design/contract.md#public-documents).
 
-use jiff::Timestamp;
-
-use super::Service;
+use super::{Service, support::tenant_request::TenantRequest};
 use crate::{
+    context::RequestContext,
     domain::{Failure, TenantId, TenantStatus},
-    telemetry,
     token::PublicKey,
 };
 
-/// What verifying a tenant's tokens takes.
+/// The data that verifies a tenant's tokens.
 #[derive(Debug)]
 pub struct Published {
-    /// `iss` of its tokens.
+    /// `iss` of the tenant's tokens.
     pub issuer: String,
-    /// Every key that may have signed one; at least one.
+    /// Every key that may have signed a token; at least one.
     pub keys: Vec<PublicKey>,
 }
 
 impl Service {
-    /// `None` for a tenant that publishes nothing, whether there is none of that id, it has no asymmetric key
-    /// or it is suspended: then whoever verifies by its keys alone accepts nothing any more, either.
+    /// A tenant's public keys. `None` if the tenant does not exist, has no asymmetric key or is suspended: a
+    /// verifier that relies on the keys alone then accepts none of its tokens.
     ///
-    /// Nothing is read that the tenant's other requests do not read; an unknown one costs one read, and for
-    /// some seconds no other.
+    /// Reads only what other requests of the tenant read and cache. An unknown tenant costs one read, which is
+    /// cached for some seconds.
     ///
     /// # Errors
-    /// `Unavailable` when its record or secret cannot be had or used.
-    pub async fn published(&self, tenant: &TenantId, now: Timestamp) -> Result<Option<Published>, Failure> {
-        telemetry::tenant(tenant);
-        let Some(context) = self.tenants.find(tenant, now).await? else {
+    /// `Unavailable` if the tenant's record or secret cannot be read or used.
+    pub async fn published(
+        &self,
+        tenant: &TenantId,
+        context: &RequestContext,
+    ) -> Result<Option<Published>, Failure> {
+        let Some(request) = TenantRequest::find(&self.tenants, context, tenant).await? else {
             return Ok(None);
         };
-        let keys = match context.tenant.status {
-            TenantStatus::Active => context.keys.public_keys()?,
+        let keys = match request.tenant.status {
+            TenantStatus::Active => request.keys.public_keys()?,
             TenantStatus::Suspended => Vec::new(),
         };
-        let issuer = context.tenant.policy.issuer.clone();
+        let issuer = request.policy().issuer.clone();
         Ok((!keys.is_empty()).then_some(Published { issuer, keys }))
     }
 }

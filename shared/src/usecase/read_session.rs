@@ -1,39 +1,37 @@
-//! One of a user's live sessions (docs/design/contract.md#routes).
+//! Reading one of a user's live sessions (docs/design/contract.md#routes).
 
-use jiff::Timestamp;
-
-use super::{Service, UserPath, authenticate::admits};
+use super::{Service, UserPath, support::authenticate::admits};
 use crate::{
+    context::RequestContext,
     domain::{Failure, Session, SessionId},
-    telemetry,
 };
 
-/// Who looks at which session: what a logout takes, too.
+/// The session to read; the same input as for a logout.
 pub use super::delete_session::Command;
 
 /// A live session.
 #[derive(Debug)]
 pub struct Outcome {
-    /// It.
+    /// The session.
     pub session: Session,
-    /// The caller's own.
+    /// Id of the caller's own session.
     pub current: SessionId,
 }
 
 impl Service {
-    /// One read; two where the session asked for is dead by its epoch, which two items read at once may
-    /// only seem to say.
+    /// Reads a session with one read. A second read follows if the epochs suggest that session and user were
+    /// read at different moments.
     ///
     /// # Errors
-    /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `SessionNotFound`, `TenantSuspended`,
-    /// `IpNotAllowed`, `Unavailable`.
-    pub async fn read_session(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
+    /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `SessionNotFound`, `TenantSuspended`, `IpNotAllowed`,
+    /// `Unavailable`.
+    pub async fn read_session(&self, command: Command, context: &RequestContext) -> Result<Outcome, Failure> {
         let Command { at: UserPath { tenant, bearer, collection, owner, user, ip }, session: id } = command;
-        let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
-        telemetry::user(&user);
-        telemetry::session(&context.keys.session_digest(&id));
+        let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
+        context.record_user(&user);
+        context.record_session(&request.keys.session_digest(&id));
         admits(collection, &bearer)?;
-        let mut caller = self.authenticate_with_session(&context, &bearer, (&user, &id), now).await?;
+        let mut caller = self.authenticate_with_session(&request, &bearer, (&user, &id)).await?;
         let session = caller.asked.take();
         let epoch = match caller.owner_of_sessions(&user, collection, &owner) {
             Ok(target) => target.session_epoch,
@@ -42,7 +40,7 @@ impl Service {
         };
         let session = session
             .filter(|session| session.is_under(collection, &owner))
-            .filter(|session| session.fault(now, epoch, context.tenant.session_epoch).is_none())
+            .filter(|session| session.fault(context.now, epoch, request.tenant.session_epoch).is_none())
             .ok_or(Failure::SessionNotFound)?;
         Ok(Outcome { session, current: caller.session.id })
     }

@@ -1,57 +1,60 @@
-//! Refreshing a session (docs/design/contract.md#refresh).
+//! Refresh of a session (docs/design/contract.md#refresh).
 
-use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{Grant, Service, authenticate::is_torn, idle_end};
+use super::{
+    Grant, Service, idle_end,
+    support::{authenticate::is_torn, tenant_request::TenantRequest},
+};
 use crate::{
+    context::RequestContext,
     domain::{
-        ClientAddress, Collection, Failure, Judgement, Limit, Session, SessionFault, SessionId, TenantId,
-        TokenFault, User, UserId, UserStatus, judge,
+        ClientAddress, Collection, Failure, Limit, RefreshTokenState, Session, SessionFault, SessionId,
+        TenantId, TokenFault, User, UserId, UserStatus,
     },
-    port::{CodeIs, EndSession, Rotated, Rotation},
-    secrets::TenantContext,
-    telemetry,
+    store::{CodeIs, EndSession, Rotated, Rotation},
     token::{Bearer, RefreshToken, TenantKeys, Unverified},
 };
 
 /// A refresh.
 #[derive(Debug)]
 pub struct Command {
-    /// Tenant.
+    /// Tenant that the request names.
     pub tenant: TenantId,
-    /// The session's access token, which may have expired.
+    /// Access token of the session. It may have expired.
     pub bearer: Unverified,
-    /// The refresh token, as sent.
+    /// Refresh token.
     pub refresh_token: SecretString,
-    /// What the path names besides the session.
+    /// Path of the request, without the session.
     pub path: Path,
-    /// The session in the path.
+    /// Session in the path.
     pub session: SessionId,
-    /// The client's address.
+    /// Client address.
     pub ip: ClientAddress,
 }
 
-/// What a refresh's path names besides the session.
+/// The path of a refresh, without the session.
 #[derive(Debug)]
 pub enum Path {
-    /// `admin/sessions/{sessionId}/refresh`: nothing.
+    /// `admin/sessions/{sessionId}/refresh`.
     Admin,
     /// `customer/…/{customerId}/users/{userId}/sessions/{sessionId}`.
     Customer {
         /// Individual or organization.
         collection: Collection,
-        /// The customer.
+        /// Customer.
         customer: String,
-        /// The user.
+        /// User.
         user: UserId,
     },
 }
 
 impl Path {
+    /// Checks that the bearer fits the path.
+    ///
     /// # Errors
-    /// `Forbidden` for a customer's token on the admin route (docs/design/security.md#rule-21); `InvalidRefreshToken`
-    /// when path and bearer name different sessions.
+    /// `Forbidden` for a customer's token on the admin route (docs/design/security.md#rule-21);
+    /// `InvalidRefreshToken` if path and bearer name different sessions.
     fn admits(&self, bearer: &Bearer) -> Result<(), Failure> {
         match self {
             Self::Admin if bearer.collection == Collection::Admin => Ok(()),
@@ -67,44 +70,46 @@ impl Path {
 }
 
 impl Service {
-    /// One call in sequence: the rotation, and the user in parallel; nothing is answered before both
-    /// are in.
+    /// Refreshes a session with one round of DynamoDB calls: the rotation, and in parallel the read of the
+    /// user. The response waits for both.
     ///
     /// # Errors
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `InvalidRefreshToken`, `RefreshTokenReused`,
     /// `SessionExpired`, `SessionTerminated`, `SessionNotFound`, `RateLimited`, `TenantSuspended`,
     /// `IpNotAllowed`, `Unavailable`.
-    pub async fn refresh_session(&self, command: Command, now: Timestamp) -> Result<Grant, Failure> {
+    pub async fn refresh_session(
+        &self,
+        command: Command,
+        context: &RequestContext,
+    ) -> Result<Grant, Failure> {
         let Command { tenant, bearer, refresh_token, path, session: id, ip } = command;
-        let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
-        let policy = &context.tenant.policy;
-        if bearer.expired && !policy.refresh_after_expiry {
+        let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
+        if bearer.expired && !request.policy().refresh_after_expiry {
             return Err(Failure::InvalidToken(TokenFault::Expired));
         }
         path.admits(&bearer)?;
-        telemetry::user(&bearer.user);
-        telemetry::session(&context.keys.session_digest(&bearer.session));
+        context.record_user(&bearer.user);
+        context.record_session(&request.keys.session_digest(&bearer.session));
         let token = RefreshToken::parse(&refresh_token).ok_or(Failure::InvalidRefreshToken)?;
-        let made_with = |keys: &TenantKeys| keys.has_root(token.key_version());
-        let context = self.tenants.with_key(context, now, made_with, Failure::InvalidRefreshToken).await?;
-        if !token.is_authentic(&tenant, &context.keys) {
+        let has_key = |keys: &TenantKeys| keys.has_root(token.key_version());
+        let request = request.with_key(&self.tenants, has_key, Failure::InvalidRefreshToken).await?;
+        if !token.is_authentic(&tenant, &request.keys) {
             return Err(Failure::InvalidRefreshToken);
         }
         if token.session != bearer.session || token.user != bearer.user || id != bearer.session {
             return Err(Failure::InvalidRefreshToken);
         }
-
-        let policy = &context.tenant.policy;
+        let policy = request.policy();
         let rotation = Rotation {
             tenant: &tenant,
             user: &bearer.user,
             session: &bearer.session,
             nonce: token.nonce,
             generation: token.generation,
-            key_version: context.keys.root_version(),
-            id: self.attempt_id(now)?,
-            now,
-            idle_expires_at: idle_end(policy, now),
+            key_version: request.keys.root_version(),
+            id: self.attempt_id(context.now)?,
+            now: context.now,
+            idle_expires_at: idle_end(policy, context.now),
             grace: policy.grace,
         };
         let (rotated, user) =
@@ -113,40 +118,50 @@ impl Service {
             (Rotated::Missing, _) => Err(Failure::SessionNotFound),
             (Rotated::TooOften, _) => Err(Failure::RateLimited(Limit::Rotations, policy.grace)),
             (Rotated::Moved(session), user) => {
-                let (session, user) = self.live(&context, session, user, now).await?;
-                self.grant(&context, session, &user, now)
+                let (session, user) = self.check_live(&request, session, user).await?;
+                self.grant(&request, session, &user)
             }
             (Rotated::Kept(session), _) if session.nonce != token.nonce => Err(Failure::InvalidRefreshToken),
             (Rotated::Kept(session), user) => {
-                let (session, user) = self.live(&context, session, user, now).await?;
-                match judge(&session, token.generation, policy.grace, now) {
-                    // Two tabs, or a retry after a lost answer: the identical successor.
-                    Judgement::InGrace => {
-                        // It may have been made with a root key newer than the ones known here.
-                        let made_with = |keys: &TenantKeys| keys.has_root(session.key_version);
-                        let gone = Failure::Unavailable("the root key of a live session is gone".into());
-                        let context = self.tenants.with_key(context.clone(), now, made_with, gone).await?;
-                        self.grant(&context, session, &user, now)
-                    }
-                    Judgement::Reused => {
-                        self.end_for_reuse(&session, now).await?;
-                        Err(Failure::RefreshTokenReused)
-                    }
-                    Judgement::Unknown => Err(Failure::InvalidRefreshToken),
-                    // The write's condition saw it end between two instants.
-                    Judgement::Current => Err(Failure::SessionExpired),
-                }
+                let (session, user) = self.check_live(&request, session, user).await?;
+                self.not_rotated(&request, session, &user, token.generation).await
             }
         }
     }
 
-    /// The session and its user, while the session lives.
-    async fn live(
+    /// The result for a refresh token that is not the session's current one.
+    async fn not_rotated(
         &self,
-        context: &TenantContext,
+        request: &TenantRequest<'_>,
+        session: Session,
+        user: &User,
+        generation: u64,
+    ) -> Result<Grant, Failure> {
+        match session.refresh_token_state(generation, request.policy().grace, request.now()) {
+            // A parallel refresh, or a retry after a lost response: return the same successor.
+            RefreshTokenState::InGrace => {
+                // The successor may use a root key that is newer than the loaded keys.
+                let has_key = |keys: &TenantKeys| keys.has_root(session.key_version);
+                let missing = Failure::Unavailable("the root key of a live session is missing".into());
+                let request = request.with_key(&self.tenants, has_key, missing).await?;
+                self.grant(&request, session, user)
+            }
+            RefreshTokenState::Reused => {
+                self.end_for_reuse(&session, request).await?;
+                Err(Failure::RefreshTokenReused)
+            }
+            RefreshTokenState::Unknown => Err(Failure::InvalidRefreshToken),
+            // The session expired between the time of the request and the write.
+            RefreshTokenState::Current => Err(Failure::SessionExpired),
+        }
+    }
+
+    /// Checks that session and user are live; reads both again if they may come from different moments.
+    async fn check_live(
+        &self,
+        request: &TenantRequest<'_>,
         mut session: Session,
         mut user: Option<User>,
-        now: Timestamp,
     ) -> Result<(Session, User), Failure> {
         if is_torn(Some(&session), user.as_ref()) {
             let items = self
@@ -157,21 +172,21 @@ impl Service {
             user = items.user;
         }
         let user = user.filter(|user| user.status == UserStatus::Active).ok_or(Failure::SessionTerminated)?;
-        match session.fault(now, user.session_epoch, context.tenant.session_epoch) {
+        match session.fault(request.now(), user.session_epoch, request.tenant.session_epoch) {
             None => Ok((session, user)),
             Some(SessionFault::Expired) => Err(Failure::SessionExpired),
             Some(SessionFault::Terminated) => Err(Failure::SessionTerminated),
         }
     }
 
-    async fn end_for_reuse(&self, session: &Session, now: Timestamp) -> Result<(), Failure> {
+    async fn end_for_reuse(&self, session: &Session, request: &TenantRequest<'_>) -> Result<(), Failure> {
         let end = EndSession {
             tenant: &session.tenant,
             user: &session.user,
             session: &session.id,
             path: None,
             reuse: true,
-            now,
+            now: request.now(),
         };
         self.store.end_session(&end).await.map(|_| ())
     }

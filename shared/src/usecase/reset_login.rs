@@ -1,58 +1,60 @@
-//! Resetting somebody's login (docs/design/contract.md#login-reset).
-
-use jiff::Timestamp;
+//! Login reset (docs/design/contract.md#login-reset).
 
 use super::{
     Service,
-    code::{Sending, TRIES},
-    once::Asked,
+    support::{
+        code::{Sending, TRIES},
+        idempotency::IdempotentRequest,
+        tenant_request::TenantRequest,
+    },
 };
 use crate::{
+    context::RequestContext,
     domain::{ClientAddress, Failure, Session, TenantId, TokenFault, UserId, UserStatus},
-    port::{CodeIs, Committed, GuardedChange, NewCode, Success},
-    secrets::TenantContext,
-    telemetry,
-    token::{Bearer, Repeatable, Unverified},
+    store::{CodeIs, Committed, GuardedChange, NewCode, Success},
+    token::{Bearer, KeyedRequest, Unverified},
 };
 
 /// A login reset.
 #[derive(Debug)]
 pub struct Command {
-    /// Tenant.
+    /// Tenant that the request names.
     pub tenant: TenantId,
-    /// An administrator's token.
+    /// Access token of an administrator.
     pub bearer: Unverified,
-    /// Whose login; the caller's own when absent.
+    /// User whose login is reset; `None` for the caller.
     pub user: Option<UserId>,
-    /// Why, in the administrator's words.
+    /// Reason that the administrator gave.
     pub reason: Option<String>,
-    /// The client's address.
+    /// Client address.
     pub ip: ClientAddress,
-    /// What it is known again by, where it may be sent again.
-    pub once: Option<Repeatable>,
+    /// Idempotency key and request fingerprint, if the client sent a key.
+    pub idempotency: Option<KeyedRequest>,
 }
 
 impl Service {
-    /// One read, one transaction: the user's sessions end, its lockout clears, its password no longer
-    /// logs in and one code is issued and queued, all or nothing. It is not held to the budget of
-    /// codes an hour: whoever spends that for somebody else must not keep an administrator from
-    /// closing a login.
+    /// Resets a login with one read and one transaction: the user's sessions end, its lockout clears, its
+    /// password no longer logs in, and one code is issued and queued, all or nothing.
+    ///
+    /// The hourly limit of codes does not apply. Otherwise a caller that uses up the limit could keep an
+    /// administrator from closing a login.
     ///
     /// # Errors
-    /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `TenantSuspended`,
-    /// `IpNotAllowed`, `IdempotencyMismatch`, `IdempotencyExpired`, `Unavailable`.
-    pub async fn reset_login(&self, command: Command, now: Timestamp) -> Result<(), Failure> {
-        let Command { tenant, bearer, user, reason, ip, once } = command;
-        let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
+    /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `TenantSuspended`, `IpNotAllowed`,
+    /// `IdempotencyMismatch`, `IdempotencyExpired`, `Unavailable`.
+    pub async fn reset_login(&self, command: Command, context: &RequestContext) -> Result<(), Failure> {
+        let Command { tenant, bearer, user, reason, ip, idempotency } = command;
+        let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
         let target = user.as_ref().unwrap_or(&bearer.user);
-        telemetry::user(target);
-        telemetry::reason(reason.as_deref());
-        let asked = Asked::by(once, &tenant, Some(&bearer.user));
+        context.record_user(target);
+        context.record_admin_reason(reason.as_deref());
+        let idempotent = IdempotentRequest::of(idempotency, &tenant, Some(&bearer.user));
+        // Each round reads the caller again, and checks whether it may still act and whether it already did.
         for _ in 0..TRIES {
-            let wanted = CodeIs::Wanted(asked.as_ref().map(Asked::key));
-            let caller = match self.authenticate(&context, &bearer, Some(target), wanted, now).await {
+            let code = CodeIs::Wanted(idempotent.as_ref().map(IdempotentRequest::key));
+            let caller = match self.authenticate(&request, &bearer, Some(target), code).await {
                 Err(Failure::InvalidToken(TokenFault::SessionGone)) if *target == bearer.user => {
-                    return self.reset_before(&context, &bearer, asked.as_ref(), now).await;
+                    return self.replay_own_reset(&request, &bearer, idempotent.as_ref()).await;
                 }
                 caller => caller?,
             };
@@ -60,48 +62,54 @@ impl Service {
                 return Err(Failure::Forbidden);
             }
             let target = caller.target(target)?;
-            if self.recall(&context, asked.as_ref(), caller.once.clone(), now).await?.is_some() {
+            let stored = caller.stored.clone();
+            if self.stored_success(&request, idempotent.as_ref(), stored).await?.is_some() {
                 return Ok(());
             }
-            let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
+            let change = GuardedChange {
+                caller_session: &caller.session,
+                caller: &caller.user,
+                target,
+                now: context.now,
+            };
             let user = (&target.id, Some(target));
-            let (code, _) = self.new_code(&context, user, caller.code.as_ref(), Some(&Sending::MAIL), now)?;
+            let (code, _) = self.new_code(&request, user, caller.code.as_ref(), Some(&Sending::MAIL))?;
             let success = || Success::LoginReset(bearer.session.clone());
-            let once = asked.as_ref().map(|asked| asked.remember(success(), &context, now)).transpose()?;
-            if self.store.reset_login(&change, &NewCode { once, ..code }).await? == Committed::Done {
+            let result = idempotent.as_ref().map(|it| it.record(success(), &request)).transpose()?;
+            if self.store.reset_login(&change, &NewCode { result, ..code }).await? == Committed::Done {
                 return Ok(());
             }
-            // Read again: who asks, whether it still may, and whether it did, shows at the head of the loop.
         }
         Err(Failure::Unavailable("the user kept changing".into()))
     }
 
-    /// Whether this caller's own login was reset by the same request before. That ended its session, so
-    /// nothing else could tell a client that lost the answer; and nothing else is told or done.
+    /// Replays the result of a caller's reset of its own login. The reset ended the caller's session, so that a
+    /// client that lost the response can repeat the request, and do nothing else.
     ///
     /// # Errors
-    /// `InvalidToken` where it was not; `IdempotencyMismatch`, `IdempotencyExpired`, `Unavailable`.
-    async fn reset_before(
+    /// `InvalidToken` if no identical request succeeded before; `IdempotencyMismatch`; `IdempotencyExpired`;
+    /// `Unavailable`.
+    async fn replay_own_reset(
         &self,
-        context: &TenantContext,
+        request: &TenantRequest<'_>,
         bearer: &Bearer,
-        asked: Option<&Asked>,
-        now: Timestamp,
+        idempotent: Option<&IdempotentRequest>,
     ) -> Result<(), Failure> {
         let gone = Failure::InvalidToken(TokenFault::SessionGone);
-        let Some(key) = asked.map(Asked::key) else {
+        let Some(key) = idempotent.map(IdempotentRequest::key) else {
             return Err(gone);
         };
         let session = (&bearer.user, &bearer.session);
         let items = self.store.caller(&bearer.tenant, session, None, CodeIs::Wanted(Some(key))).await?;
-        let tenant_epoch = context.tenant.session_epoch;
-        let ended_by_reset_alone = |session: &Session| {
-            session.ended.is_none() && !session.is_expired(now) && session.tenant_epoch >= tenant_epoch
+        let ended_only_by_reset = |session: &Session| {
+            session.ended.is_none()
+                && !session.is_expired(request.now())
+                && session.tenant_epoch >= request.tenant.session_epoch
         };
-        let may_ask = items.session.as_ref().is_some_and(ended_by_reset_alone)
+        let may_replay = items.session.as_ref().is_some_and(ended_only_by_reset)
             && items.user.is_some_and(|user| user.status == UserStatus::Active && user.is_administrator());
-        let by_it = Success::LoginReset(bearer.session.clone());
-        let known = items.once.filter(|known| may_ask && known.success == by_it);
-        self.recall(context, asked, known, now).await?.map(|_| ()).ok_or(gone)
+        let own_reset = Success::LoginReset(bearer.session.clone());
+        let stored = items.stored.filter(|stored| may_replay && stored.success == own_reset);
+        self.stored_success(request, idempotent, stored).await?.map(|_| ()).ok_or(gone)
     }
 }

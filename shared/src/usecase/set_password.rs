@@ -1,118 +1,128 @@
 //! Setting a password with a reset code (docs/design/contract.md#zitadel-v2, SetPassword; the hosted page).
 
-use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{Service, admit, client, code::TRIES, new_password::Candidate};
+use super::{
+    Service,
+    support::{code::TRIES, new_password::Candidate, tenant_request::TenantRequest},
+};
 use crate::{
+    context::RequestContext,
     domain::{
-        ClientAddress, Code, CodeKind, Failure, Notification, Password, PasswordHash, Policy, ResetCode,
-        TenantId, User, UserDetails, UserId, UserStatus,
+        BudgetOf, ClientAddress, Code, CodeKind, Failure, HourBudget, Notification, Password, PasswordHash,
+        ResetCode, TenantId, User, UserDetails, UserId, UserStatus,
     },
-    port::{BudgetOf, CodeTry, Committed, HourBudget, Recovery, RecoveryItems},
-    secrets::TenantContext,
-    telemetry,
+    store::{CodeTry, Committed, Recovery, RecoveryItems},
     token::TenantKeys,
 };
 
-/// A new password, and the code that allows it.
+/// A new password, with the code that authorizes it.
 #[derive(Debug)]
 pub struct Command {
-    /// The tenant that the request names; `None` for an id that no tenant can have.
+    /// Tenant that the request names; `None` if the id is not valid.
     pub tenant: Option<TenantId>,
-    /// Whose password.
+    /// User whose password is set.
     pub user: UserId,
-    /// The code.
+    /// Reset code.
     pub code: Code,
-    /// The new password, and the field it came in.
+    /// New password, and the request field that held it.
     pub password: (Password, &'static str),
-    /// Names this submission of a form: sent twice, the second is the first's success again.
+    /// Id of one submission of a form. If the form is submitted twice, the second submission returns the result
+    /// of the first.
     pub submission: Option<SecretString>,
-    /// The client's address.
+    /// Client address.
     pub ip: ClientAddress,
 }
 
-/// A code that was right when it was read, with what stands behind it.
-struct Proven {
+/// A code that was right when it was read, with its user.
+struct ProvenCode {
     user: User,
     code: ResetCode,
-    /// What uses it up, as it is kept with a spent code.
+    /// Value that marks the code as spent: digest of the form's submission, or id of this try.
     submission: String,
 }
 
-impl Proven {
-    /// Whether this very submission used the code up already.
-    fn is_repeated(&self) -> bool {
+impl ProvenCode {
+    /// Whether this submission already spent the code.
+    fn is_resubmitted(&self) -> bool {
         self.code.spent.as_ref() == Some(&self.submission)
     }
 }
 
 impl Service {
-    /// The count of the address, then try and user in parallel, then one transaction: the code is used
-    /// up, the password set, the user's sessions, its lockout and a login reset end, all or nothing.
-    /// The count comes first: an address that has used its budget up must not keep a code's tries
-    /// busy. Nothing is hashed before the code was right (docs/design/security.md#rule-11), and what is asked of storage
-    /// until then is the same whether user and code exist or not.
+    /// Sets a password in three rounds of DynamoDB calls: it counts the client address, then reserves a try and
+    /// reads the user in parallel, then commits one transaction. The transaction spends the code, sets the
+    /// password, and ends the user's sessions, its lockout and a login reset, all or nothing.
+    ///
+    /// The address is counted first, so that an address over its limit cannot occupy a code's tries. Nothing is
+    /// hashed before the code was right (docs/design/security.md#rule-11). Until then, the calls are the same
+    /// whether user and code exist or not.
     ///
     /// # Errors
-    /// `InvalidCode`, `PasswordPolicy` (the code lives on), `RateLimited`, `TenantSuspended`,
-    /// `IpNotAllowed`, `Unavailable`.
-    pub async fn set_password(&self, command: Command, now: Timestamp) -> Result<UserDetails, Failure> {
+    /// `InvalidCode`; `PasswordPolicy` (the code stays valid); `RateLimited`; `TenantSuspended`;
+    /// `IpNotAllowed`; `Unavailable`.
+    pub async fn set_password(
+        &self,
+        command: Command,
+        context: &RequestContext,
+    ) -> Result<UserDetails, Failure> {
         let Command { tenant, user: id, code, password, submission, ip } = command;
-        telemetry::user(&id);
+        context.record_user(&id);
+        let now = context.now;
         let tenant = tenant.ok_or(Failure::InvalidCode)?;
-        let context = self.tenants.find(&tenant, now).await?.ok_or(Failure::InvalidCode)?;
-        let max = context.tenant.policy.wrong_codes_per_ip;
-        let of = BudgetOf::WrongCodes(client(&context, &ip));
+        let found = TenantRequest::find(&self.tenants, context, &tenant).await?;
+        let request = found.ok_or(Failure::InvalidCode)?;
+        let max = request.policy().wrong_codes_per_ip;
+        let of = BudgetOf::WrongCodes(request.client(&ip));
         let budget = HourBudget { tenant: tenant.clone(), of, max, now };
         let attempt = CodeTry { tenant: &tenant, user: &id, id: self.attempt_id(now)?, now };
         if !self.store.take_from_budget(&budget).await? {
             return Err(budget.exhausted());
         }
-        let done = match self.check_code(context, &attempt, &code, submission).await {
-            Ok(Some((context, proven))) => self.recover(&context, proven, password, &ip, now).await,
+        let done = match self.check_code(request, &attempt, &code, submission).await {
+            Ok(Some((request, proven))) => self.recover(&request, proven, password, &ip).await,
             Ok(None) => Err(Failure::InvalidCode),
             Err(failure) => Err(failure),
         };
-        // What was right, or never judged, costs nobody a try: faults of ours least of all.
+        // Only a wrong code costs a try; a right code and a server error do not.
         if !matches!(done, Err(Failure::InvalidCode)) {
             self.give_back(&attempt, code.kind(), &budget).await;
         }
         done
     }
 
-    /// The user and its code, if that is live and the one presented; with the keys that tell.
-    async fn check_code(
+    /// The user and its code, if the code is live and equals the presented one. Also returns the request with
+    /// the keys that verified the code.
+    async fn check_code<'r>(
         &self,
-        context: TenantContext,
+        request: TenantRequest<'r>,
         attempt: &CodeTry<'_>,
         code: &Code,
         submission: Option<SecretString>,
-    ) -> Result<Option<(TenantContext, Proven)>, Failure> {
+    ) -> Result<Option<(TenantRequest<'r>, ProvenCode)>, Failure> {
         let CodeTry { tenant, user: id, now, .. } = *attempt;
-        let RecoveryItems { user, code: kept, once: _ } = self.find_code(attempt, code.kind()).await?;
-        let Some((user, kept)) = user.zip(kept) else {
+        let RecoveryItems { user, code: stored, stored: _ } = self.find_code(attempt, code.kind()).await?;
+        let Some((user, stored)) = user.zip(stored) else {
             return Ok(None);
         };
-        let Some(proof) = kept.proof.clone() else {
+        let Some(proof) = stored.proof.clone() else {
             return Ok(None);
         };
-        // A root key that is not known may be a fresh one.
-        let known = |keys: &TenantKeys| keys.has_root(proof.key_version);
-        let context = self.tenants.with_key(context, now, known, Failure::InvalidCode).await?;
+        let has_key = |keys: &TenantKeys| keys.has_root(proof.key_version);
+        let request = request.with_key(&self.tenants, has_key, Failure::InvalidCode).await?;
         let submission = match submission {
-            Some(text) => context.keys.submission_digest(tenant, id, &text),
-            // Of no form, but known again where the answer to its write is lost.
+            Some(text) => request.keys.submission_digest(tenant, id, &text),
+            // Identifies this try if the response to its write is lost.
             None => attempt.id.to_string(),
         };
-        let proven = Proven { user, code: kept, submission };
-        let is_live = proven.code.ends_at > now && (proven.code.spent.is_none() || proven.is_repeated());
-        let is_right = proof.is(code, tenant, id, &context.keys);
+        let proven = ProvenCode { user, code: stored, submission };
+        let is_live = proven.code.ends_at > now && (proven.code.spent.is_none() || proven.is_resubmitted());
+        let is_right = proof.is(code, tenant, id, &request.keys);
         let is_proven = is_right && is_live && proven.user.status == UserStatus::Active;
-        Ok(is_proven.then_some((context, proven)))
+        Ok(is_proven.then_some((request, proven)))
     }
 
-    /// The user and its code; of a typed code, one try is taken with it.
+    /// Reads the user and its code. Reserves one of the tries of a typed code.
     async fn find_code(&self, attempt: &CodeTry<'_>, kind: CodeKind) -> Result<RecoveryItems, Failure> {
         match kind {
             CodeKind::Link => self.store.recovery(attempt.tenant, attempt.user, None).await,
@@ -121,44 +131,43 @@ impl Service {
                     self.store.reserve_code_try(attempt),
                     self.store.user(attempt.tenant, attempt.user)
                 );
-                Ok(RecoveryItems { user: user?, code: code?, once: None })
+                Ok(RecoveryItems { user: user?, code: code?, stored: None })
             }
         }
     }
 
-    /// Gives back what was taken; what cannot be given back is logged.
+    /// Gives back the try and the unit of the address budget; logs a failure.
     async fn give_back(&self, attempt: &CodeTry<'_>, kind: CodeKind, budget: &HourBudget) {
-        let a_try = async {
+        let release = async {
             match kind {
                 CodeKind::Link => Ok(()),
                 CodeKind::Typed => self.store.release_code_try(attempt).await,
             }
         };
-        let (a_try, count) = tokio::join!(a_try, self.store.return_to_budget(budget));
-        if let Err(failure) = a_try.and(count) {
+        let (released, returned) = tokio::join!(release, self.store.return_to_budget(budget));
+        if let Err(failure) = released.and(returned) {
             tracing::warn!(%failure, "code_try.not_given_back");
         }
     }
 
     async fn recover(
         &self,
-        context: &TenantContext,
-        mut proven: Proven,
+        request: &TenantRequest<'_>,
+        mut proven: ProvenCode,
         (password, field): (Password, &'static str),
         ip: &ClientAddress,
-        now: Timestamp,
     ) -> Result<UserDetails, Failure> {
-        admit(context, ip)?;
-        let policy = &context.tenant.policy;
+        request.admit(ip)?;
+        let (policy, now) = (request.policy(), request.now());
         let mut hashed: Option<PasswordHash> = None;
         for _ in 0..TRIES {
-            if proven.is_repeated() {
-                return self.repeat(&proven.user, password, policy).await;
+            if proven.is_resubmitted() {
+                return self.replay_submission(request, &proven.user, password).await;
             }
-            let Proven { user, code, submission } = &proven;
+            let ProvenCode { user, code, submission } = &proven;
             let candidate = Candidate { password: &password, field, username: &user.username };
-            candidate.judge(&context.tenant)?;
-            self.judge_history(policy, user, &candidate).await?;
+            candidate.check(&request.tenant)?;
+            self.check_history(request, user, &candidate).await?;
             let hash = match hashed.take() {
                 Some(hash) => hash,
                 None => self.passwords.hash(password.clone(), policy.hash_cost).await?,
@@ -169,29 +178,29 @@ impl Service {
                 submission,
                 password: hash.clone(),
                 history: user.history_after_change(policy.password_history),
-                message: self.message(context, &user.id, &Notification::PasswordChanged, now)?,
+                message: self.sealed_notification(request, &user.id, &Notification::PasswordChanged)?,
                 now,
             };
-            if self.commit(&recovery).await? == Committed::Done {
+            if self.commit_recovery(&recovery).await? == Committed::Done {
                 return Ok(UserDetails::after_change(user, now));
             }
-            // Read again: the same form sent twice finds its own success.
+            // Read user and code again. The other change may be a second submission of the same form.
             hashed = Some(hash);
             let again = self.store.recovery(&user.tenant, &user.id, None).await?;
             let (Some(user), Some(code)) = (again.user, again.code) else {
                 return Err(Failure::InvalidCode);
             };
             let is_same = code.id == proven.code.id && user.status == UserStatus::Active;
-            proven = Proven { user, code, submission: proven.submission };
-            if !is_same || (proven.code.spent.is_some() && !proven.is_repeated()) {
+            proven = ProvenCode { user, code, submission: proven.submission };
+            if !is_same || (proven.code.spent.is_some() && !proven.is_resubmitted()) {
                 return Err(Failure::InvalidCode);
             }
         }
         Err(Failure::Unavailable("the user kept changing".into()))
     }
 
-    /// Commits a recovery; where the answer to that is lost, the table tells.
-    async fn commit(&self, recovery: &Recovery<'_>) -> Result<Committed, Failure> {
+    /// Commits a recovery. If the response is lost, reads whether the write succeeded.
+    async fn commit_recovery(&self, recovery: &Recovery<'_>) -> Result<Committed, Failure> {
         match self.store.recover(recovery).await {
             Err(failure @ Failure::Unavailable(_)) => {
                 let again = self.store.recovery(&recovery.user.tenant, &recovery.user.id, None).await?;
@@ -202,9 +211,14 @@ impl Service {
         }
     }
 
-    /// A form sent again: a success once more if it holds the password that it set.
-    async fn repeat(&self, user: &User, password: Password, policy: &Policy) -> Result<UserDetails, Failure> {
-        if self.verify_password(password, Some(user), policy).await? {
+    /// The result of a form that is submitted again: a success if it holds the password that it set.
+    async fn replay_submission(
+        &self,
+        request: &TenantRequest<'_>,
+        user: &User,
+        password: Password,
+    ) -> Result<UserDetails, Failure> {
+        if self.verify_password(request, password, Some(user)).await? {
             Ok(UserDetails::of(user))
         } else {
             Err(Failure::InvalidCode)

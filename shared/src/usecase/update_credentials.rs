@@ -1,59 +1,59 @@
-//! Changing a user's password, name or flags (docs/design/contract.md#update-credentials).
+//! Change of a user's password, username or flags (docs/design/contract.md#update-credentials).
 
 use std::net::IpAddr;
 
-use jiff::Timestamp;
-
 use super::{
     Service,
-    authenticate::Caller,
-    code::TRIES,
-    guess::{Guess, Origin, Place},
-    new_password::{Candidate, looks_back},
+    support::{
+        authenticate::Caller,
+        code::TRIES,
+        new_password::{Candidate, history_length},
+        password_attempt::{AttemptSlot, AttemptSource},
+        tenant_request::TenantRequest,
+    },
 };
 use crate::{
+    context::RequestContext,
     domain::{
-        ClientAddress, Collection, Failure, KnownDevice, Notification, Password, PasswordHash, Tenant,
-        TenantId, User, UserDetails, UserId, Username,
+        ClientAddress, Collection, Failure, Notification, Password, PasswordHash, TenantId, TrustedDevice,
+        User, UserDetails, UserId, Username,
     },
-    port::{CodeIs, Committed, CredentialChange, GuardedChange, Sealed, SessionsOf},
-    secrets::TenantContext,
-    telemetry,
+    store::{CodeIs, Committed, CredentialChange, GuardedChange, Sealed, SessionsOf},
     token::{Bearer, Unverified},
 };
 
 /// A change of credentials.
 #[derive(Debug)]
 pub struct Command {
-    /// Tenant.
+    /// Tenant that the request names.
     pub tenant: TenantId,
-    /// The user's own token, or an administrator's.
+    /// Access token of the user or of an administrator.
     pub bearer: Unverified,
-    /// Whose credentials.
+    /// User whose credentials change.
     pub user: UserId,
-    /// What to change.
-    pub wanted: Wanted,
-    /// Whether the caller must be an administrator of somebody else: its own credentials are not what
-    /// the route is for (docs/design/contract.md#ocariot-v1).
+    /// Changes.
+    pub changes: Changes,
+    /// Whether the caller must be an administrator of another user, because the route does not serve changes
+    /// of the caller's own credentials (docs/design/contract.md#ocariot-v1).
     pub others_only: bool,
-    /// The client's address.
+    /// Client address.
     pub ip: ClientAddress,
 }
 
-/// What to change; nothing at all is allowed.
+/// The requested changes; may be empty.
 #[derive(Debug, Default)]
-pub struct Wanted {
-    /// New password, and the field it came in.
+pub struct Changes {
+    /// New password, and the request field that held it.
     pub password: Option<(Password, &'static str)>,
-    /// The present password: proof for a change of one's own.
+    /// Current password. It authorizes a change of the caller's own password or username.
     pub current_password: Option<Password>,
-    /// New login name.
+    /// New username.
     pub username: Option<Username>,
     /// Whether the password must be changed at the next login.
     pub change_required: Option<bool>,
 }
 
-impl Wanted {
+impl Changes {
     fn candidate<'a>(&'a self, target: &'a User) -> Option<Candidate<'a>> {
         self.password.as_ref().map(|(password, field)| Candidate {
             password,
@@ -61,126 +61,139 @@ impl Wanted {
             username: self.username.as_ref().unwrap_or(&target.username),
         })
     }
+
+    /// Names of the changed fields, as clients know them.
+    fn names(&self) -> Vec<&'static str> {
+        [
+            self.password.is_some().then_some("password"),
+            self.username.is_some().then_some("username"),
+            self.change_required.is_some().then_some("changeRequired"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
 }
 
-/// What was changed.
+/// Changed credentials.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Whose credentials.
+    /// User.
     pub user: UserId,
-    /// The fields that changed, as clients name them.
+    /// Names of the changed fields, as clients know them.
     pub updated: Vec<&'static str>,
-    /// How many live sessions the change ended.
+    /// Number of live sessions that the change ended.
     pub sessions_revoked: u64,
-    /// Its record after that.
+    /// Details of the user after the change.
     pub details: UserDetails,
 }
 
-/// What a change needs beside the caller, kept from one try to the next.
+/// Results that are kept from one try of a change to the next.
 #[derive(Default)]
-struct Prepared {
-    /// The client's address.
-    client: Option<IpAddr>,
-    /// The present password was right, under this epoch of its user.
-    proof: Option<(Place, u64)>,
-    /// The new password is none of its user's last ones, under this epoch of that user.
-    fresh_under: Option<u64>,
+struct Prepared<'a> {
+    ip: Option<IpAddr>,
+    /// The current password was right, under this session epoch of its user.
+    proof: Option<(AttemptSlot<'a>, u64)>,
+    /// The new password differs from the last ones, under this session epoch of its user.
+    history_checked_under: Option<u64>,
     hash: Option<PasswordHash>,
     sessions_revoked: u64,
 }
 
 impl Service {
-    /// One read, one transaction. A new password adds its hashing, with the count of the sessions it
-    /// ends beside it; `currentPassword` an attempt's reservation before and its success after.
+    /// Changes credentials with one read and one transaction. Two changes add work:
+    /// - A new password: its hash, and in parallel a query that counts the sessions it ends.
+    /// - `currentPassword`: one write that reserves an attempt slot, and one that ends it.
     ///
     /// # Errors
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `Validation`, `PasswordPolicy`,
-    /// `Authentication`, `AccountLocked`, `PasswordDisabled`, `RateLimited`, `UsernameTaken`, `TenantSuspended`,
-    /// `IpNotAllowed`, `Unavailable`.
-    pub async fn update_credentials(&self, command: Command, now: Timestamp) -> Result<Outcome, Failure> {
-        let Command { tenant, bearer, user: id, wanted, others_only, ip } = command;
-        let (context, bearer) = self.verify_bearer(&tenant, &bearer, &ip, now).await?;
-        telemetry::user(&id);
-        // The one admin path that a customer's token opens, for its own id (docs/design/security.md#rule-21).
+    /// `Authentication`, `AccountLocked`, `PasswordDisabled`, `RateLimited`, `UsernameTaken`,
+    /// `TenantSuspended`, `IpNotAllowed`, `Unavailable`.
+    pub async fn update_credentials(
+        &self,
+        command: Command,
+        context: &RequestContext,
+    ) -> Result<Outcome, Failure> {
+        let Command { tenant, bearer, user: id, changes, others_only, ip } = command;
+        let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
+        context.record_user(&id);
+        // A customer's token opens this one admin path, for its own id (docs/design/security.md#rule-21).
         if bearer.collection != Collection::Admin && bearer.user != id {
             return Err(Failure::Forbidden);
         }
         if others_only && (bearer.collection != Collection::Admin || bearer.user == id) {
             return Err(Failure::Forbidden);
         }
-        let client = ip.client(&context.tenant.policy.trusted_proxies);
-        let mut prepared = Prepared { client, ..Prepared::default() };
-        let done = self.change(&context, &bearer, &id, &wanted, &mut prepared, now).await;
-        if let Some((place, _)) = &prepared.proof {
-            // The password was right, whatever came of it; and what was done is done.
-            let guess = if done.is_ok() { Guess::Right } else { Guess::Unused };
-            self.settle_quietly(&tenant, &id, place, guess).await;
+        let ip = ip.client(&request.policy().trusted_proxies);
+        let mut prepared = Prepared { ip, ..Prepared::default() };
+        let done = self.change(&request, &bearer, &id, &changes, &mut prepared).await;
+        if let Some((slot, _)) = prepared.proof {
+            // The current password was right; the change may have failed for another reason.
+            if done.is_ok() { slot.right().await } else { slot.unused().await }
         }
         done
     }
 
-    async fn change(
-        &self,
-        context: &TenantContext,
+    async fn change<'a>(
+        &'a self,
+        request: &'a TenantRequest<'a>,
         bearer: &Bearer,
         id: &UserId,
-        wanted: &Wanted,
-        prepared: &mut Prepared,
-        now: Timestamp,
+        changes: &Changes,
+        prepared: &mut Prepared<'a>,
     ) -> Result<Outcome, Failure> {
+        let (policy, now) = (request.policy(), request.now());
+        // Each round reads the caller again and checks whether it may still act.
         for _ in 0..TRIES {
-            let caller = self.authenticate(context, bearer, Some(id), CodeIs::Unwanted, now).await?;
+            let caller = self.authenticate(request, bearer, Some(id), CodeIs::Unwanted).await?;
             let target = caller.target(id)?;
             let own = target.id == caller.user.id;
-            permitted(&caller, wanted)?;
-            if !own && wanted.current_password.is_some() {
-                // A proof that nobody would look at must not seem to have been one.
+            check_permitted(&caller, changes)?;
+            if !own && changes.current_password.is_some() {
+                // The password would not be verified. Ignoring it would suggest that it was.
                 return Err(Failure::field(
                     "currentPassword",
-                    "proves a change of your own: leave it out for others",
+                    "is accepted only for a change of your own credentials; omit it for other users",
                 ));
             }
-            if wanted.password.is_none() && wanted.username.is_none() && wanted.change_required.is_none() {
+            if changes.names().is_empty() {
                 let details = UserDetails::of(target);
                 return Ok(Outcome { user: id.clone(), updated: Vec::new(), sessions_revoked: 0, details });
             }
-            let candidate = wanted.candidate(target);
+            let candidate = changes.candidate(target);
             if let Some(candidate) = &candidate {
-                candidate.judge(&context.tenant)?;
+                candidate.check(&request.tenant)?;
             }
             let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
-            if own && (wanted.password.is_some() || wanted.username.is_some()) {
-                self.prove(context, &caller, wanted, prepared, now).await?;
+            if own && (changes.password.is_some() || changes.username.is_some()) {
+                self.verify_current_password(request, &caller, changes, prepared).await?;
             }
             if let Some(candidate) = &candidate {
-                self.prepare(context, &change, candidate, prepared).await?;
+                self.prepare_password(request, &change, candidate, prepared).await?;
             }
             let credentials = CredentialChange {
                 password: prepared.hash.clone(),
-                history: target.history_after_change(context.tenant.policy.password_history),
-                username: wanted.username.clone(),
-                change_required: match (wanted.change_required, &wanted.password) {
+                history: target.history_after_change(policy.password_history),
+                username: changes.username.clone(),
+                change_required: match (changes.change_required, &changes.password) {
                     (Some(required), _) => Some(required),
-                    // A password of one's own choice is what the flag asks for; one that an
-                    // administrator chose is known to two people.
-                    (None, Some(_)) => Some(!own && context.tenant.policy.admin_set_password_expires),
+                    // A password that the user chose satisfies the flag. One that an administrator chose is
+                    // known to two people.
+                    (None, Some(_)) => Some(!own && policy.admin_set_password_expires),
                     (None, None) => None,
                 },
-                message: self.news(context, target, wanted, now)?,
+                message: self.change_notification(request, target, changes)?,
             };
             match self.store.update_credentials(&change, &credentials).await? {
                 Committed::Done => {
-                    let sessions_revoked = prepared.sessions_revoked;
-                    let details = UserDetails::after_change(target, now);
                     return Ok(Outcome {
                         user: id.clone(),
-                        updated: updated(wanted),
-                        sessions_revoked,
-                        details,
+                        updated: changes.names(),
+                        sessions_revoked: prepared.sessions_revoked,
+                        details: UserDetails::after_change(target, now),
                     });
                 }
                 Committed::UsernameTaken => return Err(Failure::UsernameTaken),
-                // Read again: who asks, and whether it still may, shows at the head of the loop.
                 Committed::CallerGone
                 | Committed::TargetChanged
                 | Committed::CodeChanged
@@ -191,103 +204,100 @@ impl Service {
         Err(Failure::Unavailable("the user kept changing".into()))
     }
 
-    /// What the user is told of the change (docs/design/contract.md#update-credentials).
-    fn news(
+    /// The notification of the change to the user (docs/design/contract.md#update-credentials).
+    fn change_notification(
         &self,
-        context: &TenantContext,
+        request: &TenantRequest<'_>,
         target: &User,
-        wanted: &Wanted,
-        now: Timestamp,
+        changes: &Changes,
     ) -> Result<Option<Sealed>, Failure> {
-        let news = match wanted {
-            Wanted { password: Some(_), .. } => Notification::PasswordChanged,
-            Wanted { username: Some(_), .. } => Notification::UsernameChanged,
+        let notification = match changes {
+            Changes { password: Some(_), .. } => Notification::PasswordChanged,
+            Changes { username: Some(_), .. } => Notification::UsernameChanged,
             _ => return Ok(None),
         };
-        self.message(context, &target.id, &news, now).map(Some)
+        self.sealed_notification(request, &target.id, &notification).map(Some)
     }
 
-    /// The present password, against the attempts of the session's device; once, unless it changed
-    /// since. So strangers cannot keep whoever is logged in from changing it (docs/design/security.md#rule-10). A session
-    /// that has no device is a stranger, and takes its part of their budgets at once: that is rare, and
-    /// needs no reading.
-    async fn prove(
-        &self,
-        context: &TenantContext,
+    /// Verifies the caller's current password once, and again only if the password changed since.
+    ///
+    /// The attempt counts against the device of the session, so that failures of unknown devices cannot keep a
+    /// logged-in user from changing its password (docs/design/security.md#rule-10). A session without a device
+    /// counts as an unknown device. That is rare, so its budgets are charged without reading them first.
+    async fn verify_current_password<'a>(
+        &'a self,
+        request: &'a TenantRequest<'a>,
         caller: &Caller,
-        wanted: &Wanted,
-        prepared: &mut Prepared,
-        now: Timestamp,
+        changes: &Changes,
+        prepared: &mut Prepared<'a>,
     ) -> Result<(), Failure> {
         let user = &caller.user;
-        let Some(current) = wanted.current_password.clone() else {
+        let Some(current) = changes.current_password.clone() else {
             return Err(Failure::field(
                 "currentPassword",
                 "is required to change your own password or username",
             ));
         };
         match prepared.proof.take() {
-            Some((place, epoch)) if epoch == user.session_epoch => {
-                prepared.proof = Some((place, epoch));
+            Some((slot, epoch)) if epoch == user.session_epoch => {
+                prepared.proof = Some((slot, epoch));
                 return Ok(());
             }
-            Some((place, _)) => self.settle_quietly(&user.tenant, &user.id, &place, Guess::Unused).await,
+            Some((slot, _)) => slot.unused().await,
             None => {}
         }
-        let policy = &context.tenant.policy;
         let proven_at = caller.session.created_at;
-        let device = caller.session.proven_device.map(|id| KnownDevice { id, proven_at });
-        let origin = Origin { device, ip: prepared.client };
-        let mut place = self.reserve(&user.tenant, &user.id, origin, policy, now).await?;
-        let budgets = place.origin.budgets(&user.tenant, &user.id, policy, now);
-        let right = match self.take(&mut place, budgets).await {
-            Ok(()) => self.verify_password(current, Some(user), policy).await,
+        let device = caller.session.proven_device.map(|id| TrustedDevice { id, proven_at });
+        let source = AttemptSource { device, ip: prepared.ip };
+        let mut slot = self.reserve_attempt(request, &user.id, source).await?;
+        let right = match slot.charge_all().await {
+            Ok(()) => self.verify_password(request, current, Some(user)).await,
             Err(failure) => Err(failure),
         };
         match right {
             Ok(true) => {
-                prepared.proof = Some((place, user.session_epoch));
+                prepared.proof = Some((slot, user.session_epoch));
                 Ok(())
             }
             Ok(false) => {
-                self.settle(&user.tenant, &user.id, &place, Guess::Wrong).await?;
+                slot.wrong().await?;
                 Err(Failure::Authentication)
             }
             Err(failure) => {
-                self.settle_quietly(&user.tenant, &user.id, &place, Guess::Unused).await;
+                slot.unused().await;
                 Err(failure)
             }
         }
     }
 
-    /// Judges the new password against the last ones, once unless these changed; hashes it and counts
-    /// the sessions that end with the old one, once.
-    async fn prepare(
+    /// Compares the new password with the last ones, hashes it, and counts the sessions that the change ends.
+    /// Repeats the comparison only if the user's password changed since.
+    async fn prepare_password(
         &self,
-        context: &TenantContext,
+        request: &TenantRequest<'_>,
         change: &GuardedChange<'_>,
         candidate: &Candidate<'_>,
-        prepared: &mut Prepared,
+        prepared: &mut Prepared<'_>,
     ) -> Result<(), Failure> {
-        let Tenant { policy, session_epoch, .. } = &*context.tenant;
+        let policy = request.policy();
         let epoch = Some(change.target.session_epoch);
-        if prepared.fresh_under != epoch {
-            // Who learns that a password is one of another's last pays for it with a change: no request
-            // that fails for its name may tell.
-            if looks_back(policy, change.target) > 0
+        if prepared.history_checked_under != epoch {
+            // A failed comparison discloses that the password is one of the target's last ones. Such a
+            // disclosure must cost the caller a change, so a request that fails for its username stops here.
+            if history_length(policy, change.target) > 0
                 && !candidate.username.is_same(&change.target.username)
                 && self.store.username_taken(&change.target.tenant, candidate.username).await?
             {
                 return Err(Failure::UsernameTaken);
             }
-            self.judge_history(policy, change.target, candidate).await?;
-            prepared.fresh_under = epoch;
+            self.check_history(request, change.target, candidate).await?;
+            prepared.history_checked_under = epoch;
         }
         if prepared.hash.is_some() {
             return Ok(());
         }
         let except = change.is_own().then_some(&change.caller_session.id);
-        let ending = SessionsOf::user(change.target, *session_epoch, change.now);
+        let ending = SessionsOf::user(change.target, request.tenant.session_epoch, change.now);
         let (hash, ended) = tokio::try_join!(
             self.passwords.hash(candidate.password.clone(), policy.hash_cost),
             self.store.count_sessions(&ending, except)
@@ -298,27 +308,18 @@ impl Service {
     }
 }
 
+/// Checks that the caller may make these changes.
+///
 /// # Errors
-/// `Forbidden` for what this caller may never change.
-fn permitted(caller: &Caller, wanted: &Wanted) -> Result<(), Failure> {
-    // A restricted scope opens a change of its own password and nothing else.
+/// `Forbidden`.
+fn check_permitted(caller: &Caller, changes: &Changes) -> Result<(), Failure> {
+    // A token with a restricted scope allows only a change of the caller's own password.
     let restricted = caller.user.change_required;
-    if wanted.change_required.is_some() && (!caller.is_administrator() || restricted) {
+    if changes.change_required.is_some() && (!caller.is_administrator() || restricted) {
         return Err(Failure::Forbidden);
     }
-    if restricted && wanted.username.is_some() {
+    if restricted && changes.username.is_some() {
         return Err(Failure::Forbidden);
     }
     Ok(())
-}
-
-fn updated(wanted: &Wanted) -> Vec<&'static str> {
-    [
-        wanted.password.is_some().then_some("password"),
-        wanted.username.is_some().then_some("username"),
-        wanted.change_required.is_some().then_some("changeRequired"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }

@@ -11,7 +11,7 @@ use jiff::{Timestamp, civil::Date};
 use crate::{
     audit::{Partition, Report, Scope, Verifier},
     domain::{Failure, TenantId},
-    port::Anchors,
+    store::DynamoStore,
 };
 
 /// Within this time an event is anchored: CloudWatch Logs hands it on in seconds, and Lambda keeps a batch
@@ -43,7 +43,7 @@ pub enum VerifyError {
 /// [`VerifyError`] when it could not be verified, whole or not.
 pub async fn verify(
     mut log: impl BufRead,
-    anchors: &dyn Anchors,
+    anchors: &DynamoStore,
     scope: Scope,
     now: Timestamp,
 ) -> Result<Report, VerifyError> {

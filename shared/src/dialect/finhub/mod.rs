@@ -1,55 +1,71 @@
-//! FinHub v2.1 (docs/design/contract.md#finhub-v21).
+//! FinHub v2.1 (docs/design/contract.md#finhub-v21): one handler per endpoint.
 
 mod parse;
 mod render;
 
-use super::{Call, HttpRequest, IDEMPOTENCY_KEY, Reply, tenant_credential};
-use crate::{domain::Failure, route::Finhub};
+use super::{Call, Dialect, HttpRequest, IDEMPOTENCY_KEY, Reply, tenant_credential};
+use crate::domain::{Collection, Failure};
 
-pub use render::failure;
+pub(crate) use render::failure;
 
-/// Answers a call of one of this dialect's endpoints.
-///
-/// # Errors
-/// What the use case ends with, or `Validation` and its kin for a request that is no command.
-pub async fn answer(call: &Call<'_>, endpoint: Finhub) -> Result<Reply, Failure> {
-    let Call { service, matched, request, now } = *call;
-    match endpoint {
-        Finhub::CreateSession(collection) => {
-            let command = parse::create_session(request, matched, collection)?;
-            service.create_session(command, now).await.map(|grant| render::created(&grant))
-        }
-        Finhub::RefreshAdminSession => {
-            let command = parse::refresh_session(request, matched, None)?;
-            service.refresh_session(command, now).await.map(|grant| render::refreshed(&grant))
-        }
-        Finhub::RefreshCustomerSession(collection) => {
-            let command = parse::refresh_session(request, matched, Some(collection))?;
-            service.refresh_session(command, now).await.map(|grant| render::refreshed(&grant))
-        }
-        Finhub::DeleteSession(collection) => {
-            let command = parse::one_session(request, matched, collection)?;
-            service.delete_session(command, now).await.map(|outcome| render::terminated(&outcome))
-        }
-        Finhub::EndSessions(collection) => {
-            let command = parse::end_sessions(request, matched, collection)?;
-            service.end_sessions(command, now).await.map(|outcome| render::all_terminated(&outcome))
-        }
-        Finhub::ListSessions(collection) => {
-            let command = parse::list_sessions(request, matched, collection)?;
-            service.list_sessions(command, now).await.map(|outcome| render::sessions(&outcome))
-        }
-        Finhub::ReadSession(collection) => {
-            let command = parse::one_session(request, matched, collection)?;
-            service.read_session(command, now).await.map(|outcome| render::session(&outcome))
-        }
-        Finhub::ResetLogin => {
-            let command = parse::reset_login(request, matched)?;
-            service.reset_login(command, now).await.map(|()| render::login_reset())
-        }
-        Finhub::UpdateCredentials => {
-            let command = parse::update_credentials(request, matched)?;
-            service.update_credentials(command, now).await.map(|outcome| render::credentials(&outcome))
-        }
-    }
+/// FinHub v2.1.
+pub(crate) static FINHUB: Dialect = Dialect {
+    name: "finhub",
+    shares_cross_origin: true,
+    is_audited: true,
+    failure: |failure, _, now| self::failure(failure, now),
+};
+
+/// Handles `POST …/users/{userId}/sessions`.
+pub(crate) async fn create_session(call: &Call<'_>, collection: Collection) -> Result<Reply, Failure> {
+    let command = parse::create_session(call.request, call.matched, collection)?;
+    call.service.create_session(command, call.context).await.map(|grant| render::created(&grant))
+}
+
+/// Handles `POST …/sessions/{sessionId}/refresh` on the admin path, and `PUT …/sessions/{sessionId}` on the
+/// paths of customers.
+pub(crate) async fn refresh_session(
+    call: &Call<'_>,
+    customer_collection: Option<Collection>,
+) -> Result<Reply, Failure> {
+    let command = parse::refresh_session(call.request, call.matched, customer_collection)?;
+    call.service.refresh_session(command, call.context).await.map(|grant| render::refreshed(&grant))
+}
+
+/// Handles `DELETE …/sessions/{sessionId}`.
+pub(crate) async fn delete_session(call: &Call<'_>, collection: Collection) -> Result<Reply, Failure> {
+    let command = parse::one_session(call.request, call.matched, collection)?;
+    call.service.delete_session(command, call.context).await.map(|outcome| render::terminated(&outcome))
+}
+
+/// Handles `DELETE …/users/{userId}/sessions`.
+pub(crate) async fn end_sessions(call: &Call<'_>, collection: Collection) -> Result<Reply, Failure> {
+    let command = parse::end_sessions(call.request, call.matched, collection)?;
+    call.service.end_sessions(command, call.context).await.map(|outcome| render::all_terminated(&outcome))
+}
+
+/// Handles `GET …/users/{userId}/sessions`.
+pub(crate) async fn list_sessions(call: &Call<'_>, collection: Collection) -> Result<Reply, Failure> {
+    let command = parse::list_sessions(call.request, call.matched, collection)?;
+    call.service.list_sessions(command, call.context).await.map(|outcome| render::sessions(&outcome))
+}
+
+/// Handles `GET …/sessions/{sessionId}`.
+pub(crate) async fn read_session(call: &Call<'_>, collection: Collection) -> Result<Reply, Failure> {
+    let command = parse::one_session(call.request, call.matched, collection)?;
+    call.service.read_session(command, call.context).await.map(|outcome| render::session(&outcome))
+}
+
+/// Handles `POST …/users/login/reset`.
+pub(crate) async fn reset_login(call: &Call<'_>) -> Result<Reply, Failure> {
+    let command = parse::reset_login(call.request, call.matched)?;
+    Box::pin(call.service.reset_login(command, call.context)).await?;
+    Ok(render::login_reset())
+}
+
+/// Handles `PUT …/users/{userId}/credentials`.
+pub(crate) async fn update_credentials(call: &Call<'_>) -> Result<Reply, Failure> {
+    let command = parse::update_credentials(call.request, call.matched)?;
+    let outcome = Box::pin(call.service.update_credentials(command, call.context)).await?;
+    Ok(render::credentials(&outcome))
 }

@@ -2,18 +2,17 @@
 //! refused, so that a client fixes it in one go.
 
 use secrecy::SecretString;
-use serde_json::{Map, Value};
 
 use super::{HttpRequest, IDEMPOTENCY_KEY, tenant_credential};
 use crate::{
-    dialect::pairs::{Pairs, Twice},
-    domain::{
-        Collection, Device, Failure, FieldError, Invalid, Password, SessionId, TenantId, UserId, Username,
+    dialect::{
+        MatchedPath,
+        pairs::{Pairs, Twice},
     },
-    json,
-    port::Ending,
-    route::Matched,
-    token::Repeatable,
+    domain::{Collection, Device, Failure, Invalid, Password, SessionId, TenantId, UserId, Username},
+    json::{self, ObjectReader},
+    store::Ending,
+    token::KeyedRequest,
     usecase::{
         UserPath, create_session, delete_session, end_sessions, list_sessions, refresh_session, reset_login,
         update_credentials,
@@ -31,19 +30,19 @@ const MAX_REASON_CHARS: usize = 500;
 
 pub(super) fn create_session(
     request: &HttpRequest,
-    matched: &Matched,
+    matched: &MatchedPath,
     collection: Collection,
 ) -> Result<create_session::Command, Failure> {
-    let mut form = Form::read(request, BodyIs::Required)?;
+    let mut form = RequestReader::read(request, BodyIs::Required)?;
     let owner = form.path_owner(matched, collection);
     let user = form.path(matched, "userId", UserId::parse);
     let username = form.required("username", Username::parse);
     let password = form.required("password", Password::parse);
     let tenant_key = form.required("tenantKey", tenant_credential);
     let tenant_secret = form.required("tenantSecret", tenant_credential);
-    let device_proof = form.any_text("deviceProof");
+    let device_proof = form.body.text("deviceProof").map(SecretString::from);
     let tenant = form.tenant();
-    let once = form.repeatable(matched);
+    let idempotency = form.repeatable(matched);
     form.finish()?;
     match (owner, user, username, password, tenant_key, tenant_secret) {
         (Some(owner), Some(user), Some(username), Some(password), Some(tenant_key), Some(tenant_secret)) => {
@@ -58,7 +57,7 @@ pub(super) fn create_session(
                 password,
                 device: device(request),
                 ip: request.ip.clone(),
-                once,
+                idempotency,
                 device_proof,
             })
         }
@@ -68,10 +67,10 @@ pub(super) fn create_session(
 
 pub(super) fn refresh_session(
     request: &HttpRequest,
-    matched: &Matched,
+    matched: &MatchedPath,
     customer_collection: Option<Collection>,
 ) -> Result<refresh_session::Command, Failure> {
-    let mut form = Form::read(request, BodyIs::Required)?;
+    let mut form = RequestReader::read(request, BodyIs::Required)?;
     let session = form.path(matched, "sessionId", SessionId::parse);
     let path = match customer_collection {
         None => Some(refresh_session::Path::Admin),
@@ -104,7 +103,7 @@ pub(super) fn refresh_session(
 /// For a logout, or a look at a session.
 pub(super) fn one_session(
     request: &HttpRequest,
-    matched: &Matched,
+    matched: &MatchedPath,
     collection: Collection,
 ) -> Result<delete_session::Command, Failure> {
     let (at, session) =
@@ -114,7 +113,7 @@ pub(super) fn one_session(
 
 pub(super) fn end_sessions(
     request: &HttpRequest,
-    matched: &Matched,
+    matched: &MatchedPath,
     collection: Collection,
 ) -> Result<end_sessions::Command, Failure> {
     let (at, except) = under_user(request, matched, collection, |form| {
@@ -129,7 +128,7 @@ pub(super) fn end_sessions(
 
 pub(super) fn list_sessions(
     request: &HttpRequest,
-    matched: &Matched,
+    matched: &MatchedPath,
     collection: Collection,
 ) -> Result<list_sessions::Command, Failure> {
     let (at, (limit, cursor)) = under_user(request, matched, collection, |form| {
@@ -143,11 +142,11 @@ pub(super) fn list_sessions(
 /// A request without a body under a user's path; `rest` reads what is the route's own.
 fn under_user<T>(
     request: &HttpRequest,
-    matched: &Matched,
+    matched: &MatchedPath,
     collection: Collection,
-    rest: impl FnOnce(&mut Form<'_>) -> T,
+    rest: impl FnOnce(&mut RequestReader<'_>) -> T,
 ) -> Result<(UserPath, T), Failure> {
-    let mut form = Form::read(request, BodyIs::Ignored)?;
+    let mut form = RequestReader::read(request, BodyIs::Ignored)?;
     let owner = form.path_owner(matched, collection);
     let user = form.path(matched, "userId", UserId::parse);
     let rest = rest(&mut form);
@@ -165,12 +164,15 @@ fn under_user<T>(
     Ok((at, rest))
 }
 
-pub(super) fn reset_login(request: &HttpRequest, matched: &Matched) -> Result<reset_login::Command, Failure> {
-    let mut form = Form::read(request, BodyIs::Required)?;
+pub(super) fn reset_login(
+    request: &HttpRequest,
+    matched: &MatchedPath,
+) -> Result<reset_login::Command, Failure> {
+    let mut form = RequestReader::read(request, BodyIs::Required)?;
     let user = form.optional("userId", UserId::parse);
     let reason = form.optional("reason", reason);
     let tenant = form.tenant();
-    let once = form.repeatable(matched);
+    let idempotency = form.repeatable(matched);
     form.finish()?;
     Ok(reset_login::Command {
         bearer: request.bearer()?,
@@ -178,15 +180,15 @@ pub(super) fn reset_login(request: &HttpRequest, matched: &Matched) -> Result<re
         user,
         reason,
         ip: request.ip.clone(),
-        once,
+        idempotency,
     })
 }
 
 pub(super) fn update_credentials(
     request: &HttpRequest,
-    matched: &Matched,
+    matched: &MatchedPath,
 ) -> Result<update_credentials::Command, Failure> {
-    let mut form = Form::read(request, BodyIs::Required)?;
+    let mut form = RequestReader::read(request, BodyIs::Required)?;
     let user = form.path(matched, "userId", UserId::parse);
     let password = form.optional("password", Password::parse);
     let new_password = form.optional("newPassword", Password::parse);
@@ -198,14 +200,14 @@ pub(super) fn update_credentials(
     let password = password.map(|it| (it, "password")).or(new_password.map(|it| (it, "newPassword")));
     let current_password = form.optional("currentPassword", Password::parse);
     let username = form.optional("username", Username::parse);
-    let change_required = form.optional_flag("changeRequired");
+    let change_required = form.body.flag("changeRequired");
     let tenant = form.tenant();
     form.finish()?;
     Ok(update_credentials::Command {
         bearer: request.bearer()?,
         tenant: tenant.ok_or(Failure::TenantMismatch)?,
         user: user.ok_or_else(incomplete)?,
-        wanted: update_credentials::Wanted { password, current_password, username, change_required },
+        changes: update_credentials::Changes { password, current_password, username, change_required },
         others_only: false,
         ip: request.ip.clone(),
     })
@@ -219,16 +221,16 @@ enum BodyIs {
 }
 
 /// A request being read: its JSON members, and what was found wrong so far.
-struct Form<'a> {
+struct RequestReader<'a> {
     request: &'a HttpRequest,
-    members: Map<String, Value>,
-    errors: Vec<FieldError>,
+    body: ObjectReader,
+    is_body_invalid: bool,
 }
 
-impl<'a> Form<'a> {
+impl<'a> RequestReader<'a> {
     fn read(request: &'a HttpRequest, body: BodyIs) -> Result<Self, Failure> {
         request.checked_size()?;
-        let mut form = Self { request, members: Map::new(), errors: Vec::new() };
+        let mut form = Self { request, body: ObjectReader::default(), is_body_invalid: false };
         let mut needed = vec!["X-Tenant-ID", "User-Agent"];
         if body == BodyIs::Required {
             needed.push("Content-Type");
@@ -242,85 +244,49 @@ impl<'a> Form<'a> {
             if request.content_type().is_some_and(|kind| kind != "application/json") {
                 return Err(Failure::UnsupportedMediaType);
             }
-            match json::parse(&request.body) {
-                Ok(Value::Object(members)) => form.members = members,
-                Ok(_) => form.fault("body", "must be a JSON object"),
-                Err(error) => form.fault("body", format!("is not valid JSON: {error}")),
+            match json::parse_object(&request.body) {
+                Ok(members) => form.body.set_members(members),
+                Err(error) => {
+                    form.is_body_invalid = true;
+                    form.fault("body", error.to_string());
+                }
             }
         }
         Ok(form)
     }
 
     fn fault(&mut self, field: &'static str, message: impl Into<std::borrow::Cow<'static, str>>) {
-        self.errors.push(FieldError::new(field, message));
+        self.body.fault(field, message);
     }
 
-    /// A member that must be a non-empty string; `null` counts as absent.
+    /// Reads a required, non-empty string. Records no error if the body could not be parsed.
     fn required<T>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Invalid>,
     ) -> Option<T> {
-        // Nothing can be said of the members of a body that is none.
-        if self.errors.iter().any(|error| error.field == "body") {
+        if self.is_body_invalid {
             return None;
         }
-        match self.members.get(name) {
-            None | Some(Value::Null) => {
-                self.fault(name, "is required");
-                None
-            }
-            Some(_) => self.optional(name, parse),
-        }
+        self.body.required(name, non_empty(parse))
     }
 
-    /// A member that, where it is there, must be a non-empty string; `null` counts as absent.
+    /// Reads an optional string that must not be empty if present.
     fn optional<T>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Invalid>,
     ) -> Option<T> {
-        let parsed = match self.members.get(name) {
-            None | Some(Value::Null) => return None,
-            Some(Value::String(text)) if text.is_empty() => Err("must not be empty".to_owned()),
-            Some(Value::String(text)) => parse(text).map_err(|why| why.to_string()),
-            Some(_) => Err("must be a string".to_owned()),
-        };
-        parsed.map_err(|why| self.fault(name, why)).ok()
-    }
-
-    /// A member that, where it is there, is a string of whatever content.
-    fn any_text(&mut self, name: &'static str) -> Option<SecretString> {
-        match self.members.get(name) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(SecretString::from(text.as_str())),
-            Some(_) => {
-                self.fault(name, "must be a string");
-                None
-            }
-        }
-    }
-
-    fn optional_flag(&mut self, name: &'static str) -> Option<bool> {
-        match self.members.get(name) {
-            None | Some(Value::Null) => None,
-            Some(Value::Bool(flag)) => Some(*flag),
-            Some(_) => {
-                self.fault(name, "must be true or false");
-                None
-            }
-        }
+        self.body.optional(name, non_empty(parse))
     }
 
     fn path<T>(
         &mut self,
-        matched: &Matched,
+        matched: &MatchedPath,
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Invalid>,
     ) -> Option<T> {
-        let value =
-            matched.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-        match parse(value.unwrap_or_default()) {
+        match parse(matched.parameter(name).unwrap_or_default()) {
             Ok(parsed) => Some(parsed),
             Err(why) => {
                 self.fault(name, why.to_string());
@@ -330,7 +296,7 @@ impl<'a> Form<'a> {
     }
 
     /// The organization or customer that a collection's path names.
-    fn path_owner(&mut self, matched: &Matched, collection: Collection) -> Option<String> {
+    fn path_owner(&mut self, matched: &MatchedPath, collection: Collection) -> Option<String> {
         let name = match collection {
             Collection::Admin => "organizationId",
             Collection::Individual | Collection::Organization => "customerId",
@@ -364,8 +330,8 @@ impl<'a> Form<'a> {
     }
 
     /// What the request is known again by, where it may be sent again.
-    fn repeatable(&mut self, matched: &Matched) -> Option<Repeatable> {
-        let repeatable = self.request.repeatable(matched.route.path);
+    fn repeatable(&mut self, matched: &MatchedPath) -> Option<KeyedRequest> {
+        let repeatable = self.request.repeatable(matched.pattern);
         repeatable.unwrap_or_else(|why| {
             self.fault(IDEMPOTENCY_KEY, why.to_string());
             None
@@ -377,8 +343,13 @@ impl<'a> Form<'a> {
     }
 
     fn finish(self) -> Result<(), Failure> {
-        if self.errors.is_empty() { Ok(()) } else { Err(Failure::Validation(self.errors)) }
+        self.body.finish()
     }
+}
+
+/// Wraps a parser so that it rejects the empty string.
+fn non_empty<T>(parse: impl FnOnce(&str) -> Result<T, Invalid>) -> impl FnOnce(&str) -> Result<T, Invalid> {
+    |text| if text.is_empty() { Err(Invalid::new("must not be empty")) } else { parse(text) }
 }
 
 /// Unreachable while `finish` reports what is missing; kept an error, not a panic.
@@ -425,13 +396,13 @@ mod tests {
     use super::*;
     use crate::{
         dialect::{MAX_BODY_BYTES, tests::request},
-        route::{Function, Router},
+        route::{self, Router},
     };
 
     fn parse(headers: &[(&str, &str)], body: &[u8]) -> Result<create_session::Command, Failure> {
         let request = request(headers, body);
-        let matched =
-            Router::new(Function::CreateSession).unwrap().find(&request.method, &request.path).unwrap();
+        let router = Router::new(&route::CREATE_SESSION).unwrap();
+        let (_, matched) = router.find(&request.method, &request.path).unwrap();
         create_session(&request, &matched, Collection::Admin)
     }
 

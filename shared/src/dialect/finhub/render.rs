@@ -121,7 +121,7 @@ pub(super) fn credentials(outcome: &update_credentials::Outcome) -> Reply {
 }
 
 /// A failure (docs/design/contract.md#create-session).
-pub fn failure(failure: &Failure, now: Timestamp) -> Reply {
+pub(crate) fn failure(failure: &Failure, now: Timestamp) -> Reply {
     let (status, error_type, message) = words(failure);
     let mut data = json!({ "success": false, "errorType": error_type, "message": message });
     let mut extra = |name: &str, value: Value| {

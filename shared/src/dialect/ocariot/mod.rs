@@ -4,11 +4,10 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Call, HttpRequest, Reply, ReplyBody};
+use super::{Call, Dialect, HttpRequest, MatchedPath, Reply, ReplyBody};
 use crate::{
     domain::{Failure, FieldError, Password, UserId},
-    json,
-    route::Matched,
+    json::{self, ObjectError},
     usecase::update_credentials,
 };
 
@@ -21,32 +20,39 @@ const BODY: &str = "body";
 const USER_ID: &str = "user_id";
 const NEW_PASSWORD: &str = "new_password";
 
-/// Answers a call of this dialect's one endpoint.
-///
-/// # Errors
-/// What the use case ends with, or `Validation` and its kin for a request that is no command.
-pub async fn answer(call: &Call<'_>) -> Result<Reply, Failure> {
-    let command = reset_password(call.request, call.matched)?;
-    call.service.update_credentials(command, call.now).await?;
+/// OCARIoT v1.
+pub(crate) static OCARIOT: Dialect = Dialect {
+    name: "ocariot",
+    shares_cross_origin: true,
+    is_audited: true,
+    failure: |failure, _, now| self::failure(failure, now),
+};
+
+/// Handles `POST /v1/users/{user_id}/reset-password`.
+pub(crate) async fn reset_password(call: &Call<'_>) -> Result<Reply, Failure> {
+    let command = parse(call.request, call.matched)?;
+    call.service.update_credentials(command, call.context).await?;
     Ok(Reply::new(StatusCode::NO_CONTENT, ReplyBody::Empty))
 }
 
 /// The first fault ends it: this dialect's errors have room for one.
-fn reset_password(request: &HttpRequest, matched: &Matched) -> Result<update_credentials::Command, Failure> {
+fn parse(request: &HttpRequest, matched: &MatchedPath) -> Result<update_credentials::Command, Failure> {
     request.checked_size()?;
     let body = if request.body.is_empty() {
         Value::Null
     } else if request.content_type().as_deref() == Some("application/json") {
-        match json::parse(&request.body) {
-            Ok(body @ Value::Object(_)) => body,
-            Ok(_) => return Err(Failure::field(BODY, "expected an object at line 1 column 1")),
-            Err(error) => return Err(Failure::field(BODY, error.to_string())),
+        match json::parse_object(&request.body) {
+            Ok(members) => Value::Object(members),
+            Err(ObjectError::OtherType) => {
+                return Err(Failure::field(BODY, "expected an object at line 1 column 1"));
+            }
+            Err(ObjectError::Invalid(error)) => return Err(Failure::field(BODY, error.to_string())),
         }
     } else {
         return Err(Failure::UnsupportedMediaType);
     };
-    let user = matched.parameters.iter().find(|(name, _)| name == USER_ID).map(|(_, value)| value);
-    let user = user
+    let user = matched
+        .parameter(USER_ID)
         .filter(|id| id.len() == 24 && id.bytes().all(|digit| digit.is_ascii_hexdigit()))
         .and_then(|id| UserId::parse(id).ok())
         .ok_or_else(|| Failure::field(USER_ID, "is not in valid format!"))?;
@@ -62,9 +68,9 @@ fn reset_password(request: &HttpRequest, matched: &Matched) -> Result<update_cre
         tenant,
         bearer,
         user,
-        wanted: update_credentials::Wanted {
+        changes: update_credentials::Changes {
             password: Some((password, NEW_PASSWORD)),
-            ..update_credentials::Wanted::default()
+            ..update_credentials::Changes::default()
         },
         others_only: true,
         ip: request.ip.clone(),
@@ -72,7 +78,7 @@ fn reset_password(request: &HttpRequest, matched: &Matched) -> Result<update_cre
 }
 
 /// A failure in this dialect's words.
-pub fn failure(failure: &Failure, now: Timestamp) -> Reply {
+fn failure(failure: &Failure, now: Timestamp) -> Reply {
     let (status, message, description) = words(failure);
     let message = message.unwrap_or_else(|| status.canonical_reason().unwrap_or_default());
     let description = match failure {
@@ -174,7 +180,7 @@ mod tests {
     use crate::{
         dialect::tests::request,
         domain::TokenFault,
-        route::{Function, Router},
+        route::{self, Router},
     };
 
     const ID: &str = "5a62be07de34500146d9c544";
@@ -182,9 +188,9 @@ mod tests {
     fn parsed(id: &str, body: &[u8]) -> Result<(), Failure> {
         let mut request = request(&[("content-type", "application/json")], body);
         request.path = format!("/v1/users/{id}/reset-password");
-        let router = Router::new(Function::UpdateCredentials).unwrap();
-        let matched = router.find(&request.method, &request.path).unwrap();
-        reset_password(&request, &matched).map(|_| ())
+        let router = Router::new(&route::UPDATE_CREDENTIALS).unwrap();
+        let (_, matched) = router.find(&request.method, &request.path).unwrap();
+        parse(&request, &matched).map(|_| ())
     }
 
     fn told(failure: &Failure) -> (u16, String, String) {
@@ -195,7 +201,7 @@ mod tests {
         (reply.status.as_u16(), text("message"), text("description"))
     }
 
-    // Contract, "OCARIoT v1": to the letter.
+    // docs/design/contract.md#ocariot-v1: clients compare these texts.
     #[test]
     fn what_is_wrong_is_said_in_the_words_that_clients_match() {
         for (body, message, description) in [

@@ -13,42 +13,51 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
 use self::{
-    parse::{Form, Link, Wanted},
+    parse::{Link, PasswordForm, Wanted},
     render::{FormView, View},
     texts::{Language, Wrong},
 };
-use super::{Call, HttpRequest, Reply, ReplyBody};
+use super::{Call, Dialect, HttpRequest, Reply, ReplyBody};
 use crate::{
     domain::{Code, Failure, FieldError, Password, TenantId, matches},
-    route::Page,
-    telemetry,
-    usecase::{Service, password_page::PasswordPage, set_password},
+    usecase::{password_page::PasswordPage, set_password},
 };
 
-pub use parse::Origin;
+pub use parse::PageOrigin;
 
-/// Answers a call of one of this dialect's endpoints. `origin` is where people reach the page; without
-/// it no form is taken.
+/// The hosted page.
+pub(crate) static PAGE: Dialect =
+    Dialect { name: "page", shares_cross_origin: false, is_audited: true, failure: self::failure };
+
+/// Handles `GET /tenants/{tenantId}/password/change`.
 ///
 /// # Errors
-/// What ends before the tenant is known; after that, failures are told in its name.
-pub async fn answer(call: &Call<'_>, endpoint: Page, origin: Option<&Origin>) -> Result<Reply, Failure> {
-    let Call { service, matched, request, now } = *call;
-    let named = matched.parameters.iter().find(|(name, _)| name == "tenantId");
-    let tenant = named.and_then(|(_, id)| TenantId::parse(id).ok()).ok_or(Failure::RouteNotFound)?;
-    telemetry::tenant(&tenant);
-    let page = service.password_page(&tenant, now).await?;
-    let view = View { language: language(request, page.locale()), tenant: Some(page.name()) };
-    let asked = Asked { service, page: &page, view, request, now };
-    let answered = match endpoint {
-        Page::Show => asked.show(),
-        Page::Submit => asked.submit(origin).await,
-    };
-    Ok(answered.unwrap_or_else(|failure| told(view.failure(&failure, now), failure)))
+/// `RouteNotFound` for an unknown tenant; `Unavailable`. Later failures are rendered in the tenant's name.
+pub(crate) async fn show(call: &Call<'_>) -> Result<Reply, Failure> {
+    let page = tenant_page(call).await?;
+    let visit = Visit::new(call, &page);
+    Ok(visit.show().unwrap_or_else(|failure| visit.failure(failure)))
 }
 
-/// A failure in this dialect's words, where no tenant is known to tell it.
-pub fn failure(failure: &Failure, request: &HttpRequest, now: Timestamp) -> Reply {
+/// Handles `POST /tenants/{tenantId}/password/change`. Without a public address, every form is rejected.
+///
+/// # Errors
+/// As [`show`].
+pub(crate) async fn submit(call: &Call<'_>) -> Result<Reply, Failure> {
+    let page = tenant_page(call).await?;
+    let visit = Visit::new(call, &page);
+    Ok(visit.submit().await.unwrap_or_else(|failure| visit.failure(failure)))
+}
+
+/// The page of the tenant in the path.
+async fn tenant_page(call: &Call<'_>) -> Result<PasswordPage, Failure> {
+    let named = call.matched.parameter("tenantId");
+    let tenant = named.and_then(|id| TenantId::parse(id).ok()).ok_or(Failure::RouteNotFound)?;
+    call.service.password_page(&tenant, call.context).await
+}
+
+/// Renders a failure before the tenant is known.
+fn failure(failure: &Failure, request: &HttpRequest, now: Timestamp) -> Reply {
     View { language: language(request, ""), tenant: None }.failure(failure, now)
 }
 
@@ -56,68 +65,76 @@ fn language(request: &HttpRequest, locale: &str) -> Language {
     Language::choose(request.header("Accept-Language").as_deref(), locale)
 }
 
-fn told(reply: Reply, failure: Failure) -> Reply {
-    Reply { failure: Some(failure), ..reply }
-}
-
 /// One request to a tenant's page.
-struct Asked<'a> {
-    service: &'a Service,
+struct Visit<'a> {
+    call: &'a Call<'a>,
     page: &'a PasswordPage,
     view: View<'a>,
-    request: &'a HttpRequest,
-    now: Timestamp,
 }
 
-impl Asked<'_> {
+impl<'a> Visit<'a> {
+    fn new(call: &'a Call<'_>, page: &'a PasswordPage) -> Self {
+        let view = View { language: language(call.request, page.locale()), tenant: Some(page.name()) };
+        Self { call, page, view }
+    }
+
+    fn failure(&self, failure: Failure) -> Reply {
+        self.view.failure(&failure, self.call.context.now).with_failure(failure)
+    }
+
     fn show(&self) -> Result<Reply, Failure> {
         let tenant = self.page.tenant();
-        match parse::wanted(&self.request.query) {
+        match parse::wanted(&self.call.request.query) {
             Wanted::Link(link) => Ok(render::to_clean_url(link.map(|link| link.to_cookie(tenant)))),
             Wanted::Done => Ok(self.view.done()),
-            Wanted::Form => match Link::from_cookies(&self.request.cookies, tenant) {
+            Wanted::Form => match Link::from_cookies(&self.call.request.cookies, tenant) {
                 Some(link) => self.form(&link, Vec::new()),
                 None => Ok(self.view.no_link(StatusCode::OK)),
             },
         }
     }
 
-    async fn submit(&self, origin: Option<&Origin>) -> Result<Reply, Failure> {
-        let form = parse::form(self.request)?;
-        if !origin.is_some_and(|origin| origin.sent(self.request)) {
+    async fn submit(&self) -> Result<Reply, Failure> {
+        let form = parse::form(self.call.request)?;
+        let origin = self.call.site.map(|site| &site.page_origin);
+        if !origin.is_some_and(|origin| origin.sent(self.call.request)) {
             return Err(Failure::Forbidden);
         }
-        let Some(link) = Link::from_cookies(&self.request.cookies, self.page.tenant()) else {
+        let Some(link) = Link::from_cookies(&self.call.request.cookies, self.page.tenant()) else {
             let failure = Failure::field("cookie", "is missing");
-            return Ok(told(self.view.no_link(StatusCode::BAD_REQUEST), failure));
+            return Ok(self.view.no_link(StatusCode::BAD_REQUEST).with_failure(failure));
         };
         let bound_to = (&link.user, link.code.as_ref());
-        self.service.check_form(self.page, &form.token, bound_to, self.now).await?;
+        self.call.service.check_form(self.page, &form.token, bound_to, self.call.context).await?;
         let command = match self.command(&link, form) {
             Ok(command) => command,
             Err(wrong) => {
                 let errors = wrong.iter().map(|(field, _)| FieldError::new(*field, "is not valid"));
                 let failure = Failure::Validation(errors.collect());
-                return Ok(told(self.form(&link, wrong)?, failure));
+                return Ok(self.form(&link, wrong)?.with_failure(failure));
             }
         };
-        match self.service.set_password(command, self.now).await {
+        match self.call.service.set_password(command, self.call.context).await {
             Ok(_) => render::to_done(),
             Err(Failure::PasswordPolicy(errors)) => {
                 let rules = errors.iter().map(|error| ("password", Wrong::Rule(error.message.to_string())));
                 let again = self.form(&link, rules.collect())?;
-                Ok(told(again, Failure::PasswordPolicy(errors)))
+                Ok(again.with_failure(Failure::PasswordPolicy(errors)))
             }
             Err(Failure::InvalidCode) if link.code.is_none() => {
                 let again = self.form(&link, vec![("code", Wrong::Code)])?;
-                Ok(told(again, Failure::InvalidCode))
+                Ok(again.with_failure(Failure::InvalidCode))
             }
             Err(failure) => Err(failure),
         }
     }
 
     /// What the form asks for, or everything that is wrong with it.
-    fn command(&self, link: &Link, form: Form) -> Result<set_password::Command, Vec<(&'static str, Wrong)>> {
+    fn command(
+        &self,
+        link: &Link,
+        form: PasswordForm,
+    ) -> Result<set_password::Command, Vec<(&'static str, Wrong)>> {
         let mut wrong = Vec::new();
         let code = match &link.code {
             Some(code) => Some(code.clone()),
@@ -142,14 +159,14 @@ impl Asked<'_> {
                 code,
                 password: (password, "password"),
                 submission: Some(form.token),
-                ip: self.request.ip.clone(),
+                ip: self.call.request.ip.clone(),
             }),
             _ => Err(wrong),
         }
     }
 
     fn form(&self, link: &Link, wrong: Vec<(&'static str, Wrong)>) -> Result<Reply, Failure> {
-        let token: SecretString = self.service.form_token(self.page, &link.user, link.code.as_ref())?;
+        let token: SecretString = self.call.service.form_token(self.page, &link.user, link.code.as_ref())?;
         self.view.form(&FormView {
             token: &token,
             asks_code: link.code.is_none(),

@@ -16,11 +16,11 @@ pub(super) const COOKIE: &str = "__Host-doorward-reset";
 /// The query that a success leads to.
 pub(super) const DONE: &str = "done=1";
 
-/// The address at which people reach the page, as browsers name it in `Origin`.
+/// The origin of the hosted page, as browsers send it in the `Origin` header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin(String);
+pub struct PageOrigin(String);
 
-impl Origin {
+impl PageOrigin {
     /// The origin of `public_url`.
     ///
     /// # Errors
@@ -109,7 +109,7 @@ fn link(user: &str, code: Option<&str>) -> Option<Link> {
 }
 
 /// What the form sends; what is missing is empty.
-pub(super) struct Form {
+pub(super) struct PasswordForm {
     pub(super) token: SecretString,
     pub(super) code: String,
     pub(super) password: SecretString,
@@ -118,7 +118,7 @@ pub(super) struct Form {
 
 /// # Errors
 /// `UnsupportedMediaType`, `PayloadTooLarge`, or `Malformed` for what no browser sends.
-pub(super) fn form(request: &HttpRequest) -> Result<Form, Failure> {
+pub(super) fn form(request: &HttpRequest) -> Result<PasswordForm, Failure> {
     request.checked_size()?;
     if request.content_type().as_deref() != Some("application/x-www-form-urlencoded") {
         return Err(Failure::UnsupportedMediaType);
@@ -127,7 +127,7 @@ pub(super) fn form(request: &HttpRequest) -> Result<Form, Failure> {
     let pairs = std::str::from_utf8(&request.body).ok().and_then(Pairs::read).ok_or_else(malformed)?;
     let twice = |Twice| Failure::Malformed("The form has a field twice");
     let text = |name| pairs.one(name).map(Option::unwrap_or_default).map_err(twice);
-    Ok(Form {
+    Ok(PasswordForm {
         token: text("token")?.into(),
         // People copy codes with blanks around them, and group letters when they type.
         code: text("code")?.chars().filter(|letter| !letter.is_whitespace() && *letter != '-').collect(),
@@ -148,7 +148,7 @@ mod tests {
         TenantId::parse(id).unwrap()
     }
 
-    fn posted(body: &[u8]) -> Result<Form, Failure> {
+    fn posted(body: &[u8]) -> Result<PasswordForm, Failure> {
         form(&request(&[("content-type", "application/x-www-form-urlencoded; charset=UTF-8")], body))
     }
 
@@ -202,13 +202,13 @@ mod tests {
         assert!(matches!(posted(&large), Err(Failure::PayloadTooLarge)));
     }
 
-    fn form_of_type(kind: &str) -> Result<Form, Failure> {
+    fn form_of_type(kind: &str) -> Result<PasswordForm, Failure> {
         form(&request(&[("content-type", kind)], b"{}"))
     }
 
     #[test]
     fn only_our_own_pages_send_forms() {
-        let own = Origin::of("https://login.example.com/").unwrap();
+        let own = PageOrigin::of("https://login.example.com/").unwrap();
         let sent = |headers: &[(&str, &str)]| own.sent(&request(headers, b""));
         assert!(sent(&[("origin", "https://login.example.com")]));
         assert!(sent(&[("origin", "null"), ("sec-fetch-site", "same-origin")]));
@@ -226,9 +226,9 @@ mod tests {
             assert!(!sent(&[("origin", "null"), ("sec-fetch-site", site)]), "{site}");
         }
         assert!(!sent(&[]) && !sent(&[("sec-fetch-site", "same-origin")]));
-        assert_eq!(Origin::of("http://127.0.0.1:9000/").unwrap().0, "http://127.0.0.1:9000");
+        assert_eq!(PageOrigin::of("http://127.0.0.1:9000/").unwrap().0, "http://127.0.0.1:9000");
         for bad in ["", "login.example.com", "data:text/html,x", "ftp://example.com"] {
-            assert!(Origin::of(bad).is_err(), "{bad}");
+            assert!(PageOrigin::of(bad).is_err(), "{bad}");
         }
     }
 

@@ -263,7 +263,7 @@ fn german_rule(rule: &str) -> String {
         "must not be a shorter text repeated" => {
             "Das neue Passwort darf nicht aus einem wiederholten kürzeren Text bestehen."
         }
-        "must not be one of the commonest passwords" => {
+        "must not be one of the most common passwords" => {
             "Das neue Passwort darf keines der häufigsten Passwörter sein."
         }
         "must not be the present password" => "Das neue Passwort darf nicht das jetzige sein.",

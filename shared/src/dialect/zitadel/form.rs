@@ -6,14 +6,12 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, StatusCode};
 use prost::Message;
-use serde_json::{Map, Value};
 
-use super::{HttpRequest, Reply, messages};
+use super::{Framing, HttpRequest, Reply, messages};
 use crate::{
     dialect::ReplyBody,
-    domain::{Failure, FieldError},
-    json,
-    route::Framing,
+    domain::Failure,
+    json::{self, ObjectReader},
 };
 
 /// A frame's flags and length (gRPC over HTTP/2, "Length-Prefixed-Message").
@@ -25,7 +23,7 @@ const TRAILERS: u8 = 0x80;
 
 /// A form, by route and content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum WireFormat {
     /// The JSON routes.
     Json,
     /// Connect unary, JSON.
@@ -38,7 +36,7 @@ pub(super) enum Form {
     GrpcWebText,
 }
 
-impl Form {
+impl WireFormat {
     /// The form of a request; `None` for a content type that its route does not read.
     pub(super) fn of(framing: Framing, request: &HttpRequest) -> Option<Self> {
         let content_type = request.content_type();
@@ -69,11 +67,10 @@ impl Form {
         }
         let body = &request.body;
         match self {
-            Self::Json if body.is_empty() => from_json(Map::new()),
-            Self::Json | Self::ConnectJson => match json::parse(body) {
-                Ok(Value::Object(members)) => from_json(members),
-                Ok(_) => Err(Failure::field("body", "must be a JSON object")),
-                Err(error) => Err(Failure::field("body", format!("is not valid JSON: {error}"))),
+            Self::Json if body.is_empty() => from_json(ObjectReader::default()),
+            Self::Json | Self::ConnectJson => match json::parse_object(body) {
+                Ok(members) => from_json(ObjectReader::new(members)),
+                Err(error) => Err(Failure::field("body", error.to_string())),
             },
             Self::ConnectProto => from_proto(body),
             Self::GrpcWeb => from_proto(unframed(body)?),
@@ -126,10 +123,10 @@ fn decoded(text: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn from_json<M: messages::Request>(members: Map<String, Value>) -> Result<M, Failure> {
-    let mut errors: Vec<FieldError> = Vec::new();
-    let message = M::from_json(&mut messages::Members::new(members, &mut errors));
-    if errors.is_empty() { Ok(message) } else { Err(Failure::Validation(errors)) }
+fn from_json<M: messages::Request>(members: ObjectReader) -> Result<M, Failure> {
+    let mut members = members.accepting_snake_case();
+    let message = M::from_json(&mut members);
+    members.finish().map(|()| message)
 }
 
 /// Of a oneof given twice the last one counts, as protobuf's binary form has it.
@@ -171,31 +168,31 @@ mod tests {
             },
         },
         domain::TokenFault,
-        route::{Function, Router},
+        route::{self, Router},
     };
 
-    const FORMS: [(Framing, &str, Form); 8] = [
-        (Framing::Json, "application/json; charset=utf-8", Form::Json),
-        (Framing::Rpc, "application/json", Form::ConnectJson),
-        (Framing::Rpc, "application/proto", Form::ConnectProto),
-        (Framing::Rpc, "application/grpc-web", Form::GrpcWeb),
-        (Framing::Rpc, "Application/gRPC-Web+proto", Form::GrpcWeb),
-        (Framing::Rpc, "application/grpc-web-text", Form::GrpcWebText),
-        (Framing::Rpc, "application/grpc-web-text+proto", Form::GrpcWebText),
-        (Framing::Rpc, "application/grpc-web-text+proto; charset=utf-8", Form::GrpcWebText),
+    const FORMS: [(Framing, &str, WireFormat); 8] = [
+        (Framing::Json, "application/json; charset=utf-8", WireFormat::Json),
+        (Framing::Rpc, "application/json", WireFormat::ConnectJson),
+        (Framing::Rpc, "application/proto", WireFormat::ConnectProto),
+        (Framing::Rpc, "application/grpc-web", WireFormat::GrpcWeb),
+        (Framing::Rpc, "Application/gRPC-Web+proto", WireFormat::GrpcWeb),
+        (Framing::Rpc, "application/grpc-web-text", WireFormat::GrpcWebText),
+        (Framing::Rpc, "application/grpc-web-text+proto", WireFormat::GrpcWebText),
+        (Framing::Rpc, "application/grpc-web-text+proto; charset=utf-8", WireFormat::GrpcWebText),
     ];
 
-    fn read<M: messages::Request>(form: Form, body: &[u8]) -> Result<M, Failure> {
+    fn read<M: messages::Request>(form: WireFormat, body: &[u8]) -> Result<M, Failure> {
         form.read(&request(&[], body))
     }
 
-    fn written(form: Form, message: &impl Message) -> Vec<u8> {
+    fn written(form: WireFormat, message: &impl Message) -> Vec<u8> {
         let bytes = message.encode_to_vec();
         match form {
-            Form::Json | Form::ConnectJson => panic!("not in JSON"),
-            Form::ConnectProto => bytes,
-            Form::GrpcWeb => framed(0, &bytes),
-            Form::GrpcWebText => STANDARD.encode(framed(0, &bytes)).into_bytes(),
+            WireFormat::Json | WireFormat::ConnectJson => panic!("not in JSON"),
+            WireFormat::ConnectProto => bytes,
+            WireFormat::GrpcWeb => framed(0, &bytes),
+            WireFormat::GrpcWebText => STANDARD.encode(framed(0, &bytes)).into_bytes(),
         }
     }
 
@@ -212,22 +209,34 @@ mod tests {
     #[test]
     fn content_types_choose_the_form() {
         for (framing, kind, form) in FORMS {
-            assert_eq!(Form::of(framing, &request(&[("content-type", kind)], b"x")), Some(form), "{kind}");
+            assert_eq!(
+                WireFormat::of(framing, &request(&[("content-type", kind)], b"x")),
+                Some(form),
+                "{kind}"
+            );
         }
         for kind in ["application/grpc", "application/grpc+proto", "application/grpc-web+json", "text/plain"]
         {
-            assert_eq!(Form::of(Framing::Rpc, &request(&[("content-type", kind)], b"")), None, "{kind}");
-            assert_eq!(Form::of(Framing::Json, &request(&[("content-type", kind)], b"")), None, "{kind}");
+            assert_eq!(
+                WireFormat::of(Framing::Rpc, &request(&[("content-type", kind)], b"")),
+                None,
+                "{kind}"
+            );
+            assert_eq!(
+                WireFormat::of(Framing::Json, &request(&[("content-type", kind)], b"")),
+                None,
+                "{kind}"
+            );
         }
-        assert_eq!(Form::of(Framing::Json, &request(&[], b"")), Some(Form::Json));
-        assert_eq!(Form::of(Framing::Json, &request(&[], b"{}")), None);
-        assert_eq!(Form::of(Framing::Rpc, &request(&[], b"")), None);
+        assert_eq!(WireFormat::of(Framing::Json, &request(&[], b"")), Some(WireFormat::Json));
+        assert_eq!(WireFormat::of(Framing::Json, &request(&[], b"{}")), None);
+        assert_eq!(WireFormat::of(Framing::Rpc, &request(&[], b"")), None);
     }
 
     #[test]
     fn one_frame_is_read_and_nothing_else() {
         let message = SetPasswordRequest { user_id: "u".to_owned(), ..SetPasswordRequest::default() };
-        for form in [Form::ConnectProto, Form::GrpcWeb, Form::GrpcWebText] {
+        for form in [WireFormat::ConnectProto, WireFormat::GrpcWeb, WireFormat::GrpcWebText] {
             let body = written(form, &message);
             assert!(read::<SetPasswordRequest>(form, &body).unwrap() == message, "{form:?}");
         }
@@ -239,19 +248,22 @@ mod tests {
         let trailers = framed(TRAILERS, b"");
         let short = &frame[..4];
         for bad in [&longer[..], &two, &huge, &trailers, short, b""] {
-            assert_eq!(fields(read::<SetPasswordRequest>(Form::GrpcWeb, bad)), ["body"], "{bad:?}");
+            assert_eq!(fields(read::<SetPasswordRequest>(WireFormat::GrpcWeb, bad)), ["body"], "{bad:?}");
             let text = STANDARD.encode(bad);
-            assert_eq!(fields(read::<SetPasswordRequest>(Form::GrpcWebText, text.as_bytes())), ["body"]);
+            assert_eq!(
+                fields(read::<SetPasswordRequest>(WireFormat::GrpcWebText, text.as_bytes())),
+                ["body"]
+            );
         }
-        assert_eq!(fields(read::<SetPasswordRequest>(Form::GrpcWebText, b"no base64!")), ["body"]);
-        assert_eq!(fields(read::<SetPasswordRequest>(Form::ConnectProto, b"\x0a\xff")), ["body"]);
-        assert_eq!(fields(read::<SetPasswordRequest>(Form::ConnectProto, b"\x0a\x01\xff")), ["body"]);
+        assert_eq!(fields(read::<SetPasswordRequest>(WireFormat::GrpcWebText, b"no base64!")), ["body"]);
+        assert_eq!(fields(read::<SetPasswordRequest>(WireFormat::ConnectProto, b"\x0a\xff")), ["body"]);
+        assert_eq!(fields(read::<SetPasswordRequest>(WireFormat::ConnectProto, b"\x0a\x01\xff")), ["body"]);
     }
 
     #[test]
     fn nothing_compressed_is_read() {
         let compressed = framed(COMPRESSED, b"\x1f\x8b");
-        let refused = read::<SetPasswordRequest>(Form::GrpcWeb, &compressed);
+        let refused = read::<SetPasswordRequest>(WireFormat::GrpcWeb, &compressed);
         assert!(matches!(refused, Err(Failure::UnsupportedMediaType)));
         for (_, _, form) in FORMS {
             let refused =
@@ -272,8 +284,8 @@ mod tests {
 
     #[test]
     fn json_is_read_as_protobuf_maps_it() {
-        let reset = |body: &str| read::<PasswordResetRequest>(Form::ConnectJson, body.as_bytes());
-        let set = |body: &str| read::<SetPasswordRequest>(Form::ConnectJson, body.as_bytes());
+        let reset = |body: &str| read::<PasswordResetRequest>(WireFormat::ConnectJson, body.as_bytes());
+        let set = |body: &str| read::<SetPasswordRequest>(WireFormat::ConnectJson, body.as_bytes());
         let camel =
             r#"{"userId":"u","sendLink":{"notificationType":"NOTIFICATION_TYPE_SMS","urlTemplate":"x"}}"#;
         let proto = r#"{"user_id":"u","send_link":{"notification_type":2,"url_template":"x"},"later":[1]}"#;
@@ -305,7 +317,7 @@ mod tests {
         for body in ["", "[]", "{", r#"{"userId":"u","userId":"u"}"#, "{} {}"] {
             assert_eq!(fields(reset(body)), ["body"], "{body}");
         }
-        assert!(read::<PasswordResetRequest>(Form::Json, b"").is_ok());
+        assert!(read::<PasswordResetRequest>(WireFormat::Json, b"").is_ok());
     }
 
     #[test]
@@ -319,26 +331,33 @@ mod tests {
             ..Default::default()
         };
         let both = [one.encode_to_vec(), other.encode_to_vec()].concat();
-        assert!(read::<PasswordResetRequest>(Form::ConnectProto, &both).unwrap() == other);
+        assert!(read::<PasswordResetRequest>(WireFormat::ConnectProto, &both).unwrap() == other);
         let message = SetPasswordRequest {
             verification: Some(Verification::VerificationCode(String::new())),
             ..Default::default()
         };
         // Empty is not absent: a oneof remembers which of its fields was sent.
-        assert!(read::<SetPasswordRequest>(Form::ConnectProto, &message.encode_to_vec()).unwrap() == message);
+        assert!(
+            read::<SetPasswordRequest>(WireFormat::ConnectProto, &message.encode_to_vec()).unwrap()
+                == message
+        );
     }
 
     #[test]
     fn answers_are_framed_as_requests_are() {
         let details = Details { sequence: 7, resource_owner: "o".to_owned(), ..Details::default() };
         let message = SetPasswordResponse { details: Some(details) };
-        let ReplyBody::Json(json) = Form::Json.reply(&message).body else { panic!("no JSON") };
+        let ReplyBody::Json(json) = WireFormat::Json.reply(&message).body else { panic!("no JSON") };
         assert_eq!(json, serde_json::json!({ "details": { "sequence": "7", "resourceOwner": "o" } }));
-        let ReplyBody::Bytes(kind, bytes) = Form::GrpcWeb.reply(&message).body else { panic!("no bytes") };
+        let ReplyBody::Bytes(kind, bytes) = WireFormat::GrpcWeb.reply(&message).body else {
+            panic!("no bytes")
+        };
         let trailers = framed(TRAILERS, b"grpc-status: 0\r\n");
         assert_eq!(kind, "application/grpc-web+proto");
         assert_eq!(bytes, [framed(0, &message.encode_to_vec()), trailers].concat());
-        let ReplyBody::Text(kind, text) = Form::GrpcWebText.reply(&message).body else { panic!("no text") };
+        let ReplyBody::Text(kind, text) = WireFormat::GrpcWebText.reply(&message).body else {
+            panic!("no text")
+        };
         assert_eq!(kind, "application/grpc-web-text+proto");
         assert_eq!(STANDARD.decode(text).unwrap(), bytes);
     }
@@ -353,14 +372,14 @@ mod tests {
         ) {
             let (_, kind, form) = FORMS[index];
             let body = match form {
-                Form::GrpcWeb if wrap => framed(0, &bytes),
-                Form::GrpcWebText if wrap => STANDARD.encode(framed(0, &bytes)).into_bytes(),
+                WireFormat::GrpcWeb if wrap => framed(0, &bytes),
+                WireFormat::GrpcWebText if wrap => STANDARD.encode(framed(0, &bytes)).into_bytes(),
                 _ => bytes,
             };
             let mut request = request(&[("content-type", kind), ("x-tenant-id", "t")], &body);
             request.path = "/zitadel.user.v2.UserService/PasswordReset".to_owned();
-            let matched = Router::new(Function::ResetLogin).unwrap().find(&request.method, &request.path);
-            let matched = matched.unwrap();
+            let router = Router::new(&route::RESET_LOGIN).unwrap();
+            let (_, matched) = router.find(&request.method, &request.path).unwrap();
             let reset = form.read(&request)
                 .and_then(|message| super::super::parse::password_reset(&request, &matched, message))
                 .map(|_| ());

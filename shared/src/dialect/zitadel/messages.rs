@@ -14,12 +14,12 @@ use super::{
     },
     time,
 };
-use crate::domain::FieldError;
+use crate::json::ObjectReader;
 
 /// A message that clients send.
 pub(super) trait Request: Message + Default {
     /// Reads it; what is wrong is in the members' errors.
-    fn from_json(members: &mut Members<'_>) -> Self;
+    fn from_json(members: &mut ObjectReader) -> Self;
 }
 
 /// A message that clients get.
@@ -27,97 +27,33 @@ pub(super) trait Response: Message {
     fn to_json(&self) -> Value;
 }
 
-/// An object's members while they are read, and what was found wrong so far.
-pub(super) struct Members<'a> {
-    by_name: Map<String, Value>,
-    /// What leads to this object, with a dot at its end; empty for the outermost.
-    path: String,
-    errors: &'a mut Vec<FieldError>,
+fn notification_type(members: &mut ObjectReader, name: &'static str) -> i32 {
+    let kind = match members.take(name) {
+        None => Some(NotificationType::default()),
+        Some(Value::String(text)) => NotificationType::from_str_name(&text),
+        Some(number) => number
+            .as_i64()
+            .and_then(|number| i32::try_from(number).ok())
+            .and_then(|number| NotificationType::try_from(number).ok()),
+    };
+    if kind.is_none() {
+        members.fault(name, NOTIFICATION_TYPES);
+    }
+    kind.unwrap_or_default().into()
 }
 
-impl<'a> Members<'a> {
-    pub(super) fn new(by_name: Map<String, Value>, errors: &'a mut Vec<FieldError>) -> Self {
-        Self { by_name, path: String::new(), errors }
+/// Selects one of two alternatives and rejects both together.
+fn oneof<T>(
+    members: &mut ObjectReader,
+    names: (&'static str, &'static str),
+    one: Option<T>,
+    other: Option<T>,
+) -> Option<T> {
+    if one.is_some() && other.is_some() {
+        members.fault(names.1, "must not be sent together with its alternative");
+        members.fault(names.0, "must not be sent together with its alternative");
     }
-
-    fn fault(&mut self, name: &str, message: &'static str) {
-        self.errors.push(FieldError::new(format!("{}{name}", self.path), message));
-    }
-
-    /// Takes a member by its name in camelCase, or as the .proto writes it.
-    fn take(&mut self, name: &str) -> Option<Value> {
-        let mut proto_name = String::new();
-        for letter in name.chars() {
-            if letter.is_ascii_uppercase() {
-                proto_name.push('_');
-            }
-            proto_name.push(letter.to_ascii_lowercase());
-        }
-        let camel = self.by_name.get(name).filter(|value| !value.is_null());
-        let found = match self.by_name.get(&proto_name).filter(|value| !value.is_null()) {
-            Some(_) if proto_name != name && camel.is_some() => {
-                self.fault(name, "must not be sent twice");
-                None
-            }
-            Some(value) => Some(value),
-            None => camel,
-        };
-        found.cloned()
-    }
-
-    fn text(&mut self, name: &str) -> Option<String> {
-        let value = self.take(name)?;
-        if let Value::String(text) = value {
-            return Some(text);
-        }
-        self.fault(name, "must be a string");
-        None
-    }
-
-    fn flag(&mut self, name: &str) -> bool {
-        match self.take(name) {
-            None => false,
-            Some(Value::Bool(flag)) => flag,
-            Some(_) => {
-                self.fault(name, "must be true or false");
-                false
-            }
-        }
-    }
-
-    fn notification_type(&mut self, name: &str) -> i32 {
-        let kind = match self.take(name) {
-            None => Some(NotificationType::default()),
-            Some(Value::String(text)) => NotificationType::from_str_name(&text),
-            Some(number) => number
-                .as_i64()
-                .and_then(|number| i32::try_from(number).ok())
-                .and_then(|number| NotificationType::try_from(number).ok()),
-        };
-        if kind.is_none() {
-            self.fault(name, NOTIFICATION_TYPES);
-        }
-        kind.unwrap_or_default().into()
-    }
-
-    fn object<T>(&mut self, name: &str, read: impl FnOnce(&mut Members<'_>) -> T) -> Option<T> {
-        let value = self.take(name)?;
-        if let Value::Object(by_name) = value {
-            let path = format!("{}{name}.", self.path);
-            return Some(read(&mut Members { by_name, path, errors: self.errors }));
-        }
-        self.fault(name, "must be an object");
-        None
-    }
-
-    /// One of two alternatives.
-    fn oneof<T>(&mut self, names: (&str, &str), one: Option<T>, other: Option<T>) -> Option<T> {
-        if one.is_some() && other.is_some() {
-            self.fault(names.1, "must not be sent together with its alternative");
-            self.fault(names.0, "must not be sent together with its alternative");
-        }
-        one.or(other)
-    }
+    one.or(other)
 }
 
 /// What a notification type may be.
@@ -125,14 +61,15 @@ pub(super) const NOTIFICATION_TYPES: &str =
     "must be NOTIFICATION_TYPE_Unspecified, NOTIFICATION_TYPE_Email or NOTIFICATION_TYPE_SMS";
 
 impl Request for PasswordResetRequest {
-    fn from_json(members: &mut Members<'_>) -> Self {
+    fn from_json(members: &mut ObjectReader) -> Self {
         let user_id = members.text("userId").unwrap_or_default();
         let send_link = members.object("sendLink", |link| SendPasswordResetLink {
-            notification_type: link.notification_type("notificationType"),
+            notification_type: notification_type(link, "notificationType"),
             url_template: link.text("urlTemplate"),
         });
         let return_code = members.object("returnCode", |_| ReturnPasswordResetCode {});
-        let medium = members.oneof(
+        let medium = oneof(
+            members,
             ("sendLink", "returnCode"),
             send_link.map(Medium::SendLink),
             return_code.map(Medium::ReturnCode),
@@ -142,15 +79,16 @@ impl Request for PasswordResetRequest {
 }
 
 impl Request for SetPasswordRequest {
-    fn from_json(members: &mut Members<'_>) -> Self {
+    fn from_json(members: &mut ObjectReader) -> Self {
         let user_id = members.text("userId").unwrap_or_default();
         let new_password = members.object("newPassword", |password| Password {
             password: password.text("password").unwrap_or_default(),
-            change_required: password.flag("changeRequired"),
+            change_required: password.flag("changeRequired").unwrap_or_default(),
         });
         let current_password = members.text("currentPassword");
         let verification_code = members.text("verificationCode");
-        let verification = members.oneof(
+        let verification = oneof(
+            members,
             ("currentPassword", "verificationCode"),
             current_password.map(Verification::CurrentPassword),
             verification_code.map(Verification::VerificationCode),

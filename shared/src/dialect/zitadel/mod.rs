@@ -1,5 +1,6 @@
-//! ZITADEL v2: password reset and set password (docs/design/contract.md#zitadel-v2). The JSON routes,
-//! gRPC-Web and Connect carry the same messages: each form only reads and writes them.
+//! ZITADEL v2: password reset and set password (docs/design/contract.md#zitadel-v2).
+//!
+//! The JSON routes, gRPC-Web and Connect carry the same messages. Each framing only reads and writes them.
 
 mod form;
 mod messages;
@@ -9,38 +10,60 @@ mod render;
 
 use jiff::Timestamp;
 
-use super::{Call, HttpRequest, IDEMPOTENCY_KEY, Reply, bounded, retry_after, tenant_credential, time};
-use crate::{
-    domain::Failure,
-    route::{Framing, Zitadel},
+use super::{
+    Call, Dialect, HttpRequest, IDEMPOTENCY_KEY, MatchedPath, Reply, bounded, retry_after, tenant_credential,
+    time,
 };
-use form::Form;
+use crate::domain::Failure;
+use form::WireFormat;
 use parse::SetPassword;
 
-/// Answers a call of one of this dialect's endpoints.
-///
-/// # Errors
-/// What the use case ends with, or `Validation` and its kin for a request that is no command.
-pub async fn answer(call: &Call<'_>, endpoint: Zitadel, framing: Framing) -> Result<Reply, Failure> {
-    let Call { service, matched, request, now } = *call;
-    let form = Form::of(framing, request).ok_or(Failure::UnsupportedMediaType)?;
-    match endpoint {
-        Zitadel::PasswordReset => {
-            let command = parse::password_reset(request, matched, form.read(request)?)?;
-            let outcome = service.password_reset(command, now).await?;
-            Ok(form.reply(&render::code_asked_for(&outcome)))
-        }
-        Zitadel::SetPassword => {
-            let details = match parse::set_password(request, matched, form.read(request)?)? {
-                SetPassword::WithCode(command) => service.set_password(command, now).await?,
-                SetPassword::AsCaller(command) => service.update_credentials(*command, now).await?.details,
-            };
-            Ok(form.reply(&render::password_set(&details)))
-        }
-    }
+/// ZITADEL v2 as JSON over HTTP.
+pub(crate) static ZITADEL_JSON: Dialect = Dialect {
+    name: "zitadel",
+    shares_cross_origin: true,
+    is_audited: true,
+    failure: |failure, request, now| self::failure(failure, Framing::Json, request, now),
+};
+
+/// ZITADEL v2 as gRPC-Web or Connect.
+pub(crate) static ZITADEL_RPC: Dialect = Dialect {
+    failure: |failure, request, now| self::failure(failure, Framing::Rpc, request, now),
+    name: "zitadel",
+    shares_cross_origin: true,
+    is_audited: true,
+};
+
+/// How a route frames its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// JSON over HTTP, ids in the path.
+    Json,
+    /// gRPC-Web or Connect; the content type tells which.
+    Rpc,
 }
 
-/// A failure in the form that the request came in.
-pub fn failure(failure: &Failure, framing: Framing, request: &HttpRequest, now: Timestamp) -> Reply {
-    render::failure(failure, framing, Form::of(framing, request), now)
+/// Handles the call `PasswordReset`.
+pub(crate) async fn password_reset(call: &Call<'_>, framing: Framing) -> Result<Reply, Failure> {
+    let Call { service, context, request, matched, .. } = *call;
+    let form = WireFormat::of(framing, request).ok_or(Failure::UnsupportedMediaType)?;
+    let command = parse::password_reset(request, matched, form.read(request)?)?;
+    let outcome = service.password_reset(command, context).await?;
+    Ok(form.reply(&render::code_asked_for(&outcome)))
+}
+
+/// Handles the call `SetPassword`.
+pub(crate) async fn set_password(call: &Call<'_>, framing: Framing) -> Result<Reply, Failure> {
+    let Call { service, context, request, matched, .. } = *call;
+    let form = WireFormat::of(framing, request).ok_or(Failure::UnsupportedMediaType)?;
+    let details = match parse::set_password(request, matched, form.read(request)?)? {
+        SetPassword::WithCode(command) => service.set_password(command, context).await?,
+        SetPassword::AsCaller(command) => service.update_credentials(*command, context).await?.details,
+    };
+    Ok(form.reply(&render::password_set(&details)))
+}
+
+/// Renders a failure in the framing of its request.
+fn failure(failure: &Failure, framing: Framing, request: &HttpRequest, now: Timestamp) -> Reply {
+    render::failure(failure, framing, WireFormat::of(framing, request), now)
 }

@@ -2,7 +2,7 @@
 //! headers is found before it is refused, so that a client fixes it in one go.
 
 use super::{
-    HttpRequest, IDEMPOTENCY_KEY, bounded,
+    HttpRequest, IDEMPOTENCY_KEY, MatchedPath, bounded,
     messages::NOTIFICATION_TYPES,
     proto::user::{
         NotificationType, PasswordResetRequest, SendPasswordResetLink, SetPasswordRequest,
@@ -12,9 +12,8 @@ use super::{
 };
 use crate::{
     domain::{Code, Failure, FieldError, Invalid, LinkTemplate, Medium, Password, UserId},
-    route::Matched,
     usecase::{
-        password_reset::{self, Caller, Delivery},
+        password_reset::{self, CodeCaller, CodeDelivery},
         set_password, update_credentials,
     },
 };
@@ -29,33 +28,33 @@ const PASSWORD_RESET: &str = "zitadel.user.v2.UserService/PasswordReset";
 
 pub(super) fn password_reset(
     request: &HttpRequest,
-    matched: &Matched,
+    matched: &MatchedPath,
     message: PasswordResetRequest,
 ) -> Result<password_reset::Command, Failure> {
     let mut faults = Faults::default();
     let user = faults.user(matched, &message.user_id);
     let delivery = match message.medium {
-        None => Some(Delivery::Send { medium: Medium::Mail, link: None }),
-        Some(Wanted::ReturnCode(_)) => Some(Delivery::Return),
+        None => Some(CodeDelivery::Send { medium: Medium::Mail, link: None }),
+        Some(Wanted::ReturnCode(_)) => Some(CodeDelivery::Return),
         Some(Wanted::SendLink(link)) => faults.delivery(link),
     };
     let credentials = faults.tenant_credentials(request);
     // The call's two routes are one: a client may change from one form to another.
-    let once = faults.check(IDEMPOTENCY_KEY, request.repeatable(PASSWORD_RESET)).flatten();
+    let idempotency = faults.check(IDEMPOTENCY_KEY, request.repeatable(PASSWORD_RESET)).flatten();
     faults.finish()?;
     let (Some(user), Some(delivery)) = (user, delivery) else {
         return Err(incomplete());
     };
     let caller = match credentials {
         // A tenant starts recovery for somebody; it does not get into the account itself.
-        Some(_) if matches!(delivery, Delivery::Return) => return Err(Failure::Forbidden),
-        Some((key, secret)) => Caller::Tenant { tenant: request.tenant(), key, secret },
+        Some(_) if matches!(delivery, CodeDelivery::Return) => return Err(Failure::Forbidden),
+        Some((key, secret)) => CodeCaller::Tenant { tenant: request.tenant(), key, secret },
         None => {
             let (tenant, token) = request.bearer_and_tenant()?;
-            Caller::Bearer { tenant, token: Box::new(token) }
+            CodeCaller::Bearer { tenant, token: Box::new(token) }
         }
     };
-    Ok(password_reset::Command { caller, user, delivery, ip: request.ip.clone(), once })
+    Ok(password_reset::Command { caller, user, delivery, ip: request.ip.clone(), idempotency })
 }
 
 /// Which use case a new password is for.
@@ -68,7 +67,7 @@ pub(super) enum SetPassword {
 
 pub(super) fn set_password(
     request: &HttpRequest,
-    matched: &Matched,
+    matched: &MatchedPath,
     message: SetPasswordRequest,
 ) -> Result<SetPassword, Failure> {
     let mut faults = Faults::default();
@@ -114,7 +113,7 @@ pub(super) fn set_password(
         tenant,
         bearer,
         user,
-        wanted: update_credentials::Wanted {
+        changes: update_credentials::Changes {
             password: Some(password),
             current_password,
             username: None,
@@ -141,8 +140,8 @@ impl Faults {
     }
 
     /// The path's user, or the message's where the path names none.
-    fn user(&mut self, matched: &Matched, sent: &str) -> Option<UserId> {
-        let path = matched.parameters.iter().find(|(name, _)| name == "userId").map(|(_, value)| &**value);
+    fn user(&mut self, matched: &MatchedPath, sent: &str) -> Option<UserId> {
+        let path = matched.parameter("userId");
         if path.is_some_and(|path| !sent.is_empty() && sent != path) {
             self.add("userId", "must not differ from the path's");
         }
@@ -154,7 +153,7 @@ impl Faults {
         self.check(field, text.and_then(Password::parse))
     }
 
-    fn delivery(&mut self, link: SendPasswordResetLink) -> Option<Delivery> {
+    fn delivery(&mut self, link: SendPasswordResetLink) -> Option<CodeDelivery> {
         let medium = match NotificationType::try_from(link.notification_type) {
             Ok(NotificationType::Unspecified | NotificationType::Email) => Some(Medium::Mail),
             Ok(NotificationType::Sms) => Some(Medium::Text),
@@ -168,7 +167,7 @@ impl Faults {
             let template = bounded(template, LinkTemplate::MAX_CHARS, "must be 1 to 200 characters");
             self.check("sendLink.urlTemplate", template);
         }
-        Some(Delivery::Send { medium: medium?, link: link.url_template })
+        Some(CodeDelivery::Send { medium: medium?, link: link.url_template })
     }
 
     /// The tenant's credentials, where it is the caller.
@@ -212,12 +211,12 @@ mod tests {
     use crate::{
         dialect::{tests::request, zitadel::proto::user},
         domain::TokenFault,
-        route::{Function, Router},
+        route::{self, Router},
     };
 
-    fn matched(path: &str) -> Matched {
-        let find = |function| Router::new(function).unwrap().find(&http::Method::POST, path);
-        find(Function::ResetLogin).or_else(|| find(Function::UpdateCredentials)).unwrap()
+    fn matched(path: &str) -> MatchedPath {
+        let find = |routes| Router::new(routes).unwrap().find(&http::Method::POST, path);
+        find(&route::RESET_LOGIN).or_else(|| find(&route::UPDATE_CREDENTIALS)).unwrap().1
     }
 
     const RESET: &str = "/v2/users/u/password_reset";
@@ -264,10 +263,10 @@ mod tests {
     #[test]
     fn what_becomes_of_a_code() {
         let delivery = |medium| asked(RESET, &TENANT, "", medium).unwrap().delivery;
-        assert!(matches!(delivery(None), Delivery::Send { medium: Medium::Mail, link: None }));
+        assert!(matches!(delivery(None), CodeDelivery::Send { medium: Medium::Mail, link: None }));
         for (number, medium) in [(0, Medium::Mail), (1, Medium::Mail), (2, Medium::Text)] {
             let sent = delivery(Some(link(number, Some("x"))));
-            assert!(matches!(sent, Delivery::Send { medium: it, link: Some(_) } if it == medium));
+            assert!(matches!(sent, CodeDelivery::Send { medium: it, link: Some(_) } if it == medium));
         }
         assert_eq!(fields(asked(RESET, &TENANT, "", Some(link(3, None)))), ["sendLink.notificationType"]);
         for template in ["", &"x".repeat(201)] {
@@ -279,7 +278,7 @@ mod tests {
     #[test]
     fn who_asks() {
         let returned = || Some(Wanted::ReturnCode(user::ReturnPasswordResetCode {}));
-        assert!(matches!(asked(RESET, &TENANT, "", None).unwrap().caller, Caller::Tenant { .. }));
+        assert!(matches!(asked(RESET, &TENANT, "", None).unwrap().caller, CodeCaller::Tenant { .. }));
         assert!(matches!(asked(RESET, &TENANT, "", returned()), Err(Failure::Forbidden)));
         let nobody = asked(RESET, &TENANT[..1], "", returned());
         assert!(matches!(nobody, Err(Failure::InvalidToken(TokenFault::Missing))));
@@ -289,7 +288,10 @@ mod tests {
         assert_eq!(fields(asked(RESET, &both, "", None)), ["Authorization"]);
         // An id that no tenant can have is one that none has.
         let odd = [("x-tenant-id", "no tenant"), TENANT[1], TENANT[2]];
-        assert!(matches!(asked(RESET, &odd, "", None).unwrap().caller, Caller::Tenant { tenant: None, .. }));
+        assert!(matches!(
+            asked(RESET, &odd, "", None).unwrap().caller,
+            CodeCaller::Tenant { tenant: None, .. }
+        ));
     }
 
     fn set(

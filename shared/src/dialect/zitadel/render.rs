@@ -8,7 +8,7 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use super::{
-    Form, Reply,
+    Framing, Reply, WireFormat,
     messages::to_proto_time,
     proto::{
         rpc::{BadRequest, RetryInfo, Status, bad_request::FieldViolation},
@@ -18,7 +18,6 @@ use super::{
 };
 use crate::{
     domain::{Failure, FieldError, UserDetails},
-    route::Framing,
     usecase::password_reset,
 };
 
@@ -39,7 +38,8 @@ pub(super) fn password_set(user: &UserDetails) -> SetPasswordResponse {
 
 fn details(user: &UserDetails) -> Details {
     Details {
-        sequence: user.sequence,
+        // Counts the creation too, because proto3 JSON omits a sequence of 0.
+        sequence: user.sequence + 1,
         change_date: Some(to_proto_time(user.changed_at)),
         resource_owner: user.organization.to_string(),
         creation_date: Some(to_proto_time(user.created_at)),
@@ -47,7 +47,12 @@ fn details(user: &UserDetails) -> Details {
 }
 
 /// A failure of a request that came in `form`, or in one that its route does not read.
-pub(super) fn failure(failure: &Failure, framing: Framing, form: Option<Form>, now: Timestamp) -> Reply {
+pub(super) fn failure(
+    failure: &Failure,
+    framing: Framing,
+    form: Option<WireFormat>,
+    now: Timestamp,
+) -> Reply {
     let (code, words) = words(failure, framing);
     let fields = match failure {
         Failure::Validation(fields) | Failure::PasswordPolicy(fields) => fields.as_slice(),
@@ -66,7 +71,7 @@ pub(super) fn failure(failure: &Failure, framing: Framing, form: Option<Form>, n
             let body = json!({ "code": code as i32, "message": message, "details": details });
             Reply::json(status, body)
         }
-        (Framing::Rpc, Some(form @ (Form::GrpcWeb | Form::GrpcWebText))) => {
+        (Framing::Rpc, Some(form @ (WireFormat::GrpcWeb | WireFormat::GrpcWebText))) => {
             let mut trailers = vec![
                 ("grpc-status", (code as i32).to_string()),
                 ("grpc-message", utf8_percent_encode(&message, NOT_IN_MESSAGE).to_string()),
@@ -79,7 +84,10 @@ pub(super) fn failure(failure: &Failure, framing: Framing, form: Option<Form>, n
             form.trailers(&trailers)
         }
         // A form that nobody reads is answered in Connect's: that one has a status and a text.
-        (Framing::Rpc, Some(Form::ConnectJson | Form::ConnectProto | Form::Json) | None) => {
+        (
+            Framing::Rpc,
+            Some(WireFormat::ConnectJson | WireFormat::ConnectProto | WireFormat::Json) | None,
+        ) => {
             let details: Vec<_> = details.into_iter().map(Detail::into_connect).collect();
             let body = json!({ "code": code.connect_name(), "message": message, "details": details });
             let mut reply = Reply::json(status, body);
@@ -101,7 +109,7 @@ const RPC_TYPES: &str = "application/grpc-web+proto, application/grpc-web-text+p
 
 /// gRPC's codes, as far as they are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Code {
+enum GrpcCode {
     InvalidArgument = 3,
     NotFound = 5,
     AlreadyExists = 6,
@@ -114,8 +122,8 @@ enum Code {
     Unauthenticated = 16,
 }
 
-impl Code {
-    /// Contract, "ZITADEL v2"; Connect maps them alike.
+impl GrpcCode {
+    /// The HTTP status (docs/design/contract.md#zitadel-v2); Connect uses the same mapping.
     fn status(self) -> StatusCode {
         match self {
             Self::InvalidArgument | Self::FailedPrecondition => StatusCode::BAD_REQUEST,
@@ -147,17 +155,19 @@ impl Code {
 }
 
 /// The one table of failures.
-fn words(failure: &Failure, framing: Framing) -> (Code, &'static str) {
+fn words(failure: &Failure, framing: Framing) -> (GrpcCode, &'static str) {
     match failure {
-        Failure::Malformed(why) => (Code::InvalidArgument, why),
-        Failure::Validation(_) => (Code::InvalidArgument, "The request is not valid"),
-        Failure::PasswordPolicy(_) => (Code::InvalidArgument, "The new password breaks the tenant's policy"),
-        Failure::InvalidCode => {
-            (Code::InvalidArgument, "The code is wrong or no longer valid: ask for a new one")
+        Failure::Malformed(why) => (GrpcCode::InvalidArgument, why),
+        Failure::Validation(_) => (GrpcCode::InvalidArgument, "The request is not valid"),
+        Failure::PasswordPolicy(_) => {
+            (GrpcCode::InvalidArgument, "The new password breaks the tenant's policy")
         }
-        Failure::PayloadTooLarge => (Code::ResourceExhausted, "The body is larger than 64 KiB"),
+        Failure::InvalidCode => {
+            (GrpcCode::InvalidArgument, "The code is wrong or no longer valid: ask for a new one")
+        }
+        Failure::PayloadTooLarge => (GrpcCode::ResourceExhausted, "The body is larger than 64 KiB"),
         Failure::UnsupportedMediaType => (
-            Code::Unimplemented,
+            GrpcCode::Unimplemented,
             match framing {
                 Framing::Json => "Send the body as application/json, not compressed",
                 Framing::Rpc => {
@@ -167,51 +177,51 @@ fn words(failure: &Failure, framing: Framing) -> (Code, &'static str) {
                 }
             },
         ),
-        Failure::RouteNotFound => (Code::NotFound, "There is no such route"),
-        Failure::Authentication => (Code::Unauthenticated, "Authentication failed"),
+        Failure::RouteNotFound => (GrpcCode::NotFound, "There is no such route"),
+        Failure::Authentication => (GrpcCode::Unauthenticated, "Authentication failed"),
         Failure::AccountLocked(_) => {
-            (Code::Unauthenticated, "Too many failed attempts: the account is locked for now")
+            (GrpcCode::Unauthenticated, "Too many failed attempts: the account is locked for now")
         }
         Failure::PasswordDisabled => {
-            (Code::Unauthenticated, "Too many failed attempts: the password must be set anew")
+            (GrpcCode::Unauthenticated, "Too many failed attempts: the password must be set anew")
         }
-        Failure::SessionLimit => (Code::FailedPrecondition, "The user has too many sessions"),
+        Failure::SessionLimit => (GrpcCode::FailedPrecondition, "The user has too many sessions"),
         Failure::IdempotencyMismatch => {
-            (Code::InvalidArgument, "This Idempotency-Key was used for another request: use a new one")
+            (GrpcCode::InvalidArgument, "This Idempotency-Key was used for another request: use a new one")
         }
         Failure::IdempotencyExpired => {
-            (Code::FailedPrecondition, "What this Idempotency-Key succeeded in is over: use a new one")
+            (GrpcCode::FailedPrecondition, "What this Idempotency-Key succeeded in is over: use a new one")
         }
         Failure::InvalidToken(_) => {
-            (Code::Unauthenticated, "The access token is missing, expired or not valid")
+            (GrpcCode::Unauthenticated, "The access token is missing, expired or not valid")
         }
         Failure::InvalidRefreshToken => {
-            (Code::Unauthenticated, "The refresh token is not valid for this session")
+            (GrpcCode::Unauthenticated, "The refresh token is not valid for this session")
         }
         Failure::RefreshTokenReused => {
-            (Code::Unauthenticated, "The refresh token was used before: the session is ended")
+            (GrpcCode::Unauthenticated, "The refresh token was used before: the session is ended")
         }
-        Failure::SessionExpired => (Code::Unauthenticated, "The session has expired: log in again"),
-        Failure::SessionTerminated => (Code::Unauthenticated, "The session was ended: log in again"),
+        Failure::SessionExpired => (GrpcCode::Unauthenticated, "The session has expired: log in again"),
+        Failure::SessionTerminated => (GrpcCode::Unauthenticated, "The session was ended: log in again"),
         Failure::CredentialsResetRequired => {
-            (Code::FailedPrecondition, "The login was reset: set a new password first")
+            (GrpcCode::FailedPrecondition, "The login was reset: set a new password first")
         }
         Failure::InvalidTenantCredentials => {
-            (Code::PermissionDenied, "The tenant, its key or its secret is not valid")
+            (GrpcCode::PermissionDenied, "The tenant, its key or its secret is not valid")
         }
-        Failure::TenantSuspended => (Code::PermissionDenied, "The tenant is suspended"),
+        Failure::TenantSuspended => (GrpcCode::PermissionDenied, "The tenant is suspended"),
         Failure::IpNotAllowed => {
-            (Code::PermissionDenied, "The tenant does not accept requests from this address")
+            (GrpcCode::PermissionDenied, "The tenant does not accept requests from this address")
         }
-        Failure::Forbidden => (Code::PermissionDenied, "The caller may not do this"),
-        Failure::TenantMismatch => (Code::PermissionDenied, "X-Tenant-ID is not the token's tenant"),
-        Failure::UserNotFound => (Code::NotFound, "There is no such user"),
-        Failure::SessionNotFound => (Code::NotFound, "There is no such session"),
-        Failure::UsernameTaken => (Code::AlreadyExists, "The username is taken"),
-        Failure::RateLimited(..) => (Code::ResourceExhausted, "Too many requests: try again later"),
-        Failure::Unavailable(_) => (Code::Unavailable, "The service is unavailable: try again shortly"),
+        Failure::Forbidden => (GrpcCode::PermissionDenied, "The caller may not do this"),
+        Failure::TenantMismatch => (GrpcCode::PermissionDenied, "X-Tenant-ID is not the token's tenant"),
+        Failure::UserNotFound => (GrpcCode::NotFound, "There is no such user"),
+        Failure::SessionNotFound => (GrpcCode::NotFound, "There is no such session"),
+        Failure::UsernameTaken => (GrpcCode::AlreadyExists, "The username is taken"),
+        Failure::RateLimited(..) => (GrpcCode::ResourceExhausted, "Too many requests: try again later"),
+        Failure::Unavailable(_) => (GrpcCode::Unavailable, "The service is unavailable: try again shortly"),
         Failure::Internal(_) => {
-            (Code::Internal, "The request failed: quote its X-Request-Id to the operator")
+            (GrpcCode::Internal, "The request failed: quote its X-Request-Id to the operator")
         }
     }
 }
@@ -295,14 +305,14 @@ mod tests {
     };
 
     fn trailers(failure: &Failure) -> String {
-        let reply = super::failure(failure, Framing::Rpc, Some(Form::GrpcWeb), Timestamp::UNIX_EPOCH);
+        let reply = super::failure(failure, Framing::Rpc, Some(WireFormat::GrpcWeb), Timestamp::UNIX_EPOCH);
         assert_eq!(reply.status, 200);
         let ReplyBody::Bytes(_, bytes) = reply.body else { panic!("no bytes") };
         assert_eq!(bytes[0], 0x80);
         String::from_utf8(bytes[5..].to_vec()).unwrap()
     }
 
-    fn json(failure: &Failure, framing: Framing, form: Option<Form>) -> (u16, Value) {
+    fn json(failure: &Failure, framing: Framing, form: Option<WireFormat>) -> (u16, Value) {
         let reply = super::failure(failure, framing, form, Timestamp::UNIX_EPOCH);
         let ReplyBody::Json(body) = reply.body else { panic!("no JSON") };
         (reply.status.as_u16(), body)
@@ -312,9 +322,9 @@ mod tests {
     fn one_failure_in_every_form() {
         let failure = Failure::UserNotFound;
         assert_eq!(trailers(&failure), "grpc-status: 5\r\ngrpc-message: There is no such user\r\n");
-        let (status, body) = json(&failure, Framing::Rpc, Some(Form::ConnectProto));
+        let (status, body) = json(&failure, Framing::Rpc, Some(WireFormat::ConnectProto));
         assert_eq!((status, &body["code"]), (404, &json!("not_found")));
-        let (status, body) = json(&failure, Framing::Json, Some(Form::Json));
+        let (status, body) = json(&failure, Framing::Json, Some(WireFormat::Json));
         assert_eq!((status, &body["code"]), (404, &json!(5)));
     }
 
@@ -338,8 +348,8 @@ mod tests {
     #[test]
     fn sizes_and_types_keep_their_status_where_there_is_one() {
         let none = None;
-        assert_eq!(json(&Failure::PayloadTooLarge, Framing::Json, Some(Form::Json)).0, 413);
-        assert_eq!(json(&Failure::PayloadTooLarge, Framing::Rpc, Some(Form::ConnectJson)).0, 413);
+        assert_eq!(json(&Failure::PayloadTooLarge, Framing::Json, Some(WireFormat::Json)).0, 413);
+        assert_eq!(json(&Failure::PayloadTooLarge, Framing::Rpc, Some(WireFormat::ConnectJson)).0, 413);
         assert!(trailers(&Failure::PayloadTooLarge).starts_with("grpc-status: 8\r\n"));
         let (status, body) = json(&Failure::UnsupportedMediaType, Framing::Rpc, none);
         let message = body["message"].as_str().unwrap();
@@ -351,12 +361,13 @@ mod tests {
     #[test]
     fn waits_and_challenges_are_headers_too() {
         let locked = Failure::AccountLocked(Timestamp::from_second(9).unwrap());
-        let reply = super::failure(&locked, Framing::Json, Some(Form::Json), Timestamp::UNIX_EPOCH);
+        let reply = super::failure(&locked, Framing::Json, Some(WireFormat::Json), Timestamp::UNIX_EPOCH);
         assert_eq!((reply.status.as_u16(), &reply.headers["retry-after"]), (401, &HeaderValue::from(9)));
         let (_, body) = json(&locked, Framing::Json, None);
         assert_eq!(body["details"][0]["retryDelay"], "9s");
         let missing = Failure::InvalidToken(TokenFault::Missing);
-        let reply = super::failure(&missing, Framing::Rpc, Some(Form::ConnectJson), Timestamp::UNIX_EPOCH);
+        let reply =
+            super::failure(&missing, Framing::Rpc, Some(WireFormat::ConnectJson), Timestamp::UNIX_EPOCH);
         assert!(reply.headers.contains_key("www-authenticate"));
     }
 
@@ -378,7 +389,7 @@ mod tests {
         let message = super::super::messages::Response::to_json(&code_asked_for(&outcome));
         assert_eq!(message, json!({ "details": { "changeDate": "2026-01-13T22:21:48.974Z" } }));
         let known = UserDetails {
-            sequence: 2,
+            sequence: 0,
             changed_at: asked_at,
             created_at: Timestamp::UNIX_EPOCH,
             organization: OrganizationId::parse("o").unwrap(),
@@ -388,7 +399,7 @@ mod tests {
         let message = super::super::messages::Response::to_json(&code_asked_for(&outcome));
         let expected = json!({
             "details": {
-                "sequence": "2",
+                "sequence": "1",
                 "changeDate": "2026-01-13T22:21:48.974Z",
                 "resourceOwner": "o",
                 "creationDate": "1970-01-01T00:00:00.000Z",

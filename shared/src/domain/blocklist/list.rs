@@ -1,38 +1,40 @@
-//! The commonest passwords, as fingerprints.
+//! The list of common passwords, stored as fingerprints.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
-use crate::domain::PasswordPolicy;
+use super::PasswordPolicy;
 
-/// Bytes of a fingerprint.
+/// Size of a fingerprint in bytes.
 const FINGERPRINT_BYTES: usize = 4;
-/// Code points of the shortest password that any tenant accepts.
+/// Minimum length of a listed password in code points: the shortest password that a tenant can allow.
 const WHOLE: usize = PasswordPolicy::FLOOR;
-/// Code points of the shortest word that is looked up without the digits around it.
+/// Minimum length in code points of a word that is looked up without the digits around it.
 const WORD: usize = 4;
 
-/// Sorted fingerprints of 46,608 passwords (two share one), 186,428 bytes that stay in the binary's own pages and
-/// are not read before a password is judged. A password that is not listed is taken for one that is
-/// with a probability of 46,607 / 2^32, 1 in 92,000, a look-up; there are three at most.
+/// Sorted fingerprints of 46,608 passwords. Two passwords share a fingerprint, so that the list has
+/// 186,428 bytes. They are part of the binary and are paged in when a password is checked.
 ///
-/// From two lists, folded and merged, those of at least 8 code points and the words of 4 to 7 (which
-/// people lengthen by digits):
+/// One lookup reports an unlisted password as listed with a probability of 46,607 / 2^32, 1 in 92,000.
+/// A check makes at most three lookups.
+///
+/// The list merges two sources, case-folded. It has the passwords of at least 8 code points, and the words
+/// of 4 to 7 code points, because users append digits to them:
 /// - Django 5.2.19, `django/contrib/auth/common-passwords.txt.gz`: 19,640 passwords, BSD-3-Clause;
 /// - @zxcvbn-ts/language-common 4.1.3, `src/passwords.json`: 49,233 passwords, MIT.
 ///
-/// Their licences are beside it; `shared/examples/blocklist.rs` makes it.
+/// Their licences are in `common-passwords.LICENSES.txt`; `shared/examples/blocklist.rs` generates the list.
 static LIST: &[u8] = include_bytes!("common-passwords.bin");
 
-/// Whether a folded password is one of the commonest.
+/// Returns whether a folded password is listed.
 pub(super) fn contains(folded: &[char]) -> bool {
     let text: Zeroizing<String> = Zeroizing::new(folded.iter().collect());
     let (list, _) = LIST.as_chunks::<FINGERPRINT_BYTES>();
     fingerprint(&text).is_some_and(|wanted| list.binary_search(&wanted).is_ok())
 }
 
-/// What the list keeps of a folded password: the head of its SHA-256. `None` for one that is never
-/// looked up.
+/// Returns the fingerprint of a folded password: the first bytes of its SHA-256. `None` if the text is too
+/// short for the list.
 pub fn fingerprint(folded: &str) -> Option<[u8; FINGERPRINT_BYTES]> {
     let is_letter = |c: Option<char>| c.is_some_and(char::is_alphabetic);
     let is_word = is_letter(folded.chars().next()) && is_letter(folded.chars().next_back());
@@ -47,16 +49,16 @@ pub fn fingerprint(folded: &str) -> Option<[u8; FINGERPRINT_BYTES]> {
 mod tests {
     use super::*;
 
-    // docs/design/security.md#rule-3: the list is what its comment says, and can be searched.
+    // docs/design/security.md#rule-3
     #[test]
-    fn the_list_is_whole_and_sorted() {
+    fn list_is_complete_and_sorted() {
         let (list, rest) = LIST.as_chunks::<FINGERPRINT_BYTES>();
         assert_eq!((list.len(), rest.len()), (46_607, 0));
         assert!(list.is_sorted_by(|a, b| a < b));
     }
 
     #[test]
-    fn what_cannot_be_a_password_or_a_word_of_one_is_not_looked_up() {
+    fn short_texts_have_no_fingerprint() {
         for text in ["", "abc", "12345", "1a2b3c4", "pass12"] {
             assert_eq!(fingerprint(text), None, "{text}");
         }

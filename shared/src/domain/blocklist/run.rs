@@ -4,11 +4,10 @@ use zeroize::Zeroizing;
 
 use super::outside;
 
-/// Characters of the shortest run.
+/// Minimum length of a run in characters.
 const SHORTEST: usize = 3;
 
-/// Keys as they lie beside or below each other, unshifted and shifted: QWERTY, QWERTZ, AZERTY, ЙЦУКЕН
-/// and the number pad.
+/// Rows and columns of keys, unshifted and shifted: QWERTY, QWERTZ, AZERTY, ЙЦУКЕН and the number pad.
 const LINES: [&str; 37] = [
     "`1234567890-=",
     "~!@#$%^&*()_+",
@@ -49,33 +48,33 @@ const LINES: [&str; 37] = [
     "369",
 ];
 
-/// Whether `chars` is nothing but runs, also with each character typed more than once, or two of
-/// them interleaved (`q1w2e3r4`).
+/// Returns whether `chars` consists of runs. Repeated characters and two interleaved runs (`q1w2e3r4`) count
+/// as runs, too.
 pub(super) fn is_walk(chars: &[char]) -> bool {
-    let mut once = Zeroizing::new(chars.to_vec());
-    once.dedup();
+    let mut distinct = Zeroizing::new(chars.to_vec());
+    distinct.dedup();
     let every_other = |from: usize| -> Zeroizing<Vec<char>> {
         Zeroizing::new(chars.iter().skip(from).step_by(2).copied().collect())
     };
-    covers(chars) || covers(&once) || (covers(&every_other(0)) && covers(&every_other(1)))
+    covers(chars) || covers(&distinct) || (covers(&every_other(0)) && covers(&every_other(1)))
 }
 
 fn covers(chars: &[char]) -> bool {
     outside_any(chars) == Some(0)
 }
 
-/// How few characters are in no run; `None` when a letter must be.
+/// Returns the minimum number of characters outside runs, or `None` if a letter is outside.
 pub(super) fn outside_any(chars: &[char]) -> Option<usize> {
     outside(chars, |rest| heads(rest).collect())
 }
 
-/// Lengths of the runs that `chars` begins with: every head of a run is one, down to the shortest.
+/// Returns the lengths of all runs that `chars` starts with. Each prefix of a run is a run.
 pub(super) fn heads(chars: &[char]) -> impl Iterator<Item = usize> + use<> {
     SHORTEST..=longest(chars)
 }
 
-/// Length of the longest run that `chars` begins with: one character again and again, neighbours in
-/// the alphabet or neighbours on a keyboard, in either direction.
+/// Returns the length of the longest run that `chars` starts with: a repeated character, or neighbours in the
+/// alphabet or on a keyboard, in either direction.
 fn longest(chars: &[char]) -> usize {
     let while_linked = |linked: &dyn Fn(char, char) -> bool| {
         chars.iter().zip(chars.iter().skip(1)).take_while(|(a, b)| linked(**a, **b)).count() + 1

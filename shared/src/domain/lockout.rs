@@ -1,0 +1,291 @@
+//! Limits of password attempts and codes: attempt slots, lockouts and hourly budgets
+//! (docs/design/security.md#rule-7, docs/design/security.md#rule-8, docs/design/security.md#rule-10).
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{AttemptId, Failure, Limit, TenantId, TrustedDevice};
+
+/// Age at which an unsettled attempt counts as failed. No function runs longer than 60 s.
+const LEASE: Duration = Duration::from_secs(60);
+/// Time that an attempt counts towards the hourly limit.
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// Limits of the attempts at one user's password.
+#[derive(Debug, Clone, Copy)]
+pub struct AttemptBudget {
+    /// Attempt slots, and failures until a lockout.
+    pub max: usize,
+    /// Failures within one hour, over all lockouts.
+    pub per_hour: usize,
+    /// Consecutive failures that disable the password until it is reset (docs/design/security.md#rule-8).
+    pub disable_after: u32,
+    /// Length of a lockout in milliseconds. Failures are forgotten after the same time without an attempt.
+    pub lockout_millis: i64,
+}
+
+impl AttemptBudget {
+    /// Returns the attempt slots of a lockout that starts after `failures` consecutive failures, if fewer than
+    /// usual remain until the password is disabled.
+    pub fn reduced_slots(self, failures: u32) -> Option<usize> {
+        let left = usize::try_from(self.disable_after.saturating_sub(failures)).unwrap_or(usize::MAX);
+        (left < self.max).then_some(left)
+    }
+
+    /// Returns the end of a lockout that is extended at `now`.
+    pub fn lockout_end(self, now: Timestamp) -> Timestamp {
+        Timestamp::from_millisecond(now.as_millisecond().saturating_add(self.lockout_millis))
+            .unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// Result of a request for an attempt slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reservation {
+    /// The attempt has a slot. Holds the attempts that had failed before; a success forgives them.
+    Granted(Vec<AttemptId>),
+    /// The user is locked until this time because of too many failures.
+    Locked(Timestamp),
+    /// The hourly limit is reached. The next attempt is possible at this time.
+    Limited(Timestamp),
+    /// The password is disabled until it is reset, because of too many consecutive failures.
+    Disabled,
+    /// All slots are taken by attempts in progress.
+    Busy,
+    /// The device counts as unknown, because its proof is older than the password or too many other devices
+    /// have attempts.
+    UnknownDevice,
+}
+
+/// Attempts at one user's password, by one trusted device or by all unknown devices together.
+#[derive(Debug, Clone, Default)]
+pub struct AttemptState {
+    /// Attempts that hold a slot.
+    pub slots: BTreeSet<AttemptId>,
+    /// Attempts that hold a slot and failed.
+    pub failed: BTreeSet<AttemptId>,
+    /// Attempts of the last hour that failed or are in progress. May contain older attempts.
+    pub recent: BTreeSet<AttemptId>,
+    /// Consecutive failures.
+    pub failures: u32,
+    /// Attempt slots of the current lockout, if fewer than usual.
+    pub reduced_slots: Option<usize>,
+    /// Time at which the failures are forgotten. `None` means that there are no attempts.
+    pub quiet_at: Option<Timestamp>,
+    /// Earliest valid proof of a trusted device.
+    pub proofs_after: Option<Timestamp>,
+}
+
+/// Next step for an attempt that did not get a slot at the first write.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// The result is final.
+    Return(Reservation),
+    /// The lockout is over and is replaced by a new one.
+    StartOver,
+    /// These attempts no longer count towards the hourly limit and are removed.
+    Forget(Vec<AttemptId>),
+}
+
+impl AttemptState {
+    /// Returns the attempts that failed, including those whose process ended without a result.
+    pub fn lost(&self, now: Timestamp) -> Vec<AttemptId> {
+        self.slots.iter().copied().filter(|id| !self.is_in_progress(*id, now)).collect()
+    }
+
+    /// Returns the consecutive failures at the end of the lockout. Attempts without a result count as failed.
+    pub fn final_failures(&self) -> u32 {
+        let unsettled = self.slots.difference(&self.failed).count();
+        self.failures.saturating_add(u32::try_from(unsettled).unwrap_or(u32::MAX))
+    }
+
+    /// Returns the attempts of the last hour, oldest first.
+    pub fn last_hour(&self, now: Timestamp) -> Vec<AttemptId> {
+        self.recent.iter().copied().filter(|id| end_of_hour(*id) > now).collect()
+    }
+
+    /// Decides what happens to an attempt that did not get a slot.
+    pub fn next_step(
+        &self,
+        attempt: AttemptId,
+        device: Option<TrustedDevice>,
+        budget: AttemptBudget,
+        now: Timestamp,
+    ) -> NextStep {
+        if self.slots.contains(&attempt) {
+            // The SDK repeated a write whose response was lost. The first write reserved the slot.
+            return NextStep::Return(Reservation::Granted(self.lost(now)));
+        }
+        let is_outdated =
+            |device: TrustedDevice| self.proofs_after.is_some_and(|since| device.proven_at < since);
+        let Some(quiet_at) = self.quiet_at.filter(|_| !device.is_some_and(is_outdated)) else {
+            // Without earlier attempts, only the limit of devices can prevent a reservation.
+            return NextStep::Return(Reservation::UnknownDevice);
+        };
+        let is_over = quiet_at <= now;
+        let failures = if is_over { self.final_failures() } else { self.failures };
+        if failures >= budget.disable_after {
+            return NextStep::Return(Reservation::Disabled);
+        }
+        let recent = self.last_hour(now);
+        let limited_until = recent.len().checked_sub(budget.per_hour).and_then(|index| recent.get(index));
+        let limited_until = limited_until.copied().map(end_of_hour);
+        let max = budget.max.min(self.reduced_slots.unwrap_or(budget.max));
+        if !is_over && self.lost(now).len() >= max {
+            let until = limited_until.map_or(quiet_at, |at| at.max(quiet_at));
+            return NextStep::Return(Reservation::Locked(until));
+        }
+        let in_progress = recent.iter().filter(|id| self.is_in_progress(**id, now)).count();
+        match limited_until {
+            Some(at) if recent.len() - in_progress >= budget.per_hour => {
+                NextStep::Return(Reservation::Limited(at))
+            }
+            None if is_over => NextStep::StartOver,
+            None if self.recent.len() >= budget.per_hour => {
+                NextStep::Forget(self.recent.iter().copied().filter(|id| !recent.contains(id)).collect())
+            }
+            // Attempts in progress may release their slots.
+            _ => NextStep::Return(Reservation::Busy),
+        }
+    }
+
+    fn is_in_progress(&self, id: AttemptId, now: Timestamp) -> bool {
+        let is_dead = id.made_at().checked_add(LEASE).is_ok_and(|end| end < now);
+        self.slots.contains(&id) && !self.failed.contains(&id) && !is_dead
+    }
+}
+
+fn end_of_hour(id: AttemptId) -> Timestamp {
+    id.made_at().checked_add(HOUR).unwrap_or(Timestamp::MAX)
+}
+
+/// Limit of failures within the current hour (docs/design/security.md#rule-10, docs/design/security.md#rule-19).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HourBudget {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// Subject of the budget.
+    pub of: BudgetOf,
+    /// Failures within one hour.
+    pub max: u32,
+    /// Current time.
+    pub now: Timestamp,
+}
+
+impl HourBudget {
+    const SECONDS: i64 = 60 * 60;
+
+    /// Returns the current hour, counted from the epoch.
+    pub fn hour(&self) -> i64 {
+        self.now.as_second().div_euclid(Self::SECONDS)
+    }
+
+    /// Returns the end of the hour in epoch seconds.
+    pub fn ends_at(&self) -> i64 {
+        self.hour().saturating_add(1).saturating_mul(Self::SECONDS)
+    }
+
+    /// Returns the failure for requests after the budget is used up.
+    pub fn exhausted(&self) -> Failure {
+        let left = self.ends_at().saturating_sub(self.now.as_second());
+        let limit = match self.of {
+            BudgetOf::WrongCodes(_) | BudgetOf::WrongPasswords(_) => Limit::Address,
+            BudgetOf::TenantPart(_) => Limit::Tenant,
+        };
+        Failure::RateLimited(limit, Duration::from_secs(u64::try_from(left).unwrap_or_default()))
+    }
+}
+
+/// Subject of a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BudgetOf {
+    /// Wrong codes from one address. All unknown addresses (`None`) share one budget.
+    WrongCodes(Option<IpAddr>),
+    /// Wrong passwords from one address. All unknown addresses (`None`) share one budget.
+    WrongPasswords(Option<IpAddr>),
+    /// Wrong passwords of one part of the tenant's users.
+    TenantPart(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{TrustedDeviceId, tests::at};
+
+    const BUDGET: AttemptBudget =
+        AttemptBudget { max: 2, per_hour: 4, disable_after: 6, lockout_millis: 600_000 };
+
+    fn attempt(second: i64, number: u8) -> AttemptId {
+        AttemptId::new(at(second), [number; 16])
+    }
+
+    /// A lockout with these failed attempts that ends at second 1,000.
+    fn state(failed: &[AttemptId]) -> AttemptState {
+        let failed: BTreeSet<_> = failed.iter().copied().collect();
+        AttemptState {
+            slots: failed.clone(),
+            recent: failed.clone(),
+            failures: failed.len().try_into().unwrap(),
+            failed,
+            quiet_at: Some(at(1_000)),
+            ..AttemptState::default()
+        }
+    }
+
+    fn next(state: &AttemptState, second: i64) -> NextStep {
+        state.next_step(attempt(second, 99), None, BUDGET, at(second))
+    }
+
+    #[test]
+    fn full_slots_with_failures_lock_the_user() {
+        let locked = state(&[attempt(400, 1), attempt(401, 2)]);
+        assert_eq!(next(&locked, 410), NextStep::Return(Reservation::Locked(at(1_000))));
+        assert_eq!(next(&locked, 1_000), NextStep::StartOver);
+    }
+
+    #[test]
+    fn attempts_in_progress_are_busy_until_their_lease_ends() {
+        let mut state = state(&[attempt(400, 1)]);
+        state.slots.insert(attempt(400, 2));
+        assert_eq!(next(&state, 410), NextStep::Return(Reservation::Busy));
+        assert_eq!(next(&state, 461), NextStep::Return(Reservation::Locked(at(1_000))));
+        assert_eq!(state.final_failures(), 2);
+    }
+
+    #[test]
+    fn repeated_reservation_keeps_its_slot() {
+        let mut state = state(&[attempt(400, 1)]);
+        state.slots.insert(attempt(410, 99));
+        assert_eq!(next(&state, 410), NextStep::Return(Reservation::Granted(vec![attempt(400, 1)])));
+    }
+
+    #[test]
+    fn hourly_limit_outlasts_a_lockout() {
+        let recent = [attempt(400, 1), attempt(401, 2), attempt(402, 3), attempt(403, 4)];
+        let mut state = state(&recent[2..]);
+        state.recent = recent.into();
+        assert_eq!(next(&state, 1_000), NextStep::Return(Reservation::Limited(at(4_000))));
+        state.quiet_at = Some(at(5_000));
+        (state.slots, state.failed) = (BTreeSet::new(), BTreeSet::new());
+        assert_eq!(next(&state, 4_001), NextStep::Forget(vec![attempt(400, 1), attempt(401, 2)]));
+    }
+
+    #[test]
+    fn consecutive_failures_disable_the_password() {
+        let state = AttemptState { failures: 6, ..state(&[attempt(400, 1)]) };
+        assert_eq!(next(&state, 410), NextStep::Return(Reservation::Disabled));
+        assert_eq!(BUDGET.reduced_slots(4), None);
+        assert_eq!(BUDGET.reduced_slots(5), Some(1));
+    }
+
+    #[test]
+    fn device_with_an_outdated_proof_is_unknown() {
+        let device =
+            |second| TrustedDevice { id: TrustedDeviceId::from_random([1; 16]), proven_at: at(second) };
+        let state = AttemptState { proofs_after: Some(at(300)), ..state(&[attempt(400, 1)]) };
+        let next = |second| state.next_step(attempt(410, 99), Some(device(second)), BUDGET, at(410));
+        assert_eq!(next(299), NextStep::Return(Reservation::UnknownDevice));
+        assert_eq!(next(300), NextStep::Return(Reservation::Busy));
+    }
+}

@@ -1,0 +1,122 @@
+//! The function that the audit log's subscription feeds: from what CloudWatch Logs sends to lines.
+//!
+//! It tells nothing in the audit log itself: that would feed it without end.
+
+use std::{io::Read, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use flate2::read::GzDecoder;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tracing::Instrument;
+
+use super::{Config, Error, SystemClock, catch_panic, run};
+use crate::{
+    aws,
+    domain::Failure,
+    route::Function,
+    store::DynamoStore,
+    telemetry,
+    usecase::anchor_audit::{Anchorer, Outcome},
+};
+
+/// Most that a batch may be once it is unpacked. CloudWatch Logs sends at most 1 MiB packed, which is
+/// some 10 to 20 MB of such lines; a thousandfold is what gzip can be made to hold.
+const MAX_UNPACKED_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Builds the function's client and serves its batches.
+///
+/// # Errors
+/// When the configuration is incomplete or the Runtime API is gone.
+pub async fn serve() -> Result<(), Error> {
+    telemetry::init();
+    let anchoring = Anchoring::from_env().await?;
+    run(move |event, request_id| {
+        let anchoring = anchoring.clone();
+        async move { anchoring.answer(&event, &request_id).await }
+    })
+    .await
+}
+
+/// The function, wired: shared by `main` and the tests.
+#[derive(Clone)]
+pub struct Anchoring(Arc<Anchorer>);
+
+impl Anchoring {
+    /// A function over an anchorer.
+    pub fn new(anchorer: Arc<Anchorer>) -> Self {
+        Self(anchorer)
+    }
+
+    async fn from_env() -> Result<Self, Error> {
+        let config = Config::from_env()?;
+        let sdk = aws::sdk_config().await;
+        let store = DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table);
+        Ok(Self::new(Arc::new(Anchorer::new(Arc::new(store), Arc::new(SystemClock)))))
+    }
+
+    /// Keeps the heads of a batch.
+    ///
+    /// # Errors
+    /// When it cannot be read, or not all of it could be kept: Lambda then sends it again, and puts it
+    /// aside when that does not help either. It is never passed over.
+    pub async fn answer(&self, event: &str, request_id: &str) -> Result<Value, Error> {
+        let anchored = catch_panic(async {
+            let lines = unpack(event)?;
+            self.0.anchor(lines.iter().map(|event| event.message.as_str())).await
+        });
+        let anchored = async {
+            anchored.await.inspect_err(|cause| {
+                tracing::error!(outcome = cause.name(), %cause, "audit.not_anchored");
+            })
+        };
+        let span = tracing::info_span!("anchoring", request_id, function = Function::AnchorAudit.name());
+        let Outcome { events, chains, faulty } = anchored.instrument(span).await?;
+        Ok(json!({ "events": events, "chains": chains, "faulty": faulty }))
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    awslogs: Packed,
+}
+
+#[derive(Deserialize)]
+struct Packed {
+    data: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LogBatch {
+    message_type: String,
+    #[serde(default)]
+    log_events: Vec<LogEvent>,
+}
+
+#[derive(Deserialize)]
+struct LogEvent {
+    message: String,
+}
+
+/// The lines of a batch: JSON, packed by gzip (RFC 1952), in base64, in JSON. A message that only tries
+/// whether the function is there has none.
+fn unpack(event: &str) -> Result<Vec<LogEvent>, Failure> {
+    let unreadable = |what: &'static str| Failure::Internal(what.into());
+    let envelope: Envelope =
+        serde_json::from_str(event).map_err(|_| unreadable("the batch is none of CloudWatch Logs"))?;
+    let packed = STANDARD.decode(envelope.awslogs.data).map_err(|_| unreadable("the batch is not base64"))?;
+    let mut unpacked = Vec::new();
+    let mut reader = GzDecoder::new(packed.as_slice()).take(MAX_UNPACKED_BYTES + 1);
+    reader.read_to_end(&mut unpacked).map_err(|_| unreadable("the batch is not gzip"))?;
+    if u64::try_from(unpacked.len()).unwrap_or(u64::MAX) > MAX_UNPACKED_BYTES {
+        return Err(unreadable("the batch is larger than is read"));
+    }
+    let batch: LogBatch =
+        serde_json::from_slice(&unpacked).map_err(|_| unreadable("the batch holds no log events"))?;
+    match batch.message_type.as_str() {
+        "DATA_MESSAGE" => Ok(batch.log_events),
+        "CONTROL_MESSAGE" => Ok(Vec::new()),
+        _ => Err(unreadable("the batch is of an unknown type")),
+    }
+}

@@ -1,0 +1,123 @@
+//! The function that API Gateway asks before it lets a request through to somebody's own API: a Lambda
+//! authorizer of an HTTP API, payload format 2.0, simple response.
+
+use std::{sync::Arc, time::Instant};
+
+use lambda_http::aws_lambda_events::apigw::ApiGatewayV2CustomAuthorizerV2Request;
+use serde_json::Value;
+use tracing::Instrument;
+
+use super::{Config, Error, catch_panic, config, request_span, run, write_audit};
+use crate::{
+    audit::{self, Audit},
+    context::RequestContext,
+    dialect::{HttpRequest, authorizer},
+    domain::{ClientAddress, Failure},
+    route::Function,
+    telemetry,
+    usecase::{Service, authorize::Outcome},
+};
+
+/// The one payload format that is read.
+const PAYLOAD_FORMAT: &str = "2.0";
+/// What it decides, by its name in the audit log.
+const ACTION: &str = "session.authorize";
+
+/// Builds the function's clients and serves its questions.
+///
+/// # Errors
+/// When the configuration is incomplete or the Runtime API is gone.
+pub async fn serve() -> Result<(), Error> {
+    telemetry::init();
+    let service = config::service(Config::from_env()?).await;
+    let authorizer = Authorizer::new(Arc::new(service), config::audit_to_stdout()?);
+    run(move |event, _| {
+        let authorizer = authorizer.clone();
+        async move { Ok(authorizer.answer(&event).await?) }
+    })
+    .await
+}
+
+/// Why nothing was decided. Its text is told to nobody but the function's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("whether the caller is logged in could not be decided: the log says why")]
+pub struct Undecided;
+
+/// The function, wired: shared by `main` and the tests.
+#[derive(Clone)]
+pub struct Authorizer {
+    service: Arc<Service>,
+    audit: Arc<Audit>,
+}
+
+impl Authorizer {
+    /// A function over a service, which tells of its decisions in `audit`.
+    pub fn new(service: Arc<Service>, audit: Arc<Audit>) -> Self {
+        Self { service, audit }
+    }
+
+    /// Whether a request may pass, and who sends it.
+    ///
+    /// # Errors
+    /// [`Undecided`] for what is no fault of the caller: API Gateway then answers 500. A refusal it would
+    /// answer with 403, and may keep: nobody whose session lives is told that because we cannot look.
+    pub async fn answer(&self, event: &str) -> Result<Value, Undecided> {
+        let started = Instant::now();
+        let (request, request_id) = read(event);
+        let span = request_span(Function::Authorize, &request_id);
+        let context = RequestContext::new(self.service.now(), request_id, span);
+        let decide = async {
+            let decided = catch_panic(self.decide(request, &context)).await;
+            let outcome = decided.as_ref().err().map_or(audit::Outcome::SUCCESS, audit::Outcome::from);
+            write_audit(&self.audit, &context, (Function::Authorize, ACTION), outcome, None, started);
+            match decided {
+                Ok(outcome) => Ok(authorizer::allow(&outcome)),
+                Err(cause) if cause.is_server_error() => {
+                    tracing::error!(outcome = cause.name(), %cause, "request.failed");
+                    Err(Undecided)
+                }
+                Err(_) => Ok(authorizer::deny()),
+            }
+        };
+        decide.instrument(context.span().clone()).await
+    }
+
+    async fn decide(
+        &self,
+        request: Result<HttpRequest, Failure>,
+        context: &RequestContext,
+    ) -> Result<Outcome, Failure> {
+        let request = request?;
+        context.record_client(request.ip.client(&[]));
+        let command = authorizer::parse(&request)?;
+        context.record_claimed_tenant(&command.tenant);
+        Box::pin(self.service.authorize(command, context)).await
+    }
+}
+
+/// The request that API Gateway asks about, and the id it goes by. What it asks in another form is a mistake
+/// in the authorizer's configuration, and no caller's.
+fn read(event: &str) -> (Result<HttpRequest, Failure>, String) {
+    let unreadable = || Failure::Internal("the event is none of an authorizer of payload format 2.0".into());
+    let Ok(event) = serde_json::from_str::<ApiGatewayV2CustomAuthorizerV2Request>(event) else {
+        return (Err(unreadable()), String::new());
+    };
+    let context = event.request_context;
+    let request_id = context.request_id.unwrap_or_default();
+    if event.version.as_deref() != Some(PAYLOAD_FORMAT) {
+        return (Err(unreadable()), request_id);
+    }
+    let request = HttpRequest {
+        method: context.http.method,
+        path: event.raw_path.unwrap_or_default(),
+        query: event.raw_query_string.unwrap_or_default(),
+        ip: ClientAddress::new(
+            context.http.source_ip.and_then(|ip| ip.parse().ok()),
+            event.headers.get("x-forwarded-for").and_then(|chain| chain.to_str().ok()),
+        ),
+        headers: event.headers,
+        cookies: event.cookies,
+        body: Vec::new(),
+    };
+    (Ok(request), request_id)
+}

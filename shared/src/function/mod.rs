@@ -1,0 +1,90 @@
+//! Entry points: one module per event source, each from a Lambda event to its result.
+//!
+//! [`http`] serves API Gateway requests, [`stream`] the table's stream, [`audit_log`] a log subscription,
+//! [`authorizer`] API Gateway's authorizer calls, [`secret_rotation`] Secrets Manager.
+
+pub mod audit_log;
+pub mod authorizer;
+mod config;
+pub mod http;
+pub mod secret_rotation;
+pub mod stream;
+
+use std::{panic::AssertUnwindSafe, time::Instant};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use lambda_http::lambda_runtime::{self, LambdaEvent, service_fn};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tracing::{Span, field};
+
+pub use self::config::{Config, SystemClock, SystemEntropy};
+use crate::{
+    audit::{self, Audit, Decision},
+    context::RequestContext,
+    domain::Failure,
+    route::Function,
+};
+
+/// An error that keeps a function from starting.
+pub type Error = lambda_runtime::Error;
+
+/// Serves events until the Runtime API ends, several at once where Lambda allows it
+/// (`AWS_LAMBDA_MAX_CONCURRENCY`).
+///
+/// # Errors
+/// The Runtime API is gone.
+async fn run<F, Output>(answer: impl Fn(String, String) -> F + Clone + Send + 'static) -> Result<(), Error>
+where
+    F: Future<Output = Result<Output, Error>> + Send + 'static,
+    Output: Serialize + Send + 'static,
+{
+    // Boxed, because the compiler limits the depth of nested future types.
+    let answer = move |event: LambdaEvent<Box<RawValue>>| -> BoxFuture<'static, Result<Output, Error>> {
+        Box::pin(answer(String::from(Box::<str>::from(event.payload)), event.context.request_id))
+    };
+    Box::pin(lambda_runtime::run_concurrent(service_fn(answer))).await
+}
+
+/// Turns a panic of `work` into `Failure::Internal`, so that a defect in one event does not end the process
+/// and with it the other events.
+async fn catch_panic<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let result = AssertUnwindSafe(work).catch_unwind().await;
+    result.unwrap_or_else(|_| Err(Failure::Internal("the event's handler panicked".into())))
+}
+
+/// The span of one request's log lines. [`RequestContext`] fills in the empty fields.
+fn request_span(function: Function, request_id: &str) -> Span {
+    tracing::info_span!(
+        "request",
+        request_id,
+        function = function.name(),
+        tenant = field::Empty,
+        claimed_tenant = field::Empty,
+        user = field::Empty,
+        session = field::Empty,
+        caller = field::Empty,
+        caller_session = field::Empty,
+    )
+}
+
+/// Writes the audit event of one request or message.
+fn write_audit(
+    audit: &Audit,
+    context: &RequestContext,
+    (function, action): (Function, &'static str),
+    outcome: audit::Outcome<'_>,
+    status: Option<u16>,
+    started: Instant,
+) {
+    audit.tell(&Decision {
+        at: context.now,
+        request_id: &context.request_id,
+        function: function.name(),
+        action,
+        outcome,
+        status,
+        elapsed: started.elapsed(),
+        facts: context.facts(),
+    });
+}

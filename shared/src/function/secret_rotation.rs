@@ -1,0 +1,70 @@
+//! The function that Secrets Manager asks for each step of a rotation.
+//!
+//! It tells nothing in the audit log: it decides about nobody's login. CloudTrail has each of its calls.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tracing::Instrument;
+
+use super::{Error, SystemClock, SystemEntropy, catch_panic, config::secret_prefix, run};
+use crate::{
+    aws,
+    route::Function,
+    secrets::{Rotator, StepRequest},
+    telemetry,
+};
+
+/// Builds the function's client and serves its steps.
+///
+/// # Errors
+/// When the Runtime API is gone.
+pub async fn serve() -> Result<(), Error> {
+    telemetry::init();
+    let sdk = aws::sdk_config().await;
+    let client = aws_sdk_secretsmanager::Client::new(&sdk);
+    let rotator = Rotator::new(client, secret_prefix(), Arc::new(SystemClock), Arc::new(SystemEntropy));
+    let rotations = Rotations::new(rotator);
+    run(move |event, request_id| {
+        let rotations = rotations.clone();
+        async move { rotations.answer(&event, &request_id).await }
+    })
+    .await
+}
+
+/// The function, wired: shared by `main` and the tests.
+#[derive(Clone)]
+pub struct Rotations(Rotator);
+
+impl Rotations {
+    /// A function over a rotator.
+    pub fn new(rotator: Rotator) -> Self {
+        Self(rotator)
+    }
+
+    /// Takes a step. Secrets Manager looks at nothing of the answer but whether it is an error.
+    ///
+    /// # Errors
+    /// When the step cannot be taken: Secrets Manager tries again later, from the first.
+    pub async fn answer(&self, event: &str, request_id: &str) -> Result<Value, Error> {
+        let step = async {
+            // The inner result is the step's own error, the outer one a panic.
+            let result: Result<Value, Error> = catch_panic(async { Ok(self.take(event).await) })
+                .await
+                .unwrap_or_else(|panic| Err(panic.into()));
+            result.inspect_err(|cause| tracing::error!(%cause, "secret.not_rotated"))
+        };
+        let span = tracing::info_span!("rotation", request_id, function = Function::RotateSecret.name());
+        step.instrument(span).await
+    }
+
+    async fn take(&self, event: &str) -> Result<Value, Error> {
+        let request: StepRequest = serde_json::from_str(event)
+            .map_err(|_| "the event is no rotation's: it must have Step, SecretId and ClientRequestToken")?;
+        // On the heap: the futures of three calls and their retries would make this one very large.
+        let done = Box::pin(self.0.step(&request)).await?;
+        let (step, version) = (request.step.name(), &request.client_request_token);
+        tracing::info!(tenant = %done.tenant, step, version, was_current = done.was_current, "secret.step_taken");
+        Ok(json!({ "tenant": done.tenant, "step": step, "wasCurrent": done.was_current }))
+    }
+}

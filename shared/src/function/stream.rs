@@ -1,0 +1,218 @@
+//! The function that the table's stream feeds: from a batch of records to messages, and to those
+//! records that another try is wanted for.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+use tracing::{Instrument, field};
+
+use super::{Config, Error, SystemClock, catch_panic, config, run, write_audit};
+use crate::{
+    audit::{self, Audit, Class},
+    aws,
+    context::RequestContext,
+    courier::AwsCourier,
+    dialect::PageOrigin,
+    domain::{TenantId, UserId},
+    route::Function,
+    secrets::SecretsManager,
+    store::{DynamoStore, OutboxKey, outbox_key},
+    telemetry,
+    usecase::deliver_notification::{Notifier, Outcome, SenderSettings},
+};
+
+/// Users whose messages are delivered at the same time.
+const USERS_AT_ONCE: usize = 8;
+
+/// Builds the function's clients and serves its batches.
+///
+/// # Errors
+/// When the configuration is incomplete or the Runtime API is gone.
+pub async fn serve() -> Result<(), Error> {
+    telemetry::init();
+    let deliveries = Deliveries::from_env().await?;
+    run(move |event, request_id| {
+        let deliveries = deliveries.clone();
+        async move { Ok(deliveries.answer(&event, &request_id).await) }
+    })
+    .await
+}
+
+/// The function, wired: shared by `main` and the tests.
+#[derive(Clone)]
+pub struct Deliveries {
+    notifier: Arc<Notifier>,
+    audit: Arc<Audit>,
+}
+
+impl Deliveries {
+    /// A function over a notifier, which tells of its decisions in `audit`.
+    pub fn new(notifier: Arc<Notifier>, audit: Arc<Audit>) -> Self {
+        Self { notifier, audit }
+    }
+
+    async fn from_env() -> Result<Self, Error> {
+        let config = Config::from_env()?;
+        let settings = SenderSettings {
+            public_url: config.required_public_url()?.to_owned(),
+            mail_from: config.mail_from.ok_or("set DOORWARD_MAIL_FROM to the sender address of mails")?,
+        };
+        PageOrigin::of(&settings.public_url)?;
+        let sdk = aws::sdk_config().await;
+        let store = DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table);
+        let secrets = SecretsManager::new(aws_sdk_secretsmanager::Client::new(&sdk), config.secret_prefix);
+        let notifier = Notifier::new(
+            Arc::new(store),
+            Arc::new(secrets),
+            Arc::new(AwsCourier::new(&sdk)),
+            Arc::new(SystemClock),
+            settings,
+        );
+        Ok(Self::new(Arc::new(notifier), config::audit_to_stdout()?))
+    }
+
+    /// Delivers what a batch tells of, and names the records to send again: a partial batch response.
+    /// What is no news of the outbox is passed over.
+    pub async fn answer(&self, event: &str, request_id: &str) -> Value {
+        let undelivered = stream::iter(by_user(records(event)))
+            .map(|records| self.deliver_each(records, request_id))
+            .buffered(USERS_AT_ONCE)
+            .concat()
+            .await;
+        let failures = undelivered.into_iter().map(|sequence| json!({ "itemIdentifier": sequence }));
+        json!({ "batchItemFailures": failures.collect::<Vec<_>>() })
+    }
+
+    /// One user's messages, in their order; gives back what is to be reported of those that stay.
+    async fn deliver_each(&self, records: Vec<Record>, request_id: &str) -> Vec<String> {
+        let mut undelivered = Vec::new();
+        for Record { key, sequence } in records {
+            if !self.deliver(&key, request_id).await {
+                undelivered.push(sequence);
+            }
+        }
+        undelivered
+    }
+
+    /// Whether a message is done with.
+    async fn deliver(&self, key: &OutboxKey, request_id: &str) -> bool {
+        let started = Instant::now();
+        let span = tracing::info_span!(
+            "delivery",
+            request_id,
+            function = Function::DeliverNotification.name(),
+            tenant = field::Empty,
+            claimed_tenant = field::Empty,
+            user = field::Empty,
+            kind = field::Empty,
+        );
+        let context = RequestContext::new(self.notifier.now(), request_id.to_owned(), span);
+        let deliver = async {
+            let result = catch_panic(Box::pin(self.notifier.deliver(key, &context))).await;
+            let outcome = match &result {
+                Ok(outcome @ (Outcome::Refused(cause) | Outcome::Broken(cause))) => {
+                    tracing::error!(outcome = outcome.name(), cause, "message.failed");
+                    let class = match outcome {
+                        Outcome::Refused(_) => Class::Refused,
+                        _ => Class::Failed,
+                    };
+                    audit::Outcome { name: outcome.name(), class, failure: None }
+                }
+                Ok(outcome) => {
+                    context.record_reason(outcome.name());
+                    audit::Outcome::SUCCESS
+                }
+                Err(cause) => {
+                    tracing::error!(outcome = cause.name(), %cause, "message.failed");
+                    // Whatever keeps a message, keeps it for another try.
+                    audit::Outcome { class: Class::Failed, ..audit::Outcome::from(cause) }
+                }
+            };
+            let action = (Function::DeliverNotification, "message.deliver");
+            write_audit(&self.audit, &context, action, outcome, None, started);
+            result.is_ok()
+        };
+        deliver.instrument(context.span().clone()).await
+    }
+}
+
+/// News of a message.
+struct Record {
+    key: OutboxKey,
+    /// What it is reported by; empty where the stream named none: that asks for the whole batch again.
+    sequence: String,
+}
+
+/// The records of a batch that tell of a message, in its order.
+fn records(event: &str) -> Vec<Record> {
+    let event: Value = serde_json::from_str(event).unwrap_or_default();
+    let read = |record: &Value| {
+        if record.get("eventName")?.as_str()? != "INSERT" {
+            return None;
+        }
+        let change = record.get("dynamodb")?;
+        let key = |name: &str| change.get("Keys")?.get(name)?.get("S")?.as_str();
+        let sequence = change.get("SequenceNumber").and_then(Value::as_str).unwrap_or_default();
+        Some(Record { key: outbox_key(key("pk")?, key("sk")?)?, sequence: sequence.to_owned() })
+    };
+    event.get("Records").and_then(Value::as_array).into_iter().flatten().filter_map(read).collect()
+}
+
+/// Each user's records, users in the order in which they first appear.
+fn by_user(records: Vec<Record>) -> Vec<Vec<Record>> {
+    let mut indexes: HashMap<(TenantId, UserId), usize> = HashMap::new();
+    let mut users: Vec<Vec<Record>> = Vec::new();
+    for record in records {
+        let user = (record.key.tenant.clone(), record.key.user.clone());
+        let index = *indexes.entry(user).or_insert(users.len());
+        match users.get_mut(index) {
+            Some(known) => known.push(record),
+            None => users.push(vec![record]),
+        }
+    }
+    users
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn news(name: &str, pk: &str, sk: &str, sequence: &str) -> Value {
+        json!({
+            "eventName": name,
+            "dynamodb": {
+                "Keys": { "pk": { "S": pk }, "sk": { "S": sk } },
+                "SequenceNumber": sequence,
+                "StreamViewType": "KEYS_ONLY",
+            },
+        })
+    }
+
+    #[test]
+    fn only_news_of_the_outbox_are_read_and_each_users_stay_in_order() {
+        let id = |last: char| format!("OUT#01ARZ3NDEKTSV4RRFFQ69G5FA{last}");
+        let mut records = vec![
+            news("INSERT", "T#t#U#a", &id('A'), "1"),
+            news("INSERT", "T#t#U#b", &id('B'), "2"),
+            news("REMOVE", "T#t#U#b", &id('B'), "3"),
+            news("MODIFY", "T#t#U#b", &id('B'), "4"),
+            news("INSERT", "T#t#U#a", "USER", "5"),
+            news("INSERT", "T#t", "TENANT", "6"),
+            news("INSERT", "T#t#U#a", "OUT#no-id", "7"),
+            news("INSERT", "T#t#U#a", &id('C'), "8"),
+            news("INSERT", "T#u#U#a", &id('D'), "9"),
+        ];
+        records.extend([json!(null), json!(7), json!({ "eventName": "INSERT" })]);
+        let batch = json!({ "Records": records }).to_string();
+        let users = by_user(super::records(&batch));
+        let order: Vec<Vec<_>> = users
+            .iter()
+            .map(|records| records.iter().map(|record| record.sequence.as_str()).collect())
+            .collect();
+        assert_eq!(order, [vec!["1", "8"], vec!["2"], vec!["9"]]);
+        for odd in ["", "null", "[]", "{}", r#"{"Records":{}}"#, "\u{0}"] {
+            assert!(super::records(odd).is_empty(), "{odd}");
+        }
+    }
+}

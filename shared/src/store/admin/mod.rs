@@ -1,0 +1,48 @@
+//! Operations that only `doorwardctl` calls.
+
+pub(super) mod tenant;
+pub(super) mod user;
+pub(super) mod user_import;
+
+use jiff::Timestamp;
+
+use super::{
+    DynamoStore,
+    keys::Key,
+    table::{Expressions, Updated},
+};
+use crate::domain::Failure;
+
+/// Result of an administrative change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switched {
+    /// The change was made.
+    Done,
+    /// The item already has the requested state.
+    Already,
+    /// The tenant or user does not exist.
+    Missing,
+}
+
+/// Attempts to change an item that others change at the same time.
+const CHANGE_TRIES: usize = 5;
+
+impl DynamoStore {
+    /// Updates an existing item, unless it already has the requested state (`unless`).
+    async fn switch(&self, key: &Key, update: Expressions, unless: &str) -> Result<Switched, Failure> {
+        let update = update.when(format!("attribute_exists(pk) AND {unless}")).return_refused();
+        Ok(match self.update(key, update).await? {
+            Updated::Done(_) => Switched::Done,
+            Updated::Refused(Some(_)) => Switched::Already,
+            Updated::Refused(None) => Switched::Missing,
+        })
+    }
+}
+
+/// Returns the first session epoch of a tenant or user created at `now`.
+///
+/// It is the time in milliseconds. An earlier tenant or user with the same ID had a lower epoch, because it changed
+/// less than once per millisecond. Its sessions therefore stay ended (docs/design/security.md#rule-15).
+fn first_epoch(now: Timestamp) -> u64 {
+    u64::try_from(now.as_millisecond()).unwrap_or_default()
+}

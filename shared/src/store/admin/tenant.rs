@@ -1,0 +1,480 @@
+//! Administration of tenants: create, change, suspend, delete, and list.
+//!
+//! A write replaces the item that was read, with only the requested attributes changed, on the condition that the item
+//! has not changed since.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{CHANGE_TRIES, Switched, first_epoch};
+use crate::{
+    domain::{Failure, FieldError, PolicyField, Templates, Tenant, TenantId, TenantStatus, WebOrigin},
+    message,
+    store::{
+        DynamoStore,
+        item::{Attributes, decode, encode, number, string, to_instant},
+        keys::{ANCHOR_PREFIX, Key, SECRET_PREFIX, TENANT_SORT_KEY},
+        table::{Expressions, unavailable},
+        template::TemplatesItem,
+        tenant::{TenantRecord, whole},
+        transaction::{Committed, Guard, Guarded},
+    },
+};
+
+/// Tenant in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantSummary {
+    /// Tenant ID.
+    pub id: String,
+    /// Display name.
+    pub name: String,
+    /// `ACTIVE`, `SUSPENDED` or another stored value.
+    pub status: String,
+    /// Number of writes of the tenant item.
+    pub version: u64,
+}
+
+/// Change of a tenant.
+#[derive(Debug, Clone, Default)]
+pub struct TenantChange {
+    /// New display name.
+    pub name: Option<String>,
+    /// New values of policy fields by name. `None` resets a field to its default.
+    pub policy: BTreeMap<String, Option<Value>>,
+}
+
+/// Last use of one version of a tenant's secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastUse {
+    /// Version ID in Secrets Manager.
+    pub version: String,
+    /// Time of the last use, accurate to 60 s.
+    pub at: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct UseItem {
+    version_id: String,
+    last_used_at: i64,
+}
+
+/// Condition that a tenant item has not changed since `:read` was read. `:none` is 0.
+const UNCHANGED: &str = "(version = :read OR (:read = :none AND attribute_not_exists(version)))";
+
+/// Items of a tenant that are deleted in parallel.
+const PARALLEL_DELETIONS: usize = 16;
+
+/// Maximum length of a tenant's name in bytes. The name is part of mail subjects.
+const MAX_NAME_BYTES: usize = 200;
+
+impl TenantRecord {
+    /// Applies a change.
+    ///
+    /// # Errors
+    /// `Validation` with all faults of the changed tenant.
+    fn changed(mut self, change: &TenantChange) -> Result<Self, Failure> {
+        let mut errors = Vec::new();
+        if let Some(name) = &change.name {
+            if name.trim().is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+                errors.push(FieldError::new(
+                    "tenant_name",
+                    "must be 1 to 200 bytes without control characters",
+                ));
+            }
+            self.item.insert("tenant_name".to_owned(), string(name));
+        }
+        let Some(AttributeValue::M(policy)) = Some(
+            self.item.entry("policy".to_owned()).or_insert_with(|| AttributeValue::M(Attributes::new())),
+        ) else {
+            return Err(Failure::field("policy", "must be a map; correct the item by hand"));
+        };
+        for (name, value) in &change.policy {
+            match value {
+                _ if PolicyField::named(name).is_none() && !policy.contains_key(name) => {
+                    errors.push(FieldError::new(name.clone(), "is not a policy field"));
+                }
+                Some(_) if PolicyField::named(name).is_none() => {
+                    errors.push(FieldError::new(
+                        name.clone(),
+                        "is a field of a later version; use that version to set it",
+                    ));
+                }
+                Some(value) => {
+                    let value = serde_dynamo::to_attribute_value(value)
+                        .map_err(|error| Failure::Internal(Box::new(error)))?;
+                    policy.insert(name.clone(), value);
+                }
+                None => {
+                    policy.remove(name);
+                }
+            }
+        }
+        let changed = Self::read(self.item)?;
+        errors.extend(changed.faults.iter().map(|fault| fault.error.clone()));
+        if errors.is_empty() { Ok(changed) } else { Err(Failure::Validation(errors)) }
+    }
+}
+
+impl DynamoStore {
+    /// Lists all tenants, sorted by ID. Reads the whole table.
+    ///
+    /// # Errors
+    /// `Unavailable` when a request fails.
+    pub async fn tenants(&self) -> Result<Vec<TenantSummary>, Failure> {
+        let mut items = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .filter_expression("sk = :tenant")
+            .expression_attribute_values(":tenant", string(TENANT_SORT_KEY))
+            .into_paginator()
+            .items()
+            .send();
+        let mut tenants = Vec::new();
+        while let Some(item) = items.next().await {
+            let item = item.map_err(|error| unavailable(&error))?;
+            let text = |name: &str| match item.get(name) {
+                Some(AttributeValue::S(text)) => text.clone(),
+                _ => String::new(),
+            };
+            tenants.push(TenantSummary {
+                id: text("tenant_id"),
+                name: text("tenant_name"),
+                status: text("tenant_status"),
+                version: whole(&item, "version").unwrap_or_default(),
+            });
+        }
+        tenants.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(tenants)
+    }
+
+    /// Creates a tenant with the name, status and policy of `tenant`. Users and sessions of an earlier tenant with the
+    /// same ID may still be stored; these sessions stay ended (docs/design/security.md#rule-15).
+    ///
+    /// # Errors
+    /// `Validation` when the tenant ID exists or the policy has faults. `Unavailable` when a request fails.
+    pub async fn create_tenant(&self, tenant: &Tenant, now: Timestamp) -> Result<TenantRecord, Failure> {
+        let Tenant { id, name, status, session_epoch: _, version: _, policy } = tenant;
+        let mut item = Key::tenant(id).attributes();
+        item.extend([
+            ("tenant_id".to_owned(), string(id.as_str())),
+            ("tenant_status".to_owned(), string(status.name())),
+            ("session_epoch".to_owned(), number(first_epoch(now))),
+            ("version".to_owned(), number(1)),
+        ]);
+        let change = TenantChange {
+            name: Some(name.clone()),
+            policy: policy.document().into_iter().map(|(name, value)| (name, Some(value))).collect(),
+        };
+        let record = TenantRecord::read(item)?.changed(&change)?;
+        let absent = Expressions::condition("attribute_not_exists(pk)");
+        match self.write_tenant(&record, &[], absent).await? {
+            Committed::Done => Ok(record),
+            _ => Err(Failure::field("tenant_id", "already exists")),
+        }
+    }
+
+    /// Changes a tenant's name and policy in one transaction. Returns `None` if the tenant does not exist. The change
+    /// takes effect in every function within 5 s.
+    ///
+    /// # Errors
+    /// `Validation` with all faults of the changed tenant. `Unavailable` when a request fails or the tenant keeps
+    /// changing.
+    pub async fn update_tenant(
+        &self,
+        tenant: &TenantId,
+        change: &TenantChange,
+    ) -> Result<Option<TenantRecord>, Failure> {
+        for _ in 0..CHANGE_TRIES {
+            let Some(before) = self.tenant_record(tenant).await? else {
+                return Ok(None);
+            };
+            if let Some(after) = self.replace_record(before, change, Tenant::clone).await? {
+                return Ok(Some(after));
+            }
+        }
+        Err(Failure::Unavailable(format!("tenant {tenant} was changed at the same time; try again").into()))
+    }
+
+    /// Writes the differences between `old` and `new`. Suspending the tenant ends its sessions. They stay ended when the
+    /// tenant is resumed.
+    ///
+    /// # Errors
+    /// The errors of [`Self::update_tenant`]. `Unavailable` when the tenant changed since `old` was read.
+    pub async fn replace_tenant(&self, old: &Tenant, new: &Tenant) -> Result<(), Failure> {
+        let conflict = || {
+            Failure::Unavailable(format!("tenant {} was changed at the same time; try again", old.id).into())
+        };
+        let before = self.tenant_record(&old.id).await?.ok_or_else(conflict)?;
+        if before.tenant.version != old.version {
+            return Err(conflict());
+        }
+        let (was, is) = (old.policy.document(), new.policy.document());
+        let names = was.keys().chain(is.keys()).filter(|name| was.get(*name) != is.get(*name));
+        let change = TenantChange {
+            name: (old.name != new.name).then(|| new.name.clone()),
+            policy: names.map(|name| (name.clone(), is.get(name).cloned())).collect(),
+        };
+        let switched = |before: &Tenant| {
+            let closes = before.status == TenantStatus::Active && new.status == TenantStatus::Suspended;
+            let least = before.session_epoch + u64::from(closes);
+            Tenant { status: new.status, session_epoch: new.session_epoch.max(least), ..before.clone() }
+        };
+        self.replace_record(before, &change, switched).await?.map(|_| ()).ok_or_else(conflict)
+    }
+
+    /// Deletes the item of a suspended tenant and removes the tenant from its origins. [`Self::clear_tenant`] deletes the
+    /// other items.
+    ///
+    /// # Errors
+    /// `Validation` when the tenant is not suspended. `Unavailable` when a request fails or the tenant changed.
+    pub async fn delete_tenant(&self, tenant: &TenantId) -> Result<Switched, Failure> {
+        let Some(record) = self.tenant_record(tenant).await? else {
+            return Ok(Switched::Missing);
+        };
+        let Tenant { status, version, policy, .. } = &record.tenant;
+        if *status != TenantStatus::Suspended {
+            return Err(Failure::field("tenant_status", "is ACTIVE; suspend the tenant first"));
+        }
+        let unchanged = Expressions::condition(format!("tenant_status = :suspended AND {UNCHANGED}"))
+            .value(":suspended", string(TenantStatus::Suspended.name()))
+            .value(":read", number(version))
+            .value(":none", number(0));
+        let mut writes = vec![(Guard::Target, self.delete_write(&Key::tenant(tenant), unchanged)?)];
+        for origin in each(&policy.cors_origins) {
+            writes.push(self.name_origin(tenant, origin, "DELETE tenants :tenant")?);
+        }
+        match self.commit(writes).await? {
+            Committed::Done => Ok(Switched::Done),
+            _ => Err(Failure::Unavailable(
+                format!("tenant {tenant} was changed at the same time; try again").into(),
+            )),
+        }
+    }
+
+    /// Deletes the remaining items of a deleted tenant: users, usernames, sessions, codes, messages, attempts and budgets.
+    /// Returns the number of deleted items. Reads the whole table. Keeps the anchors of the audit log until they expire,
+    /// because they contain no personal data and the log cannot be verified without them.
+    ///
+    /// # Errors
+    /// `Validation` when the tenant was created again. `Unavailable` when a request fails; repeat the call to delete the
+    /// other items.
+    pub async fn clear_tenant(&self, tenant: &TenantId) -> Result<u64, Failure> {
+        let own = Key::tenant(tenant).pk;
+        let mut pages = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .filter_expression("pk = :own OR (begins_with(pk, :of) AND NOT begins_with(pk, :anchors))")
+            .expression_attribute_values(":of", string(format!("{own}#")))
+            .expression_attribute_values(":anchors", string(format!("{own}#{ANCHOR_PREFIX}")))
+            .expression_attribute_values(":own", string(own))
+            .projection_expression("pk, sk")
+            .consistent_read(true)
+            .into_paginator()
+            .send();
+        let mut cleared = 0;
+        while let Some(page) = pages.next().await {
+            let keys = page.map_err(|error| unavailable(&error))?.items.unwrap_or_default();
+            // The tenant may have been created again. Its new items must not be deleted.
+            if self.tenant_record(tenant).await?.is_some() {
+                return Err(Failure::field(
+                    "tenant_id",
+                    "was created again; its remaining items were not deleted",
+                ));
+            }
+            let deletions = keys.into_iter().map(|key| self.delete(key));
+            let mut deletions = stream::iter(deletions).buffer_unordered(PARALLEL_DELETIONS);
+            while let Some(deleted) = deletions.next().await {
+                deleted?;
+                cleared += 1;
+            }
+        }
+        Ok(cleared)
+    }
+
+    /// Suspends a tenant and ends all its sessions. Takes effect in every function within 5 s, when the cached tenant
+    /// expires.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn suspend_tenant(&self, tenant: &TenantId) -> Result<Switched, Failure> {
+        let update = Expressions::update(
+            "SET tenant_status = :to, session_epoch = session_epoch + :one ADD version :one",
+        )
+        .value(":to", string("SUSPENDED"))
+        .value(":one", number(1));
+        self.switch(&Key::tenant(tenant), update, "tenant_status <> :to").await
+    }
+
+    /// Resumes a suspended tenant. Earlier sessions stay ended.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn resume_tenant(&self, tenant: &TenantId) -> Result<Switched, Failure> {
+        let update = Expressions::update("SET tenant_status = :to ADD version :one")
+            .value(":to", string("ACTIVE"))
+            .value(":one", number(1));
+        self.switch(&Key::tenant(tenant), update, "tenant_status <> :to").await
+    }
+
+    /// Lists the IDs of all tenants, including tenants without audit events. Tenants with an invalid ID have no log.
+    ///
+    /// # Errors
+    /// `Unavailable` when the read fails.
+    pub async fn tenant_ids(&self) -> Result<Vec<TenantId>, Failure> {
+        let tenants = self.tenants().await?;
+        Ok(tenants.iter().filter_map(|tenant| TenantId::parse(&tenant.id).ok()).collect())
+    }
+
+    /// Replaces a tenant's message templates. Takes effect within 60 s.
+    ///
+    /// # Errors
+    /// `Validation` with the path of an invalid template. `Unavailable` when the write fails.
+    pub async fn put_templates(&self, tenant: &TenantId, templates: &Templates) -> Result<(), Failure> {
+        message::check(templates)
+            .map_err(|refused| Failure::field(refused.path, refused.fault.to_string()))?;
+        let item = encode(&Key::templates(tenant), &TemplatesItem { templates: templates.clone() })?;
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item)).send().await;
+        put.map(|_| ()).map_err(|error| unavailable(&error))
+    }
+
+    /// Lists the last use of each version of a tenant's secret, in any order.
+    ///
+    /// # Errors
+    /// `Unavailable` when the read fails.
+    pub async fn secret_uses(&self, tenant: &TenantId) -> Result<Vec<LastUse>, Failure> {
+        let found = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :uses)")
+            .expression_attribute_values(":pk", string(Key::tenant(tenant).pk))
+            .expression_attribute_values(":uses", string(SECRET_PREFIX))
+            .consistent_read(true)
+            .into_paginator()
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let read = |item| {
+            let UseItem { version_id, last_used_at } = decode(item)?;
+            Ok(LastUse { version: version_id, at: to_instant(last_used_at)? })
+        };
+        found.into_iter().map(read).collect()
+    }
+
+    /// Replaces `before` by the changed tenant. Returns `None` if the tenant changed since it was read.
+    async fn replace_record(
+        &self,
+        before: TenantRecord,
+        change: &TenantChange,
+        change_status: impl FnOnce(&Tenant) -> Tenant,
+    ) -> Result<Option<TenantRecord>, Failure> {
+        let origins = before.tenant.policy.cors_origins.clone();
+        let read = before.tenant.version;
+        let mut record = before;
+        let Tenant { status, session_epoch, .. } = change_status(&record.tenant);
+        record.item.extend([
+            ("tenant_status".to_owned(), string(status.name())),
+            ("session_epoch".to_owned(), number(session_epoch)),
+            ("version".to_owned(), number(read + 1)),
+        ]);
+        let after = record.changed(change)?;
+        let unchanged = Expressions::condition(format!("attribute_exists(pk) AND {UNCHANGED}"))
+            .value(":read", number(read))
+            .value(":none", number(0));
+        match self.write_tenant(&after, &origins, unchanged).await? {
+            Committed::Done => Ok(Some(after)),
+            _ => Ok(None),
+        }
+    }
+
+    async fn write_tenant(
+        &self,
+        record: &TenantRecord,
+        earlier: &[WebOrigin],
+        condition: Expressions,
+    ) -> Result<Committed, Failure> {
+        let Tenant { id, policy, .. } = &record.tenant;
+        let mut writes = vec![(Guard::Target, self.put_write(record.item.clone(), condition)?)];
+        // Unchanged origins are added again, which repairs a tenant item that was edited by hand.
+        for origin in each(&policy.cors_origins) {
+            writes.push(self.name_origin(id, origin, "ADD tenants :tenant")?);
+        }
+        for origin in each(earlier).filter(|origin| !policy.cors_origins.contains(origin)) {
+            writes.push(self.name_origin(id, origin, "DELETE tenants :tenant")?);
+        }
+        self.commit(writes).await
+    }
+
+    fn name_origin(&self, tenant: &TenantId, origin: &WebOrigin, update: &str) -> Result<Guarded, Failure> {
+        let update = Expressions::update(update)
+            .value(":tenant", AttributeValue::Ss(vec![tenant.as_str().to_owned()]));
+        Ok((Guard::None, self.update_write(&Key::origin(origin), update)?))
+    }
+}
+
+/// Returns the distinct origins of a list, because a transaction cannot write an item twice.
+fn each(origins: &[WebOrigin]) -> impl Iterator<Item = &WebOrigin> {
+    origins
+        .iter()
+        .enumerate()
+        .filter(|(at, origin)| !origins.iter().take(*at).any(|before| before == *origin))
+        .map(|(_, origin)| origin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(policy: Attributes) -> TenantRecord {
+        let mut item = Key::tenant(&TenantId::parse("t").unwrap()).attributes();
+        item.extend([
+            ("tenant_id".to_owned(), string("t")),
+            ("tenant_status".to_owned(), string("ACTIVE")),
+            ("session_epoch".to_owned(), number(7)),
+            ("of_a_later_version".to_owned(), AttributeValue::Ss(vec!["x".to_owned()])),
+            ("policy".to_owned(), AttributeValue::M(policy)),
+        ]);
+        TenantRecord::read(item).unwrap()
+    }
+
+    fn policy_with(name: &str, value: AttributeValue) -> Attributes {
+        Attributes::from([(name.to_owned(), value)])
+    }
+
+    #[test]
+    fn change_keeps_unknown_attributes_and_policy_fields() {
+        let later = AttributeValue::Bs(vec![aws_sdk_dynamodb::primitives::Blob::new([255])]);
+        let before = record(policy_with("of_a_later_version", later.clone()));
+        assert_eq!(before.unknown, ["of_a_later_version"]);
+        let change = |name: &str, value: Option<Value>| TenantChange {
+            name: Some("Name".to_owned()),
+            policy: BTreeMap::from([(name.to_owned(), value)]),
+        };
+        let after = before.clone().changed(&change("grace_seconds", Some(7.into()))).unwrap();
+        assert_eq!(after.item.get("of_a_later_version"), before.item.get("of_a_later_version"));
+        let AttributeValue::M(policy) = &after.item["policy"] else { panic!("no policy") };
+        assert_eq!(policy["of_a_later_version"], later);
+        assert_eq!(policy["grace_seconds"], number(7));
+        assert_eq!((after.tenant.name.as_str(), after.tenant.policy.grace.as_secs()), ("Name", 7));
+
+        let refused = |change: &TenantChange| match before.clone().changed(change) {
+            Err(Failure::Validation(errors)) => errors.iter().map(|error| error.field.to_string()).collect(),
+            _ => Vec::new(),
+        };
+        assert_eq!(refused(&change("garce_seconds", Some(7.into()))), ["garce_seconds"]);
+        assert_eq!(refused(&change("of_a_later_version", Some(7.into()))), ["of_a_later_version"]);
+        let nameless =
+            TenantChange { name: Some(" ".to_owned()), ..change("grace_seconds", Some(301.into())) };
+        assert_eq!(refused(&nameless), ["tenant_name", "grace_seconds"]);
+        assert!(before.changed(&change("of_a_later_version", None)).unwrap().unknown.is_empty());
+    }
+}

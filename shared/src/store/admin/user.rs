@@ -1,0 +1,276 @@
+//! Administration of users: create, change, disable, unlock and delete.
+//!
+//! A change that must end sessions increments the session epoch in the same write
+//! (docs/design/security.md#rule-15).
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use jiff::Timestamp;
+
+use super::{CHANGE_TRIES, Switched, first_epoch};
+use crate::{
+    domain::{Failure, TenantId, User, UserId},
+    store::{
+        DynamoStore,
+        attempt::PROOFS_AFTER,
+        item::{encode, instant, number, string},
+        keys::{Key, OUTBOX_PREFIX},
+        table::{Expressions, unavailable},
+        transaction::{Committed, Guard},
+        user::{user_item, user_item_with_epoch},
+    },
+};
+
+/// Messages that one transaction deletes. A transaction holds up to 100 writes; deleting the user takes 4.
+const MAX_DELETED_MESSAGES: i32 = 96;
+
+/// Optional attributes of a user item.
+const OPTIONAL: [&str; 6] = ["customer_id", "customer_type", "password_history", "email", "phone", "locale"];
+
+impl DynamoStore {
+    /// Creates a user and reserves the username. The session epoch of `user` is ignored, so that sessions of an
+    /// earlier user with the same ID stay ended (docs/design/security.md#rule-15).
+    ///
+    /// # Errors
+    /// `UsernameTaken` when the tenant already has this user ID or username. `Unavailable` when the write fails.
+    pub async fn create_user(&self, user: &User, now: Timestamp) -> Result<(), Failure> {
+        let item = user_item_with_epoch(user, first_epoch(now));
+        let writes = vec![
+            (Guard::Username, self.put_new(&Key::user(&user.tenant, &user.id), &item)?),
+            (Guard::Username, self.reserve_username(user, &user.username)?),
+            // Attempts may exist from before the user was created, and device proofs from an earlier user.
+            (Guard::None, self.reset_attempts(&user.tenant, &user.id, now)?),
+        ];
+        match self.commit(writes).await? {
+            Committed::Done => Ok(()),
+            _ => Err(Failure::UsernameTaken),
+        }
+    }
+
+    /// Replaces a user, moves the username and ends the lockout. A change of roles, organization, customer or
+    /// password, or a higher epoch in `new`, ends the user's sessions. Other attributes of the item stay.
+    ///
+    /// # Errors
+    /// `UsernameTaken` when another user has the username. `Unavailable` when the user changed since `old` was read.
+    pub async fn replace_user(&self, old: &User, new: &User) -> Result<(), Failure> {
+        match self.commit_replacement(old, new, true).await? {
+            Committed::Done => Ok(()),
+            Committed::UsernameTaken => Err(Failure::UsernameTaken),
+            _ => {
+                let problem = format!("user {} was changed at the same time; try again", new.id);
+                Err(Failure::Unavailable(problem.into()))
+            }
+        }
+    }
+
+    /// Applies `change` to the current user. Returns `None` if the user does not exist. A change of roles,
+    /// organization, customer or password ends the user's sessions in the same write. A new password also ends the
+    /// lockout and invalidates the reset code. A new address invalidates the reset code.
+    ///
+    /// # Errors
+    /// `UsernameTaken` when another user has the username. `Unavailable` when the write fails or the user keeps
+    /// changing.
+    pub async fn update_user(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        change: impl Fn(&User) -> User,
+    ) -> Result<Option<User>, Failure> {
+        for _ in 0..CHANGE_TRIES {
+            let Some(old) = self.user(tenant, user).await? else {
+                return Ok(None);
+            };
+            match self.commit_replacement(&old, &change(&old), false).await? {
+                Committed::Done => return self.user(tenant, user).await,
+                Committed::UsernameTaken => return Err(Failure::UsernameTaken),
+                _ => {}
+            }
+        }
+        Err(keeps_changing(user))
+    }
+
+    /// Writes the differences between `old` and `new`, if the user is unchanged since `old` was read.
+    async fn commit_replacement(&self, old: &User, new: &User, unlocks: bool) -> Result<Committed, Failure> {
+        let key = Key::user(&new.tenant, &new.id);
+        let (before, mut after) = (encode(&key, &user_item(old))?, encode(&key, &user_item(new))?);
+        for counter in ["pk", "sk", "session_epoch", "change_sequence", "sessions_revision"] {
+            after.remove(counter);
+        }
+        let is_removed = |name: &&String| !after.contains_key(*name) && OPTIONAL.contains(&name.as_str());
+        let removed: Vec<_> = before.keys().filter(is_removed).map(String::as_str).collect();
+        let mut sets = vec!["change_sequence = change_sequence + :one".to_owned()];
+        if old.must_end_sessions(new) {
+            sets.push("session_epoch = session_epoch + :one".to_owned());
+        }
+        sets.extend(after.keys().map(|name| format!("{name} = :{name}")));
+        let remove =
+            if removed.is_empty() { String::new() } else { format!(" REMOVE {}", removed.join(", ")) };
+        let mut update = Expressions::update(format!("SET {}{remove}", sets.join(", ")))
+            .when("change_sequence = :sequence")
+            .value(":one", number(1))
+            .value(":sequence", number(old.sequence));
+        for (name, value) in after {
+            update = update.value(format!(":{name}"), value);
+        }
+        let mut writes = vec![(Guard::Target, self.update_write(&key, update)?)];
+        let has_new_password = old.password.as_phc() != new.password.as_phc();
+        if unlocks || has_new_password {
+            writes.push((Guard::None, self.reset_attempts(&new.tenant, &new.id, new.changed_at)?));
+        }
+        if unlocks || has_new_password || (&old.email, &old.phone) != (&new.email, &new.phone) {
+            writes.push((Guard::None, self.void_code(&new.tenant, &new.id, new.changed_at)?));
+        }
+        writes.extend(self.move_username(old, &new.username)?);
+        self.commit(writes).await
+    }
+
+    /// Disables a user and ends all sessions of the user. Takes effect at once.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn disable_user(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        now: Timestamp,
+    ) -> Result<Switched, Failure> {
+        let update = "SET disabled = :to, session_epoch = session_epoch + :one, \
+                      change_sequence = change_sequence + :one, changed_at = :now";
+        self.switch_user(tenant, user, update, true, now).await
+    }
+
+    /// Enables a disabled user. Earlier sessions stay ended.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn enable_user(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        now: Timestamp,
+    ) -> Result<Switched, Failure> {
+        let update = "SET disabled = :to, change_sequence = change_sequence + :one, changed_at = :now";
+        self.switch_user(tenant, user, update, false, now).await
+    }
+
+    async fn switch_user(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        update: &str,
+        disabled: bool,
+        now: Timestamp,
+    ) -> Result<Switched, Failure> {
+        let update = Expressions::update(update)
+            .value(":to", AttributeValue::Bool(disabled))
+            .value(":one", number(1))
+            .value(":now", instant(now));
+        self.switch(&Key::user(tenant, user), update, "disabled <> :to").await
+    }
+
+    /// Ends all sessions of a user at once, including sessions of logins in progress.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn revoke_sessions(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        now: Timestamp,
+    ) -> Result<Switched, Failure> {
+        let update = Expressions::update(
+            "SET session_epoch = session_epoch + :one, change_sequence = change_sequence + :one, \
+             changed_at = :now",
+        )
+        .value(":one", number(1))
+        .value(":now", instant(now));
+        self.switch(&Key::user(tenant, user), update, "attribute_exists(session_epoch)").await
+    }
+
+    /// Deletes a user's attempts, by unknown and trusted devices. This ends a lockout and enables a password that
+    /// consecutive failures disabled. Sessions and password stay.
+    ///
+    /// # Errors
+    /// `Unavailable` when a request fails.
+    pub async fn unlock_user(&self, tenant: &TenantId, user: &UserId) -> Result<Switched, Failure> {
+        // This check only reports a mistyped ID. Attempts are also stored for users that do not exist.
+        if self.user(tenant, user).await?.is_none() {
+            return Ok(Switched::Missing);
+        }
+        let key = Key::attempts(tenant, user);
+        let [attempts] = self.read_each([key.clone()]).await?;
+        // The update does not touch the earliest valid device proof, so that a concurrent password change stays
+        // effective.
+        let kept = ["pk", "sk", PROOFS_AFTER, "expires_at"];
+        let removed = attempts.unwrap_or_default().into_keys().filter(|name| !kept.contains(&name.as_str()));
+        let names: Vec<_> = removed.enumerate().map(|(index, name)| (format!("#{index}"), name)).collect();
+        if names.is_empty() {
+            return Ok(Switched::Already);
+        }
+        let placeholders: Vec<_> = names.iter().map(|(placeholder, _)| placeholder.as_str()).collect();
+        let mut update = Expressions::update(format!("REMOVE {}", placeholders.join(", ")));
+        update.names.extend(names);
+        self.update(&key, update).await.map(|_| Switched::Done)
+    }
+
+    /// Deletes a user, the username, the attempts, the reset code and the queued messages. All sessions end at once,
+    /// because a session needs its user. DynamoDB deletes the session items when they expire.
+    ///
+    /// # Errors
+    /// `Unavailable` when a request fails or the user keeps changing.
+    pub async fn delete_user(&self, tenant: &TenantId, user: &UserId) -> Result<Switched, Failure> {
+        for _ in 0..CHANGE_TRIES {
+            let Some(known) = self.user(tenant, user).await? else {
+                return Ok(Switched::Missing);
+            };
+            if self.commit_deletion(&known).await? == Committed::Done {
+                return Ok(Switched::Done);
+            }
+        }
+        Err(keeps_changing(user))
+    }
+
+    async fn commit_deletion(&self, user: &User) -> Result<Committed, Failure> {
+        let User { tenant, id, .. } = user;
+        let unchanged =
+            Expressions::condition("change_sequence = :sequence").value(":sequence", number(user.sequence));
+        let none = Expressions::default;
+        let mut writes = vec![
+            (Guard::Target, self.delete_write(&Key::user(tenant, id), unchanged)?),
+            (Guard::Target, self.release_username(user)?),
+            (Guard::None, self.delete_write(&Key::attempts(tenant, id), none())?),
+            (Guard::None, self.delete_write(&Key::code(tenant, id), none())?),
+        ];
+        for message in self.message_keys(tenant, id).await? {
+            writes.push((Guard::None, self.delete_write(&message, none())?));
+        }
+        self.commit(writes).await
+    }
+
+    /// Returns the keys of a user's queued messages, oldest first.
+    async fn message_keys(&self, tenant: &TenantId, user: &UserId) -> Result<Vec<Key>, Failure> {
+        let pk = Key::user(tenant, user).pk;
+        let output = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :messages)")
+            .expression_attribute_values(":pk", string(&pk))
+            .expression_attribute_values(":messages", string(OUTBOX_PREFIX))
+            .projection_expression("sk")
+            .consistent_read(true)
+            .limit(MAX_DELETED_MESSAGES)
+            .send()
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let sort_keys = output.items.unwrap_or_default().into_iter().filter_map(|mut item| item.remove("sk"));
+        let keys = sort_keys.filter_map(|sk| match sk {
+            AttributeValue::S(sk) => Some(Key { pk: pk.clone(), sk }),
+            _ => None,
+        });
+        Ok(keys.collect())
+    }
+}
+
+fn keeps_changing(user: &UserId) -> Failure {
+    Failure::Unavailable(format!("user {user} was changed at the same time; try again").into())
+}

@@ -1,0 +1,223 @@
+//! Transactions that change a user's credentials, sessions or reset code. Each also checks that the caller's
+//! session and permission have not changed since they were read.
+
+use jiff::Timestamp;
+
+use super::{
+    DynamoStore,
+    code::NewCode,
+    item::string,
+    keys::Key,
+    outbox::Sealed,
+    table::Expressions,
+    transaction::{Committed, Guard, Guarded},
+    user::UserDraft,
+};
+use crate::domain::{Failure, PasswordHash, ResetCode, Session, User, Username};
+
+/// Sessions of a user that end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// All sessions.
+    All,
+    /// All sessions except the caller's own session.
+    AllButCurrent,
+}
+
+/// Caller and target of a change, as they were read.
+#[derive(Debug, Clone, Copy)]
+pub struct GuardedChange<'a> {
+    /// Session of the caller. It must still be live.
+    pub caller_session: &'a Session,
+    /// The caller. Its session epoch must not have changed.
+    pub caller: &'a User,
+    /// User to change: the caller, or another user that must still belong to the same organization.
+    pub target: &'a User,
+    /// Current time.
+    pub now: Timestamp,
+}
+
+impl GuardedChange<'_> {
+    /// Returns whether the caller is also the target.
+    pub fn is_own(&self) -> bool {
+        self.caller.id == self.target.id
+    }
+}
+
+/// Change of a user's credentials.
+#[derive(Debug, Default)]
+pub struct CredentialChange {
+    /// New password. It ends all sessions of the user except the caller's own session.
+    pub password: Option<PasswordHash>,
+    /// Previous password hashes to keep ([`User::history_after_change`]). Ignored without a new password.
+    pub history: Vec<PasswordHash>,
+    /// New username.
+    pub username: Option<Username>,
+    /// New value of the flag that the password must be changed at the next login.
+    pub change_required: Option<bool>,
+    /// Notification for the user.
+    pub message: Option<Sealed>,
+}
+
+/// Password reset with a code.
+#[derive(Debug)]
+pub struct Recovery<'a> {
+    /// User, as read before.
+    pub user: &'a User,
+    /// The correct code. It must not have changed or expired since it was read.
+    pub code: &'a ResetCode,
+    /// Keyed hash of the submission that uses the code, or the ID of the attempt.
+    pub submission: &'a str,
+    /// New password.
+    pub password: PasswordHash,
+    /// Previous password hashes to keep.
+    pub history: Vec<PasswordHash>,
+    /// Notification for the user.
+    pub message: Sealed,
+    /// Current time.
+    pub now: Timestamp,
+}
+
+impl DynamoStore {
+    /// Resets a login: ends the user's sessions, blocks the password, ends the lockout and stores a code, in one
+    /// transaction.
+    ///
+    /// # Errors
+    /// `Unavailable` when the transaction fails.
+    pub async fn reset_login(
+        &self,
+        change: &GuardedChange<'_>,
+        code: &NewCode,
+    ) -> Result<Committed, Failure> {
+        let GuardedChange { caller_session, target, now, .. } = *change;
+        let mut draft = UserDraft::default();
+        draft.require_reset();
+        let mut writes = vec![(Guard::Caller, self.check_session(caller_session, now)?)];
+        writes.extend(self.change_target(change, draft)?);
+        writes.extend(self.put_code(code)?);
+        writes.push((Guard::None, self.reset_attempts(&target.tenant, &target.id, now)?));
+        self.commit(writes).await
+    }
+
+    /// Changes a user's password, username or flags in one transaction.
+    ///
+    /// # Errors
+    /// `Unavailable` when the transaction fails.
+    pub async fn update_credentials(
+        &self,
+        change: &GuardedChange<'_>,
+        credentials: &CredentialChange,
+    ) -> Result<Committed, Failure> {
+        let CredentialChange { password, history, username, change_required, message } = credentials;
+        let GuardedChange { caller_session, target, now, .. } = *change;
+        let mut draft = UserDraft::default();
+        let mut writes = Vec::new();
+        if let Some(username) = username {
+            draft.set_username(username);
+            writes.extend(self.move_username(target, username)?);
+        }
+        if let Some(required) = change_required {
+            draft.set_change_required(*required);
+        }
+        if let Some(password) = password {
+            draft.set_password(password, history);
+            writes.push((Guard::None, self.void_code(&target.tenant, &target.id, now)?));
+        }
+        if let Some(message) = message {
+            writes.push((Guard::None, self.put_outbox(message)?));
+        }
+        let session = match password {
+            Some(_) if change.is_own() => self.keep_session(caller_session, now)?,
+            _ => self.check_session(caller_session, now)?,
+        };
+        writes.push((Guard::Caller, session));
+        if password.is_some() {
+            writes.push((Guard::None, self.reset_attempts(&target.tenant, &target.id, now)?));
+        }
+        writes.extend(self.change_target(change, draft)?);
+        self.commit(writes).await
+    }
+
+    /// Ends a user's sessions by incrementing the session epoch.
+    ///
+    /// # Errors
+    /// `Unavailable` when the transaction fails.
+    pub async fn end_sessions(
+        &self,
+        change: &GuardedChange<'_>,
+        ending: Ending,
+    ) -> Result<Committed, Failure> {
+        let mut draft = UserDraft::default();
+        draft.end_sessions();
+        let session = match ending {
+            Ending::AllButCurrent if change.is_own() => {
+                self.keep_session(change.caller_session, change.now)?
+            }
+            Ending::All | Ending::AllButCurrent => self.check_session(change.caller_session, change.now)?,
+        };
+        let mut writes = vec![(Guard::Caller, session)];
+        writes.extend(self.change_target(change, draft)?);
+        self.commit(writes).await
+    }
+
+    /// Replaces the user's code and queues its message in one transaction. `asked_by` is the caller, or `None`
+    /// for the tenant itself.
+    ///
+    /// # Errors
+    /// `Unavailable` when the transaction fails.
+    pub async fn issue_code(
+        &self,
+        asked_by: Option<&GuardedChange<'_>>,
+        code: &NewCode,
+    ) -> Result<Committed, Failure> {
+        let mut writes = self.put_code(code)?;
+        if let Some(asked_by) = asked_by {
+            writes.extend(self.check_caller(asked_by)?);
+        }
+        self.commit(writes).await
+    }
+
+    /// Sets a new password and marks the code as used, in one transaction. Ends the user's sessions, the lockout
+    /// and a login reset.
+    ///
+    /// # Errors
+    /// `Unavailable` when the transaction fails.
+    pub async fn recover(&self, recovery: &Recovery<'_>) -> Result<Committed, Failure> {
+        let Recovery { user, code, submission, password, history, message, now } = recovery;
+        let mut draft = UserDraft::default();
+        draft.set_password(password, history);
+        draft.set_change_required(false);
+        self.commit(vec![
+            (Guard::Code, self.spend_code(user, code, submission, *now)?),
+            (Guard::Target, self.user_update(user, draft, *now)?),
+            (Guard::None, self.reset_attempts(&user.tenant, &user.id, *now)?),
+            (Guard::None, self.put_outbox(message)?),
+        ])
+        .await
+    }
+
+    /// Returns the update of the target. Adds a check of the caller if the caller is another user.
+    fn change_target(&self, change: &GuardedChange<'_>, draft: UserDraft) -> Result<Vec<Guarded>, Failure> {
+        let guard = if change.is_own() { Guard::Caller } else { Guard::Target };
+        let mut writes = vec![(guard, self.user_update(change.target, draft, change.now)?)];
+        if !change.is_own() {
+            writes.push((Guard::Caller, self.check_user(change.caller)?));
+        }
+        Ok(writes)
+    }
+
+    /// Returns checks of the caller's session, the caller and the organization of the target.
+    fn check_caller(&self, change: &GuardedChange<'_>) -> Result<Vec<Guarded>, Failure> {
+        let mut checks = vec![
+            (Guard::Caller, self.check_session(change.caller_session, change.now)?),
+            (Guard::Caller, self.check_user(change.caller)?),
+        ];
+        if !change.is_own() {
+            let User { tenant, id, organization, .. } = change.target;
+            let condition = Expressions::condition("organization_id = :organization")
+                .value(":organization", string(organization.as_str()));
+            checks.push((Guard::Target, self.check_write(&Key::user(tenant, id), condition)?));
+        }
+        Ok(checks)
+    }
+}

@@ -1,0 +1,147 @@
+//! Creation of sessions, with or without a session limit.
+//!
+//! The user item counts the sessions that were created under a limit (`sessions_revision`). A login under a limit has
+//! three steps:
+//! 1. It reads the count.
+//! 2. It queries the live sessions consistently.
+//! 3. It writes its session on the condition that the count has not changed, and increments the count.
+//!
+//! The order matters. The query finds every session that was created before the count was read. Every session created
+//! later changes the count, so that step 3 fails and the login starts again. In the opposite order, a session
+//! created between the two reads would be missed.
+//!
+//! The end of a session does not change the count, because it only frees capacity. A refresh creates no session. No
+//! item stores the set of sessions, so that a limit also counts sessions that were created before it was set.
+
+use aws_sdk_dynamodb::{
+    operation::put_item::PutItemError,
+    types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
+};
+
+use super::{
+    DynamoStore,
+    idempotency::NewStoredResult,
+    item::{instant, number},
+    keys::Key,
+    session::{END, has_nonce, session_item},
+    table::{Expressions, unavailable},
+    transaction::{Committed, Guard, Guarded},
+};
+use crate::domain::{Failure, Session, SessionId};
+
+/// Claim for one more session of a user under a session limit.
+#[derive(Debug, Clone)]
+pub struct LimitClaim {
+    /// Count of the user's sessions when they were read.
+    pub revision: u64,
+    /// Sessions to end so that the limit is kept.
+    pub evicted: Vec<SessionId>,
+}
+
+/// Session to create.
+#[derive(Debug, Clone, Copy)]
+pub struct NewSession<'a> {
+    /// The session.
+    pub session: &'a Session,
+    /// Claim under the tenant's session limit. `None` if the tenant has no limit.
+    pub claim: Option<&'a LimitClaim>,
+    /// Result to store for the request's idempotency key.
+    pub result: Option<&'a NewStoredResult>,
+}
+
+impl<'a> NewSession<'a> {
+    /// Creates a session without a session limit and without an idempotency key.
+    pub fn alone(session: &'a Session) -> Self {
+        Self { session, claim: None, result: None }
+    }
+}
+
+/// Result of the creation of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// The session was created.
+    Done,
+    /// The user's sessions changed since they were read.
+    Raced,
+    /// The idempotency key already has a stored result.
+    Repeated,
+}
+
+/// Condition that no session was added under a limit since `:read` was read. `:none` is 0, the count of a user
+/// without such a session.
+const SAME_SESSIONS: &str =
+    "(sessions_revision = :read OR (:read = :none AND attribute_not_exists(sessions_revision)))";
+
+impl DynamoStore {
+    /// Creates a session. With a claim or an idempotency key, all writes are one transaction.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn insert_session(&self, new: &NewSession<'_>) -> Result<Inserted, Failure> {
+        let NewSession { session, claim, result } = *new;
+        if claim.is_none() && result.is_none() {
+            return self.put_session(session).await.map(|()| Inserted::Done);
+        }
+        let mut writes = Vec::new();
+        if let Some(result) = result {
+            writes.push((Guard::IdempotencyKey, self.put_result(result)?));
+        }
+        let absent = Expressions::condition("attribute_not_exists(pk)");
+        writes.push((Guard::None, self.put_write(session_item(session)?, absent)?));
+        if let Some(claim) = claim {
+            writes.extend(self.claim_session_limit(session, claim)?);
+        }
+        match self.commit(writes).await? {
+            Committed::Done => Ok(Inserted::Done),
+            Committed::Repeated => Ok(Inserted::Repeated),
+            Committed::SessionsChanged => Ok(Inserted::Raced),
+            other => Err(Failure::Internal(format!("creating a session returned {other:?}").into())),
+        }
+    }
+
+    async fn put_session(&self, session: &Session) -> Result<(), Failure> {
+        let output = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(session_item(session)?))
+            // A write that timed out may arrive after a logout. The condition prevents that it restores the session.
+            .condition_expression("attribute_not_exists(pk)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let Err(error) = output else {
+            return Ok(());
+        };
+        match error.as_service_error() {
+            // The SDK repeated a write whose response was lost. The first write created this session.
+            Some(PutItemError::ConditionalCheckFailedException(refused))
+                if refused.item.as_ref().is_some_and(|item| has_nonce(item, session)) =>
+            {
+                Ok(())
+            }
+            _ => Err(unavailable(&error)),
+        }
+    }
+
+    /// Returns writes that increment the user's count and end the evicted sessions. The session's epoch must still be
+    /// the user's, so that no session ends for a login that is no longer valid.
+    fn claim_session_limit(&self, session: &Session, claim: &LimitClaim) -> Result<Vec<Guarded>, Failure> {
+        let Session { tenant, user, created_at: now, .. } = session;
+        let count = Expressions::update("SET sessions_revision = :next")
+            .when(format!("session_epoch = :epoch AND {SAME_SESSIONS}"))
+            .value(":next", number(claim.revision + 1))
+            .value(":read", number(claim.revision))
+            .value(":none", number(0))
+            .value(":epoch", number(session.user_epoch));
+        let mut writes = vec![(Guard::Sessions, self.update_write(&Key::user(tenant, user), count)?)];
+        for evicted in &claim.evicted {
+            let end = Expressions::update(END)
+                .when("attribute_exists(pk)")
+                .value(":now", instant(*now))
+                .value(":reuse", AttributeValue::Bool(false));
+            writes.push((Guard::Sessions, self.update_write(&Key::session(tenant, user, evicted), end)?));
+        }
+        Ok(writes)
+    }
+}

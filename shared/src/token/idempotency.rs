@@ -1,0 +1,122 @@
+//! Recognition of repeated requests by their `Idempotency-Key` (docs/design/contract.md#every-request).
+//!
+//! Only a digest of the key and a keyed hash of the request are stored. A plain hash of the request would let a
+//! reader of the table guess the password in the request body.
+
+use aws_lc_rs::digest;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::{
+    framed,
+    keys::{MacPurpose, TenantKeys},
+};
+use crate::{
+    domain::{IdempotencyKey, TenantId, UserId},
+    store::ResultKey,
+};
+
+/// Request with an idempotency key.
+#[derive(Clone)]
+pub struct KeyedRequest {
+    key: IdempotencyKey,
+    route: &'static str,
+    request: digest::Digest,
+}
+
+impl std::fmt::Debug for KeyedRequest {
+    /// Omits the request digest, because the request may contain a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyedRequest")
+            .field("key", &self.key)
+            .field("route", &self.route)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KeyedRequest {
+    /// Creates the value from a request to `route`, whose content is `parts`.
+    pub fn new(key: IdempotencyKey, route: &'static str, parts: &[&[u8]]) -> Self {
+        Self { key, route, request: digest::digest(&digest::SHA256, &framed(parts)) }
+    }
+
+    /// Returns the storage key of the result for a caller; `None` means the tenant itself.
+    pub fn key(&self, tenant: &TenantId, caller: Option<&UserId>) -> ResultKey {
+        let kind = caller.map_or("tenant", |_| "user");
+        let caller = caller.map_or("", UserId::as_str);
+        let parts = framed(&[tenant.as_str(), self.route, kind, caller, self.key.as_str()]);
+        let digest = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &parts));
+        ResultKey { tenant: tenant.clone(), digest }
+    }
+
+    /// Returns the fingerprint to store and its root key version, or `None` when the tenant's root key no longer
+    /// exists.
+    pub fn fingerprint(&self, keys: &TenantKeys) -> Option<(String, u32)> {
+        let version = keys.root_version();
+        let mac = keys.mac(MacPurpose::Fingerprint, version, self.request.as_ref())?;
+        Some((URL_SAFE_NO_PAD.encode(mac), version))
+    }
+
+    /// Returns whether a stored fingerprint belongs to this request.
+    pub fn is(&self, fingerprint: &str, version: u32, keys: &TenantKeys) -> bool {
+        URL_SAFE_NO_PAD
+            .decode(fingerprint)
+            .is_ok_and(|mac| keys.is_mac(MacPurpose::Fingerprint, version, self.request.as_ref(), &mac))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::token::tests::{keys, keys_of};
+
+    fn request(key: &str, route: &'static str, parts: &[&[u8]]) -> KeyedRequest {
+        KeyedRequest::new(IdempotencyKey::parse(key).unwrap(), route, parts)
+    }
+
+    // docs/design/security.md#rule-20
+    #[test]
+    fn storage_key_is_bound_to_tenant_route_and_caller() {
+        let (tenant, other) = (TenantId::parse("t").unwrap(), TenantId::parse("other").unwrap());
+        let (user, another) = (UserId::parse("u").unwrap(), UserId::parse("v").unwrap());
+        let one = request("k", "/a", &[b"body"]);
+        let keys: HashSet<_> = [
+            one.key(&tenant, None),
+            one.key(&other, None),
+            one.key(&tenant, Some(&user)),
+            one.key(&tenant, Some(&another)),
+            request("k2", "/a", &[b"body"]).key(&tenant, None),
+            request("k", "/b", &[b"body"]).key(&tenant, None),
+        ]
+        .into_iter()
+        .map(|key| (key.tenant.to_string(), key.digest))
+        .collect();
+        assert_eq!(keys.len(), 6);
+        assert_eq!(one.key(&tenant, None), request("k", "/a", &[b"other"]).key(&tenant, None));
+    }
+
+    #[test]
+    fn fingerprint_covers_every_part_and_the_tenant_key() {
+        let tenant = TenantId::parse("t").unwrap();
+        let one = request("k", "/a", &[b"POST", b"/a", b"body"]);
+        let (kept, version) = one.fingerprint(&keys("t")).unwrap();
+        assert!(one.is(&kept, version, &keys("t")));
+        for other in
+            [&[b"PUT".as_slice(), b"/a", b"body"], &[b"POST", b"/ab", b"ody"], &[b"POST", b"/a", b""]]
+        {
+            assert!(!request("k", "/a", other).is(&kept, version, &keys("t")));
+        }
+        assert!(!one.is(&kept, version, &keys_of(&tenant, 9)), "fingerprint of another root key");
+        assert!(!one.is(&kept, version + 1, &keys("t")), "unknown root key version");
+        assert!(!one.is("no base64!", version, &keys("t")));
+    }
+
+    // docs/design/security.md#rule-25
+    #[test]
+    fn debug_output_omits_the_request() {
+        let one = request("k", "/a", &[b"password"]);
+        let digest = format!("{:?}", one.request);
+        assert!(!format!("{one:?}").contains(&digest));
+    }
+}

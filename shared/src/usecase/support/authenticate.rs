@@ -1,0 +1,176 @@
+//! Authentication of a caller by its bearer token, and of the session behind the token.
+
+use super::tenant_request::TenantRequest;
+use crate::{
+    context::RequestContext,
+    domain::{
+        ClientAddress, Collection, Failure, ResetCode, Session, SessionId, TenantId, TokenFault, User,
+        UserId, UserStatus,
+    },
+    store::{CallerItems, CodeIs, StoredResult},
+    token::{Bearer, Unverified},
+    usecase::Service,
+};
+
+/// A caller with a live session, and the other items that were read together with them.
+pub(in crate::usecase) struct Caller {
+    pub(in crate::usecase) session: Session,
+    pub(in crate::usecase) user: User,
+    /// The other user that the request acts on; `None` if it does not exist or is the caller.
+    pub(in crate::usecase) other: Option<User>,
+    /// The newest reset code of the other user, or of the caller if there is no other; if requested.
+    pub(in crate::usecase) code: Option<ResetCode>,
+    /// The session that the request acts on; if requested.
+    pub(in crate::usecase) asked: Option<Session>,
+    /// The result stored for the request's idempotency key; if requested.
+    pub(in crate::usecase) stored: Option<StoredResult>,
+    collection: Collection,
+}
+
+impl Caller {
+    /// Whether the caller may act on `other` (docs/design/contract.md#authorization): it is an administrator,
+    /// uses an administrator's token, and has no pending password change (docs/design/security.md#rule-21).
+    pub(in crate::usecase) fn may_administer(&self, other: &User) -> bool {
+        self.is_administrator() && !self.user.change_required && self.user.administers(other)
+    }
+
+    /// Whether the caller is an administrator and uses an administrator's token.
+    pub(in crate::usecase) fn is_administrator(&self) -> bool {
+        self.collection == Collection::Admin && self.user.is_administrator()
+    }
+
+    /// The user with that id, if it is the caller or a user that the caller may administer.
+    ///
+    /// # Errors
+    /// `UserNotFound`; `Forbidden` for a caller that must change its password first.
+    pub(in crate::usecase) fn target(&self, id: &UserId) -> Result<&User, Failure> {
+        match &self.other {
+            _ if self.user.id == *id => Ok(&self.user),
+            Some(other) if self.may_administer(other) => Ok(other),
+            _ if self.user.change_required => Err(Failure::Forbidden),
+            _ => Err(Failure::UserNotFound),
+        }
+    }
+
+    /// The user with that id, if the caller may list and end its sessions and the path leads to it.
+    ///
+    /// # Errors
+    /// `UserNotFound`; `Forbidden` for a caller that must change its password first
+    /// (docs/design/security.md#rule-21).
+    pub(in crate::usecase) fn owner_of_sessions(
+        &self,
+        id: &UserId,
+        collection: Collection,
+        owner: &str,
+    ) -> Result<&User, Failure> {
+        if self.user.change_required {
+            return Err(Failure::Forbidden);
+        }
+        let target = self.target(id)?;
+        if target.is_under(collection, owner) { Ok(target) } else { Err(Failure::UserNotFound) }
+    }
+}
+
+impl Service {
+    /// Verifies a bearer token and finds its tenant. The tenant named by the request must be the token's: that
+    /// is compared before any key is tried (docs/design/security.md#rule-18).
+    ///
+    /// The session behind the token is not checked, and an expired token is accepted: the use case decides
+    /// about both.
+    pub(in crate::usecase) async fn verify_bearer<'r>(
+        &self,
+        context: &'r RequestContext,
+        tenant: &TenantId,
+        token: &Unverified,
+        ip: &ClientAddress,
+    ) -> Result<(TenantRequest<'r>, Bearer), Failure> {
+        if token.tenant() != tenant {
+            return Err(Failure::TenantMismatch);
+        }
+        let unknown = || Failure::InvalidToken(TokenFault::UnknownKey);
+        let request = TenantRequest::find(&self.tenants, context, tenant).await?.ok_or_else(unknown)?;
+        let request = request.with_key(&self.tenants, |keys| token.key_is_known(keys), unknown()).await?;
+        let bearer = token.verify(&request.keys, request.policy(), context.now)?;
+        context.record_caller(&bearer.user, &request.keys.session_digest(&bearer.session));
+        request.admit(ip)?;
+        Ok((request, bearer))
+    }
+
+    /// Reads the caller, its session and another user in one call
+    /// (docs/design/storage.md#calls-per-request), and checks the session.
+    pub(in crate::usecase) async fn authenticate(
+        &self,
+        request: &TenantRequest<'_>,
+        bearer: &Bearer,
+        other: Option<&UserId>,
+        code: CodeIs<'_>,
+    ) -> Result<Caller, Failure> {
+        let read = || self.store.caller(&bearer.tenant, (&bearer.user, &bearer.session), other, code);
+        self.check_caller(request, bearer, read).await
+    }
+
+    /// Reads the caller, its session, and another session with its user in one call; checks the caller's
+    /// session.
+    pub(in crate::usecase) async fn authenticate_with_session(
+        &self,
+        request: &TenantRequest<'_>,
+        bearer: &Bearer,
+        asked: (&UserId, &SessionId),
+    ) -> Result<Caller, Failure> {
+        let read = || self.store.caller_and_session(&bearer.tenant, (&bearer.user, &bearer.session), asked);
+        self.check_caller(request, bearer, read).await
+    }
+
+    async fn check_caller<F>(
+        &self,
+        request: &TenantRequest<'_>,
+        bearer: &Bearer,
+        read: impl Fn() -> F,
+    ) -> Result<Caller, Failure>
+    where
+        F: Future<Output = Result<CallerItems, Failure>>,
+    {
+        if bearer.expired {
+            return Err(Failure::InvalidToken(TokenFault::Expired));
+        }
+        let mut items = read().await?;
+        let asked_of = items.other.as_ref().or(items.user.as_ref());
+        if is_torn(items.session.as_ref(), items.user.as_ref()) || is_torn(items.asked.as_ref(), asked_of) {
+            items = read().await?;
+        }
+        let gone = Failure::InvalidToken(TokenFault::SessionGone);
+        let (Some(session), Some(user)) = (items.session, items.user) else {
+            return Err(gone);
+        };
+        let fault = session.fault(request.now(), user.session_epoch, request.tenant.session_epoch);
+        if fault.is_some() || user.status == UserStatus::Disabled {
+            return Err(gone);
+        }
+        let CallerItems { other, code, asked, stored, .. } = items;
+        Ok(Caller { session, user, other, code, asked, stored, collection: bearer.collection })
+    }
+}
+
+/// Checks that a token may be used on a collection's routes.
+///
+/// # Errors
+/// `InvalidToken` for an expired token; `Forbidden` for a customer's token on an admin route
+/// (docs/design/security.md#rule-21).
+pub(in crate::usecase) fn admits(collection: Collection, bearer: &Bearer) -> Result<(), Failure> {
+    if bearer.expired {
+        return Err(Failure::InvalidToken(TokenFault::Expired));
+    }
+    if collection == Collection::Admin && bearer.collection != Collection::Admin {
+        return Err(Failure::Forbidden);
+    }
+    Ok(())
+}
+
+/// Whether session and user may come from different moments: the session from before a transaction that
+/// changed the epochs of both, the user from after it. The caller then reads both again
+/// (docs/design/storage.md#epochs).
+pub(in crate::usecase) fn is_torn(session: Option<&Session>, user: Option<&User>) -> bool {
+    session
+        .zip(user)
+        .is_some_and(|(session, user)| session.ended.is_none() && session.user_epoch < user.session_epoch)
+}

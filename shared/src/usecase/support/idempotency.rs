@@ -1,0 +1,92 @@
+//! Requests with an `Idempotency-Key` (docs/design/contract.md#every-request).
+//!
+//! The result of a request is stored in the transaction that produces it, on condition that its key is free. Of
+//! several identical requests at once, each does its work and one commits; the others find the key taken and
+//! return the stored result. No client waits, and a crash leaves no lock behind.
+
+use std::time::Duration;
+
+use super::tenant_request::TenantRequest;
+use crate::{
+    domain::{Failure, TenantId, UserId},
+    store::{NewStoredResult, ResultKey, StoredResult, Success},
+    token::{KeyedRequest, TenantKeys},
+    usecase::Service,
+};
+
+/// How long a stored result is replayed (docs/design/contract.md#every-request).
+const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Reason in the audit event of a replayed request.
+const REPLAYED: &str = "REPEATED";
+
+/// A request with an idempotency key, and the place of its stored result.
+pub(in crate::usecase) struct IdempotentRequest {
+    request: KeyedRequest,
+    key: ResultKey,
+}
+
+impl IdempotentRequest {
+    /// The request as sent by `caller`; `None` stands for the tenant itself.
+    pub(in crate::usecase) fn of(
+        request: Option<KeyedRequest>,
+        tenant: &TenantId,
+        caller: Option<&UserId>,
+    ) -> Option<Self> {
+        request.map(|request| Self { key: request.key(tenant, caller), request })
+    }
+
+    /// The storage key of the result.
+    pub(in crate::usecase) fn key(&self) -> &ResultKey {
+        &self.key
+    }
+
+    /// The record of `success`, to be written in the same transaction.
+    ///
+    /// # Errors
+    /// `Unavailable` if the tenant's root key is missing.
+    pub(in crate::usecase) fn record(
+        &self,
+        success: Success,
+        request: &TenantRequest<'_>,
+    ) -> Result<NewStoredResult, Failure> {
+        let (fingerprint, key_version) = self
+            .request
+            .fingerprint(&request.keys)
+            .ok_or_else(|| Failure::Unavailable("the tenant's root key is missing".into()))?;
+        let now = request.now();
+        let ends_at = now.checked_add(LIFE).unwrap_or(jiff::Timestamp::MAX);
+        let result = StoredResult { fingerprint, key_version, success, ends_at };
+        Ok(NewStoredResult { key: self.key.clone(), result, now })
+    }
+}
+
+impl Service {
+    /// The stored result of an identical earlier request; `None` if there is none. Also returns the request
+    /// with keys that include the one of the stored fingerprint.
+    ///
+    /// # Errors
+    /// - `IdempotencyMismatch`: the key was used for a different request.
+    /// - `IdempotencyExpired`: the root key of the fingerprint no longer exists.
+    /// - `Unavailable`.
+    pub(in crate::usecase) async fn stored_success<'r>(
+        &self,
+        request: &TenantRequest<'r>,
+        idempotent: Option<&IdempotentRequest>,
+        stored: Option<StoredResult>,
+    ) -> Result<Option<(TenantRequest<'r>, Success)>, Failure> {
+        let stored = stored.filter(|stored| request.now() < stored.ends_at);
+        let Some((idempotent, StoredResult { fingerprint, key_version, success, ends_at: _ })) =
+            idempotent.zip(stored)
+        else {
+            return Ok(None);
+        };
+        let has_key = |keys: &TenantKeys| keys.has_root(key_version);
+        let request = request.with_key(&self.tenants, has_key, Failure::IdempotencyExpired).await?;
+        if idempotent.request.is(&fingerprint, key_version, &request.keys) {
+            request.context.record_reason(REPLAYED);
+            Ok(Some((request, success)))
+        } else {
+            Err(Failure::IdempotencyMismatch)
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Steps that several use cases share.
+
+pub(super) mod authenticate;
+pub(super) mod code;
+pub(super) mod cross_origin;
+pub(super) mod idempotency;
+pub mod new_password;
+pub(super) mod password_attempt;
+pub(super) mod session_limit;
+pub(super) mod tenant_request;

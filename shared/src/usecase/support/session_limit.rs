@@ -1,0 +1,160 @@
+//! Storing a new session within the tenant's session limit.
+//!
+//! The user's live sessions are read during hashing, whether the password turns out right or not
+//! (docs/design/security.md#rule-9). If other logins of the user commit in the meantime, the login reads again.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+
+use super::tenant_request::TenantRequest;
+use crate::{
+    domain::{Failure, Limit, LiveSession, Session, SessionId, SessionLimit, User, UserId},
+    store::{EndSession, Inserted, LimitClaim, NewSession, NewStoredResult, SessionsOf},
+    usecase::Service,
+};
+
+/// Maximum total wait while other logins of the user commit. It is well below the timeout of a function.
+const MAX_WAIT: Duration = Duration::from_secs(4);
+/// Maximum number of sessions that end in the transaction of the new one; a transaction takes 100 actions. If
+/// more sessions must end, for example after the limit was lowered, the rest end before the transaction.
+const MAX_ENDED_IN_TRANSACTION: usize = 50;
+/// Maximum number of parallel writes before the transaction.
+const MAX_PARALLEL_ENDS: usize = 10;
+
+/// A user's live sessions as read at one moment.
+pub(in crate::usecase) struct HeldSessions {
+    limit: SessionLimit,
+    revision: u64,
+    live: Vec<LiveSession>,
+}
+
+/// Result of storing a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::usecase) enum StoredSession {
+    /// The session is stored.
+    New,
+    /// An identical request was faster: a result for the idempotency key is already stored.
+    AlreadyStored,
+}
+
+impl HeldSessions {
+    /// The sessions that must end so that one more fits.
+    ///
+    /// # Errors
+    /// `SessionLimit` if the tenant's policy ends none.
+    pub(in crate::usecase) fn claim(self) -> Result<LimitClaim, Failure> {
+        let evicted = self.limit.evicts(self.live).ok_or(Failure::SessionLimit)?;
+        Ok(LimitClaim { revision: self.revision, evicted })
+    }
+}
+
+impl Service {
+    /// The live sessions of a user, if its tenant limits them. Without a limit nothing is read. A user that
+    /// does not exist costs the same query.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub(in crate::usecase) async fn held_sessions(
+        &self,
+        request: &TenantRequest<'_>,
+        id: &UserId,
+        user: Option<&User>,
+    ) -> Result<Option<HeldSessions>, Failure> {
+        let Some(limit) = request.policy().session_limit else {
+            return Ok(None);
+        };
+        let of = SessionsOf {
+            tenant: &request.tenant.id,
+            user: id,
+            user_epoch: user.map_or(0, |user| user.session_epoch),
+            tenant_epoch: request.tenant.session_epoch,
+            now: request.now(),
+        };
+        let live = self.store.live_sessions(&of).await?;
+        let revision = user.map_or(0, |user| user.sessions_revision);
+        Ok(Some(HeldSessions { limit, revision, live }))
+    }
+
+    /// Stores a new session with the record of its request, and ends the sessions that exceed the limit.
+    ///
+    /// # Errors
+    /// - `SessionLimit`: other logins used the limit up first.
+    /// - `RateLimited`: other logins kept committing.
+    /// - `Unavailable`, also if all of the user's sessions ended in the meantime: the new one would end too.
+    pub(in crate::usecase) async fn store_session(
+        &self,
+        request: &TenantRequest<'_>,
+        session: &Session,
+        mut claim: Option<LimitClaim>,
+        result: Option<&NewStoredResult>,
+    ) -> Result<StoredSession, Failure> {
+        let mut waits = waits().build();
+        loop {
+            if let Some(claim) = &mut claim {
+                self.end_excess(session, claim, request.now()).await?;
+            }
+            let new = NewSession { session, claim: claim.as_ref(), result };
+            match self.store.insert_session(&new).await? {
+                Inserted::Done => return Ok(StoredSession::New),
+                Inserted::Repeated => return Ok(StoredSession::AlreadyStored),
+                Inserted::Raced => {}
+            }
+            let collisions = Failure::RateLimited(Limit::Sessions, Duration::from_secs(1));
+            tokio::time::sleep(waits.next().ok_or(collisions)?).await;
+            claim = self.reread_session_limit(request, session).await?;
+        }
+    }
+
+    /// Reads the user and its live sessions again.
+    async fn reread_session_limit(
+        &self,
+        request: &TenantRequest<'_>,
+        session: &Session,
+    ) -> Result<Option<LimitClaim>, Failure> {
+        let user = self.store.user(&session.tenant, &session.user).await?;
+        let user = user.filter(|user| user.session_epoch == session.user_epoch);
+        let ended = || Failure::Unavailable("the user's sessions ended during the login".into());
+        let user = user.ok_or_else(ended)?;
+        self.held_sessions(request, &user.id, Some(&user)).await?.map(HeldSessions::claim).transpose()
+    }
+
+    /// Ends the sessions that do not fit into the transaction, the oldest first. Each of them exceeds the limit
+    /// whichever login commits first, so each write is correct on its own and may be repeated.
+    async fn end_excess(
+        &self,
+        session: &Session,
+        claim: &mut LimitClaim,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let excess = claim.evicted.len().saturating_sub(MAX_ENDED_IN_TRANSACTION);
+        let excess: Vec<SessionId> = claim.evicted.drain(..excess).collect();
+        for chunk in excess.chunks(MAX_PARALLEL_ENDS) {
+            let ends: Vec<_> = chunk
+                .iter()
+                .map(|evicted| EndSession {
+                    tenant: &session.tenant,
+                    user: &session.user,
+                    session: evicted,
+                    path: None,
+                    reuse: false,
+                    now,
+                })
+                .collect();
+            try_join_all(ends.iter().map(|end| self.store.end_session(end))).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits between tries. A transaction takes about 10 ms, and of several at once one commits.
+fn waits() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(10))
+        .with_max_delay(Duration::from_millis(250))
+        .without_max_times()
+        .with_total_delay(Some(MAX_WAIT))
+        .with_jitter()
+}

@@ -1,0 +1,105 @@
+//! A request together with its tenant's record and keys.
+
+use std::{net::IpAddr, sync::Arc};
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use crate::{
+    context::RequestContext,
+    domain::{ClientAddress, Failure, Policy, Tenant, TenantId, TenantStatus},
+    secrets::{SecretUse, Tenants},
+    token::TenantKeys,
+};
+
+/// A request whose tenant exists. That does not mean that the caller proved to be of that tenant.
+#[derive(Clone)]
+pub(in crate::usecase) struct TenantRequest<'r> {
+    /// The context of the request.
+    pub(in crate::usecase) context: &'r RequestContext,
+    /// The tenant's record.
+    pub(in crate::usecase) tenant: Arc<Tenant>,
+    /// The tenant's keys.
+    pub(in crate::usecase) keys: Arc<TenantKeys>,
+}
+
+impl<'r> TenantRequest<'r> {
+    /// Finds the tenant of a request; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// `Unavailable` if the tenant's record or secret cannot be read or used.
+    pub(in crate::usecase) async fn find(
+        tenants: &Tenants,
+        context: &'r RequestContext,
+        id: &TenantId,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(tenant) = tenants.record(id, context.now).await? else {
+            return Ok(None);
+        };
+        context.record_tenant(id);
+        let keys = tenants.keys(&tenant, context.now).await?;
+        Ok(Some(Self { context, tenant, keys }))
+    }
+
+    /// Finds the tenant and verifies that the caller has its key and secret.
+    ///
+    /// # Errors
+    /// `InvalidTenantCredentials` for an unknown tenant, a wrong key and a wrong secret alike;
+    /// `Unavailable`.
+    pub(in crate::usecase) async fn open(
+        tenants: &Tenants,
+        context: &'r RequestContext,
+        id: &TenantId,
+        credentials: (&SecretString, &SecretString),
+    ) -> Result<(Self, SecretUse), Failure> {
+        let found = Self::find(tenants, context, id).await?.ok_or(Failure::InvalidTenantCredentials)?;
+        let (keys, used) = tenants.verify_credentials(id, found.keys, credentials, context.now).await?;
+        Ok((Self { keys, ..found }, used))
+    }
+
+    /// The time of the request.
+    pub(in crate::usecase) fn now(&self) -> Timestamp {
+        self.context.now
+    }
+
+    /// The tenant's policy.
+    pub(in crate::usecase) fn policy(&self) -> &Policy {
+        &self.tenant.policy
+    }
+
+    /// The same request with keys that satisfy `wanted`; reloads the keys if necessary.
+    ///
+    /// # Errors
+    /// `unknown` if no such key exists; `Unavailable` while that cannot be decided.
+    pub(in crate::usecase) async fn with_key(
+        &self,
+        tenants: &Tenants,
+        wanted: impl Fn(&TenantKeys) -> bool,
+        unknown: Failure,
+    ) -> Result<Self, Failure> {
+        let keys = Arc::clone(&self.keys);
+        let keys = tenants.keys_with(&self.tenant.id, keys, self.now(), wanted, unknown).await?;
+        Ok(Self { keys, ..self.clone() })
+    }
+
+    /// The client address that the tenant's trusted proxies forward.
+    pub(in crate::usecase) fn client(&self, from: &ClientAddress) -> Option<IpAddr> {
+        let ip = from.client(&self.policy().trusted_proxies);
+        self.context.record_client(ip);
+        ip
+    }
+
+    /// Admits a request whose tenant credentials, bearer or code were right; returns the client address.
+    ///
+    /// # Errors
+    /// `TenantSuspended`; `IpNotAllowed`.
+    pub(in crate::usecase) fn admit(&self, from: &ClientAddress) -> Result<Option<IpAddr>, Failure> {
+        self.context.prove_tenant(&self.tenant);
+        let ip = self.client(from);
+        match self.tenant.status {
+            TenantStatus::Suspended => Err(Failure::TenantSuspended),
+            TenantStatus::Active if !self.policy().admits(ip) => Err(Failure::IpNotAllowed),
+            TenantStatus::Active => Ok(ip),
+        }
+    }
+}
