@@ -11,8 +11,8 @@ use clap::{Args, Subcommand, ValueHint};
 use doorward::{
     audit::{Fault, Report, Scope},
     domain::TenantId,
+    function::SystemClock,
     port::Clock,
-    runtime::SystemClock,
     usecase::verify_audit::{VerifyError, verify},
 };
 use jiff::civil::Date;
@@ -20,75 +20,83 @@ use serde_json::{Value, json};
 
 use crate::{
     Context,
-    output::{Usage, table},
-    place::Place,
+    output::{UsageError, table},
+    target::Target,
 };
 
-/// How standard input is named.
+/// The file name that stands for standard input.
 const STDIN: &str = "-";
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Tell whether a log is whole: nothing altered, missing, added or twice
+pub(crate) enum AuditCommand {
+    /// Verify that no audit event was changed, removed, added or repeated
     ///
-    /// Reads the functions' log lines, one on each line, in any order, with or without what a log puts
-    /// before them, and compares them with the chains' heads in the table. Ends with 0 when all is
-    /// whole and with 1 when it is not.
-    Verify(Verify),
+    /// Reads the log lines of the functions and compares them with the chain heads in the table. The lines
+    /// can be in any order, and can have the prefix of the log service. Changes nothing. The exit code is 0
+    /// if the log is complete, and 1 otherwise.
+    #[command(after_help = "Examples:
+  doorwardctl --local audit verify
+  doorwardctl --table doorward audit verify \\
+    --from 2026-11-21 --to 2026-11-21 day.ndjson")]
+    Verify(VerifyAudit),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Verify {
-    /// This tenant's events alone
+pub(crate) struct VerifyAudit {
+    /// Verify only the events of this tenant
     #[arg(long, value_name = "ID", value_parser = TenantId::parse)]
     tenant: Option<TenantId>,
 
-    /// The first day, in UTC: 2026-01-31 [default: the first in the log]
+    /// First day in UTC, such as 2026-01-31 [default: the first day in the log]
     #[arg(long, value_name = "DAY", value_parser = day)]
     from: Option<Date>,
 
-    /// The last day, in UTC [default: the last in the log]
+    /// Last day in UTC [default: the last day in the log]
     #[arg(long, value_name = "DAY", value_parser = day)]
     to: Option<Date>,
 
-    /// The log, `-` for stdin [default with --local: the local stack's]
+    /// Log files, or `-` for stdin [default with --local: the log of the local stack]
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     files: Vec<PathBuf>,
 }
 
-impl Command {
-    pub(crate) async fn run(self, context: &Context, place: &Place) -> Result<()> {
+impl AuditCommand {
+    pub(crate) async fn run(self, context: &Context, target: &Target) -> Result<()> {
         match self {
-            Self::Verify(wanted) => wanted.run(context, place).await,
+            Self::Verify(wanted) => wanted.run(context, target).await,
         }
     }
 }
 
-impl Verify {
-    async fn run(mut self, context: &Context, place: &Place) -> Result<()> {
+impl VerifyAudit {
+    async fn run(mut self, context: &Context, target: &Target) -> Result<()> {
         if self.from.zip(self.to).is_some_and(|(from, to)| from > to) {
-            bail!(Usage("--from is after --to".to_owned()));
+            bail!(UsageError("--from is after --to; swap the two days".to_owned()));
         }
         if self.files.is_empty() {
-            self.files.extend(place.audit_file()?);
+            self.files.extend(target.audit_file()?);
         }
         let log = opened(&self.files)?;
         let scope = Scope { tenant: self.tenant, from: self.from, to: self.to };
         let report = match verify(log, &context.store, scope, SystemClock.now()).await {
             Ok(report) => report,
             Err(VerifyError::Anchors(failure)) => return Err(failure.into()),
-            Err(nothing @ VerifyError::Nothing) => bail!(Usage(format!("{nothing}: --from and --to"))),
+            Err(nothing @ VerifyError::Nothing) => bail!(UsageError(format!("{nothing} (--from, --to)"))),
             Err(other) => return Err(other.into()),
         };
         context.output.result(&as_json(&report), || as_text(&report))?;
-        if report.is_whole() { Ok(()) } else { bail!("the log is not whole: faults: {}", report.fault_count) }
+        if report.is_whole() {
+            Ok(())
+        } else {
+            bail!("the log is not complete; faults: {}", report.fault_count)
+        }
     }
 }
 
-/// The files, one after the other; a last line without an end is one.
+/// Opens the files as one stream. Adds a line end to the last line of each file.
 fn opened(files: &[PathBuf]) -> Result<Box<dyn BufRead>> {
     if files.is_empty() {
-        bail!(Usage("name the log: FILE, or - for stdin".to_owned()));
+        bail!(UsageError("no log file; pass FILE, or `-` for stdin".to_owned()));
     }
     let mut all: Box<dyn BufRead> = Box::new(io::empty());
     for file in files {
@@ -126,20 +134,20 @@ fn as_json(report: &Report) -> Value {
 }
 
 fn day(text: &str) -> Result<Date, &'static str> {
-    text.parse().map_err(|_| "a day is YYYY-MM-DD")
+    text.parse().map_err(|_| "use the format YYYY-MM-DD")
 }
 
 fn as_text(report: &Report) -> String {
     let Report { events, chains, passed_over, not_yet_anchored, faults, fault_count } = report;
-    let others = if *passed_over > 0 { format!(", other lines: {passed_over}") } else { String::new() };
+    let others = if *passed_over > 0 { format!(", ignored lines: {passed_over}") } else { String::new() };
     let counts = format!("events: {events}, chains: {chains}, not anchored yet: {not_yet_anchored}{others}");
     if report.is_whole() {
-        return format!("{counts}\nThe log is whole.");
+        return format!("{counts}\nThe log is complete.");
     }
-    let told = table(&["TENANT", "DAY", "CHAIN", "FAULT"], faults.iter().map(row));
-    let untold = fault_count.saturating_sub(u64::try_from(faults.len()).unwrap_or(u64::MAX));
-    let more = if untold > 0 { format!("\nand {untold} more") } else { String::new() };
-    format!("{counts}\n\n{told}{more}")
+    let shown = table(&["TENANT", "DAY", "CHAIN", "FAULT"], faults.iter().map(row));
+    let hidden = fault_count.saturating_sub(u64::try_from(faults.len()).unwrap_or(u64::MAX));
+    let more = if hidden > 0 { format!("\nand {hidden} more") } else { String::new() };
+    format!("{counts}\n\n{shown}{more}")
 }
 
 fn row(fault: &Fault) -> Vec<String> {
@@ -158,14 +166,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_read_as_one_with_their_last_lines() {
+    fn files_are_read_as_one_stream_including_unterminated_last_lines() {
         let folder = tempfile::tempdir().unwrap();
         let files = ["a", "b"].map(|name| folder.path().join(name));
         std::fs::write(&files[0], "one\ntwo").unwrap();
         std::fs::write(&files[1], "three\n").unwrap();
         let lines: Vec<_> = opened(&files).unwrap().lines().map(Result::unwrap).collect();
         assert_eq!(lines, ["one", "two", "three", ""]);
-        assert!(opened(&[]).err().unwrap().is::<Usage>());
+        assert!(opened(&[]).err().unwrap().is::<UsageError>());
         assert!(opened(&[folder.path().join("c")]).is_err());
     }
 }

@@ -1,16 +1,12 @@
-//! `doorwardctl`: what an operator does to tenants and users.
+//! `doorwardctl`: the operator's command for tenants, users, sessions, secrets and the audit log.
 
 mod audit;
 mod doctor;
-mod export;
-mod import;
 mod manual;
 mod output;
-mod place;
 mod prompt;
-mod record;
-mod secret;
 mod session;
+mod target;
 mod tenant;
 mod user;
 
@@ -21,21 +17,26 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 use doorward::store::DynamoStore;
 
 use crate::{
-    output::{Output, Usage},
-    place::Place,
+    output::{Output, UsageError},
+    target::Target,
 };
 
-/// Operates Doorward: tenants, their policies and their users.
+/// Manages Doorward tenants, users, sessions and secrets
 ///
-/// It works on the table itself, with the AWS credentials and the Region of the environment, or on
-/// the stack that `cargo dev` runs on this machine. It ends with 0 when what was asked for is done,
-/// with 1 when it was refused or failed, and with 2 when it was called wrongly.
+/// Reads and writes the DynamoDB table and the tenants' secrets directly. Uses the AWS credentials and the
+/// Region of the environment, like the AWS CLI. With --local it uses the stack that `cargo dev` runs on
+/// this machine.
 #[derive(Debug, Parser)]
 #[command(
     name = "doorwardctl",
     version,
-    max_term_width = 100,
-    after_help = "Examples:
+    max_term_width = 80,
+    after_help = "Exit codes:
+  0  The command succeeded, or there was nothing to do.
+  1  The command was refused or failed. The error says what to do.
+  2  The arguments are invalid, or a confirmation is missing.
+
+Examples:
   doorwardctl --table doorward tenant list
   doorwardctl --local tenant show tenant_cloudvault
   doorwardctl --local user disable tenant_cloudvault 6r1k1hw6npq
@@ -45,9 +46,9 @@ use crate::{
 )]
 struct Cli {
     #[command(flatten)]
-    place: Place,
+    target: Target,
 
-    /// Write JSON to stdout, and errors as JSON to stderr
+    /// Write results as JSON to stdout and errors as JSON to stderr
     #[arg(long, global = true)]
     json: bool,
 
@@ -57,31 +58,37 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Tenants and their policies
+    /// Manage tenants, their policies and their secrets
     #[command(subcommand)]
-    Tenant(tenant::Command),
-    /// The audit log
+    Tenant(tenant::TenantCommand),
+    /// Verify the audit log
     #[command(subcommand)]
-    Audit(audit::Command),
-    /// Users of a tenant
+    Audit(audit::AuditCommand),
+    /// Manage the users of a tenant
     #[command(subcommand)]
-    User(user::Command),
-    /// Sessions of a user
+    User(user::UserCommand),
+    /// List and end the sessions of a user
     #[command(subcommand)]
-    Session(session::Command),
-    /// Look for what is wrong with a deployment, and say what to do about it
+    Session(session::SessionCommand),
+    /// Check a deployment and show how to fix each fault
     ///
-    /// It looks at the Region, the credentials, the clock, the table, every tenant's record and secret, and
-    /// whether these credentials may do what this command does. It changes nothing. It ends with 1 when
-    /// something is wrong; a warning alone is none.
+    /// Checks the Region, the credentials, the clock, the table and the record and secret of every tenant.
+    /// Also checks that the credentials permit every table operation of `doorwardctl`. Changes nothing. The
+    /// exit code is 1 if there is a fault, and 0 if there are only warnings.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward doctor")]
     Doctor(doctor::Doctor),
-    /// Write the completions of a shell to stdout
+    /// Write a shell completion script to stdout
+    #[command(after_help = "Example:
+  doorwardctl completions bash > doorwardctl.bash")]
     Completions(manual::Completions),
-    /// Write this command's manual
-    Man(manual::Pages),
+    /// Write the manual pages
+    #[command(after_help = "Example:
+  doorwardctl man --out man")]
+    Man(manual::ManPages),
 }
 
-/// What every command works with.
+/// The store and the output that every command uses.
 struct Context {
     store: DynamoStore,
     output: Output,
@@ -103,30 +110,30 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether a call that cannot be read asks for JSON.
+/// Returns whether the arguments contain `--json`, for arguments that clap cannot parse.
 fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
     arguments.take_while(|argument| argument != "--").any(|argument| argument == "--json")
 }
 
-/// What is wrong with a call, without the help that people are shown below it.
-fn wrong_call(error: &clap::Error) -> Usage {
+/// Reduces a clap error to its first paragraph, without the usage and the hints that follow.
+fn wrong_call(error: &clap::Error) -> UsageError {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return Usage("name a command: see --help".to_owned());
+        return UsageError("a command is required; see --help".to_owned());
     }
     let text = error.to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
     let lines: Vec<_> = first.trim_start_matches("error: ").lines().map(str::trim).collect();
-    Usage(lines.join(" "))
+    UsageError(lines.join(" "))
 }
 
 async fn run(cli: Cli, output: Output) -> Result<()> {
-    let context = async || Ok::<_, anyhow::Error>(Context { store: cli.place.store().await?, output });
+    let context = async || Ok::<_, anyhow::Error>(Context { store: cli.target.store().await?, output });
     match cli.command {
-        Command::Tenant(command) => command.run(&context().await?, &cli.place).await,
-        Command::Audit(command) => command.run(&context().await?, &cli.place).await,
+        Command::Tenant(command) => command.run(&context().await?, &cli.target).await,
+        Command::Audit(command) => command.run(&context().await?, &cli.target).await,
         Command::User(command) => command.run(&context().await?).await,
         Command::Session(command) => command.run(&context().await?).await,
-        Command::Doctor(doctor) => doctor.run(output, &cli.place).await,
+        Command::Doctor(doctor) => doctor.run(output, &cli.target).await,
         Command::Completions(completions) => completions.run(),
         Command::Man(pages) => pages.run(output),
     }
@@ -138,12 +145,12 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn clap_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn global_options_go_anywhere() {
+    fn global_options_are_accepted_before_and_after_the_command() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
         assert!(parse("doorwardctl tenant suspend t --local --json").is_ok());
         assert!(parse("doorwardctl --local=elsewhere.json tenant suspend t").is_ok());
@@ -151,21 +158,24 @@ mod tests {
     }
 
     #[test]
-    fn an_option_takes_one_field_and_not_the_tenant_behind_it() {
+    fn set_option_takes_one_field_and_not_the_tenant_after_it() {
         let cli = Cli::try_parse_from("doorwardctl tenant update --set a=1 --set b=2 --unset c t".split(' '));
-        let Command::Tenant(command) = cli.unwrap().command else { panic!("another command") };
-        let told = format!("{command:?}");
-        assert!(told.contains(r#"set: ["a=1", "b=2"], unset: ["c"]"#) && told.contains("\"t\""), "{told}");
+        let Command::Tenant(command) = cli.unwrap().command else { panic!("not a tenant command") };
+        let parsed = format!("{command:?}");
+        assert!(
+            parsed.contains(r#"set: ["a=1", "b=2"], unset: ["c"]"#) && parsed.contains("\"t\""),
+            "{parsed}"
+        );
         assert!(Cli::try_parse_from("doorwardctl tenant update t --set a=1 b=2".split(' ')).is_err());
     }
 
     #[test]
-    fn wrong_calls_are_told_as_json_where_that_is_asked_for() {
+    fn invalid_arguments_are_reported_as_json_with_the_json_option() {
         let arguments = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>().into_iter();
         assert!(wants_json(arguments("doorwardctl tenant --json list")));
         assert!(!wants_json(arguments("doorwardctl tenant show -- --json")));
         for (line, expected) in [
-            ("doorwardctl --json tenant", "name a command: see --help"),
+            ("doorwardctl --json tenant", "a command is required; see --help"),
             ("doorwardctl --json tenant lost", "unrecognized subcommand 'lost'"),
             (
                 "doorwardctl --json user unlock t",

@@ -1,4 +1,4 @@
-//! `doorwardctl completions …` and `doorwardctl man …`: made from the one definition of the commands.
+//! `doorwardctl completions …` and `doorwardctl man …`, both generated from the clap definitions.
 
 use std::{io, path::PathBuf};
 
@@ -15,13 +15,13 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
-    /// The shell
+    /// Shell to generate the script for
     shell: Shell,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Pages {
-    /// Write one page for each command into this folder [default: the first page to stdout]
+pub(crate) struct ManPages {
+    /// Folder to write one page per command into [default: only the main page, to stdout]
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
 }
@@ -36,7 +36,7 @@ impl Completions {
     }
 }
 
-impl Pages {
+impl ManPages {
     pub(crate) fn run(&self, output: Output) -> Result<()> {
         let Some(folder) = &self.out else {
             let mut page = Vec::new();
@@ -51,7 +51,7 @@ impl Pages {
         let pages = write().with_context(|| format!("cannot write to {}", folder.display()))?;
         output.result(&json!({ "folder": folder, "files": pages }), || {
             format!(
-                "Files in {}: {pages}. Read one: man {}/doorwardctl.1",
+                "Files in {}: {pages}. To read the main page: man {}/doorwardctl.1",
                 folder.display(),
                 folder.display()
             )
@@ -63,7 +63,7 @@ impl Pages {
 mod tests {
     use super::*;
 
-    /// The names of every command, from the first to the last word: `doorwardctl-user-create`.
+    /// Collects the full name of every command, such as `doorwardctl-user-create`.
     fn every(command: &clap::Command, above: &str, found: &mut Vec<String>) {
         let name = if above.is_empty() {
             command.get_name().to_owned()
@@ -77,13 +77,13 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_its_page_and_is_completed() {
+    fn every_command_has_a_manual_page_and_shell_completions() {
         let mut command = Cli::command();
         let mut names = Vec::new();
         every(&command, "", &mut names);
         assert!(names.len() > 20 && names.contains(&"doorwardctl-user-import".to_owned()), "{names:?}");
         let folder = tempfile::tempdir().unwrap();
-        Pages { out: Some(folder.path().to_owned()) }.run(Output { json: true }).unwrap();
+        ManPages { out: Some(folder.path().to_owned()) }.run(Output { json: true }).unwrap();
         for name in &names {
             let page = std::fs::read_to_string(folder.path().join(format!("{name}.1"))).unwrap_or_default();
             assert!(page.contains(".SH SYNOPSIS"), "{name}");

@@ -1,4 +1,4 @@
-//! What is written: tables and sentences for people, JSON for programs.
+//! Results and errors: tables and sentences for people, JSON for programs.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -10,76 +10,78 @@ use comfy_table::{Table, presets::NOTHING};
 use doorward::domain::{Failure, FieldError};
 use serde_json::{Value, json};
 
-/// The exit code for what was refused or failed.
+/// Exit code of commands that were refused or failed.
 const FAILED: u8 = 1;
-/// The exit code for a call that cannot mean anything.
+/// Exit code of invalid arguments.
 const USAGE: u8 = 2;
 
-/// A call that cannot mean anything: exit code 2, as clap's own.
+/// Error for invalid arguments. Its exit code is 2, like the exit code of clap.
 #[derive(Debug)]
-pub(crate) struct Usage(pub(crate) String);
+pub(crate) struct UsageError(pub(crate) String);
 
-impl std::fmt::Display for Usage {
+impl std::fmt::Display for UsageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Usage {}
+impl std::error::Error for UsageError {}
 
-/// Where results and errors go.
+/// Format of results and errors.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
-    /// For programs.
+    /// JSON instead of text.
     pub(crate) json: bool,
 }
 
 impl Output {
-    /// A result: as JSON, or as people read it.
+    /// Writes a result to stdout, as JSON or as text.
     ///
     /// # Errors
-    /// When stdout takes nothing.
+    /// If stdout cannot be written.
     pub(crate) fn result(self, value: &Value, text: impl FnOnce() -> String) -> Result<()> {
         let text = if self.json { format!("{value:#}") } else { text() };
         Ok(unless_closed(writeln!(io::stdout(), "{}", text.trim_end()))?)
     }
 
-    /// One of many results, on one line: for programs.
+    /// Writes one of several results as one JSON line.
     ///
     /// # Errors
-    /// When stdout takes nothing.
+    /// If stdout cannot be written.
     pub(crate) fn line(value: &Value) -> Result<()> {
         Ok(unless_closed(writeln!(io::stdout(), "{value}"))?)
     }
 
-    /// What a person should know beside the result.
+    /// Writes a note for people to stderr. Does nothing with `--json`.
     ///
     /// # Errors
-    /// When stderr takes nothing.
+    /// If stderr cannot be written.
     pub(crate) fn note(self, text: &str) -> Result<()> {
         if self.json { Ok(()) } else { Ok(unless_closed(writeln!(io::stderr(), "{text}"))?) }
     }
 
-    /// Asks the person at the terminal, who types `answer` to go on.
+    /// Asks for confirmation at the terminal. The user confirms by typing `answer`.
     ///
     /// # Errors
-    /// [`Usage`] where nobody can be asked; an error for any other answer.
+    /// [`UsageError`] if stdin is not a terminal or with `--json`; an error for any other answer.
     pub(crate) fn confirm(self, question: &str, answer: &str) -> Result<()> {
         if self.json || !io::stdin().is_terminal() {
-            bail!(Usage("pass --yes: nobody can be asked here".to_owned()));
+            let reason =
+                if self.json { "--json cannot ask for confirmation" } else { "stdin is not a terminal" };
+            bail!(UsageError(format!("{reason}; pass `--yes` to skip the confirmation")));
         }
-        write!(io::stderr(), "{question} Type {answer} to go on: ")?;
+        write!(io::stderr(), "{question} Type {answer} to confirm: ")?;
         let mut typed = String::new();
         io::stdin().read_line(&mut typed)?;
-        if typed.trim() == answer { Ok(()) } else { bail!("nothing was done") }
+        if typed.trim() == answer { Ok(()) } else { bail!("not confirmed; nothing changed") }
     }
 
-    /// An error, with what to do about it, and the exit code for it.
+    /// Writes an error to stderr and returns its exit code.
     pub(crate) fn error(self, error: &Error) -> ExitCode {
         let faults = error.downcast_ref().map(faults).unwrap_or_default();
         let message = message(error);
         let mut stderr = io::stderr().lock();
-        // A closed stderr is no reason to fail in another way.
+        // A closed stderr must not cause a second error.
         let _ = if self.json {
             let errors = faults.iter().map(|fault| json!({ "field": fault.field, "message": fault.message }));
             writeln!(stderr, "{}", json!({ "error": message, "errors": errors.collect::<Vec<_>>() }))
@@ -87,16 +89,16 @@ impl Output {
             let lines = faults.iter().map(|fault| format!("\n  {} {}", fault.field, fault.message));
             writeln!(stderr, "error: {message}{}", lines.collect::<String>())
         };
-        ExitCode::from(if error.is::<Usage>() { USAGE } else { FAILED })
+        ExitCode::from(if error.is::<UsageError>() { USAGE } else { FAILED })
     }
 }
 
-/// Whoever reads no further (`| head`) has what it wanted.
+/// Ignores a closed pipe, because a reader such as `head` has read all that it needs.
 pub(crate) fn unless_closed(written: io::Result<()>) -> io::Result<()> {
     written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
-/// What is wrong with each field, where that is what is wrong.
+/// Returns the field errors of a failed validation.
 fn faults(failure: &Failure) -> &[FieldError] {
     match failure {
         Failure::Validation(errors) | Failure::PasswordPolicy(errors) => errors,
@@ -107,16 +109,16 @@ fn faults(failure: &Failure) -> &[FieldError] {
 fn message(error: &Error) -> String {
     match error.downcast_ref() {
         Some(Failure::Validation(_) | Failure::PasswordPolicy(_)) => {
-            "nothing was written: put these right and try again".to_owned()
+            "nothing was written; correct these fields and try again".to_owned()
         }
         Some(Failure::Unavailable(cause)) => {
-            format!("{cause}; check --table, the Region and the credentials, and try again")
+            format!("{cause}; check --table, the Region and the credentials, then try again")
         }
         _ => format!("{error:#}"),
     }
 }
 
-/// A table with one line for each row.
+/// Formats a table with one line per row.
 pub(crate) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(head);
@@ -127,7 +129,7 @@ pub(crate) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) 
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// A value as a table shows it.
+/// Formats a JSON value for a table cell.
 pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -143,19 +145,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_that_goes_away_is_no_error_and_anything_else_is() {
+    fn closed_pipe_is_ignored_and_other_write_errors_are_returned() {
         assert!(unless_closed(Ok(())).is_ok());
         assert!(unless_closed(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
         assert!(unless_closed(Err(io::ErrorKind::StorageFull.into())).is_err());
     }
 
     #[test]
-    fn wrong_calls_and_failures_have_their_exit_codes() {
+    fn usage_errors_exit_with_2_and_failures_with_1() {
         let output = Output { json: true };
         let code = |error: Error| output.error(&error);
-        assert_eq!(code(Usage("no".to_owned()).into()), ExitCode::from(2));
+        assert_eq!(code(UsageError("no".to_owned()).into()), ExitCode::from(2));
         assert_eq!(code(anyhow::anyhow!("no")), ExitCode::from(1));
         assert_eq!(code(Failure::Validation(Vec::new()).into()), ExitCode::from(1));
-        assert!(output.confirm("?", "t").unwrap_err().is::<Usage>(), "a program cannot be asked");
+        assert!(
+            output.confirm("?", "t").unwrap_err().is::<UsageError>(),
+            "a confirmation with --json is a usage error"
+        );
     }
 }

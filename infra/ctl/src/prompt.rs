@@ -1,5 +1,5 @@
-//! Passwords from stdin or from the terminal: never from an argument, which a shell keeps and every
-//! process may see.
+//! Reads passwords from stdin or from the terminal. Passwords are never arguments, because shells keep
+//! arguments in their history and other processes can see them.
 
 use std::io::{self, BufRead};
 
@@ -9,33 +9,33 @@ use console::Term;
 use doorward::domain::Password;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::output::{Output, Usage};
+use crate::output::{Output, UsageError};
 
-/// Most bytes that are read of a password: far above what one may have.
+/// Maximum bytes read for a password, far above the maximum length of a password.
 const MAX_BYTES: u64 = 4 * 1024;
 
-/// Where a password comes from.
+/// Source of a password.
 #[derive(Debug, Args)]
 pub(crate) struct PasswordFrom {
-    /// Read its password from the first line of stdin
+    /// Read the password from the first line of stdin
     #[arg(long, conflicts_with = "password")]
     password_stdin: bool,
 
-    /// Ask for its password at the terminal
+    /// Ask for the password at the terminal
     #[arg(long)]
     password: bool,
 }
 
 impl PasswordFrom {
-    /// The password, where one is wanted.
+    /// Reads the password if one of the options is given.
     ///
     /// # Errors
-    /// [`Usage`] where nobody can be asked; an error for what can be no password.
+    /// [`UsageError`] if there is no terminal to ask at; an error for text that cannot be a password.
     pub(crate) fn read(&self, output: Output) -> Result<Option<Password>> {
         let typed = if self.password_stdin {
             first_line(io::stdin().lock())?
         } else if self.password {
-            asked(output)?
+            ask_twice(output)?
         } else {
             return Ok(None);
         };
@@ -43,32 +43,32 @@ impl PasswordFrom {
     }
 }
 
-/// The first line, without its end.
+/// Returns the first line without its line end.
 fn first_line(source: impl BufRead) -> Result<SecretString> {
     let mut line = String::new();
     if source.take(MAX_BYTES).read_line(&mut line).is_err() {
-        bail!("the password must be UTF-8");
+        bail!("the password must be UTF-8 text");
     }
     let end = line.trim_end_matches(['\n', '\r']).len();
     line.truncate(end);
     Ok(SecretString::from(line))
 }
 
-/// What somebody types twice, unseen.
-fn asked(output: Output) -> Result<SecretString> {
+/// Asks for the password twice, without echo.
+fn ask_twice(output: Output) -> Result<SecretString> {
     let terminal = Term::stderr();
     if output.json || !terminal.is_term() {
-        bail!(Usage("pass --password-stdin: nobody can be asked here".to_owned()));
+        bail!(UsageError("cannot ask for a password here; pass --password-stdin".to_owned()));
     }
     let ask = |what: &str| -> Result<SecretString> {
         terminal.write_str(what)?;
         Ok(SecretString::from(terminal.read_secure_line()?))
     };
-    let (one, again) = (ask("Password: ")?, ask("Again: ")?);
+    let (one, again) = (ask("Password: ")?, ask("Repeat the password: ")?);
     if one.expose_secret() == again.expose_secret() {
         Ok(one)
     } else {
-        bail!("they differ: nothing was done")
+        bail!("the two passwords differ; nothing changed")
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_one_line_without_its_end() {
+    fn password_is_the_first_line_without_its_line_end() {
         let read = |text: &str| first_line(text.as_bytes()).unwrap().expose_secret().to_owned();
         assert_eq!(read(" with spaces \n"), " with spaces ");
         assert_eq!(read("one\r\ntwo\n"), "one");

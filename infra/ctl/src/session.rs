@@ -1,103 +1,103 @@
 //! `doorwardctl session …`
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use doorward::{
-    domain::{Collection, Session, SessionId, TenantId, User, UserId},
-    port::{Clock, EndSession, SessionPageQuery, SessionsOf, Store},
-    runtime::SystemClock,
+    domain::{Collection, Session, SessionId, SessionPosition, User},
+    function::SystemClock,
+    port::Clock,
     store::Switched,
+    store::{CodeIs, EndSession, SessionPageQuery, SessionsOf},
 };
 use serde_json::{Value, json};
 
 use crate::{
     Context,
     output::{plain, table},
+    user::UserRef,
 };
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// List a user's live sessions, in the order of their ids
+pub(crate) enum SessionCommand {
+    /// List the live sessions of a user, newest first
+    #[command(after_help = "Example:
+  doorwardctl --table doorward session list TENANT USER --limit 20")]
     List {
         #[command(flatten)]
-        whose: Whose,
-        /// Most of them
+        user_ref: UserRef,
+        /// Maximum number of sessions to list
         #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
-        /// Go on behind this session
+        /// Continue after this session ID, the last one of the previous list
         #[arg(long, value_name = "SESSION", value_parser = SessionId::parse)]
         after: Option<SessionId>,
     },
-    /// End a session at once, as its logout does
+    /// End one session of a user
+    ///
+    /// The session ends at once, as after a logout. Asks for confirmation unless --yes is given.
     Revoke {
         #[command(flatten)]
-        whose: Whose,
-        /// The session's id
+        user_ref: UserRef,
+        /// Session ID
         #[arg(value_parser = SessionId::parse)]
         session: SessionId,
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(long)]
         yes: bool,
     },
-    /// End all sessions of a user at once, those too whose login is under way. Its password stays
+    /// End all sessions of a user
+    ///
+    /// The sessions end at once. A login that is in progress produces a session that is already ended. The
+    /// password stays valid. Asks for confirmation unless --yes is given.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward session revoke-all TENANT USER")]
     RevokeAll {
         #[command(flatten)]
-        whose: Whose,
-        /// Do not ask
+        user_ref: UserRef,
+        /// Skip the confirmation
         #[arg(long)]
         yes: bool,
     },
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Whose {
-    /// The tenant's id
-    #[arg(value_parser = TenantId::parse)]
-    tenant: TenantId,
-    /// The user's id
-    #[arg(value_parser = UserId::parse)]
-    user: UserId,
-}
-
-impl Command {
+impl SessionCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<()> {
         match self {
-            Self::List { whose, limit, after } => list(context, &whose, usize::from(limit), after).await,
-            Self::Revoke { whose, session, yes } => {
+            Self::List { user_ref, limit, after } => {
+                list(context, &user_ref, usize::from(limit), after).await
+            }
+            Self::Revoke { user_ref, session, yes } => {
                 if !yes {
-                    let question = format!("End session {session} of user {}?", whose.user);
+                    let question = format!("End session {session} of user {}?", user_ref.user);
                     context.output.confirm(&question, session.as_str())?;
                 }
-                revoke(context, &whose, &session).await
+                revoke(context, &user_ref, &session).await
             }
-            Self::RevokeAll { whose, yes } => {
+            Self::RevokeAll { user_ref, yes } => {
                 if !yes {
-                    let question = format!("End all sessions of user {}?", whose.user);
-                    context.output.confirm(&question, whose.user.as_str())?;
+                    let question = format!("End all sessions of user {}?", user_ref.user);
+                    context.output.confirm(&question, user_ref.user.as_str())?;
                 }
-                revoke_all(context, &whose).await
+                revoke_all(context, &user_ref).await
             }
         }
     }
 }
 
-async fn list(context: &Context, whose: &Whose, limit: usize, mut after: Option<SessionId>) -> Result<()> {
-    let (user, tenant_epoch) = read(context, whose).await?;
+async fn list(context: &Context, user_ref: &UserRef, limit: usize, after: Option<SessionId>) -> Result<()> {
+    let (user, tenant_epoch) = read(context, user_ref).await?;
     let of = SessionsOf::user(&user, tenant_epoch, SystemClock.now());
-    // A user's live sessions are all of its present organization: moving it ends those before.
+    // All live sessions belong to the user's present organization, because a move to another one ends them.
     let path = (Collection::Admin, user.organization.as_str());
-    let mut sessions = Vec::new();
-    loop {
-        let query = SessionPageQuery { of, path, after: after.as_ref(), limit: limit - sessions.len() };
-        let page = context.store.session_page(&query).await?;
-        sessions.extend(page.sessions);
-        after = page.after;
-        if after.is_none() || sessions.len() >= limit {
-            break;
-        }
-    }
-    let described: Vec<_> = sessions.iter().map(described).collect();
-    let Whose { tenant, user } = whose;
+    let after = match after {
+        Some(id) => Some(position(context, user_ref, &id).await?),
+        None => None,
+    };
+    let query = SessionPageQuery { of, path, after: after.as_ref(), limit };
+    let page = context.store.session_page(&query).await?;
+    let after = page.after.map(|after| after.id().clone());
+    let described: Vec<_> = page.sessions.iter().map(described).collect();
+    let UserRef { tenant, user } = user_ref;
     let value = json!({ "tenant": tenant, "user": user, "sessions": described, "next": after });
     context.output.result(&value, || {
         let names = ["session", "createdAt", "refreshedAt", "endsAt", "ip", "platform", "userAgent"];
@@ -106,50 +106,62 @@ async fn list(context: &Context, whose: &Whose, limit: usize, mut after: Option<
             names.iter().map(|name| plain(session.get(*name).unwrap_or(&Value::Null))).collect()
         };
         let table = table(&head, described.iter().map(row));
-        let more = after.map_or_else(String::new, |after| format!("\nThere are more: --after {after}"));
+        let more = after.map_or_else(String::new, |after| {
+            format!("\nThere are more sessions. To continue, pass --after {after}")
+        });
         format!("{table}{more}")
     })
 }
 
-async fn revoke(context: &Context, whose: &Whose, session: &SessionId) -> Result<()> {
-    let Whose { tenant, user } = whose;
+/// Returns the position of a session in the list. The session may have ended since.
+async fn position(context: &Context, user_ref: &UserRef, id: &SessionId) -> Result<SessionPosition> {
+    let UserRef { tenant, user } = user_ref;
+    let items = context.store.caller(tenant, (user, id), None, CodeIs::Unwanted).await?;
+    let session = items.session.with_context(|| {
+        format!("user {user} of tenant {tenant} has no session {id}; omit --after to start over")
+    })?;
+    Ok(SessionPosition::of(&session))
+}
+
+async fn revoke(context: &Context, user_ref: &UserRef, session: &SessionId) -> Result<()> {
+    let UserRef { tenant, user } = user_ref;
     let end = EndSession { tenant, user, session, path: None, reuse: false, now: SystemClock.now() };
     let ended = context.store.end_session(&end).await?;
     let ended = ended.with_context(|| {
-        format!("user {user} of tenant {tenant} has no session {session}: see `session list`")
+        format!("user {user} of tenant {tenant} has no session {session}; see `session list`")
     })?;
     let value = json!({ "tenant": tenant, "user": user, "session": session, "endedAt": ended.to_string() });
-    context.output.result(&value, || format!("Session {session} is ended since {ended:.0}."))
+    context.output.result(&value, || format!("Session {session} ended at {ended:.0}."))
 }
 
-async fn revoke_all(context: &Context, whose: &Whose) -> Result<()> {
-    let Whose { tenant, user } = whose;
+async fn revoke_all(context: &Context, user_ref: &UserRef) -> Result<()> {
+    let UserRef { tenant, user } = user_ref;
     let now = SystemClock.now();
-    let (known, tenant_epoch) = read(context, whose).await?;
-    // What is live meanwhile ends, too: the number is what was live just before.
+    let (known, tenant_epoch) = read(context, user_ref).await?;
+    // Sessions that start after this count end too, so the number is only approximate.
     let ended = context.store.count_sessions(&SessionsOf::user(&known, tenant_epoch, now), None).await?;
     if context.store.revoke_sessions(tenant, user, now).await? != Switched::Done {
-        bail!(unknown(whose));
+        bail!(unknown(user_ref));
     }
     let value = json!({ "tenant": tenant, "user": user, "ended": ended });
-    context.output.result(&value, || format!("All sessions of user {user} are ended. Live before: {ended}."))
+    context.output.result(&value, || format!("Ended all {ended} live sessions of user {user}."))
 }
 
-/// The user, and the epoch of its tenant's sessions.
-async fn read(context: &Context, whose: &Whose) -> Result<(User, u64)> {
-    let Whose { tenant, user } = whose;
+/// Reads the user and the session epoch of its tenant.
+async fn read(context: &Context, user_ref: &UserRef) -> Result<(User, u64)> {
+    let UserRef { tenant, user } = user_ref;
     let record = context.store.tenant_record(tenant).await?;
-    let record = record.with_context(|| format!("there is no tenant {tenant}: see `tenant list`"))?;
-    let user = context.store.user(tenant, user).await?.ok_or_else(|| unknown(whose))?;
+    let record = record.with_context(|| format!("tenant {tenant} does not exist; see `tenant list`"))?;
+    let user = context.store.user(tenant, user).await?.ok_or_else(|| unknown(user_ref))?;
     Ok((user, record.tenant.session_epoch))
 }
 
-fn unknown(whose: &Whose) -> anyhow::Error {
-    let Whose { tenant, user } = whose;
-    anyhow!("there is no user {user} of a tenant {tenant}: ids are wanted, not names")
+fn unknown(user_ref: &UserRef) -> anyhow::Error {
+    let UserRef { tenant, user } = user_ref;
+    anyhow!("user {user} of tenant {tenant} does not exist; pass the user ID, not the username")
 }
 
-/// What an operator may see of a session: nothing that makes one of its tokens.
+/// Returns the session fields that an operator can see. They contain nothing that can create a token.
 fn described(session: &Session) -> Value {
     let Session {
         id,

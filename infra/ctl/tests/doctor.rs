@@ -1,5 +1,5 @@
-//! `doorwardctl doctor`: each planted fault is found, and nothing else is. What the emulators cannot be
-//! made to be, a proxy before them says in their place.
+//! `doorwardctl doctor`: each injected fault is found, and no other. A proxy injects the faults that the
+//! emulators cannot produce.
 
 use std::{
     collections::HashMap,
@@ -15,8 +15,8 @@ use axum::{
 };
 use doorward::{
     domain::{TenantId, TenantStatus},
-    port::{Clock, Store},
-    runtime::SystemClock,
+    function::SystemClock,
+    port::Clock,
 };
 use e2e::NORDIC;
 use http::StatusCode;
@@ -30,21 +30,21 @@ use serde_json::{Value, json};
 
 use crate::{Done, Stack, run};
 
-/// What the proxy says differently.
+/// A change that the proxy makes to responses.
 #[derive(Clone)]
 enum Plant {
     Nothing,
-    /// That call is not allowed.
+    /// Denies a call.
     Deny(&'static str),
-    /// The answer to that call has this value there.
+    /// Sets a value at a JSON pointer in the response of a call.
     Say(&'static str, &'static str, Value),
-    /// Its clock is that many seconds behind this machine's.
+    /// Sets the proxy's clock behind this machine, in seconds.
     Behind(i64),
-    /// Nobody knows these credentials.
+    /// Rejects the credentials as expired.
     Expired,
 }
 
-/// AWS as the command sees it.
+/// The proxy between the command and the emulators.
 struct Aws {
     dynamodb: String,
     secrets: String,
@@ -119,7 +119,7 @@ fn response(status: StatusCode, kind: &str, text: String) -> Response {
     Response::builder().status(status).header("content-type", kind).body(Body::from(text)).unwrap()
 }
 
-/// Answers with AWS's time.
+/// Adds a date header to each response.
 async fn timed(State(aws): State<Arc<Aws>>, request: Request) -> Response {
     let mut answer = aws.answer(request).await;
     let behind = match aws.plant() {
@@ -132,7 +132,7 @@ async fn timed(State(aws): State<Arc<Aws>>, request: Request) -> Response {
     answer
 }
 
-/// A deployment in which nothing is wrong, and what may be put wrong in it.
+/// A deployment without faults, and the proxy that injects them.
 struct Patient {
     stack: Stack,
     aws: Arc<Aws>,
@@ -142,7 +142,7 @@ struct Patient {
 impl Patient {
     async fn healthy() -> Self {
         let stack = Stack::start().await;
-        // The demo tenant that is there for its broken secret gets another's.
+        // The demo tenant with a broken secret gets the secret of another tenant.
         let good = stack.world.secrets.get_secret_value().secret_id(format!("{SECRET_PREFIX}{NORDIC}"));
         let good = good.send().await.unwrap().secret_string.unwrap();
         let unusable = format!("{SECRET_PREFIX}tenant_unusable");
@@ -191,7 +191,7 @@ impl Patient {
     }
 }
 
-/// What was found in that state: each check's name with what was told.
+/// Returns name and message of the checks in a state. Asserts that each has a reason and a fix.
 fn found(done: &Done, state: &str) -> Vec<(String, String)> {
     let told = done.json();
     let text = |check: &Value, name: &str| check[name].as_str().unwrap_or_default().to_owned();
@@ -201,14 +201,14 @@ fn found(done: &Done, state: &str) -> Vec<(String, String)> {
         .map(|check| {
             assert!(
                 text(check, "why").len() > 10 && text(check, "fix").len() > 10,
-                "what to do is said: {check}"
+                "check has a reason and a fix: {check}"
             );
             (text(check, "check"), text(check, "message"))
         })
         .collect()
 }
 
-/// That exactly one fault is found, of that check, which is told so.
+/// Asserts that exactly one fault is found, in that check and with that message.
 fn is_the_only_fault(done: &Done, check: &str, part: &str) {
     let faults = found(done, "FAULT");
     assert!(faults.len() == 1 && faults[0].0 == check && faults[0].1.contains(part), "{check}: {done:?}");
@@ -224,7 +224,7 @@ fn is_healthy(done: &Done) {
 }
 
 #[tokio::test]
-async fn a_healthy_deployment_has_no_fault_nor_has_the_local_stack() {
+async fn healthy_deployment_and_local_stack_have_no_faults() {
     let patient = Patient::healthy().await;
     let done = patient.examine().await;
     is_healthy(&done);
@@ -234,13 +234,13 @@ async fn a_healthy_deployment_has_no_fault_nor_has_the_local_stack() {
     is_healthy(&local);
     assert!(local.json()["notChecked"].as_u64().unwrap() > 0, "{local:?}");
     let after = patient.stack.world.dynamodb.scan().table_name(TABLE).send().await.unwrap().count();
-    assert_eq!(before, after, "nothing is written");
+    assert_eq!(before, after, "doctor writes nothing");
     let text = patient.stack.run(&["doctor"]).await.succeeded().stdout;
-    assert!(text.starts_with("CHECK ") && text.contains("Nothing is wrong."), "{text}");
+    assert!(text.starts_with("CHECK ") && text.contains("No faults or warnings."), "{text}");
 }
 
 #[tokio::test]
-async fn a_wrong_place_is_found() {
+async fn wrong_region_credentials_table_and_clock_are_found() {
     let patient = Patient::healthy().await;
     let without = |names: &[&str], more: &[(&'static str, &str)]| {
         let mut environment = patient.environment();
@@ -252,7 +252,7 @@ async fn a_wrong_place_is_found() {
     for (environment, check, part) in [
         (without(&["AWS_REGION"], &[]), "region", "no Region"),
         (without(&keys, &[]), "credentials", ""),
-        (without(&[], &[("DOORWARD_TABLE", "another")]), "table", "there is no table another"),
+        (without(&[], &[("DOORWARD_TABLE", "another")]), "table", "table another does not exist"),
         (
             without(&[], &[("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")]),
             "table",
@@ -264,14 +264,14 @@ async fn a_wrong_place_is_found() {
     let nowhere = patient.examine_in(&without(&["DOORWARD_TABLE"], &[])).await;
     assert_eq!(nowhere.code, 2, "{nowhere:?}");
     is_the_only_fault(&patient.with(Plant::Expired).await, "credentials", "ExpiredToken");
-    is_the_only_fault(&patient.with(Plant::Behind(301)).await, "clock", "s ahead of AWS's");
-    is_the_only_fault(&patient.with(Plant::Behind(-310)).await, "clock", "s behind AWS's");
+    is_the_only_fault(&patient.with(Plant::Behind(301)).await, "clock", "s ahead of AWS");
+    is_the_only_fault(&patient.with(Plant::Behind(-310)).await, "clock", "s behind AWS");
     let warned = patient.with(Plant::Behind(200)).await;
     assert_eq!((warned.code, found(&warned, "WARNING")[0].0.as_str()), (0, "clock"), "{warned:?}");
 }
 
 #[tokio::test]
-async fn a_table_that_is_not_as_deployment_makes_it_is_found() {
+async fn wrong_table_settings_are_found() {
     let patient = Patient::healthy().await;
     let keys = json!([{ "AttributeName": "id", "KeyType": "HASH" }]);
     let view = |view: &str| json!({ "StreamEnabled": true, "StreamViewType": view });
@@ -304,9 +304,9 @@ async fn a_table_that_is_not_as_deployment_makes_it_is_found() {
     is_healthy(&patient.examine().await);
 }
 
-// docs/design/security.md#rule-26: what is not allowed is said by its name.
+// docs/design/security.md#rule-26: a missing permission is reported by name.
 #[tokio::test]
-async fn each_call_that_is_not_allowed_is_named() {
+async fn each_missing_permission_is_named() {
     let patient = Patient::healthy().await;
     for (call, action) in [
         ("DescribeTable", "dynamodb:DescribeTable"),
@@ -324,7 +324,7 @@ async fn each_call_that_is_not_allowed_is_named() {
         let done = patient.with(Plant::Deny(call)).await;
         is_the_only_fault(&done, "permissions", &format!("{action} is not allowed"));
     }
-    // These are asked for each tenant.
+    // These calls are made once per tenant.
     for (call, action) in [
         ("DescribeSecret", "secretsmanager:DescribeSecret"),
         ("GetSecretValue", "secretsmanager:GetSecretValue"),
@@ -345,7 +345,7 @@ async fn each_call_that_is_not_allowed_is_named() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_nobody_can_log_in_to_is_found() {
+async fn unusable_secrets_and_tenant_records_are_found() {
     let patient = Patient::healthy().await;
     let (world, secrets) = (&patient.stack.world, &patient.stack.world.secrets);
     let name = format!("{SECRET_PREFIX}{NORDIC}");
@@ -385,11 +385,11 @@ async fn a_tenant_that_nobody_can_log_in_to_is_found() {
     delete.force_delete_without_recovery(true).send().await.unwrap();
 
     secrets.delete_secret().secret_id(&name).recovery_window_in_days(7).send().await.unwrap();
-    is_the_only_fault(&patient.examine().await, "secrets", "about to be deleted");
+    is_the_only_fault(&patient.examine().await, "secrets", "scheduled for deletion");
     secrets.restore_secret().secret_id(&name).send().await.unwrap();
     is_healthy(&patient.examine().await);
 
-    // A tenant without any secret, and records that something else has written.
+    // A tenant without a secret, and records with invalid values.
     let known = world.store.tenant(&TenantId::parse(NORDIC).unwrap()).await.unwrap().unwrap();
     let new = doorward::domain::Tenant {
         id: TenantId::parse("secretless").unwrap(),

@@ -1,4 +1,4 @@
-//! The command itself, over the embedded services: what it does, what it says, and how it ends.
+//! Runs the `doorwardctl` binary against embedded services and checks effects, output and exit codes.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
@@ -15,7 +15,7 @@ use tokio::{io::AsyncWriteExt, process::Command};
 pub(crate) const NORDIC_ADMIN: &str = "admin@nordic.example";
 pub(crate) const MARCUS: &str = "marcus.jensen@example.com";
 
-/// What a run of the command came to.
+/// Exit code and output of a finished command.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) code: i32,
@@ -24,19 +24,19 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    /// Its result as JSON.
+    /// Parses stdout as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Itself, having succeeded.
+    /// Asserts that the exit code is 0.
     pub(crate) fn succeeded(self) -> Self {
         assert_eq!(self.code, 0, "{self:?}");
         self
     }
 }
 
-/// The command, with nothing of this process's environment: no real account can be reached.
+/// Returns the command with an empty environment, so that it cannot reach a real account.
 pub(crate) fn command(arguments: &[&str], environment: &HashMap<&str, String>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_doorwardctl"));
     command.args(arguments).env_clear().envs(environment).kill_on_drop(true);
@@ -48,7 +48,7 @@ pub(crate) async fn run(arguments: &[&str], environment: &HashMap<&str, String>,
     let mut child = command(arguments, environment).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     let text = stdin.to_owned();
-    // What reads nothing of it has ended before.
+    // The write fails if the command ends without reading stdin.
     tokio::spawn(async move { drop(input.write_all(text.as_bytes()).await) });
     let output = child.wait_with_output().await.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -59,7 +59,7 @@ pub(crate) async fn run(arguments: &[&str], environment: &HashMap<&str, String>,
     }
 }
 
-/// A local stack that the command can be pointed at.
+/// A local stack with the demo tenants.
 pub(crate) struct Stack {
     pub(crate) world: World,
     pub(crate) folder: tempfile::TempDir,
@@ -80,12 +80,12 @@ impl Stack {
         Self { world, folder }
     }
 
-    /// The option that says where the stack is.
-    pub(crate) fn place(&self) -> String {
+    /// Returns the option that selects the stack.
+    pub(crate) fn local_option(&self) -> String {
         format!("--local={}", self.path("stack.json"))
     }
 
-    /// A file of that name in the stack's folder.
+    /// Returns the path of a file in the stack's folder.
     pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
@@ -95,8 +95,8 @@ impl Stack {
     }
 
     pub(crate) async fn run_with(&self, arguments: &[&str], stdin: &str) -> Done {
-        let place = self.place();
-        let all: Vec<_> = [place.as_str()].into_iter().chain(arguments.iter().copied()).collect();
+        let local = self.local_option();
+        let all: Vec<_> = [local.as_str()].into_iter().chain(arguments.iter().copied()).collect();
         run(&all, &HashMap::new(), stdin).await
     }
 }

@@ -4,8 +4,8 @@ use std::{collections::HashMap, os::unix::fs::PermissionsExt, time::Duration};
 
 use doorward::{
     domain::{Tenant, TenantId, TenantStatus, User, UserId},
-    port::{Clock, Store},
-    runtime::SystemClock,
+    function::SystemClock,
+    port::Clock,
 };
 use e2e::{Actor, Login, NORDIC};
 use http::Method;
@@ -18,14 +18,14 @@ use crate::{Done, MARCUS, NORDIC_ADMIN, Stack, command};
 const ORGANIZATION: &str = "b4c3d4e7-f8a9-0123-b4c5-d6e7f8a9012b";
 const PASSPHRASE: &str = "seventeen green umbrellas";
 
-// Of "pässwörd 1", by Python's bcrypt and hashlib, and of argon2-cffi.
+// Hashes of "pässwörd 1", created with Python's bcrypt and hashlib.
 const BCRYPT: &str = "$2b$04$fPLsSvRiAOvD1UH3nTAIR.bi4TAbDvhrVMwHBtjJiXOf.q8jRiqlu";
 const SCRYPT: &str =
     "$scrypt$ln=10,r=8,p=1$AQIDBAUGBwgJCgsMDQ4PEA$Gk+sNpvwEvh3tm8hNK/7r2DSds/ahSl9czaZb+F4YGk";
 const PBKDF2: &str =
     "$pbkdf2-sha256$i=1000$AQIDBAUGBwgJCgsMDQ4PEA$6FSV8h58QlkV9kG8axXh6pnmzYYL/U5s1qQt8NUrvoc";
 
-/// Somebody of Nordic Bank who logs in on the admin route.
+/// Returns a user of Nordic Bank that logs in on the admin route.
 fn actor(stack: &Stack, id: &str, username: &str) -> Actor {
     let mut actor = stack.world.actor(NORDIC_ADMIN).unwrap();
     actor.user = local::stack::User { user_id: id.to_owned(), username: username.to_owned(), ..actor.user };
@@ -46,7 +46,7 @@ fn line(id: &str, username: &str, more: &Value) -> String {
     format!("{line}\n")
 }
 
-/// A tenant without users.
+/// Creates a tenant without users.
 async fn empty_tenant(stack: &Stack, id: &str) {
     let known = stack.world.store.tenant(&tenant()).await.unwrap().unwrap();
     let new = Tenant {
@@ -75,7 +75,7 @@ async fn a_created_user_logs_in_with_its_password() {
     assert_eq!(
         (created["changeRequired"].as_bool(), id.len()),
         (Some(true), 36),
-        "two people know the password"
+        "the operator and the user both know the password"
     );
     let login = stack.world.try_login(&actor(&stack, id, "new@NORDIC.example"), PASSPHRASE).await.unwrap();
     assert_eq!((login.status, &login.body["data"]["passwordChangeRequired"]), (200, &json!(true)));
@@ -89,7 +89,7 @@ async fn a_created_user_logs_in_with_its_password() {
     let login = stack.world.try_login(&actor(&stack, id, name), PASSPHRASE).await.unwrap();
     assert!(stack.world.opens(&Login::from_answer(&actor(&stack, id, name), &login).unwrap()).await.unwrap());
 
-    // The id, then the name, are taken.
+    // First the ID, then the username already exists.
     for (id, name) in [(id, "third@nordic.example"), ("third", "OTHER@nordic.example")] {
         let refused = create(&stack, &["--id", id, "--username", name], "").await;
         assert_eq!(refused.code, 1, "{refused:?}");
@@ -97,9 +97,9 @@ async fn a_created_user_logs_in_with_its_password() {
     assert!(stored(&stack, "third").await.is_none());
 }
 
-// docs/design/security.md#rule-1 to #rule-3: what an operator chooses is judged as anybody's choice.
+// docs/design/security.md#rule-1 to #rule-3: a password set by an operator must satisfy the policy.
 #[tokio::test]
-async fn a_password_that_breaks_a_rule_is_refused_and_told_to_nobody() {
+async fn password_that_violates_the_policy_is_rejected_and_never_printed() {
     let stack = Stack::start().await;
     let name = "somebody@nordic.example";
     for password in ["short", "passwordpassword", name, &"x".repeat(257), ""] {
@@ -113,21 +113,22 @@ async fn a_password_that_breaks_a_rule_is_refused_and_told_to_nobody() {
     assert_eq!(short.code, 1);
     assert!(short.stderr.contains("password must have at least 15 characters"), "{short:?}");
     assert!(stored(&stack, "somebody").await.is_none());
-    // Nobody can be asked, and none is taken from an argument.
+    // Stdin is not a terminal, and a password is never an argument.
     assert_eq!(create(&stack, &["--username", name, "--password"], "").await.code, 2);
     assert_eq!(create(&stack, &["--username", name, "--password", PASSPHRASE], "").await.code, 2);
 }
 
-// docs/design/security.md#rule-5, #rule-9: until it has set a password by a code, nothing opens it, and nothing tells it apart.
+// docs/design/security.md#rule-5, #rule-9: a user without a password cannot log in, and the response equals the
+// response for a user that does not exist.
 #[tokio::test]
-async fn a_user_without_a_password_sets_one_by_a_code() {
+async fn user_without_a_password_sets_one_with_a_reset_code() {
     let stack = Stack::start().await;
     let more = ["--id", "fresh", "--username", "fresh@nordic.example", "--role=ADMIN"];
     let created = create(&stack, &more, "").await.succeeded().json();
     assert_eq!(created["resetRequired"], json!(true));
     let fresh = actor(&stack, "fresh", "fresh@nordic.example");
-    let nobody = actor(&stack, "nobody", "fresh@nordic.example");
-    let [refused, unknown] = [&fresh, &nobody].map(|who| stack.world.try_login(who, PASSPHRASE));
+    let other = actor(&stack, "other", "fresh@nordic.example");
+    let [refused, unknown] = [&fresh, &other].map(|who| stack.world.try_login(who, PASSPHRASE));
     let (refused, unknown) = (refused.await.unwrap(), unknown.await.unwrap());
     assert_eq!((refused.verdict(), &refused.text), ((401, "AUTHENTICATION"), &unknown.text));
 
@@ -145,9 +146,9 @@ async fn a_user_without_a_password_sets_one_by_a_code() {
     assert_eq!(stack.world.try_login(&fresh, PASSPHRASE).await.unwrap().status, 200);
 }
 
-// docs/design/security.md#rule-15: in the same write, and for good.
+// docs/design/security.md#rule-15: the write that changes the user also ends its sessions.
 #[tokio::test]
-async fn a_change_ends_sessions_where_it_must_and_nowhere_else() {
+async fn only_role_owner_and_password_changes_end_sessions() {
     let stack = Stack::start().await;
     let admin = stack.world.actor(NORDIC_ADMIN).unwrap();
     let id = admin.user.user_id.as_str();
@@ -184,7 +185,7 @@ async fn a_change_ends_sessions_where_it_must_and_nowhere_else() {
     );
     assert_eq!(stack.world.try_login(&admin, PASSPHRASE).await.unwrap().status, 200);
 
-    // What cannot be meant, and a name that another has.
+    // Contradicting arguments, and a username that another user has.
     for (change, code) in [
         (vec![], 2),
         (vec!["--email", "a@b", "--unset", "email"], 2),
@@ -198,13 +199,13 @@ async fn a_change_ends_sessions_where_it_must_and_nowhere_else() {
     assert_eq!(stack.run(&["user", "update", NORDIC, "nobody", "--locale", "de"]).await.code, 1);
     assert!(
         stack.world.login(&stack.world.actor(MARCUS).unwrap()).await.is_ok(),
-        "its name is still its own"
+        "the other user keeps its username"
     );
 }
 
-// A code that went to an address opens nothing once that is no longer the user's; guesses stay counted.
+// A code that was sent to a replaced address is invalid; failed password attempts stay counted.
 #[tokio::test]
-async fn a_new_address_voids_the_code_that_was_sent_and_lifts_no_lockout() {
+async fn new_address_invalidates_sent_codes_and_keeps_the_lockout() {
     let stack = Stack::start().await;
     let admin = stack.world.login(&stack.world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
     let marcus = stack.world.actor(MARCUS).unwrap();
@@ -234,7 +235,7 @@ async fn a_new_address_voids_the_code_that_was_sent_and_lifts_no_lockout() {
 }
 
 #[tokio::test]
-async fn a_type_of_customer_without_a_customer_is_told() {
+async fn customer_type_without_a_customer_is_reported() {
     let stack = Stack::start().await;
     let id = stack.world.actor(NORDIC_ADMIN).unwrap().user.user_id;
     let done = stack.run(&["user", "update", NORDIC, &id, "--customer-type", "BUSINESS"]).await;
@@ -243,7 +244,7 @@ async fn a_type_of_customer_without_a_customer_is_told() {
 }
 
 #[tokio::test]
-async fn a_list_has_every_user_of_the_tenant_once_and_no_other() {
+async fn list_contains_each_user_of_the_tenant_once() {
     let stack = Stack::start().await;
     let of = |done: Done| -> Vec<String> {
         let stdout = done.succeeded().stdout;
@@ -272,14 +273,17 @@ async fn a_list_has_every_user_of_the_tenant_once_and_no_other() {
     expected.sort();
     assert_eq!(all, expected);
     let text = stack.run(&["user", "list", NORDIC, "--limit", "1"]).await.succeeded().stdout;
-    assert!(text.starts_with("USER ") && text.contains("There may be more: --after "), "{text}");
+    assert!(
+        text.starts_with("USER ") && text.contains("There can be more users. To continue, pass --after "),
+        "{text}"
+    );
     let unknown = stack.run(&["user", "list", "nobodys"]).await;
     assert_eq!(unknown.code, 1);
 }
 
-// docs/design/security.md#rule-4: of every scheme, and each is replaced at its first login. A second import knows them still.
+// docs/design/security.md#rule-4: the first login replaces an imported hash; a second import skips the user.
 #[tokio::test]
-async fn imported_users_log_in_and_are_known_again_whatever_became_of_them() {
+async fn imported_users_log_in_and_a_second_import_skips_them() {
     let stack = Stack::start().await;
     let admin = json!(["ADMIN"]);
     let mut lines = String::new();
@@ -307,13 +311,13 @@ async fn imported_users_log_in_and_are_known_again_whatever_became_of_them() {
     assert_eq!(
         stored(&stack, "bcrypt").await.unwrap().locale.as_deref(),
         Some("de"),
-        "an import changes nobody"
+        "an import never changes a user"
     );
 }
 
-// docs/design/security.md#rule-25: each is told by its number and what is wrong, and nothing of it; the rest goes in.
+// docs/design/security.md#rule-25: a rejected line is reported by number and reason and never quoted.
 #[tokio::test]
-async fn lines_that_fail_are_told_and_the_others_go_in() {
+async fn rejected_lines_are_reported_and_other_lines_are_imported() {
     let stack = Stack::start().await;
     let lines = [
         line("one", "one@nordic.example", &json!({ "password": BCRYPT })),
@@ -346,7 +350,7 @@ async fn lines_that_fail_are_told_and_the_others_go_in() {
             (7, json!("emial")),
         ];
         if dry_run {
-            // What a dry run does not write it cannot compare with.
+            // A dry run cannot compare a line with users that it did not write.
             for at in [3, 4] {
                 expected[at].1 = json!("line");
             }
@@ -358,26 +362,25 @@ async fn lines_that_fail_are_told_and_the_others_go_in() {
     assert_eq!(stored(&stack, "one").await.unwrap().username.as_written(), "one@nordic.example");
     assert!(stored(&stack, "five").await.is_some() && stored(&stack, "three").await.is_none());
     let told = stack.run_with(&["user", "import", NORDIC, "-"], &lines).await;
-    assert!(told.stderr.contains("line 4 (user two): username is another user's"), "{told:?}");
-    assert!(told.stdout.starts_with("Lines: 9, created: 0, there before: 3, refused: 6."), "{told:?}");
+    assert!(told.stderr.contains("line 4 (user two): username belongs to another user"), "{told:?}");
+    assert!(told.stdout.starts_with("Lines: 9, created: 0, already imported: 3, rejected: 6."), "{told:?}");
 }
 
-/// Many users' lines.
+/// Returns lines for `count` users.
 fn many(count: usize) -> String {
     (0..count)
         .map(|n| line(&format!("u{n}"), &format!("u{n}@example.com"), &json!({ "password": BCRYPT })))
         .collect()
 }
 
-// What an import was killed over is whole after it was run again.
 #[tokio::test]
-async fn a_killed_import_is_completed_by_another() {
+async fn killed_import_is_completed_by_a_second_run() {
     const ALL: usize = 1_200;
     let stack = Stack::start().await;
     empty_tenant(&stack, "imported").await;
     let lines = many(ALL);
-    let place = stack.place();
-    let arguments = [place.as_str(), "user", "import", "imported", "-"];
+    let local = stack.local_option();
+    let arguments = [local.as_str(), "user", "import", "imported", "-"];
     let mut child = command(&arguments, &HashMap::new()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let half = lines.match_indices('\n').nth(ALL / 2).unwrap().0;
@@ -401,7 +404,7 @@ async fn a_killed_import_is_completed_by_another() {
 }
 
 #[tokio::test]
-async fn an_export_imports_to_the_same_bytes_and_is_its_owners_alone() {
+async fn export_round_trips_byte_for_byte_and_only_its_owner_can_read_it() {
     let stack = Stack::start().await;
     for tenant in ["there", "there_2"] {
         empty_tenant(&stack, tenant).await;
@@ -420,27 +423,27 @@ async fn an_export_imports_to_the_same_bytes_and_is_its_owners_alone() {
         );
     stack.run_with(&["user", "import", NORDIC, "-"], &mixed).await.succeeded();
     let told = stack.run(&["user", "export", NORDIC, "--out", &first]).await.succeeded();
-    assert!(told.stdout.contains("hashes of their passwords"), "{told:?}");
+    assert!(told.stdout.contains("password hashes"), "{told:?}");
     assert_eq!(std::fs::metadata(&first).unwrap().permissions().mode() & 0o777, 0o600);
     let refused = stack.run(&["user", "export", NORDIC, "--out", &first]).await;
-    assert_eq!(refused.code, 1, "no file is replaced");
+    assert_eq!(refused.code, 1, "an existing file is not overwritten");
 
     stack.run(&["user", "import", "there", &first]).await.succeeded();
     stack.run(&["user", "export", "there", "--out", &second]).await.succeeded();
     let exported = std::fs::read(&first).unwrap();
-    assert_eq!(exported, std::fs::read(&second).unwrap(), "to the byte");
+    assert_eq!(exported, std::fs::read(&second).unwrap(), "identical bytes");
     let stdout = stack.run(&["--json", "user", "export", "there"]).await.succeeded();
     assert_eq!((stdout.stdout.as_bytes(), stdout.stderr.as_str()), (exported.as_slice(), ""));
     let count = stack.world.actor(NORDIC_ADMIN).unwrap().tenant.users.len() + 71;
     assert_eq!(stdout.stdout.lines().count(), count);
 
-    // docs/design/security.md#rule-20: nothing of a tenant whose id begins alike, and nothing of one that there is not.
+    // docs/design/security.md#rule-20: no users of a tenant with the same ID prefix or of a missing tenant.
     stack.run(&["user", "export", "there_2", "--out", &third]).await.succeeded();
     assert_eq!(std::fs::read(&third).unwrap(), b"");
     let [nowhere, unwritten] = ["nowhere", &stack.path("4.ndjson")].map(str::to_owned);
     assert_eq!(stack.run(&["user", "export", &nowhere, "--out", &unwritten]).await.code, 1);
     assert!(!std::path::Path::new(&unwritten).exists());
-    // An import of what is there already is nothing new.
+    // An import of existing users creates nothing.
     let again = stack.run(&["--json", "user", "import", NORDIC, &first]).await.succeeded().json();
     assert_eq!(again["already"], json!(count));
 }

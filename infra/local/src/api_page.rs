@@ -1,8 +1,9 @@
-//! The API's document as a page from which calls can be tried, on a listener of its own.
+//! A page that shows the API's OpenAPI document and sends requests to the API.
 //!
-//! What is no part of the page is forwarded to the routes: the page and the API have one origin, so that a
-//! browser lets it call them without any tenant naming that origin. The page is made of an npm package
-//! (`infra/api-page`); without it, the page says how to get it. Nothing comes from elsewhere.
+//! The listener forwards every request that does not belong to the page to the HTTP API. The page
+//! and the API therefore have the same origin, so that a browser allows the requests although no
+//! tenant lists this origin. The page needs an npm package (`infra/api-page`). Without that package
+//! it shows how to install it. The page loads nothing from other servers.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -26,35 +27,35 @@ use hyper_util::{
 
 use crate::server::{self, Server};
 
-/// Swagger UI sets styles of its elements, and has its icons as data.
+/// Content security policy of the page. Swagger UI sets inline styles and uses icons in `data:` URLs.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                       img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
-/// Where the package is, from the repository's root.
+/// Folder of the npm package, relative to the root of the repository.
 const PACKAGE: &str = "infra/api-page/node_modules/swagger-ui-dist";
-/// The document, from there too.
+/// OpenAPI document, relative to the root of the repository.
 const DOCUMENT: &str = "docs/openapi.yaml";
-/// What is served of the package.
+/// Files of the package that the page uses, with their content types.
 const ASSETS: [(&str, &str); 2] =
     [("swagger-ui.css", "text/css"), ("swagger-ui-bundle.js", "text/javascript")];
 
-/// The page's listener. It ends when dropped.
+/// Listener of the API page. It ends when dropped.
 #[derive(Debug)]
 pub struct ApiPage(Server);
 
-struct Page {
+struct ApiPageState {
     root: PathBuf,
-    /// `http://127.0.0.1:PORT`, where the routes are.
+    /// Address of the HTTP API: `http://127.0.0.1:PORT`.
     routes: String,
     client: Client<HttpConnector, Body>,
 }
 
 impl ApiPage {
-    /// On that port of 127.0.0.1; 0 takes any free one. `root` is the repository's, `routes` where the API
-    /// answers: `http://127.0.0.1:PORT`.
+    /// Starts the page on a port of 127.0.0.1; 0 means any free port. `root` is the root of the
+    /// repository. `routes` is the address of the HTTP API: `http://127.0.0.1:PORT`.
     ///
     /// # Errors
-    /// When the port cannot be had.
+    /// When the port is taken.
     pub async fn start(port: u16, root: PathBuf, routes: String) -> Result<Self> {
         let client = Client::builder(TokioExecutor::new()).build_http();
         let own = Router::new()
@@ -69,33 +70,33 @@ impl ApiPage {
         let served = own
             .fallback(forward)
             .layer(middleware::from_fn(server::only_local))
-            .with_state(Arc::new(Page { root, routes, client }));
+            .with_state(Arc::new(ApiPageState { root, routes, client }));
         Server::serve_on(port, "API page", served).await.map(Self).context("cannot start the API page")
     }
 
-    /// Where it is: `http://127.0.0.1:PORT`.
+    /// Address of the page: `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn url(&self) -> &str {
         self.0.url()
     }
 
-    /// Ends it after the requests it is serving.
+    /// Stops the page after the requests in progress.
     pub async fn stop(self) {
         self.0.stop().await;
     }
 }
 
-/// Looked at each time: once it is installed, loading the page again is enough.
-async fn index(State(page): State<Arc<Page>>) -> Html<&'static str> {
+/// Checks for the package on each request, so that a reload shows the page after its installation.
+async fn index(State(page): State<Arc<ApiPageState>>) -> Html<&'static str> {
     let installed = ASSETS.iter().all(|(name, _)| page.root.join(PACKAGE).join(name).is_file());
     Html(if installed { include_str!("api_page/index.html") } else { include_str!("api_page/missing.html") })
 }
 
-async fn document(State(page): State<Arc<Page>>) -> Response {
+async fn document(State(page): State<Arc<ApiPageState>>) -> Response {
     file(page.root.join(DOCUMENT), "application/yaml").await
 }
 
-async fn asset(State(page): State<Arc<Page>>, Path(name): Path<String>) -> Response {
+async fn asset(State(page): State<Arc<ApiPageState>>, Path(name): Path<String>) -> Response {
     match ASSETS.iter().find(|(known, _)| *known == name) {
         Some((known, kind)) => file(page.root.join(PACKAGE).join(known), kind).await,
         None => StatusCode::NOT_FOUND.into_response(),
@@ -109,21 +110,24 @@ async fn file(path: PathBuf, kind: &'static str) -> Response {
     }
 }
 
-/// A call, as it came, to the routes, and their answer as it is.
-async fn forward(State(page): State<Arc<Page>>, mut request: Request) -> Response {
+/// Forwards a request to the HTTP API and returns the response unchanged.
+async fn forward(State(page): State<Arc<ApiPageState>>, mut request: Request) -> Response {
     let path = request.uri().path_and_query().map_or("/", |it| it.as_str());
     let Ok(to) = format!("{}{path}", page.routes).parse::<Uri>() else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     *request.uri_mut() = to;
-    // Of this connection, not of the request (RFC 9110, section 7.6.1).
+    // These headers belong to the connection, not to the request (RFC 9110, section 7.6.1).
     for name in [HOST, CONNECTION, TRANSFER_ENCODING, HeaderName::from_static("keep-alive")] {
         request.headers_mut().remove(name);
     }
     match page.client.request(request).await {
         Ok(answer) => answer.map(Body::new),
         Err(error) => {
-            let text = format!("{} does not answer: {error}. Is cargo dev ready?\n", page.routes);
+            let text = format!(
+                "the HTTP API at {} does not respond: {error}; wait until cargo dev is ready\n",
+                page.routes
+            );
             (StatusCode::BAD_GATEWAY, text).into_response()
         }
     }
@@ -154,32 +158,35 @@ mod tests {
         send(page, Method::GET, "127.0.0.1:9026", path, "").await
     }
 
-    /// Says what it was asked.
-    async fn routes() -> Server {
-        let tell = |request: Request| async {
+    /// Starts a server that returns its request in the response body.
+    async fn echo_server() -> Server {
+        let echo = |request: Request| async {
             let (head, body) = request.into_parts();
             let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
             let tenant = head.headers["x-tenant-id"].to_str().unwrap().to_owned();
-            let said = format!("{} {} {tenant} {}", head.method, head.uri, String::from_utf8_lossy(&body));
-            (StatusCode::IM_A_TEAPOT, [("x-request-id", "r")], said)
+            let text = format!("{} {} {tenant} {}", head.method, head.uri, String::from_utf8_lossy(&body));
+            (StatusCode::IM_A_TEAPOT, [("x-request-id", "r")], text)
         };
-        Server::serve("routes", Router::new().fallback(tell)).await.unwrap()
+        Server::serve("HTTP API", Router::new().fallback(echo)).await.unwrap()
     }
 
     #[tokio::test]
-    async fn calls_go_to_the_routes_as_they_are() {
-        let (routes, folder) = (routes().await, tempfile::tempdir().unwrap());
+    async fn other_requests_are_forwarded_unchanged() {
+        let (routes, folder) = (echo_server().await, tempfile::tempdir().unwrap());
         let page = ApiPage::start(0, folder.path().to_owned(), routes.url().to_owned()).await.unwrap();
         let got = send(&page, Method::PUT, "localhost", "/api/a%2Fb?x=%20y", "{}").await;
         assert_eq!((got.status, got.body.as_str()), (StatusCode::IM_A_TEAPOT, "PUT /api/a%2Fb?x=%20y t {}"));
         assert_eq!(got.headers["x-request-id"], "r");
-        assert!(!got.headers.contains_key(CONTENT_SECURITY_POLICY), "an answer is shown as it is");
+        assert!(
+            !got.headers.contains_key(CONTENT_SECURITY_POLICY),
+            "the API's response got a header of the page"
+        );
         routes.stop().await;
         assert_eq!(get(&page, "/healthz").await.status, StatusCode::BAD_GATEWAY);
     }
 
     #[tokio::test]
-    async fn the_page_says_what_it_lacks_and_has_it_once_it_is_there() {
+    async fn page_shows_the_install_command_until_the_package_is_installed() {
         let folder = tempfile::tempdir().unwrap();
         let page = ApiPage::start(0, folder.path().to_owned(), "http://127.0.0.1:1".into()).await.unwrap();
         let got = get(&page, "/").await;
@@ -200,10 +207,10 @@ mod tests {
         }
     }
 
-    // A web page could point its own name at 127.0.0.1, and then be of this origin.
+    // Without this check, another website could point its own name at 127.0.0.1 and share the origin.
     #[tokio::test]
-    async fn other_names_for_this_machine_get_nothing() {
-        let (routes, folder) = (routes().await, tempfile::tempdir().unwrap());
+    async fn requests_with_another_host_name_are_rejected() {
+        let (routes, folder) = (echo_server().await, tempfile::tempdir().unwrap());
         let page = ApiPage::start(0, folder.path().to_owned(), routes.url().to_owned()).await.unwrap();
         for path in ["/", "/openapi.yaml", "/start.js", "/healthz"] {
             for host in ["evil.example", "127.0.0.1.evil.example", ""] {

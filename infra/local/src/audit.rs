@@ -1,8 +1,8 @@
-//! The functions' audit log on this machine: kept in a file, and handed to the function that anchors it,
-//! as CloudWatch Logs and a subscription do.
+//! The functions' audit log on this machine.
 //!
-//! It is read where CloudWatch reads it, from what the functions write to their standard output; every
-//! line goes on to the terminal as it is.
+//! Reads the functions' standard output, as CloudWatch Logs does. Every line goes to the terminal.
+//! Audit events also go to a file and to the function that anchors them, as a subscription of
+//! CloudWatch Logs would send them.
 
 use std::{
     convert::Infallible,
@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use doorward::{audit::MARK, port::Clock, runtime::SystemClock};
+use doorward::{audit::MARK, function::SystemClock, port::Clock};
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 use tokio::{
@@ -25,25 +25,27 @@ use tokio::{
 };
 
 use crate::{
-    invoke::{Function, InvokeError},
+    invoke::{InvokeError, LambdaFunction},
     stack::make_private_dir,
 };
 
-/// Most events that are handed over at once.
+/// Name of the audit log in the data folder.
+pub(crate) const FILE: &str = "audit.ndjson";
+/// Maximum number of events in one invocation.
 const BATCH: usize = 500;
-/// Pauses between tries of a batch double, from this one.
+/// First pause after a failed invocation. Pauses double up to `LONGEST_PAUSE`.
 pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// To this one; no batch is given up.
+/// Longest pause after a failed invocation. Retries have no limit.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// Where audit lines go.
+/// Destination of audit events.
 #[derive(Debug, Clone)]
 pub struct AuditLog {
     file: Arc<Mutex<File>>,
     news: UnboundedSender<String>,
 }
 
-/// The log's file; one that is to end with its stack is removed with this value.
+/// File of the audit log.
 #[derive(Debug)]
 pub struct AuditFile {
     path: PathBuf,
@@ -51,15 +53,15 @@ pub struct AuditFile {
 }
 
 impl AuditFile {
-    /// One that is kept, and gone on with.
+    /// A file that is kept. New events are appended.
     #[must_use]
     pub fn kept(path: PathBuf) -> Self {
         Self { path, ends: false }
     }
 
-    /// One that begins and ends with this stack.
+    /// A file that is emptied now and removed when this value is dropped.
     #[must_use]
-    pub fn passing(path: PathBuf) -> Self {
+    pub fn temporary(path: PathBuf) -> Self {
         drop(std::fs::remove_file(&path));
         Self { path, ends: true }
     }
@@ -79,13 +81,13 @@ impl Drop for AuditFile {
 }
 
 impl AuditLog {
-    /// A log in that file, and what is to be anchored of it.
+    /// Opens a log. Also returns the receiver of its events, for [`anchor`].
     ///
     /// # Errors
     /// When the file cannot be written to.
     pub fn open(file: &AuditFile) -> Result<(Self, UnboundedReceiver<String>)> {
         let open = || -> Result<File> {
-            make_private_dir(file.path.parent().context("it has no folder")?)?;
+            make_private_dir(file.path.parent().context("the path has no folder")?)?;
             Ok(File::options().create(true).append(true).mode(0o600).open(&file.path)?)
         };
         let opened = open().with_context(|| format!("cannot write to {}", file.path.display()))?;
@@ -93,10 +95,10 @@ impl AuditLog {
         Ok((Self { file: Arc::new(Mutex::new(opened)), news }, anchored))
     }
 
-    /// Passes on everything that a function, or whoever started it, writes, to its end.
+    /// Copies `output` to the terminal, and its audit events to the log, until `output` ends.
     pub fn follow(&self, output: impl AsyncRead + Unpin + Send + 'static) {
         let log = self.clone();
-        // Not given up with the stack: whoever writes must not find nobody reading.
+        // A separate task, because a process blocks when no reader empties its pipe.
         tokio::spawn(async move {
             let mut lines = BufReader::new(output).split(b'\n');
             while let Ok(Some(line)) = lines.next_segment().await {
@@ -114,27 +116,28 @@ impl AuditLog {
         let event = line.get(at..).unwrap_or_default();
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = file.write_all(format!("{event}\n").as_bytes()) {
-            crate::ui::to_stderr(&format!("an audit event could not be kept: {error}"));
+            crate::ui::to_stderr(&format!("cannot write an audit event to the log file: {error}"));
         }
         drop(file);
-        // Nobody listens once the stack ends.
+        // Sending fails only when the stack is stopping.
         drop(self.news.send(event.to_owned()));
     }
 }
 
-/// Hands over what comes, until it is dropped. What fails is tried again: nothing is passed over.
+/// Sends events to the function until this future is dropped. Failed invocations are repeated, so
+/// that no event is lost.
 ///
 /// # Errors
-/// When an event cannot be packed.
+/// When an event cannot be compressed.
 pub async fn anchor(
     mut news: UnboundedReceiver<String>,
-    function: &impl Function,
+    function: &impl LambdaFunction,
     first_pause: Duration,
 ) -> Result<Infallible> {
     let mut lines = Vec::new();
     loop {
         if news.recv_many(&mut lines, BATCH).await == 0 {
-            // Every log is gone: nothing comes any more.
+            // All senders are gone, so no event can arrive.
             std::future::pending::<()>().await;
         }
         let event = batch(&lines)?;
@@ -142,7 +145,7 @@ pub async fn anchor(
         while let Err(InvokeError::Unreachable(reason) | InvokeError::Failed(reason)) =
             function.invoke(event.clone()).await
         {
-            crate::ui::to_stderr(&format!("the audit log is not anchored yet: {reason}"));
+            crate::ui::to_stderr(&format!("cannot anchor the audit log, will retry: {reason}"));
             tokio::time::sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);
         }
@@ -150,7 +153,7 @@ pub async fn anchor(
     }
 }
 
-/// These lines as CloudWatch Logs sends them.
+/// Formats lines as an event of CloudWatch Logs.
 fn batch(lines: &[String]) -> Result<Vec<u8>> {
     let now = SystemClock.now().as_millisecond();
     let events = lines.iter().map(|line| json!({ "id": "", "timestamp": now, "message": line }));
@@ -164,10 +167,10 @@ fn batch(lines: &[String]) -> Result<Vec<u8>> {
     }))
 }
 
-/// What CloudWatch Logs sends to try whether a function is there.
+/// Event that CloudWatch Logs sends to check that a function exists.
 ///
 /// # Errors
-/// When it cannot be packed.
+/// When the event cannot be compressed.
 pub fn control_message() -> Result<Vec<u8>> {
     packed(&json!({ "messageType": "CONTROL_MESSAGE", "logEvents": [] }))
 }
@@ -190,13 +193,13 @@ mod tests {
     };
     use tokio::io::AsyncWriteExt;
 
-    /// Fails once, then tells what it is given.
+    /// Fails once, then sends each received line to a channel.
     struct Anchorer {
         tries: AtomicUsize,
         given: UnboundedSender<String>,
     }
 
-    impl Function for Anchorer {
+    impl LambdaFunction for Anchorer {
         async fn invoke(&self, event: Vec<u8>) -> Result<Bytes, InvokeError> {
             if self.tries.fetch_add(1, Ordering::SeqCst) == 0 {
                 return Err(InvokeError::Failed("not now".into()));
@@ -214,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_are_kept_and_handed_over_and_nothing_else() {
+    async fn only_audit_events_are_stored_and_anchored() {
         let folder = tempfile::tempdir().unwrap();
         let file = AuditFile::kept(folder.path().join("deep/audit.ndjson"));
         let (log, news) = AuditLog::open(&file).unwrap();
@@ -235,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn a_passing_file_goes_with_its_stack_and_a_kept_one_stays() {
+    fn temporary_file_is_removed_and_kept_file_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.ndjson");
-        std::fs::write(&path, "of a run that was killed\n").unwrap();
-        let passing = AuditFile::passing(path.clone());
-        AuditLog::open(&passing).unwrap().0.take("{\"audit\":1}");
+        std::fs::write(&path, "left by a killed run\n").unwrap();
+        let temporary = AuditFile::temporary(path.clone());
+        AuditLog::open(&temporary).unwrap().0.take("{\"audit\":1}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"audit\":1}\n");
-        drop(passing);
+        drop(temporary);
         assert!(!path.exists());
         let kept = AuditFile::kept(path.clone());
         AuditLog::open(&kept).unwrap().0.take("{\"audit\":1}");

@@ -1,7 +1,7 @@
-//! Finds cargo-lambda, or gets the pinned version into the target folder.
+//! Finds cargo-lambda, or installs the pinned version into the target folder.
 //!
-//! Nothing outside `target/` changes. What counts as installed appears there by one rename, after
-//! it has told its version.
+//! Nothing outside `target/` changes. An installation gets its final name by one rename, after the
+//! program has printed the expected version.
 
 use std::path::{Path, PathBuf};
 
@@ -16,11 +16,12 @@ use crate::{
     ui::Ui,
 };
 
-/// The version that the local routes were tried with.
+/// Pinned version, tested with the local routes.
 pub const VERSION: &str = "1.9.2";
 
-/// SHA-256 of that version's wheels on `PyPI`: macOS x86-64 and arm64, Linux arm64 and x86-64. pip
-/// refuses any other file. Where none of them runs, cargo builds it, checked by its own registry.
+/// SHA-256 of that version's wheels on PyPI: macOS x86-64 and arm64, Linux arm64 and x86-64. pip
+/// rejects any other file. On other platforms cargo builds the program and checks it with the
+/// checksum of its registry.
 const WHEEL_HASHES: [&str; 4] = [
     "05efdab4db99fd976f5718b67bb4e72089335d1aab209168f2dfe20907b0e341",
     "28e2f698b4e0e367097cd30a8ded8ddc6851dba6f4d53b907b4659a635ae3665",
@@ -30,10 +31,10 @@ const WHEEL_HASHES: [&str; 4] = [
 
 const PROGRAM: &str = "cargo-lambda";
 
-/// The program's path, after installing it if need be.
+/// Returns the path of the program. Installs it if it is missing.
 ///
 /// # Errors
-/// A [`Problem`] when it can be had in neither way.
+/// A [`Problem`] when both ways of installing it fail.
 pub async fn ensure(project: &Project, ui: &Ui) -> Result<PathBuf> {
     let installed = installed_path(&project.tools_dir());
     let candidates = on_path().into_iter().chain([installed]);
@@ -49,7 +50,7 @@ fn installed_path(tools: &Path) -> PathBuf {
     tools.join(format!("{PROGRAM}-{VERSION}")).join("bin").join(PROGRAM)
 }
 
-/// On the path, and where `cargo install` puts it, which cargo itself searches too.
+/// Folders of `PATH`, and the folder of `cargo install`, which cargo searches too.
 fn on_path() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
@@ -68,7 +69,7 @@ async fn version_of(program: &Path) -> Option<String> {
     parse_version(std::str::from_utf8(&output.stdout).ok()?)
 }
 
-/// `cargo-lambda 1.9.2 (67129fc 2026-08-21Z)`
+/// Parses a line like `cargo-lambda 1.9.2 (67129fc 2026-08-21Z)`.
 fn parse_version(text: &str) -> Option<String> {
     let mut words = text.split_whitespace();
     words.find(|word| *word == PROGRAM)?;
@@ -79,7 +80,7 @@ async fn install(project: &Project, ui: &Ui) -> Result<PathBuf> {
     let tools = project.tools_dir();
     let _lock = pip::lock(&tools)?;
     let program = installed_path(&tools);
-    // Somebody else may have finished meanwhile.
+    // Another process may have finished the installation before this one got the lock.
     if version_of(&program).await.as_deref() == Some(VERSION) {
         return Ok(program);
     }
@@ -90,17 +91,19 @@ async fn install(project: &Project, ui: &Ui) -> Result<PathBuf> {
         return Ok(program);
     };
     ui.warn(&format!(
-        "The wheel of cargo-lambda cannot be had: {no_wheel:#}. Building it with cargo instead, which \
+        "Cannot install the wheel of cargo-lambda: {no_wheel:#}. Building it with cargo instead, which \
          takes some minutes."
     ));
     let Err(no_build) = from_source(project, &tools, ui).await else {
         return Ok(program);
     };
     Err(Problem::new(
-        format!("cargo-lambda {VERSION} is needed and could not be installed: {no_wheel:#}; {no_build:#}."),
         format!(
-            "Is the network reachable? Or install it yourself, in any of these ways, and start \
-             again:\n    python3 -m pip install cargo-lambda=={VERSION}\n    \
+            "cargo-lambda {VERSION} is required, but it cannot be installed: {no_wheel:#}; {no_build:#}."
+        ),
+        format!(
+            "Check the network connection, or install it yourself with one of these commands. Then start \
+             again.\n    python3 -m pip install cargo-lambda=={VERSION}\n    \
              cargo install --locked --version {VERSION} cargo-lambda"
         ),
     )
@@ -109,7 +112,7 @@ async fn install(project: &Project, ui: &Ui) -> Result<PathBuf> {
 
 async fn from_wheel(tools: &Path, ui: &Ui) -> Result<()> {
     let step =
-        ui.loud_step("install-cargo-lambda", &format!("Getting cargo-lambda {VERSION} from PyPI, once"));
+        ui.loud_step("install-cargo-lambda", &format!("Installing cargo-lambda {VERSION} from PyPI (once)"));
     let staging = pip::staging(tools)?;
     pip::install(&requirement(), &staging).await?;
     finish(staging, tools).await?;
@@ -117,7 +120,7 @@ async fn from_wheel(tools: &Path, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// One line of a requirements file.
+/// Line of a requirements file.
 fn requirement() -> String {
     let pin = format!("{PROGRAM}=={VERSION}");
     let hashes = WHEEL_HASHES.map(|hash| format!(" --hash=sha256:{hash}"));
@@ -125,9 +128,9 @@ fn requirement() -> String {
 }
 
 async fn from_source(project: &Project, tools: &Path, ui: &Ui) -> Result<()> {
-    let step = ui.loud_step("install-cargo-lambda", &format!("Building cargo-lambda {VERSION}, once"));
+    let step = ui.loud_step("install-cargo-lambda", &format!("Building cargo-lambda {VERSION} (once)"));
     let staging = pip::staging(tools)?;
-    // Kept when it is interrupted, so that the next attempt goes on from there.
+    // Kept after an interruption, so that the next attempt continues the build.
     let build = tools.join(format!("{PROGRAM}-{VERSION}-build"));
     let mut install = command(&project.cargo);
     install
@@ -139,7 +142,7 @@ async fn from_source(project: &Project, tools: &Path, ui: &Ui) -> Result<()> {
         .current_dir(staging.path())
         .env_remove("CARGO_TARGET_DIR");
     let status = process::status(&mut install).await?;
-    ensure!(status.success(), "cargo could not build it ({status})");
+    ensure!(status.success(), "cargo cannot build it ({status})");
     finish(staging, tools).await?;
     if let Err(error) = std::fs::remove_dir_all(&build) {
         ui.warn(&format!("cannot remove {}: {error}", build.display()));
@@ -148,13 +151,13 @@ async fn from_source(project: &Project, tools: &Path, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// Only what runs and is the right version gets the final name.
+/// Renames an installation to its final name if it runs and has the pinned version.
 async fn finish(staging: TempDir, tools: &Path) -> Result<()> {
     let program = staging.path().join("bin").join(PROGRAM);
     match version_of(&program).await {
         Some(version) if version == VERSION => {}
-        Some(version) => bail!("it installed version {version} instead of {VERSION}"),
-        None => bail!("what it installed does not run on this machine"),
+        Some(version) => bail!("the installed version is {version}, but {VERSION} is required"),
+        None => bail!("the installed program does not run on this machine"),
     }
     pip::keep(staging, &tools.join(format!("{PROGRAM}-{VERSION}")))
 }
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_the_word_after_the_name() {
+    fn version_is_the_word_after_the_name() {
         let text = "cargo-lambda 1.9.2 (67129fc 2026-08-21Z)\n";
         assert_eq!(parse_version(text).as_deref(), Some("1.9.2"));
         assert_eq!(parse_version("error: no such command"), None);
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn pip_must_check_the_file() {
+    fn every_wheel_has_a_hash() {
         let line = requirement();
         assert!(line.starts_with("cargo-lambda==1.9.2 --hash=sha256:"));
         assert_eq!(line.matches("--hash=sha256:").count(), WHEEL_HASHES.len());
@@ -188,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_runs_is_installed() {
+    async fn only_a_running_program_of_the_pinned_version_is_installed() {
         let tools = tempfile::tempdir().unwrap();
         let staging = pip::staging(tools.path()).unwrap();
         finish(staging, tools.path()).await.unwrap_err();

@@ -1,14 +1,14 @@
-//! SDK clients for the embedded services: plain HTTP, static credentials, nothing ambient.
+//! SDK clients for the embedded services: plain HTTP and static credentials.
 //!
-//! Nothing is read from the environment or from `~/.aws`, so a developer's real account can never
-//! be reached by accident.
+//! The clients read neither the environment nor `~/.aws`, so that they cannot reach a developer's
+//! real account by accident.
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use aws_types::SdkConfig;
 
 use crate::REGION;
 
-/// The embedded services take any credentials, but the SDK signs with something.
+/// Key ID and secret. The SDK needs some credentials to sign with; the embedded services ignore them.
 pub(crate) const DUMMY_CREDENTIAL: &str = "local";
 
 #[must_use]
@@ -16,7 +16,7 @@ pub fn dynamodb(endpoint: &str) -> aws_sdk_dynamodb::Client {
     aws_sdk_dynamodb::Client::new(&config(endpoint))
 }
 
-/// The stream of a table, at the endpoint that serves the table.
+/// Client of the table's stream. The endpoint is the same as the table's.
 #[must_use]
 pub fn dynamodb_streams(endpoint: &str) -> aws_sdk_dynamodbstreams::Client {
     aws_sdk_dynamodbstreams::Client::new(&config(endpoint))

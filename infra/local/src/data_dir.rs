@@ -1,4 +1,4 @@
-//! The folder that keeps the local stack's data between runs, used by one stack at a time.
+//! Folder that keeps the local stack's data between runs. One stack uses it at a time.
 
 use std::{
     fs::{File, TryLockError},
@@ -12,25 +12,25 @@ use crate::{
     stack::make_private_dir,
 };
 
-/// A folder that belongs to this process until the value is dropped.
+/// Folder that is locked until the value is dropped.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// The operating system ends the lock with the process, however that ends.
+    /// Lock file. The operating system releases the lock when the process ends.
     lock: File,
 }
 
 impl DataDir {
-    /// Makes the folder if it is missing, and locks it.
+    /// Creates the folder if it is missing, and locks it.
     ///
     /// # Errors
-    /// A [`Problem`] when another running stack has it.
+    /// A [`Problem`] when another running stack uses the folder.
     pub fn open(path: &Path) -> Result<Self> {
         let attempt = || {
             make_private_dir(path)?;
             let file = File::options().create(true).truncate(false).write(true).open(path.join("lock"))?;
             match file.try_lock() {
-                // Without symbolic links and `..`: others compare it with the workspace's path.
+                // Without symbolic links and `..`, because callers compare it with the workspace's path.
                 Ok(()) => Ok(Some((path.canonicalize()?, file))),
                 Err(TryLockError::WouldBlock) => Ok(None),
                 Err(TryLockError::Error(error)) => Err(error),
@@ -53,11 +53,6 @@ impl DataDir {
     }
 
     #[must_use]
-    pub fn audit(&self) -> PathBuf {
-        self.path.join("audit.ndjson")
-    }
-
-    #[must_use]
     pub fn secrets(&self) -> PathBuf {
         self.path.join("secrets.json")
     }
@@ -73,8 +68,8 @@ impl Drop for DataDir {
 
 fn taken(path: &Path) -> Problem {
     Problem::new(
-        format!("The data folder {} is in use by another running stack.", path.display()),
-        "Stop the other one, or give this one its own data: cargo dev --memory, \
+        format!("Another running stack uses the data folder {}.", path.display()),
+        "Stop the other stack, or give this one its own data: cargo dev --memory, \
          or cargo dev --data-dir DIR",
     )
     .with_exit_code(EXIT_USAGE)
@@ -85,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_stack_at_a_time() {
+    fn second_stack_is_rejected_until_the_first_ends() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/data");
         let first = DataDir::open(&path).unwrap();

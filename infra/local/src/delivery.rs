@@ -1,18 +1,20 @@
-//! How the table's stream feeds the sender, from the description that deployment reads too:
-//! `infra/delivery.json`. Its names are those of a Lambda event source mapping.
+//! Connection of the table's stream to the delivery function, as `infra/delivery.json` describes it.
+//! The deployment reads the same file. Its names are those of a Lambda event source mapping.
 //!
-//! Why these numbers:
-//! - **filter**: new outbox items alone; sessions and users, the bulk of the stream, invoke nothing.
-//! - **batch size 10, window 0**: a person waits for the mail, so nothing is collected. Ten that are
-//!   there already, sent one after the other, stay far below the function's timeout.
-//! - **parallelization factor 10**, the most there is: a shard is split by partition key, which is
-//!   the user, so that one user's messages keep their order and few others wait for a slow send.
-//! - **20 retries**: with growing pauses some 20 to 30 minutes, so that such an outage of SES costs no
-//!   mail; and a record that can never be handled holds up those behind it for no longer.
-//! - **a record's age of 24 h**, all that a stream keeps: how long a message is worth sending is
-//!   written in the item, and the function judges it.
-//! - **bisect** and **item failures**: one bad record neither fails nor sends its neighbours twice.
-//! - **SQS**: what is given up stays for an operator, keys only.
+//! Reasons for the values:
+//! - **filter**: only new outbox items invoke the function. Most records of the stream are sessions
+//!   and users.
+//! - **batch size 10, window 0**: a person waits for the mail, so Lambda does not wait for more
+//!   records. Sending ten messages one after the other takes far less than the function's timeout.
+//! - **parallelization factor 10** (the maximum): Lambda splits a shard by partition key, which
+//!   identifies the user. One user's messages keep their order, and a slow send delays few others.
+//! - **20 retries**: with growing pauses they last 20 to 30 minutes. An SES outage of that length
+//!   loses no mail, and a record that always fails delays the records behind it no longer.
+//! - **maximum record age 24 h**, the retention of a stream: the item contains its own expiry, which
+//!   the function checks.
+//! - **bisect** and **item failures**: a bad record does not make its neighbours fail or be sent
+//!   twice.
+//! - **SQS**: records that were given up stay in a queue for an operator. They contain only keys.
 
 use std::collections::BTreeMap;
 
@@ -22,35 +24,35 @@ use serde_json::Value;
 
 const DESCRIPTION: &str = include_str!("../../delivery.json");
 
-/// The mapping as `infra/delivery.json` describes it.
+/// Contents of `infra/delivery.json`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Delivery {
-    /// The binary that is invoked.
+    /// Name of the function's binary.
     pub function: String,
     pub filter: Pattern,
-    /// A `StartingPosition`: where a mapping begins that has not read yet.
+    /// A `StartingPosition`: where a new mapping begins to read.
     pub starting_position: String,
     pub batch_size: usize,
-    /// The local stack never waits to fill a batch.
+    /// Seconds. The local stack never waits to fill a batch.
     pub maximum_batching_window_seconds: u32,
-    /// The local stack has one shard and invokes one batch at a time.
+    /// The local stack has one shard and sends one batch at a time.
     pub parallelization_factor: u32,
     pub maximum_retry_attempts: u32,
     pub maximum_record_age_seconds: i64,
     pub bisect_batch_on_function_error: bool,
     pub report_batch_item_failures: bool,
-    /// The kind of queue for what is given up.
+    /// Kind of destination for records that were given up.
     pub on_failure: String,
 }
 
-/// An event filter pattern, as far as this project uses them: exact strings and prefixes.
+/// Event filter pattern. Supports the rules that this project uses: exact strings and prefixes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub enum Pattern {
-    /// The value must be one of these.
+    /// The value must match one of these rules.
     AnyOf(Vec<Rule>),
-    /// Each of these members must fit.
+    /// Each of these members must exist and match.
     Members(BTreeMap<String, Pattern>),
 }
 
@@ -69,9 +71,9 @@ pub struct Prefix {
 
 impl Delivery {
     /// # Errors
-    /// When `infra/delivery.json` is not in its own form.
+    /// When `infra/delivery.json` has an unexpected format.
     pub fn load() -> Result<Self> {
-        serde_json::from_str(DESCRIPTION).context("infra/delivery.json is not in the expected form")
+        serde_json::from_str(DESCRIPTION).context("infra/delivery.json has an unexpected format")
     }
 }
 
@@ -102,7 +104,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn numbers_are_within_what_lambda_takes() {
+    fn values_are_within_the_limits_of_lambda() {
         let delivery = Delivery::load().unwrap();
         assert!((1..=10_000).contains(&delivery.batch_size));
         assert!(delivery.maximum_batching_window_seconds <= 300);
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn only_new_outbox_items_pass() {
+    fn only_new_outbox_items_match_the_filter() {
         let filter = Delivery::load().unwrap().filter;
         let record = |name: &str, sk: &str| json!({ "eventName": name, "dynamodb": { "Keys": { "pk": { "S": "OUT#" }, "sk": { "S": sk } } } });
         assert!(filter.matches(&record("INSERT", "OUT#01K")));
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_would_not_be_followed_are_refused() {
+    fn unsupported_patterns_are_rejected() {
         for pattern in [json!({ "a": [{ "suffix": "x" }] }), json!({ "a": [1] }), json!("x")] {
             serde_json::from_value::<Pattern>(pattern).unwrap_err();
         }

@@ -1,4 +1,4 @@
-//! `DynamoDB` inside this process: `dynoxide`, which is `SQLite` behind the real wire protocol.
+//! DynamoDB inside this process: `dynoxide`, an implementation of the wire protocol over SQLite.
 
 use std::{
     fs::File,
@@ -11,18 +11,18 @@ use dynoxide::Database;
 
 use crate::server::Server;
 
-/// Where the tables live.
+/// Storage of the tables.
 #[derive(Debug, Clone)]
 pub enum Storage {
-    /// Gone when the server ends.
+    /// Lost when the server ends.
     Memory,
-    /// An `SQLite` file, made when it is missing, that survives restarts.
+    /// SQLite file, which is created if it is missing. Its data survives restarts.
     File(PathBuf),
 }
 
-/// A running `DynamoDB` endpoint on an ephemeral loopback port. It ends when dropped.
+/// Running DynamoDB endpoint on a free loopback port. It ends when dropped.
 ///
-/// Must be started inside a tokio runtime; as many as you like may run in one process.
+/// Start it inside a tokio runtime. One process can run any number of them.
 #[derive(Debug)]
 pub struct EmbeddedDynamo(Server);
 
@@ -42,13 +42,13 @@ impl EmbeddedDynamo {
         Ok(Self(server))
     }
 
-    /// The endpoint: `http://127.0.0.1:PORT`.
+    /// Endpoint: `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn url(&self) -> &str {
         self.0.url()
     }
 
-    /// Ends the server after the requests it is serving, and closes the file.
+    /// Stops the server after the requests in progress, and closes the file.
     pub async fn stop(self) {
         self.0.stop().await;
     }
@@ -56,7 +56,7 @@ impl EmbeddedDynamo {
 
 fn open(storage: &Storage) -> Result<Database> {
     match storage {
-        Storage::Memory => Database::memory().context("cannot make an in-memory database"),
+        Storage::Memory => Database::memory().context("cannot create an in-memory database"),
         Storage::File(path) => {
             let name = path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))?;
             make_private_file(path)?;
@@ -65,7 +65,8 @@ fn open(storage: &Storage) -> Result<Database> {
     }
 }
 
-/// `SQLite` takes an empty file for a new database, and gives its journals the file's own mode.
+/// Creates the file with a private mode. SQLite accepts an empty file as a new database, and gives
+/// its journals the mode of that file.
 fn make_private_file(path: &Path) -> Result<()> {
     File::options()
         .create(true)
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_servers_are_independent() {
+    async fn memory_servers_do_not_share_data() {
         let one = EmbeddedDynamo::start(Storage::Memory).await.unwrap();
         let two = EmbeddedDynamo::start(Storage::Memory).await.unwrap();
         assert_ne!(one.url(), two.url());
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_survives_a_restart() {
+    async fn file_storage_survives_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let storage = Storage::File(folder.path().join("dynamodb.sqlite"));
 
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_answers_after_stop() {
+    async fn stopped_server_accepts_no_connection() {
         let server = EmbeddedDynamo::start(Storage::Memory).await.unwrap();
         let address = server.url().trim_start_matches("http://").to_owned();
         server.stop().await;

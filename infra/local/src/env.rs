@@ -1,4 +1,4 @@
-//! The environment that child processes get.
+//! Environment variables of child processes.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,13 @@ use tokio::process::Command;
 
 use crate::{REGION, SECRET_PREFIX, TABLE, clients::DUMMY_CREDENTIAL};
 
-/// Sender of the mails of demo tenants, which name none of their own.
+/// Sender of the demo tenants' mails. The demo tenants configure no sender.
 const MAIL_FROM: &str = "Doorward <no-reply@doorward.example>";
 
-/// Where everything local is: `http://127.0.0.1:PORT` each.
+/// Environment variables of a process.
+pub type Variables = BTreeMap<&'static str, String>;
+
+/// Addresses of the local services, each `http://127.0.0.1:PORT`.
 #[derive(Debug, Clone)]
 pub struct Endpoints {
     pub dynamodb: String,
@@ -17,13 +20,14 @@ pub struct Endpoints {
     pub ses: String,
     pub sns: String,
     pub events: String,
-    /// Where people reach the routes.
+    /// Address of the HTTP API.
     pub routes: String,
 }
 
-/// How the functions find the local services. Their credentials are dummies on purpose.
+/// Returns the variables by which the functions find the local services. The credentials are dummies
+/// on purpose.
 #[must_use]
-pub fn for_functions(endpoints: &Endpoints) -> BTreeMap<&'static str, String> {
+pub fn for_functions(endpoints: &Endpoints) -> Variables {
     let Endpoints { dynamodb, secrets_manager, ses, sns, events, routes } = endpoints;
     [
         ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.as_str()),
@@ -34,7 +38,7 @@ pub fn for_functions(endpoints: &Endpoints) -> BTreeMap<&'static str, String> {
         ("AWS_REGION", REGION),
         ("AWS_ACCESS_KEY_ID", DUMMY_CREDENTIAL),
         ("AWS_SECRET_ACCESS_KEY", DUMMY_CREDENTIAL),
-        // No source of real credentials may answer instead of these.
+        // Disables other sources of credentials.
         ("AWS_EC2_METADATA_DISABLED", "true"),
         ("DOORWARD_TABLE", TABLE),
         ("DOORWARD_SECRET_PREFIX", SECRET_PREFIX),
@@ -45,8 +49,8 @@ pub fn for_functions(endpoints: &Endpoints) -> BTreeMap<&'static str, String> {
     .into()
 }
 
-/// Takes away what would make the local functions reach a developer's AWS account, and what
-/// `cargo run` told this process about itself, which is not true of its children.
+/// Removes the variables that would connect the functions to a developer's AWS account. Also removes
+/// what `cargo run` sets for this package, because it does not apply to child processes.
 pub fn isolate(command: &mut Command) {
     let inherited = std::env::vars_os();
     for name in inherited.filter_map(|(name, _)| name.into_string().ok()) {
@@ -67,10 +71,10 @@ fn passes(name: &str) -> bool {
         "OUT_DIR",
     ];
     if let Some(rest) = name.strip_prefix("AWS_") {
-        // A build setting of a crate, and the functions' own log level and format.
+        // Build setting of the crate aws-lc, and the log level and format of the functions.
         return rest.starts_with("LC_") || rest.starts_with("LAMBDA_LOG_");
     }
-    // cargo-lambda reads its options from CARGO_LAMBDA_*: only ours count.
+    // cargo-lambda reads its options from CARGO_LAMBDA_*; only the options set here may apply.
     !(name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_LAMBDA_") || OF_THIS_PACKAGE.contains(&name))
 }
 
@@ -79,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn real_accounts_and_this_package_stay_out() {
+    fn aws_accounts_and_package_variables_are_removed() {
         for name in [
             "AWS_PROFILE",
             "AWS_SESSION_TOKEN",
@@ -107,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_get_the_endpoints_and_only_dummies() {
+    fn functions_get_the_endpoints_and_dummy_credentials() {
         let at = |port: u16| format!("http://127.0.0.1:{port}");
         let env = for_functions(&Endpoints {
             dynamodb: at(1),

@@ -1,4 +1,4 @@
-//! Builds the functions, and runs the built ones when cargo-lambda does not.
+//! Builds the functions. Runs the built programs when cargo-lambda does not run them.
 
 use std::{
     collections::BTreeMap,
@@ -17,28 +17,29 @@ use tokio::{
 
 use crate::{
     audit::AuditLog,
+    env::Variables,
     problem::Problem,
     process::{self, Output},
     project::{FUNCTIONS_PACKAGE, Project},
     ui::Ui,
 };
 
-/// Requests that one function process serves at the same time.
+/// Requests that one function process handles at the same time.
 const CONCURRENCY: &str = "8";
-/// What the deployment gives a function, in MB.
+/// Memory of a function in the deployment, in MB.
 const MEMORY_MB: &str = "1024";
 
-/// How often in a row a function may die before the stack gives up.
+/// Maximum number of consecutive restarts of one function.
 const RESTARTS: u32 = 5;
-/// A function that lived this long has recovered.
+/// A function that ran longer than this has recovered: its count of restarts begins again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// The built functions: name and program.
+/// Built functions: name and program.
 pub type Binaries = BTreeMap<String, PathBuf>;
 
-/// Builds the functions with the selection that `cargo lambda watch` uses
-/// (`packages = ["functions"]`), so that it finds them built.
+/// Builds the functions with the same selection as `cargo lambda watch`
+/// (`packages = ["functions"]`), so that it does not build them again.
 ///
 /// # Errors
 /// A [`Problem`] when they do not compile.
@@ -46,7 +47,7 @@ pub async fn build(project: &Project, release: bool) -> Result<Binaries> {
     let mut command = project.command(&project.cargo);
     command
         .args(["build", "--package", FUNCTIONS_PACKAGE, "--bins"])
-        // The path of a program depends on the profile and on a configured target.
+        // cargo prints the path of each program, which depends on the profile and the target.
         .arg("--message-format=json-render-diagnostics");
     if release {
         command.arg("--release");
@@ -65,35 +66,35 @@ pub async fn build(project: &Project, release: bool) -> Result<Binaries> {
     } else {
         Err(Problem::new(
             "The functions do not compile.",
-            "The compiler's messages are above. Correct the code, and start again.",
+            "Correct the errors that the compiler printed above, then start again.",
         )
         .into())
     }
 }
 
-/// A program that cargo reports as built, from one line of its JSON.
+/// Parses one line of cargo's JSON output. Returns the name and path of a built program.
 fn executable(line: &str) -> Option<(String, PathBuf)> {
     #[derive(Deserialize)]
-    struct Message {
-        target: Target,
+    struct CargoMessage {
+        target: CargoTarget,
         executable: PathBuf,
     }
     #[derive(Deserialize)]
-    struct Target {
+    struct CargoTarget {
         name: String,
     }
-    let message: Message = serde_json::from_str(line).ok()?;
+    let message: CargoMessage = serde_json::from_str(line).ok()?;
     Some((message.target.name, message.executable))
 }
 
-/// Runs each function against the Runtime API on `port`, and starts again what dies.
+/// Runs each function against the Runtime API on `port`, and restarts functions that end.
 ///
 /// # Errors
-/// A [`Problem`] when a function keeps dying. It ends in no other way.
+/// A [`Problem`] when a function ends more than `RESTARTS` times in succession.
 pub async fn serve(
     project: &Project,
     binaries: &Binaries,
-    env: &BTreeMap<&'static str, String>,
+    env: &Variables,
     port: u16,
     (ui, audit): (&Ui, &AuditLog),
 ) -> Result<Infallible> {
@@ -104,7 +105,7 @@ pub async fn serve(
         Some(never) => match never {},
         None => Err(Problem::new(
             format!("The package {FUNCTIONS_PACKAGE} has no binaries to run."),
-            "Is this the right workspace?",
+            "Start this command inside the Doorward repository.",
         )
         .into()),
     }
@@ -114,7 +115,7 @@ async fn keep_running(
     project: &Project,
     name: &str,
     program: &Path,
-    env: &BTreeMap<&'static str, String>,
+    env: &Variables,
     port: u16,
     (ui, audit): (&Ui, &AuditLog),
 ) -> Result<Infallible> {
@@ -132,25 +133,25 @@ async fn keep_running(
         deaths += 1;
         if deaths > RESTARTS {
             return Err(Problem::new(
-                format!("The function {name} keeps ending ({status})."),
-                "Its own messages are above.",
+                format!("The function {name} ended {deaths} times in succession ({status})."),
+                "Read its messages above, correct the cause, then start again.",
             )
             .into());
         }
         ui.warn(&format!(
-            "The function {name} ended ({status}). Starting it again, {deaths} of {RESTARTS} \
-             times in a row."
+            "The function {name} ended ({status}). Restarting it (restart {deaths} of at most {RESTARTS} \
+             in succession)."
         ));
         tokio::time::sleep(pause(deaths)).await;
     }
 }
 
-/// Doubles with every death: 0.2 s, 0.4 s, …
+/// Doubles with each restart: 0.2 s, 0.4 s, …
 fn pause(deaths: u32) -> Duration {
     FIRST_PAUSE * 2_u32.saturating_pow(deaths.saturating_sub(1))
 }
 
-/// What the Lambda service sets for a function.
+/// Variables that the Lambda service sets for a function.
 fn lambda_environment(name: &str, port: u16) -> [(&'static str, String); 8] {
     [
         ("AWS_LAMBDA_RUNTIME_API", format!("http://127.0.0.1:{port}/.rt/{name}")),
@@ -169,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_are_read_from_cargos_messages() {
+    fn programs_are_read_from_cargos_output() {
         let line =
             r#"{"reason":"compiler-artifact","target":{"name":"a","kind":["bin"]},"executable":"/t/a"}"#;
         assert_eq!(executable(line), Some(("a".into(), "/t/a".into())));
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow() {
+    fn pause_doubles_with_each_restart() {
         assert_eq!(pause(1), Duration::from_millis(200));
         assert_eq!(pause(3), Duration::from_millis(800));
     }

@@ -1,5 +1,4 @@
-//! Invokes a function that has no route, through the invocation API that cargo-lambda serves beside
-//! the routes.
+//! Invokes functions without a route, through cargo-lambda's invocation API.
 
 use std::time::Duration;
 
@@ -12,45 +11,52 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 
-/// More than any function's own timeout, and enough to compile it first.
+/// Longer than any function's timeout, and long enough to compile a function first.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
-/// What Lambda takes of an answer.
+/// Maximum size of a function's response, which is Lambda's own limit.
 const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024;
 
-/// Something that takes events, as Lambda does.
-pub trait Function: Send + Sync {
-    /// Runs the function with one event, and returns its answer.
+/// A function that handles events, as in Lambda.
+pub trait LambdaFunction: Send + Sync {
+    /// Runs the function with one event, and returns its response.
     fn invoke(&self, event: Vec<u8>) -> impl Future<Output = Result<Bytes, InvokeError>> + Send;
 }
 
-/// Why there is no answer.
+/// Reason for a missing response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InvokeError {
-    /// The function was not reached.
+    /// The function did not receive the event.
     Unreachable(String),
-    /// It ran, or may have run, and failed.
+    /// The function received the event, or may have received it, and failed.
     Failed(String),
 }
 
-/// A function under cargo-lambda.
+/// A function that cargo-lambda runs.
 #[derive(Debug, Clone)]
 pub struct RuntimeApi {
     client: Client<HttpConnector, Body>,
+    name: String,
     url: String,
 }
 
 impl RuntimeApi {
-    /// `base_url` is where cargo-lambda listens.
+    /// Creates a client for one function. `base_url` is the address of cargo-lambda.
     #[must_use]
     pub fn new(base_url: &str, function: &str) -> Self {
         Self {
             client: Client::builder(TokioExecutor::new()).build_http(),
+            name: function.to_owned(),
             url: format!("{base_url}/2015-03-31/functions/{function}/invocations"),
         }
     }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 }
 
-impl Function for RuntimeApi {
+impl LambdaFunction for RuntimeApi {
     async fn invoke(&self, event: Vec<u8>) -> Result<Bytes, InvokeError> {
         let request = Request::post(&self.url)
             .header(CONTENT_TYPE, "application/json")
@@ -71,19 +77,19 @@ impl Function for RuntimeApi {
                 .map_err(|error| InvokeError::Failed(error.to_string()))?;
             Ok((status, body))
         };
-        let (status, body) = tokio::time::timeout(ANSWERS_WITHIN, attempt)
-            .await
-            .map_err(|_| InvokeError::Failed(format!("no answer within {} s", ANSWERS_WITHIN.as_secs())))??;
-        // Lambda says 200 and adds a header; cargo-lambda says 500.
+        let (status, body) = tokio::time::timeout(ANSWERS_WITHIN, attempt).await.map_err(|_| {
+            InvokeError::Failed(format!("no response within {} s", ANSWERS_WITHIN.as_secs()))
+        })??;
+        // For a failed function Lambda returns 200 with an additional header; cargo-lambda returns 500.
         if status == StatusCode::OK { Ok(body) } else { Err(InvokeError::Failed(reason(status, &body))) }
     }
 }
 
-/// What the function says of its own failure.
+/// Returns the error message of a failed function.
 fn reason(status: StatusCode, body: &[u8]) -> String {
     let error: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let message = error.as_ref().and_then(|error| error.get("errorMessage")?.as_str());
-    message.map_or_else(|| format!("it answered {status}"), str::to_owned)
+    message.map_or_else(|| format!("it returned {status}"), str::to_owned)
 }
 
 #[cfg(test)]
@@ -104,17 +110,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_and_failures_are_told_apart() {
+    async fn response_and_failure_are_distinguished() {
         assert_eq!(asked(StatusCode::OK, "{}").await.unwrap(), "{}");
         let error = r#"{"errorType":"E","errorMessage":"boom"}"#;
         let failed = asked(StatusCode::INTERNAL_SERVER_ERROR, error).await.unwrap_err();
         assert_eq!(failed, InvokeError::Failed("boom".into()));
         let missing = asked(StatusCode::NOT_FOUND, "").await.unwrap_err();
-        assert_eq!(missing, InvokeError::Failed("it answered 404 Not Found".into()));
+        assert_eq!(missing, InvokeError::Failed("it returned 404 Not Found".into()));
     }
 
     #[tokio::test]
-    async fn nobody_there_is_no_failure_of_the_function() {
+    async fn unreachable_function_is_not_a_failed_function() {
         let server = Server::serve("function", Router::new()).await.unwrap();
         let function = RuntimeApi::new(server.url(), "f");
         server.stop().await;

@@ -1,8 +1,8 @@
 //! Doorward on one machine, without Docker and without AWS.
 //!
 //! Tests use [`dynamodb`], [`secrets`], [`table`] and [`clients`] to run the real SDK against
-//! servers inside their own process. The binary `local` (`cargo dev`) adds the functions under
-//! `cargo lambda watch`, and everything that starting and ending processes needs.
+//! servers inside their own process. The binary `local` (`cargo dev`) also builds the functions,
+//! runs them with `cargo lambda watch`, and ends every process that it started.
 //!
 //! Every listener binds to 127.0.0.1.
 
@@ -30,6 +30,7 @@ pub mod ready;
 pub mod run;
 pub mod secrets;
 mod server;
+pub mod services;
 pub mod signals;
 pub mod stack;
 pub mod stream;
@@ -37,9 +38,9 @@ pub mod table;
 pub mod ui;
 pub mod watch;
 
-/// The Region that everything local pretends to be in.
+/// Region of the local services.
 pub const REGION: &str = "us-east-1";
-/// The table's name in the local stack.
+/// Name of the table in the local stack.
 pub const TABLE: &str = "doorward";
-/// Where the tenants' secrets lie in the local Secrets Manager.
+/// Prefix of the tenants' secrets in the local Secrets Manager.
 pub const SECRET_PREFIX: &str = "doorward/tenants/";

@@ -1,20 +1,20 @@
-//! Web addresses in the two parts of a mail.
+//! Finds links in the text and HTML parts of a mail.
 
 use url::Url;
 
-/// A stretch of text, with the address it is, if it is one.
+/// Part of a text: either one link, or the text between links.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stretch<'a> {
+pub(crate) struct TextSpan<'a> {
     pub(crate) text: &'a str,
     pub(crate) is_link: bool,
 }
 
-/// The addresses of a mail's text part, then those that only its HTML part has.
+/// Returns the links of a mail without duplicates: first those of the text, then those of the HTML.
 pub(crate) fn of_mail(text: Option<&str>, html: Option<&str>) -> Vec<String> {
-    let in_text = stretches(text.unwrap_or_default())
+    let in_text = spans(text.unwrap_or_default())
         .into_iter()
-        .filter(|stretch| stretch.is_link)
-        .map(|stretch| stretch.text.to_owned());
+        .filter(|span| span.is_link)
+        .map(|span| span.text.to_owned());
     let mut links = Vec::new();
     for link in in_text.chain(of_html(html.unwrap_or_default())) {
         if !links.contains(&link) {
@@ -24,15 +24,15 @@ pub(crate) fn of_mail(text: Option<&str>, html: Option<&str>) -> Vec<String> {
     links
 }
 
-/// The text cut where addresses begin and end; put together again it is the same.
-pub(crate) fn stretches(text: &str) -> Vec<Stretch<'_>> {
+/// Splits a text into links and the text between them. The spans joined are the whole text.
+pub(crate) fn spans(text: &str) -> Vec<TextSpan<'_>> {
     let mut cut = Vec::new();
     for piece in text.split_inclusive(char::is_whitespace) {
         let word = piece.trim_end_matches(char::is_whitespace);
         let begin = ["https://", "http://"].iter().filter_map(|scheme| word.find(scheme)).min();
         let found = begin.and_then(|begin| {
             let (before, rest) = piece.split_at_checked(begin)?;
-            // What ends a sentence or closes a bracket is not the address's.
+            // Punctuation at the end of a sentence and closing brackets do not belong to a link.
             let link =
                 rest.trim_end().trim_end_matches(['.', ',', ';', ':', '!', '?', ')', '>', ']', '"', '\'']);
             is_web(link).then_some((before, link, rest.strip_prefix(link)?))
@@ -40,7 +40,7 @@ pub(crate) fn stretches(text: &str) -> Vec<Stretch<'_>> {
         match found {
             Some((before, link, after)) => {
                 add(&mut cut, text, before);
-                cut.push(Stretch { text: link, is_link: true });
+                cut.push(TextSpan { text: link, is_link: true });
                 add(&mut cut, text, after);
             }
             None => add(&mut cut, text, piece),
@@ -49,8 +49,8 @@ pub(crate) fn stretches(text: &str) -> Vec<Stretch<'_>> {
     cut
 }
 
-/// Lengthens the last plain stretch where there is one: it and `piece` are neighbours in `whole`.
-fn add<'a>(cut: &mut Vec<Stretch<'a>>, whole: &'a str, piece: &'a str) {
+/// Adds text that is not a link. Joins it with the last span, its neighbour in `whole`, if possible.
+fn add<'a>(cut: &mut Vec<TextSpan<'a>>, whole: &'a str, piece: &'a str) {
     if piece.is_empty() {
         return;
     }
@@ -60,11 +60,11 @@ fn add<'a>(cut: &mut Vec<Stretch<'a>>, whole: &'a str, piece: &'a str) {
     });
     match (joined, cut.last_mut()) {
         (Some(joined), Some(last)) => last.text = joined,
-        _ => cut.push(Stretch { text: piece, is_link: false }),
+        _ => cut.push(TextSpan { text: piece, is_link: false }),
     }
 }
 
-/// What `href="…"` says, in the order of the document.
+/// Returns the links in `href` attributes, in the order of the document.
 fn of_html(html: &str) -> Vec<String> {
     let mut links = Vec::new();
     for rest in html.split("href=").skip(1) {
@@ -80,7 +80,7 @@ fn of_html(html: &str) -> Vec<String> {
     links
 }
 
-/// Without the character references that templates write; others stay as they are.
+/// Replaces the character references that templates write. Keeps unknown ones.
 fn unescaped(value: &str) -> String {
     let mut pieces = value.split('&');
     let mut plain = pieces.next().unwrap_or_default().to_owned();
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_cut_and_nothing_is_lost() {
+    fn text_is_split_at_links_without_loss() {
         for text in [
             "Open https://a.example/x?code=A&b=2.\r\n\n(or <http://b.example>), soon",
             "no link at all\n\n twice  spaced ",
@@ -132,11 +132,11 @@ mod tests {
             "see:https://a.example",
             "",
         ] {
-            let whole: String = stretches(text).iter().map(|stretch| stretch.text).collect();
+            let whole: String = spans(text).iter().map(|span| span.text).collect();
             assert_eq!(whole, text);
         }
-        let cut = stretches("Open https://a.example/x?code=A&b=2.\r\n\n(or <http://b.example>), soon");
-        let cut: Vec<_> = cut.iter().map(|stretch| (stretch.text, stretch.is_link)).collect();
+        let cut = spans("Open https://a.example/x?code=A&b=2.\r\n\n(or <http://b.example>), soon");
+        let cut: Vec<_> = cut.iter().map(|span| (span.text, span.is_link)).collect();
         assert_eq!(
             cut,
             [
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn both_parts_are_searched_and_no_link_is_told_twice() {
+    fn links_of_both_parts_are_listed_without_duplicates() {
         let html = r#"<a href="https://a.example/?x=1&amp;y=&#x2f;">1</a> <a href='https://b.example/'>2</a>
             <a href="javascript:alert(1)">3</a> <a href=https://c.example/>4</a>"#;
         assert_eq!(

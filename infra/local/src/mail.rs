@@ -1,9 +1,10 @@
-//! SES, SNS and EventBridge inside this process, as far as sending needs them: what is sent is
-//! caught in a [`Mailbox`] and goes nowhere.
+//! SES, SNS and EventBridge inside this process. Sent messages go to a [`Mailbox`] and leave this
+//! machine by no other way.
 //!
-//! The handlers are our own: of the `winterbaume` crates (0.2 and 0.3), the one for SES drops a
-//! mail's HTML part, the one for SNS refuses to send to a phone number, and the one for EventBridge
-//! drops the bus. Each answers one operation and refuses every other by name.
+//! The `winterbaume` crates (0.2 and 0.3) do not suffice: their SES drops the HTML part of a mail,
+//! their SNS cannot send to a phone number, and their EventBridge drops the bus. Each handler here
+//! supports one operation, and rejects every other operation with an error that names the supported
+//! one.
 
 mod events;
 mod ses;
@@ -24,21 +25,21 @@ use crate::{
     server::Server,
 };
 
-/// More than any of the three takes: SES 40 MB are for attachments, which are refused here.
+/// Limit of a request body. SES accepts up to 40 MB because of attachments, which are rejected here.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// A mail with an address in this domain is refused for good, as SES refuses (`MessageRejected`).
+/// Domain that SES always rejects as a recipient (`MessageRejected`).
 pub const REFUSED_DOMAIN: &str = "refused.example";
-/// A mail from an address in this domain is rejected as SES rejects a sender that nobody verified.
+/// Domain that SES always rejects as a sender, like an unverified one (`MessageRejected`).
 pub const UNVERIFIED_DOMAIN: &str = "unverified.example";
-/// A text message to this number is refused for good, as SNS refuses (`InvalidParameter`).
+/// Number that SNS always rejects (`InvalidParameter`).
 pub const REFUSED_NUMBER: &str = "+10000000000";
-/// An event for this bus is refused for good, within an answer of 200 (`FailedEntryCount`).
+/// Bus that EventBridge always rejects, in a response with status 200 (`FailedEntryCount`).
 pub const REFUSED_BUS: &str = "refused";
 
-/// Running SES, SNS and EventBridge endpoints on ephemeral loopback ports. They end when dropped.
+/// Running SES, SNS and EventBridge endpoints on free loopback ports. They end when dropped.
 ///
-/// Must be started inside a tokio runtime; as many as you like may run in one process.
+/// Start them inside a tokio runtime. One process can run any number of them.
 #[derive(Debug)]
 pub struct EmbeddedMail {
     ses: Server,
@@ -59,51 +60,51 @@ impl EmbeddedMail {
         Ok(Self { ses, sns, events, mailbox })
     }
 
-    /// For `AWS_ENDPOINT_URL_SESV2`: `http://127.0.0.1:PORT`.
+    /// Value of `AWS_ENDPOINT_URL_SESV2`: `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn ses_url(&self) -> &str {
         self.ses.url()
     }
 
-    /// For `AWS_ENDPOINT_URL_SNS`.
+    /// Value of `AWS_ENDPOINT_URL_SNS`.
     #[must_use]
     pub fn sns_url(&self) -> &str {
         self.sns.url()
     }
 
-    /// For `AWS_ENDPOINT_URL_EVENTBRIDGE`.
+    /// Value of `AWS_ENDPOINT_URL_EVENTBRIDGE`.
     #[must_use]
     pub fn events_url(&self) -> &str {
         self.events.url()
     }
 
-    /// What was sent, and how to make sending fail.
+    /// Mailbox with the sent messages. It can also make sending fail.
     #[must_use]
     pub fn mailbox(&self) -> &Mailbox {
         &self.mailbox
     }
 
-    /// Ends the servers after the requests they are serving.
+    /// Stops the servers after the requests in progress.
     pub async fn stop(self) {
         tokio::join!(self.ses.stop(), self.sns.stop(), self.events.stop());
     }
 }
 
-/// What one of the services makes of its requests.
+/// Request and response format of one service.
 trait Service: 'static {
-    /// For our own messages.
+    /// Name in log messages.
     const NAME: &'static str;
 
-    /// What is to be sent, each for itself.
+    /// Parses a request into messages. Each message is accepted or rejected separately.
     fn read(head: &Parts, body: &[u8]) -> Result<Vec<Result<Content, Refusal>>, Refusal>;
 
-    /// The answer: for each the id it was caught under.
+    /// Success response. Contains the ID of each accepted message.
     fn accepted(sent: &[Result<u64, Refusal>]) -> Response;
 
     fn refused(refusal: &Refusal) -> Response;
 }
 
-/// Why nothing is sent, in the service's own words.
+/// Rejection in the service's format.
 #[derive(Debug, Clone)]
 struct Refusal {
     status: StatusCode,
@@ -112,7 +113,7 @@ struct Refusal {
 }
 
 impl Refusal {
-    /// The caller's fault: trying again would not help.
+    /// A rejection that a retry does not change.
     fn invalid(code: &'static str, message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
     }
@@ -126,12 +127,12 @@ async fn serve<S: Service>(mailbox: &Mailbox) -> Result<Server> {
 async fn answer<S: Service>(State(mailbox): State<Mailbox>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let attempt = async {
-        // SDKs sign; no page in a browser can without asking first.
+        // SDKs sign their requests. A browser cannot send this header to another origin without a preflight.
         if !head.headers.contains_key(AUTHORIZATION) {
             return Err(Refusal::invalid("MissingAuthenticationToken", "the request is not signed"));
         }
         let body: Bytes = to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| {
-            Refusal::invalid("RequestEntityTooLarge", "the body is larger than the local services take")
+            Refusal::invalid("RequestEntityTooLarge", "the body exceeds the local limit of 1 MiB")
         })?;
         let fault = mailbox.take_fault();
         match fault {
@@ -140,7 +141,7 @@ async fn answer<S: Service>(State(mailbox): State<Mailbox>, request: Request) ->
                 return Err(Refusal {
                     status: StatusCode::TOO_MANY_REQUESTS,
                     code: "TooManyRequestsException",
-                    message: "a test asked for this".to_owned(),
+                    message: "a test requested this failure".to_owned(),
                 });
             }
             Some(Fault::AnswerLost) | None => {}
@@ -156,11 +157,11 @@ fn unavailable() -> Refusal {
     Refusal {
         status: StatusCode::SERVICE_UNAVAILABLE,
         code: "ServiceUnavailable",
-        message: "a test asked for this".to_owned(),
+        message: "a test requested this failure".to_owned(),
     }
 }
 
-/// The id that a service gives what it sent.
+/// Message ID in the response of a service.
 fn message_id(id: u64) -> String {
     format!("local-{id}")
 }

@@ -1,19 +1,20 @@
-//! What this stack has sent: mails, text messages and events, and what could not be delivered.
+//! Messages that the stack has sent: mails, text messages and events. Also lists messages that could
+//! not be delivered.
 //!
-//! Everything is in memory, the newest [`KEPT`] of it, and gone when the stack stops: mails hold live
-//! codes, and no file should.
+//! The newest [`KEPT`] messages are in memory until the stack stops. They are written to no file,
+//! because mails contain valid codes.
 
 use std::{collections::VecDeque, fmt, sync::Arc};
 
-use doorward::{port::Clock, runtime::SystemClock};
+use doorward::{function::SystemClock, port::Clock};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 
-/// How many messages are kept. More than a person reads, and some MB at most.
+/// Number of kept messages. They take a few MB at most.
 pub const KEPT: usize = 200;
 
-/// Everything sent, newest last. Clones are the same mailbox.
+/// Sent messages, newest last. Clones share the same messages.
 #[derive(Clone)]
 pub struct Mailbox {
     state: Arc<watch::Sender<State>>,
@@ -23,15 +24,15 @@ pub struct Mailbox {
 #[derive(Default)]
 struct State {
     messages: VecDeque<Arc<Message>>,
-    /// How many there ever were; the newest one's id.
+    /// Number of all messages so far, which is also the ID of the newest one.
     count: u64,
     faults: VecDeque<Fault>,
 }
 
-/// One thing that was sent, or given up.
+/// A sent or undeliverable message.
 #[derive(Debug, Serialize)]
 pub struct Message {
-    /// Counts from 1 in the order of arrival.
+    /// Number in the order of arrival, from 1.
     pub id: u64,
     #[serde(serialize_with = "in_words")]
     pub time: Timestamp,
@@ -48,7 +49,7 @@ pub enum Content {
     DeadLetter(DeadLetter),
 }
 
-/// What SES was given.
+/// Mail that SES received.
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Mail {
@@ -61,11 +62,11 @@ pub struct Mail {
     pub headers: Vec<(String, String)>,
     pub text: Option<String>,
     pub html: Option<String>,
-    /// The web addresses in both parts, those of the text first.
+    /// Links of both parts, those of the text first.
     pub links: Vec<String>,
 }
 
-/// What SNS was given.
+/// Text message that SNS received.
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TextMessage {
@@ -74,7 +75,7 @@ pub struct TextMessage {
     pub links: Vec<String>,
 }
 
-/// What EventBridge was given.
+/// Event that EventBridge received.
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
@@ -84,29 +85,29 @@ pub struct Event {
     pub detail: serde_json::Value,
 }
 
-/// A record of the table's stream that the delivery function could not handle.
+/// Record of the table's stream that the delivery function could not handle.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetter {
-    /// `RetryAttemptsExhausted` or `MaximumRecordAgeExceeded`, as Lambda says it.
+    /// `RetryAttemptsExhausted` or `MaximumRecordAgeExceeded`, the names of Lambda.
     pub condition: &'static str,
     pub sequence_number: String,
     pub pk: String,
     pub sk: String,
-    /// How often the function was invoked with it at the end.
+    /// Number of failed invocations with this record as the first of its batch.
     pub attempts: u32,
-    /// What the function, or whoever runs it, said last.
+    /// Error of the last invocation.
     pub reason: String,
 }
 
-/// How the next request to one of the services fails. The SDK tries three times by itself.
+/// Failure of the next request to one of the services. The SDK makes three attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing is sent: a 5xx.
+    /// The message is not sent. The response has a 5xx status.
     Unavailable,
-    /// Nothing is sent: too many requests.
+    /// The message is not sent. The response reports too many requests.
     Throttled,
-    /// It is sent, but the answer is a 5xx: whoever sent it will do so again.
+    /// The message is sent, but the response has a 5xx status, so that the sender sends it again.
     AnswerLost,
 }
 
@@ -137,26 +138,25 @@ impl Mailbox {
         id
     }
 
-    /// What is kept, oldest first.
+    /// Kept messages, oldest first.
     #[must_use]
     pub fn messages(&self) -> Vec<Arc<Message>> {
         self.state.borrow().messages.iter().cloned().collect()
     }
 
-    /// The mails that are kept, oldest first.
+    /// Kept mails, oldest first.
     #[must_use]
     pub fn mails(&self) -> Vec<Mail> {
         self.messages().iter().filter_map(|message| message.mail().cloned()).collect()
     }
 
-    /// One of those that are kept.
+    /// Finds a kept message by its ID.
     #[must_use]
     pub fn message(&self, id: u64) -> Option<Arc<Message>> {
         self.state.borrow().messages.iter().find(|message| message.id == id).cloned()
     }
 
-    /// Waits until there is a message in which `find` finds something: the oldest such. The caller
-    /// bounds the time.
+    /// Waits for the oldest message for which `find` returns a value. The caller limits the time.
     pub async fn until<T>(&self, mut find: impl FnMut(&Message) -> Option<T>) -> T {
         let mut seen = 0;
         loop {
@@ -168,7 +168,7 @@ impl Mailbox {
         }
     }
 
-    /// Waits for the oldest kept message with an id above `id`.
+    /// Waits for the oldest kept message with an ID above `id`.
     pub async fn after(&self, id: u64) -> Arc<Message> {
         let mut changes = self.state.subscribe();
         loop {
@@ -177,13 +177,13 @@ impl Mailbox {
                 return message;
             }
             if changes.changed().await.is_err() {
-                // Never: the other half is in `self`.
+                // Unreachable: `self` keeps the sender of the channel.
                 return std::future::pending().await;
             }
         }
     }
 
-    /// Makes the next `times` requests to the embedded services fail, after those asked for before.
+    /// Makes the next `times` requests to the services fail, after the failures requested earlier.
     pub fn fail_next(&self, times: usize, fault: Fault) {
         self.state.send_modify(|state| state.faults.extend(std::iter::repeat_n(fault, times)));
     }
@@ -208,12 +208,12 @@ impl Message {
     }
 }
 
-/// To the millisecond: nobody reads more.
+/// Serializes a time with milliseconds.
 fn in_words<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{time:.3}"))
 }
 
-// What is sent holds codes, which belong in no log.
+// `Debug` shows no message text, because texts contain codes, which must not appear in a log.
 
 impl fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_are_kept() {
+    fn only_the_newest_messages_are_kept() {
         let mailbox = Mailbox::default();
         for number in 0..KEPT + 3 {
             mailbox.add(text_message(number));
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_can_wait_for_what_has_not_come_yet() {
+    async fn until_waits_for_a_message_that_arrives_later() {
         let mailbox = Mailbox::default();
         mailbox.add(text_message(1));
         let other = mailbox.clone();
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn debugging_shows_no_code() {
+    fn debug_output_contains_no_code() {
         let mailbox = Mailbox::default();
         mailbox.add(text_message(1)); // docs/design/security.md#rule-24
         let shown = format!("{mailbox:?} {:?}", mailbox.messages());
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_form_names_the_kind() {
+    fn json_form_contains_the_kind() {
         let mailbox = Mailbox::default();
         mailbox.add(text_message(1));
         let value = serde_json::to_value(&*mailbox.message(1).unwrap()).unwrap();

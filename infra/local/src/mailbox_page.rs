@@ -1,9 +1,13 @@
-//! Shows the [`Mailbox`] to the person at this machine, on a listener of its own.
+//! Page that shows the [`Mailbox`], on its own listener.
 //!
-//! What it shows was written by strangers (names, templates) and holds live codes. So: templates
-//! escape; a mail's HTML is a response of its own under a policy of its own, in a sandbox without
-//! scripts; nothing comes from elsewhere; and only requests to this machine's own names are
-//! answered, or a web page could point its own name at 127.0.0.1 and read along.
+//! Names and templates in the messages are untrusted input, and the messages contain valid codes.
+//! Therefore:
+//! - Templates escape all values.
+//! - The HTML part of a mail is a separate response with a stricter content security policy, in a
+//!   sandbox without scripts.
+//! - The page loads nothing from other servers.
+//! - Requests with another `Host` than 127.0.0.1 or localhost are rejected. Otherwise a website could
+//!   point its own name at 127.0.0.1 and read the messages.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -31,43 +35,43 @@ use crate::{
     server::{self, Server},
 };
 
-/// Nothing but this page's own style, script and frame.
+/// Policy of the page: it may load only its own style, script and frame.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
                            frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// Its own look and links that open elsewhere: no script, no form, nothing fetched.
+/// Policy of a mail's HTML part: inline styles and links to new windows, but no scripts, forms or requests.
 const MAIL_POLICY: &str = "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; \
                            style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; \
                            frame-ancestors 'self'";
 
-/// Unchanged, wherever they are used: nothing in them comes from a request.
+/// Templates, compiled into the program. None of them comes from a request.
 const TEMPLATES: [(&str, &str); 4] = [
     ("layout.html", include_str!("mailbox_page/layout.html")),
     ("list.html", include_str!("mailbox_page/list.html")),
     ("mail.html", include_str!("mailbox_page/mail.html")),
-    ("stretch.html", include_str!("mailbox_page/stretch.html")),
+    ("span.html", include_str!("mailbox_page/span.html")),
 ];
 
-/// The page's listener. It ends when dropped.
+/// Listener of the mailbox page. It ends when dropped.
 #[derive(Debug)]
 pub struct MailboxPage(Server);
 
-struct Page {
+struct MailboxPageState {
     mailbox: Mailbox,
     templates: Environment<'static>,
-    /// Where dead letters are kept, if anywhere.
+    /// File of undeliverable messages, if the stack keeps its data.
     kept_in: Option<PathBuf>,
 }
 
 impl MailboxPage {
-    /// On that port of 127.0.0.1; 0 takes any free one. `dead_letters` is the file that the page
-    /// names.
+    /// Starts the page on a port of 127.0.0.1; 0 means any free port. The page shows the path
+    /// `dead_letters`.
     ///
     /// # Errors
-    /// When the port cannot be had.
+    /// When the port is taken.
     pub async fn start(port: u16, mailbox: Mailbox, dead_letters: Option<PathBuf>) -> Result<Self> {
         let mut templates = Environment::new();
         for (name, text) in TEMPLATES {
-            templates.add_template(name, text).with_context(|| format!("{name} is no template"))?;
+            templates.add_template(name, text).with_context(|| format!("the template {name} is invalid"))?;
         }
         let router = Router::new()
             .route("/", get(list))
@@ -81,20 +85,20 @@ impl MailboxPage {
                 response
             }))
             .layer(middleware::from_fn(server::only_local))
-            .with_state(Arc::new(Page { mailbox, templates, kept_in: dead_letters }));
+            .with_state(Arc::new(MailboxPageState { mailbox, templates, kept_in: dead_letters }));
         Server::serve_on(port, "mailbox page", router)
             .await
             .map(Self)
             .context("cannot start the mailbox page")
     }
 
-    /// Where it is: `http://127.0.0.1:PORT`.
+    /// Address of the page: `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn url(&self) -> &str {
         self.0.url()
     }
 
-    /// Ends it after the requests it is serving.
+    /// Stops the page after the requests in progress.
     pub async fn stop(self) {
         self.0.stop().await;
     }
@@ -104,12 +108,12 @@ fn asset(kind: &'static str, text: &'static str) -> ([(HeaderName, &'static str)
     ([(CONTENT_TYPE, kind)], text)
 }
 
-async fn messages(State(page): State<Arc<Page>>) -> impl IntoResponse {
+async fn messages(State(page): State<Arc<MailboxPageState>>) -> impl IntoResponse {
     let messages = page.mailbox.messages();
     Json(json!({ "messages": messages.iter().rev().map(|it| &**it).collect::<Vec<_>>() }))
 }
 
-async fn list(State(page): State<Arc<Page>>) -> Response {
+async fn list(State(page): State<Arc<MailboxPageState>>) -> Response {
     #[derive(Default, Serialize)]
     struct List {
         letters: Vec<Value>,
@@ -126,11 +130,11 @@ async fn list(State(page): State<Arc<Page>>) -> Response {
             Content::DeadLetter(letter) => (&mut list.letters, json!(letter)),
             Content::Mail(mail) => (&mut list.mails, json!({ "subject": mail.subject, "to": mail.to })),
             Content::TextMessage(text) => {
-                (&mut list.texts, json!({ "to": text.phone_number, "text": stretches(&text.text) }))
+                (&mut list.texts, json!({ "to": text.phone_number, "text": spans(&text.text) }))
             }
             Content::Event(event) => {
                 let mut row = json!(event);
-                // As a person reads it.
+                // Indented, so that people can read it.
                 set(&mut row, "detail", format!("{:#}", event.detail).into());
                 (&mut list.events, row)
             }
@@ -143,7 +147,7 @@ async fn list(State(page): State<Arc<Page>>) -> Response {
     page.render("list.html", list)
 }
 
-async fn mail(State(page): State<Arc<Page>>, Path(id): Path<u64>) -> Response {
+async fn mail(State(page): State<Arc<MailboxPageState>>, Path(id): Path<u64>) -> Response {
     let message = page.mailbox.message(id);
     let Some((message, mail)) = message.as_ref().and_then(|message| Some((message, message.mail()?))) else {
         return gone();
@@ -155,13 +159,13 @@ async fn mail(State(page): State<Arc<Page>>, Path(id): Path<u64>) -> Response {
             "mail": mail,
             "time": message.time.to_string(),
             "at": at(message.time),
-            "text": mail.text.as_deref().map(stretches),
+            "text": mail.text.as_deref().map(spans),
         }),
     )
 }
 
-/// The mail's own document; its links open outside the frame.
-async fn html_part(State(page): State<Arc<Page>>, Path(id): Path<u64>) -> Response {
+/// HTML part of a mail as a document. Its links open in a new window.
+async fn html_part(State(page): State<Arc<MailboxPageState>>, Path(id): Path<u64>) -> Response {
     let message = page.mailbox.message(id);
     let Some(html) = message.as_ref().and_then(|message| message.mail()?.html.as_deref()) else {
         return gone();
@@ -171,17 +175,18 @@ async fn html_part(State(page): State<Arc<Page>>, Path(id): Path<u64>) -> Respon
 }
 
 fn gone() -> Response {
-    (StatusCode::NOT_FOUND, "There is no such message, or no longer.\n").into_response()
+    (StatusCode::NOT_FOUND, "This message does not exist, or newer messages have replaced it.\n")
+        .into_response()
 }
 
-impl Page {
+impl MailboxPageState {
     fn render(&self, template: &str, values: impl Serialize) -> Response {
         let rendered = self.templates.get_template(template).and_then(|it| it.render(Serde(values)));
         match rendered {
             Ok(html) => Html(html).into_response(),
             Err(error) => {
                 crate::ui::to_stderr(&format!("the mailbox page failed: {error:#}"));
-                let text = "The page failed: see the log of cargo dev.\n";
+                let text = "The page failed. Read the error in the output of cargo dev.\n";
                 (StatusCode::INTERNAL_SERVER_ERROR, Body::from(text)).into_response()
             }
         }
@@ -194,9 +199,9 @@ fn set(row: &mut Value, name: &str, value: Value) {
     }
 }
 
-fn stretches(text: &str) -> Vec<Value> {
-    let stretches = links::stretches(text).into_iter();
-    stretches.map(|stretch| json!({ "text": stretch.text, "isLink": stretch.is_link })).collect()
+fn spans(text: &str) -> Vec<Value> {
+    let spans = links::spans(text).into_iter();
+    spans.map(|span| json!({ "text": span.text, "isLink": span.is_link })).collect()
 }
 
 fn at(time: Timestamp) -> String {
@@ -264,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_that_was_sent_becomes_markup() {
+    async fn untrusted_text_does_not_become_markup() {
         let text = format!("{HOSTILE} https://b.example/x");
         let page = page_with(vec![
             hostile_mail(),
@@ -301,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_link_of_the_text_can_be_followed() {
+    async fn link_in_a_text_is_clickable() {
         let text = "Open https://a.example/set?user=u%231&code=K7QW.\n";
         let Content::Mail(mail) = hostile_mail() else { panic!() };
         let page = page_with(vec![Content::Mail(Mail { text: Some(text.into()), html: None, ..mail })]).await;
@@ -312,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn html_has_a_policy_of_its_own() {
+    async fn html_part_has_a_stricter_policy() {
         let page = page_with(vec![hostile_mail()]).await;
         let body = get(&page, "/messages/1").await;
         let frame = "<iframe src=\"/messages/1/html\"";
@@ -329,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_names_for_this_machine_get_nothing() {
+    async fn requests_with_another_host_name_are_rejected() {
         let page = page_with(vec![hostile_mail()]).await;
         for path in ["/", "/messages/1", "/messages/1/html", "/api/messages", "/nothing"] {
             for host in ["evil.example", "evil.example:9025", "127.0.0.1.evil.example", "localhost.:80", ""] {
@@ -344,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn programs_read_it_newest_first() {
+    async fn json_list_is_newest_first() {
         let text = |text: &str| {
             Content::TextMessage(TextMessage {
                 phone_number: "+45".into(),
@@ -362,9 +367,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_there_is_said() {
+    async fn empty_mailbox_and_unknown_messages_are_reported() {
         let page = page_with(Vec::new()).await;
-        assert!(get(&page, "/").await.body.contains("Nothing yet"));
+        assert!(get(&page, "/").await.body.contains("No messages yet"));
         for path in ["/messages/1", "/messages/1/html", "/messages/x"] {
             assert!(get(&page, path).await.status.is_client_error(), "{path}");
         }

@@ -1,4 +1,4 @@
-//! `cargo dev`: the whole of Doorward on this machine, until Ctrl-C.
+//! `cargo dev`: runs Doorward on this machine until Ctrl-C.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -6,43 +6,45 @@ use anyhow::Result;
 use clap::{Parser, ValueHint};
 use local::{
     process,
-    run::{self, Data, Options, Running},
+    run::{self, DataLocation, Options},
+    services::Running,
     signals,
     ui::Ui,
 };
 
 /// Runs Doorward on this machine.
 ///
-/// Starts an embedded DynamoDB and Secrets Manager, creates the table, seeds the demo tenants,
-/// builds the functions and serves their routes with cargo-lambda (which it gets into target/ if
-/// it is missing). When everything answers it prints the address, the demo logins and a curl
-/// line to try. A page shows the API and tries calls; mails, text messages and events are caught,
-/// printed as they come, and shown on a page of its own. Ctrl-C ends all of it. Everything listens on 127.0.0.1 only.
+/// The command starts an embedded DynamoDB and Secrets Manager, creates the table and the demo
+/// tenants, builds the functions, and serves the HTTP API with cargo-lambda. It installs
+/// cargo-lambda into target/ if it is missing.
+///
+/// When all functions respond, it prints the address, the demo logins and a curl command. It also
+/// prints the addresses of two pages: one shows the API and sends requests, the other shows sent
+/// mails, text messages and events.
+///
+/// Press Ctrl-C to stop everything. All ports are on 127.0.0.1.
 #[derive(Debug, Parser)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the comments are the help text, and the switches are switches"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each switch of the command line is one bool")]
 #[command(
     bin_name = "cargo dev",
     max_term_width = 100,
     after_help = "Examples:
-  cargo dev                       the usual: data is kept in target/local/data
-  cargo dev --port 9001           when port 9000 is taken
-  cargo dev --memory --port 9001  a second stack beside the first
-  cargo dev --release --no-watch  fast functions, several requests at once"
+  cargo dev                       normal use; data is kept in target/local/data
+  cargo dev --port 9001           port 9000 is taken
+  cargo dev --memory --port 9001  a second stack at the same time
+  cargo dev --release --no-watch  fast functions with parallel requests"
 )]
 struct Cli {
-    /// Port for the routes, on 127.0.0.1; 0 takes any free one
+    /// Port of the HTTP API on 127.0.0.1; 0 means any free port
     #[arg(long, default_value_t = 9000, value_name = "PORT")]
     port: u16,
 
-    /// Port for the mailbox page, on 127.0.0.1; 0 takes any free one [default: 25 above --port, or
-    /// any free one when that is taken]
+    /// Port of the mailbox page on 127.0.0.1; 0 means any free port [default: --port plus 25, or
+    /// any free port if that one is taken]
     #[arg(long, value_name = "PORT")]
     mailbox_port: Option<u16>,
 
-    /// Keep all data in memory: it ends with this run
+    /// Keep all data in memory; it is lost when the command stops
     #[arg(long, conflicts_with = "data_dir")]
     memory: bool,
 
@@ -50,22 +52,22 @@ struct Cli {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     data_dir: Option<PathBuf>,
 
-    /// Build the functions optimised
+    /// Build the functions with optimizations
     #[arg(long)]
     release: bool,
 
-    /// Serve the functions as built now, without rebuilding them when the code changes. Each
-    /// then takes several requests at once, as on Lambda
+    /// Do not rebuild the functions when the code changes. Each function then handles several
+    /// requests at once, as on Lambda
     #[arg(long)]
     no_watch: bool,
 
-    /// Leave the demo users' passwords as the last run left them. By default each start restores
-    /// them, so that a reset tried out locks nobody out
+    /// Do not restore the demo users' passwords. By default each start restores them, so that the
+    /// printed logins work
     #[arg(long)]
     keep_credentials: bool,
 
-    /// Write machine-readable events to stdout, one JSON object per line; everything else goes
-    /// to stderr
+    /// Write machine-readable events to stdout, one JSON object per line. Everything else goes to
+    /// stderr
     #[arg(long)]
     json: bool,
 }
@@ -76,9 +78,9 @@ impl From<Cli> for Options {
             port: cli.port,
             mailbox_port: cli.mailbox_port,
             data: match cli.data_dir {
-                _ if cli.memory => Data::Memory,
-                Some(folder) => Data::Dir(folder),
-                None => Data::Default,
+                _ if cli.memory => DataLocation::Memory,
+                Some(folder) => DataLocation::Dir(folder),
+                None => DataLocation::Default,
             },
             release: cli.release,
             watch: !cli.no_watch,
@@ -92,17 +94,17 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let ui = Ui::new(cli.json);
     process::adopt_orphans();
-    Box::pin(start_and_stop(&cli.into(), &ui)).await.unwrap_or_else(|error| signals::failed(&ui, &error))
+    Box::pin(start_and_stop(&cli.into(), &ui)).await.unwrap_or_else(|error| signals::report(&ui, &error))
 }
 
-/// Runs until something fails or a signal comes, and in both cases ends everything.
+/// Runs until a failure or a signal, and then ends everything.
 async fn start_and_stop(options: &Options, ui: &Ui) -> Result<ExitCode> {
     let mut running = Running::default();
     let up = run::up(options, ui, &mut running);
-    let asked = signals::until_asked(Box::pin(async { up.await.map(|never| match never {}) })).await;
+    let ended = signals::until_signal(Box::pin(async { up.await.map(|never| match never {}) })).await;
     let was_ready = running.is_ready();
     let stopped = running.stop().await;
-    let code = asked?;
+    let code = ended?;
     stopped?;
     ui.stopped();
     Ok(if was_ready { ExitCode::SUCCESS } else { code })
@@ -114,15 +116,15 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn memory_and_a_folder_exclude_each_other() {
+    fn memory_and_data_dir_exclude_each_other() {
         assert!(Cli::try_parse_from(["local", "--memory", "--data-dir", "d"]).is_err());
         let cli = Cli::try_parse_from(["local"]).unwrap();
         assert_eq!(cli.port, 9000);
-        assert!(matches!(Options::from(cli).data, Data::Default));
+        assert!(matches!(Options::from(cli).data, DataLocation::Default));
     }
 }

@@ -1,8 +1,8 @@
-//! Pinned packages from PyPI, in folders of their own below `target/tools`.
+//! Pinned packages from PyPI, each in its own folder in `target/tools`.
 //!
-//! Nothing outside `target/` changes, and no virtual environment is needed: what counts as
-//! installed appears under its final name by one rename, so an interrupted installation never
-//! counts. pip refuses every file whose SHA-256 is not named.
+//! Nothing outside `target/` changes, and no virtual environment is needed. An installation gets its
+//! final name by one rename after it is complete, so that an interrupted one is never used. pip
+//! rejects every file whose SHA-256 is not listed.
 
 use std::{
     ffi::OsString,
@@ -20,25 +20,25 @@ use crate::{
     ui::Ui,
 };
 
-/// What unfinished installations are called, to be cleared by the next.
+/// Name prefix of unfinished installations. The next installation removes them.
 const UNFINISHED: &str = ".unfinished-";
 
-/// A package with everything it needs.
+/// A package with its dependencies.
 #[derive(Debug, Clone, Copy)]
 pub struct Package {
-    /// Its name on PyPI.
+    /// Name on PyPI.
     pub name: &'static str,
     pub version: &'static str,
-    /// Lines of a requirements file, each version with its hashes: the package and all that it
-    /// imports, since pip is told to add nothing.
+    /// Contents of a requirements file: the package and all its dependencies, each with its hashes.
+    /// pip adds no other dependency.
     pub requirements: &'static str,
 }
 
 impl Package {
-    /// The folder that it is in, after installing it if need be.
+    /// Returns the folder of the package. Installs it if it is missing.
     ///
     /// # Errors
-    /// A [`Problem`] when there is no Python with pip, or PyPI cannot be reached.
+    /// A [`Problem`] when there is no Python with pip, or when PyPI cannot be reached.
     pub async fn ensure(&self, project: &Project, ui: &Ui) -> Result<PathBuf> {
         let Self { name, version, requirements } = self;
         let tools = project.tools_dir();
@@ -47,17 +47,17 @@ impl Package {
             return Ok(place);
         }
         let _lock = lock(&tools)?;
-        // Somebody else may have finished meanwhile.
+        // Another process may have finished the installation before this one got the lock.
         if place.is_dir() {
             return Ok(place);
         }
         clear_unfinished(&tools)?;
         let staging = staging(&tools)?;
-        let step = ui.loud_step("install", &format!("Getting {name} {version} from PyPI, once"));
+        let step = ui.loud_step("install", &format!("Installing {name} {version} from PyPI (once)"));
         install(requirements, &staging).await.map_err(|error| {
             Problem::new(
-                format!("{name} {version} is needed and could not be installed: {error:#}."),
-                "Is the network reachable, and is there a python3 with pip? Then start again.",
+                format!("{name} {version} is required, but it cannot be installed: {error:#}."),
+                "Check that the network works and that python3 with pip is installed, then start again.",
             )
         })?;
         keep(staging, &place)?;
@@ -66,7 +66,7 @@ impl Package {
     }
 }
 
-/// A Python with pip, if there is one.
+/// Returns the name of a Python with pip, if there is one.
 pub async fn find_python() -> Option<OsString> {
     for name in ["python3", "python"] {
         let mut pip = command(name);
@@ -79,9 +79,9 @@ pub async fn find_python() -> Option<OsString> {
     None
 }
 
-/// Installs these requirements, and nothing else, into the folder.
+/// Installs exactly these requirements into the folder.
 pub(crate) async fn install(requirements: &str, staging: &TempDir) -> Result<()> {
-    let python = find_python().await.context("there is no Python with pip on this machine")?;
+    let python = find_python().await.context("this machine has no Python with pip")?;
     let file = staging.path().join("requirements.txt");
     std::fs::write(&file, requirements)?;
     let mut pip = command(python);
@@ -92,26 +92,27 @@ pub(crate) async fn install(requirements: &str, staging: &TempDir) -> Result<()>
         .arg(staging.path())
         .arg("--requirement")
         .arg(&file)
-        // Settings of the person's own that contradict --target.
+        // These settings of the user contradict --target.
         .envs([("PIP_USER", "0"), ("PIP_REQUIRE_VIRTUALENV", "0")])
-        // Its warning is about system folders, which this does not touch.
+        // pip warns about system folders, which it does not change here.
         .env("PIP_ROOT_USER_ACTION", "ignore")
-        // What it leaves behind when it is interrupted goes with the staging folder.
+        // Temporary files of an interrupted pip are removed with the staging folder.
         .env("TMPDIR", staging.path());
     let status = process::status(&mut pip).await?;
-    ensure!(status.success(), "pip could not install it ({status})");
+    ensure!(status.success(), "pip cannot install it ({status})");
     Ok(())
 }
 
-/// One installation at a time: the second would only clear away the first one's work.
+/// Allows one installation at a time. A second one would remove the files of the first one.
 pub(crate) fn lock(tools: &Path) -> Result<File> {
-    std::fs::create_dir_all(tools).with_context(|| format!("cannot make the folder {}", tools.display()))?;
+    std::fs::create_dir_all(tools)
+        .with_context(|| format!("cannot create the folder {}", tools.display()))?;
     let file = File::create(tools.join(".lock"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Problem::new(
-            "Another command is installing tools for this repository right now.",
-            "Wait until it is done, and start again.",
+            "Another command is installing tools for this repository.",
+            "Wait until it has finished, then start again.",
         )
         .into()),
         Err(TryLockError::Error(error)) => Err(error).context("cannot lock the tools folder"),
@@ -129,7 +130,7 @@ pub(crate) fn clear_unfinished(tools: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Beside the final place, so that the rename stays on one file system.
+/// Folder for a new installation. It is on the same file system as its final path, so that a rename works.
 pub(crate) fn staging(tools: &Path) -> Result<TempDir> {
     tempfile::Builder::new()
         .prefix(UNFINISHED)
@@ -137,10 +138,10 @@ pub(crate) fn staging(tools: &Path) -> Result<TempDir> {
         .with_context(|| format!("cannot write to {}", tools.display()))
 }
 
-/// Gives what is finished its final name.
+/// Renames a finished installation to its final path.
 pub(crate) fn keep(staging: TempDir, place: &Path) -> Result<()> {
     if place.exists() {
-        // Something that did not answer with its version.
+        // A damaged installation, which did not print its version.
         std::fs::remove_dir_all(place)?;
     }
     let staged = staging.keep();
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interrupted_installation_is_cleared_and_the_rest_kept() {
+    fn only_unfinished_installations_are_removed() {
         let tools = tempfile::tempdir().unwrap();
         let _forgotten = staging(tools.path()).unwrap().keep();
         std::fs::create_dir(tools.path().join("other")).unwrap();
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn two_installations_exclude_each_other() {
+    fn second_installation_is_rejected() {
         let tools = tempfile::tempdir().unwrap();
         let _first = lock(tools.path()).unwrap();
         let error = lock(tools.path()).unwrap_err();

@@ -1,4 +1,4 @@
-//! Is the port free, and what to say when it is not.
+//! Checks that a port is free, and reports what to do if it is taken.
 
 use std::{
     io,
@@ -10,19 +10,19 @@ use anyhow::{Context, Result};
 
 use crate::problem::{EXIT_USAGE, Problem};
 
-/// Loopback answers at once or not at all.
+/// A loopback connection succeeds or fails at once.
 const CONNECT_WITHIN: Duration = Duration::from_millis(200);
 
-/// Checks that nothing listens on the port, and returns it. 0 finds a free one. `option` is how the
-/// person chooses another.
+/// Checks that no program listens on the port, and returns the port. For 0, returns a free port.
+/// `option` is the command-line option that chooses another port.
 ///
-/// Nothing is reserved: call it before long work, to fail early, and again before the port is
-/// used.
+/// The port is not reserved. Call this function before slow work, to fail early, and again before
+/// the port is used.
 ///
 /// # Errors
-/// A [`Problem`] with [`EXIT_USAGE`] when the port is taken or may not be used.
+/// A [`Problem`] with [`EXIT_USAGE`] when the port is taken or not permitted.
 pub fn check(port: u16, option: &str) -> Result<u16> {
-    // macOS lets one bind 127.0.0.1 although somebody else has the wildcard address.
+    // On macOS, binding 127.0.0.1 succeeds although another program listens on all addresses.
     if port != 0 && is_answered(port) {
         return Err(in_use(port, option).into());
     }
@@ -30,7 +30,7 @@ pub fn check(port: u16, option: &str) -> Result<u16> {
         Ok(listener) => Ok(listener.local_addr()?.port()),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(in_use(port, option).into()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Problem::new(
-            format!("Port {port} may not be used: {error}."),
+            format!("Port {port} is not permitted: {error}."),
             format!("Choose a port above 1023, for example: cargo dev {option} 9001"),
         )
         .with_exit_code(EXIT_USAGE)
@@ -39,7 +39,7 @@ pub fn check(port: u16, option: &str) -> Result<u16> {
     }
 }
 
-/// Whether something on loopback accepts connections on that port.
+/// Checks whether a program on loopback accepts connections on the port.
 #[must_use]
 pub fn is_answered(port: u16) -> bool {
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into();
@@ -51,8 +51,8 @@ fn in_use(port: u16, option: &str) -> Problem {
     Problem::new(
         format!("Port {port} is already in use on this machine."),
         format!(
-            "Stop what listens there, or choose another port: cargo dev {option} {other}\n  \
-             If it is another `cargo dev`, this one needs its own data too: \
+            "Stop the program that uses it, or choose another port: cargo dev {option} {other}\n  \
+             If that program is another `cargo dev`, this one also needs its own data: \
              cargo dev {option} {other} --memory"
         ),
     )
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_used_port_is_named_with_the_way_out() {
+    fn taken_port_is_reported_with_a_command_that_works() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
         let error = check(port, "--port").unwrap_err();
@@ -77,14 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_on_all_interfaces_counts() {
+    fn listener_on_all_addresses_takes_the_port() {
         let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
         assert!(check(port, "--port").is_err());
     }
 
     #[test]
-    fn zero_finds_a_port() {
+    fn port_zero_returns_a_free_port() {
         assert_ne!(check(0, "--port").unwrap(), 0);
     }
 }

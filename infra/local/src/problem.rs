@@ -1,11 +1,11 @@
-//! Failures that a person is expected to solve, with what to do about them.
+//! Failures that the user of the command can solve.
 
 use std::fmt;
 
-/// The exit code when `cargo dev` cannot start because of how it was called or where.
+/// Exit code of `cargo dev` for wrong arguments or an unsuitable machine, such as a taken port.
 pub const EXIT_USAGE: u8 = 2;
 
-/// Something went wrong, and we know what the person at the terminal can do.
+/// A failure with a hint that tells the user what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     message: String,

@@ -1,10 +1,10 @@
-//! Starting processes so that all of them can be ended.
+//! Starts processes in such a way that all of them can be ended.
 //!
-//! Every child leads its own process group: Ctrl-C in the terminal then reaches only this process,
-//! which ends the others in its own order. But cargo-lambda puts what it starts into further
-//! groups, and what it leaves behind would outlive us. So ending means ending every *descendant*,
-//! and on Linux this process is a subreaper: an orphan becomes its child and is found, whoever
-//! started it.
+//! Every child leads its own process group. Ctrl-C in the terminal therefore reaches only this
+//! process, which then ends the others in the right order. cargo-lambda puts its own children into
+//! further groups, and those would outlive this process. Therefore [`end_all`] ends every
+//! *descendant*. On Linux this process is also a subreaper: an orphan becomes its child, so that the
+//! search for descendants finds it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -31,21 +31,21 @@ use tokio::{
 
 use crate::env;
 
-/// Time to end by themselves. cargo-lambda takes up to one second.
+/// Time for a graceful end. cargo-lambda takes up to one second.
 const GRACE: Duration = Duration::from_secs(3);
-/// After that they are killed, and the kernel needs a moment for it.
+/// Time for the kernel to remove killed processes.
 const KILL_WITHIN: Duration = Duration::from_secs(5);
-/// A process that is not our own child cannot be waited for, only looked at.
+/// Interval between searches. Only direct children could be awaited instead.
 const LOOK_EVERY: Duration = Duration::from_millis(40);
 
-/// Prepares this process to find everything its children leave behind. Call it once, first.
+/// Makes this process the new parent of its orphaned descendants. Call it once, before other functions.
 pub fn adopt_orphans() {
-    // Where the kernel cannot do it we still end all whose ancestors live when the end begins.
+    // Without this feature, orphans of processes that ended earlier are not found.
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_child_subreaper(true);
 }
 
-/// A command that knows nothing of this package or of a developer's AWS account. See
+/// Creates a command without the variables of this package and of a developer's AWS account. See
 /// [`env::isolate`].
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
@@ -53,8 +53,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Starts a child in a process group of its own, without stdin: a prompt that nobody can answer
-/// must not hang.
+/// Starts a child in its own process group and without stdin, because a prompt would wait forever.
 ///
 /// # Errors
 /// When the program cannot be started.
@@ -71,17 +70,17 @@ pub fn spawn(command: &mut Command, output: Output) -> Result<Child> {
     })
 }
 
-/// Where a child's output goes: never to our stdout, which is for the person or the program that
-/// called us.
+/// Destination of a child's output. It is never this process's stdout, which is reserved for the
+/// result of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     ToStderr,
-    /// stdout is piped, stderr is ours.
+    /// stdout is piped; stderr is inherited.
     StdoutToUs,
     Captured,
 }
 
-/// Runs a child to its end.
+/// Runs a child and waits for its end.
 ///
 /// # Errors
 /// When the program cannot be started.
@@ -89,7 +88,7 @@ pub async fn status(command: &mut Command) -> Result<ExitStatus> {
     Ok(spawn(command, Output::ToStderr)?.wait().await?)
 }
 
-/// Runs a child to its end, silently.
+/// Runs a child without visible output and waits for its end.
 ///
 /// # Errors
 /// When the program cannot be started.
@@ -98,22 +97,22 @@ pub async fn output(command: &mut Command) -> Result<std::process::Output> {
     Ok(child.wait_with_output().await?)
 }
 
-/// Inherited and not piped, so that cargo sees a terminal where there is one.
+/// Duplicates stderr instead of piping it, so that cargo detects a terminal.
 fn our_stderr() -> Result<Stdio> {
     Ok(std::io::stderr().as_fd().try_clone_to_owned()?.into())
 }
 
-/// How to end the descendants.
+/// Way of ending the descendants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Ask, and kill what has not ended after a while.
+    /// Sends SIGTERM, and SIGKILL to the processes that have not ended after `GRACE`.
     Graceful,
     Now,
 }
 
-/// Ends every process that descends from this one. Nobody else may be waiting for one of them.
+/// Ends every descendant of this process. No other code may wait for one of them.
 ///
-/// Returns those that are still there although they were killed: normally none.
+/// Returns the descendants that survived SIGKILL, normally none.
 ///
 /// # Errors
 /// When the system's processes cannot be listed.
@@ -124,7 +123,7 @@ pub async fn end_all(ending: Ending) -> Result<Vec<Pid>> {
     let mut seen_none = false;
     loop {
         let alive = family.look()?;
-        // One look is no proof: a parent may end between its child's birth and our reading.
+        // One search is not enough: a parent may end while the list of processes is read.
         if alive.is_empty() && seen_none {
             return Ok(alive);
         }
@@ -133,7 +132,7 @@ pub async fn end_all(ending: Ending) -> Result<Vec<Pid>> {
         if ending == Ending::Now || waited > GRACE {
             signal(&alive, Signal::SIGKILL);
         } else {
-            // Each only once, those that were started meanwhile included.
+            // SIGTERM once for each process, including processes started during the end.
             let new: Vec<Pid> = alive.iter().copied().filter(|pid| asked.insert(*pid)).collect();
             signal(&new, Signal::SIGTERM);
         }
@@ -144,8 +143,8 @@ pub async fn end_all(ending: Ending) -> Result<Vec<Pid>> {
     }
 }
 
-/// By group, so that what starts this very moment is reached, and each by itself in case it has
-/// changed its group since.
+/// Signals groups, which includes processes that start at this moment. Also signals each process
+/// separately if its group has changed.
 fn signal(pids: &[Pid], signal: Signal) {
     let ours = getpgrp();
     let groups: HashSet<Pid> =
@@ -155,21 +154,21 @@ fn signal(pids: &[Pid], signal: Signal) {
     for pid in pids {
         let group = getpgid(Some(*pid)).ok();
         if group.is_none_or(|group| !reached.contains(&group)) {
-            // It may have ended by itself.
+            // Fails if the process has ended already.
             let _ = kill(*pid, signal);
         }
     }
 }
 
-/// All descendants ever seen, by id and start time: an id alone may be somebody else's later.
+/// All descendants found so far, by ID and start time, because the system can reuse an ID.
 #[derive(Default)]
 struct Family(HashMap<sysinfo::Pid, u64>);
 
 impl Family {
-    /// The descendants that still run.
+    /// Finds the descendants that are still running.
     fn look(&mut self) -> Result<Vec<Pid>> {
         let listed = RefreshKind::nothing().with_processes(ProcessRefreshKind::nothing().without_tasks());
-        // Anew each time: an orphan's parent changes, and a kept list would not show it.
+        // A new list each time, because an updated list would not show the new parent of an orphan.
         let system = System::new_with_specifics(listed).context("cannot list this machine's processes")?;
         let processes = system.processes();
         let this = sysinfo::Pid::from_u32(std::process::id());
@@ -197,7 +196,7 @@ impl Family {
 
 fn descends(processes: &HashMap<sysinfo::Pid, Process>, process: &Process, ancestor: sysinfo::Pid) -> bool {
     std::iter::successors(process.parent(), |parent| processes.get(parent)?.parent())
-        // Bounded: an id that was given anew while we looked could close a circle.
+        // Limited, because a reused ID could close a circle.
         .take(processes.len())
         .any(|parent| parent == ancestor)
 }
@@ -206,7 +205,7 @@ fn to_nix(pid: sysinfo::Pid) -> Option<Pid> {
     i32::try_from(pid.as_u32()).ok().map(Pid::from_raw)
 }
 
-/// Takes the exit status of a child that we adopted and nobody else waits for.
+/// Takes the exit status of an adopted child, for which no other code waits.
 fn reap(pid: Pid) {
     while waitpid(pid, Some(WaitPidFlag::WNOHANG)) == Err(Errno::EINTR) {}
 }

@@ -1,4 +1,4 @@
-//! The workspace as cargo sees it: where it is, its functions and their local routes.
+//! The workspace according to cargo: its folders, its functions and their local routes.
 
 use std::{
     collections::BTreeMap,
@@ -11,41 +11,41 @@ use serde::Deserialize;
 
 use crate::process;
 
-/// The package whose binaries are the functions.
+/// Package whose binaries are the functions.
 pub const FUNCTIONS_PACKAGE: &str = "functions";
 
-/// What `cargo metadata` says about the workspace, as far as it matters here.
+/// Relevant part of the output of `cargo metadata`.
 #[derive(Debug, Clone)]
 pub struct Project {
     pub cargo: OsString,
     pub root: PathBuf,
-    /// `CARGO_TARGET_DIR` and cargo's configuration have been honoured.
+    /// Target folder. cargo has applied `CARGO_TARGET_DIR` and its configuration.
     pub target_dir: PathBuf,
-    /// The names of the functions, sorted.
+    /// Names of the functions, sorted.
     pub functions: Vec<String>,
-    /// In the order of their paths.
+    /// Routes, sorted by path.
     pub routes: Vec<Route>,
 }
 
-/// One entry of `[workspace.metadata.lambda.watch.router]`.
+/// Entry of `[workspace.metadata.lambda.watch.router]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     pub method: String,
-    /// With parameters in braces.
+    /// Path with parameters in braces.
     pub path: String,
     pub function: String,
 }
 
 impl Project {
     /// # Errors
-    /// When this is not run inside the workspace, or its routes and functions do not fit.
+    /// When the working directory is outside the workspace, or a route names a missing function.
     pub async fn load() -> Result<Self> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = process::command(&cargo);
         command.args(["metadata", "--no-deps", "--format-version", "1"]);
-        // `cargo run` says where the package is; a bare start finds the workspace from where it
-        // is, as cargo does. The working directory stays: a relative CARGO_TARGET_DIR counts
-        // from there.
+        // `cargo run` sets the folder of the package. Without it, cargo searches for the workspace from
+        // the working directory. That directory must not change here, because a relative
+        // CARGO_TARGET_DIR depends on it.
         if let Some(package) = std::env::var_os("CARGO_MANIFEST_DIR") {
             let manifest = Path::new(&package).join("Cargo.toml");
             command.arg("--manifest-path").arg(manifest);
@@ -53,15 +53,15 @@ impl Project {
         let output = process::output(&mut command).await?;
         ensure!(
             output.status.success(),
-            "cargo cannot read the workspace; start with `cargo dev` inside the repository\n{}",
+            "cargo cannot read the workspace; run `cargo dev` inside the repository\n{}",
             String::from_utf8_lossy(&output.stderr).trim_end()
         );
         Self::parse(cargo, &output.stdout)
     }
 
     fn parse(cargo: OsString, metadata: &[u8]) -> Result<Self> {
-        let metadata: Metadata =
-            serde_json::from_slice(metadata).context("cargo's metadata is not as expected")?;
+        let metadata: Metadata = serde_json::from_slice(metadata)
+            .context("the output of cargo metadata has an unexpected format")?;
         let routes = metadata.routes();
         let functions = metadata
             .functions()
@@ -69,7 +69,7 @@ impl Project {
         for route in &routes {
             if !functions.contains(&route.function) {
                 bail!(
-                    "Cargo.toml routes {} {} to {}, which is no binary of the package {}",
+                    "Cargo.toml routes {} {} to {}, but the package {} has no such binary",
                     route.method,
                     route.path,
                     route.function,
@@ -86,7 +86,7 @@ impl Project {
         })
     }
 
-    /// A folder for what only the local stack needs.
+    /// Folder for files of the local stack.
     #[must_use]
     pub fn local_dir(&self) -> PathBuf {
         self.target_dir.join("local")
@@ -102,14 +102,14 @@ impl Project {
         self.local_dir().join("stack.json")
     }
 
-    /// A command that runs in the workspace and builds into its target folder.
+    /// Creates a command that runs in the workspace and builds into its target folder.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> tokio::process::Command {
         let mut command = process::command(program);
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target_dir);
         command
     }
 
-    /// One route of every function that has one.
+    /// Returns one route of each function that has a route.
     #[must_use]
     pub fn one_route_each(&self) -> Vec<&Route> {
         let of = |name: &String| self.routes.iter().find(|route| route.function == *name);
@@ -119,38 +119,38 @@ impl Project {
 
 #[derive(Deserialize)]
 struct Metadata {
-    packages: Vec<Package>,
+    packages: Vec<PackageMetadata>,
     target_directory: PathBuf,
     workspace_root: PathBuf,
-    /// `null` when Cargo.toml has no such section, and anybody may add other tables.
+    /// `null` if Cargo.toml has no such section. Other tools may add other tables.
     #[serde(rename = "metadata")]
     custom: Option<CustomMetadata>,
 }
 
 #[derive(Deserialize)]
-struct Package {
+struct PackageMetadata {
     name: String,
-    targets: Vec<Target>,
+    targets: Vec<TargetMetadata>,
 }
 
 #[derive(Deserialize)]
-struct Target {
+struct TargetMetadata {
     name: String,
     kind: Vec<String>,
 }
 
 #[derive(Deserialize)]
 struct CustomMetadata {
-    lambda: Option<Lambda>,
+    lambda: Option<LambdaMetadata>,
 }
 
 #[derive(Deserialize)]
-struct Lambda {
-    watch: Option<Watch>,
+struct LambdaMetadata {
+    watch: Option<WatchMetadata>,
 }
 
 #[derive(Deserialize)]
-struct Watch {
+struct WatchMetadata {
     #[serde(default)]
     router: BTreeMap<String, Vec<MethodRoute>>,
 }
@@ -197,15 +197,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[tokio::test]
-    async fn the_workspace_serves_the_table_of_routes() {
+    async fn local_routes_are_the_route_table() {
         let project = Project::load().await.unwrap();
         let served: BTreeSet<_> = project
             .routes
             .iter()
             .map(|it| (it.method.as_str(), it.path.as_str(), it.function.as_str()))
             .collect();
-        let routes = doorward::route::served();
-        let table = routes.iter().map(|it| (it.method.as_str(), it.path, it.endpoint.function().name()));
+        let table = doorward::route::table()
+            .map(|(function, route)| (route.method.as_str(), route.path, function.name()));
         assert_eq!(served, table.collect());
         let warmed = project.one_route_each().into_iter().map(|route| route.function.clone());
         let without_route = [
@@ -213,7 +213,7 @@ mod tests {
             doorward::route::Function::AnchorAudit.name().to_owned(),
             doorward::route::Function::Authorize.name().to_owned(),
         ];
-        // Nothing here rotates secrets by itself: whoever tries that waits for the first step to compile.
+        // No local part rotates secrets, so nothing calls this function before a user does.
         let unasked = doorward::route::Function::RotateSecret.name().to_owned();
         let mut warmed: Vec<_> = warmed.chain(without_route).chain([unasked]).collect();
         warmed.sort();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_to_nowhere_is_named() {
+    fn route_to_a_missing_function_is_named() {
         let metadata = serde_json::json!({
             "packages": [{ "name": "functions", "targets": [] }],
             "target_directory": "/t",

@@ -1,4 +1,4 @@
-//! Waits until every function answers.
+//! Waits until every function responds.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -15,22 +15,22 @@ use hyper_util::{
 use tokio::{net::TcpStream, sync::watch};
 
 use crate::{
-    invoke::{Function, InvokeError},
+    invoke::{InvokeError, LambdaFunction, RuntimeApi},
     problem::Problem,
     project::Route,
 };
 
-/// cargo-lambda listens within a second; a busy machine gets more.
+/// cargo-lambda listens within a second; the limit allows for a busy machine.
 const LISTENS_WITHIN: Duration = Duration::from_secs(30);
-/// The functions are built already: this is only their start.
+/// Time for the functions to start. They are already built.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(90);
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Waits until something accepts connections on the port.
+/// Waits until a program accepts connections on the port.
 ///
 /// # Errors
-/// A [`Problem`] when nothing does within a bounded time.
+/// A [`Problem`] when the time limit is reached.
 pub async fn until_listening(port: u16) -> Result<()> {
     let attempt = async {
         let mut pause = FIRST_PAUSE;
@@ -45,23 +45,23 @@ pub async fn until_listening(port: u16) -> Result<()> {
     })
 }
 
-/// Sends an empty JSON object to each route, all at once, until each has been answered by its
-/// function with a status below 500.
+/// Sends an empty JSON object to all routes in parallel. Waits until each function has responded
+/// with a status below 500.
 ///
 /// # Errors
-/// A [`Problem`] that names the function when one does not within a bounded time.
+/// A [`Problem`] that names the function when the time limit is reached.
 pub async fn until_answering(base_url: &str, routes: &[&Route]) -> Result<()> {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let each = routes.iter().map(|route| until_one_answers(&client, base_url, route));
     try_join_all(each).await.map(drop)
 }
 
-/// Invokes a function that has no route with an event that holds nothing, until it has answered.
+/// Invokes a function without a route until it has responded.
 ///
 /// # Errors
-/// A [`Problem`] when it does not within a bounded time.
-pub async fn until_invoked(name: &str, function: &impl Function, event: &[u8]) -> Result<()> {
-    until(name, async || match function.invoke(event.to_vec()).await {
+/// A [`Problem`] that names the function when the time limit is reached.
+pub async fn until_invoked(function: &RuntimeApi, event: &[u8]) -> Result<()> {
+    until(function.name(), async || match function.invoke(event.to_vec()).await {
         Ok(_) => None,
         Err(InvokeError::Unreachable(reason) | InvokeError::Failed(reason)) => Some(reason),
     })
@@ -75,15 +75,15 @@ async fn until_one_answers(
 ) -> Result<()> {
     until(&route.function, async || match ask(client, base_url, route).await {
         Ok(status) if proves_life(status) => None,
-        Ok(status) => Some(format!("the last answer was {status}")),
+        Ok(status) => Some(format!("its last response was {status}")),
         Err(error) => Some(format!("{error:#}")),
     })
     .await
 }
 
-/// Repeats `attempt`, which says what is still wrong, until nothing is.
+/// Repeats `attempt`, which returns the current failure, until it succeeds.
 async fn until(function: &str, attempt: impl AsyncFn() -> Option<String>) -> Result<()> {
-    let (last, seen) = watch::channel("nothing answered".to_owned());
+    let (last, seen) = watch::channel("no response".to_owned());
     let attempts = async {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -99,12 +99,12 @@ async fn until(function: &str, attempt: impl AsyncFn() -> Option<String>) -> Res
         Ok(()) => Ok(()),
         Err(_) => Err(Problem::new(
             format!(
-                "The function {} did not answer within {} seconds: {}.",
+                "The function {} did not respond within {} seconds: {}.",
                 function,
                 ANSWERS_WITHIN.as_secs(),
                 *seen.borrow()
             ),
-            "Its own messages are above.",
+            "Read its messages above, correct the cause, then start again.",
         )
         .into()),
     }
@@ -122,13 +122,13 @@ async fn ask(client: &Client<HttpConnector, Body>, base_url: &str, route: &Route
     Ok(response.status())
 }
 
-/// cargo-lambda itself answers below 500 only for routes and functions that do not exist, and
-/// [`crate::project`] has seen to it that these do.
+/// cargo-lambda returns a status below 500 only for missing routes and functions, and
+/// [`crate::project`] has checked that none is missing.
 fn proves_life(status: StatusCode) -> bool {
     !status.is_server_error()
 }
 
-/// The path with something in place of each parameter.
+/// Replaces each parameter of a path with a fixed word.
 fn filled(path: &str) -> String {
     let segments = path.split('/').map(|segment| if segment.starts_with('{') { "warm-up" } else { segment });
     segments.collect::<Vec<_>>().join("/")
@@ -144,18 +144,18 @@ mod tests {
     use axum::{Router, routing::post};
 
     #[test]
-    fn parameters_are_filled() {
+    fn path_parameters_are_replaced() {
         assert_eq!(filled("/a/{b}/c/{d}"), "/a/warm-up/c/warm-up");
     }
 
     #[test]
-    fn only_the_functions_own_answers_count() {
+    fn server_errors_do_not_count_as_a_response() {
         assert!(proves_life(StatusCode::BAD_REQUEST));
         assert!(!proves_life(StatusCode::INTERNAL_SERVER_ERROR));
     }
 
     #[tokio::test]
-    async fn it_goes_on_until_the_function_answers() {
+    async fn requests_are_repeated_until_the_function_responds() {
         use std::sync::atomic::{AtomicU32, Ordering};
         static CALLS: AtomicU32 = AtomicU32::new(0);
         let answer = || async {

@@ -1,9 +1,10 @@
-//! Secrets Manager inside this process: `winterbaume` behind a small listener.
+//! Secrets Manager inside this process: the crate `winterbaume` behind a listener.
 //!
-//! Three things are added to it: the Region that it only reads from a real AWS host name, a snapshot
-//! file, because it keeps everything in memory, and the conditions that a rotation depends on: a version's
-//! value is written once, a stage moves only from where it is, and `AWSPENDING` ends as a version becomes
-//! current.
+//! This module adds what `winterbaume` lacks:
+//! - The Region, which `winterbaume` reads only from an AWS host name.
+//! - A snapshot file, because `winterbaume` keeps everything in memory.
+//! - Conditions that a rotation depends on: the value of a version cannot change, a stage moves only
+//!   from the version that has it, and `AWSPENDING` is removed when a version becomes current.
 
 use std::{
     io::ErrorKind,
@@ -26,11 +27,11 @@ use winterbaume_secretsmanager::SecretsManagerService;
 
 use crate::{server::Server, stack::write_private};
 
-/// Secrets Manager takes secrets up to 64 KiB; encoding and the other fields need some room.
+/// Limit of a request body. A secret has up to 64 KiB, plus the encoding and other fields.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// Calls that change nothing. Whatever is not listed is followed by a snapshot, so that an
-/// operation we did not think of costs a file write and not a lost secret.
+/// Operations that change nothing. Every other operation is followed by a snapshot. A read that is
+/// missing here costs one needless file write; a missing change would lose a secret.
 const READS: [&str; 8] = [
     "BatchGetSecretValue",
     "DescribeSecret",
@@ -42,20 +43,20 @@ const READS: [&str; 8] = [
     "ValidateResourcePolicy",
 ];
 
-/// A running Secrets Manager endpoint on an ephemeral loopback port. It ends when dropped.
+/// Running Secrets Manager endpoint on a free loopback port. It ends when dropped.
 ///
-/// Must be started inside a tokio runtime; as many as you like may run in one process.
+/// Start it inside a tokio runtime. One process can run any number of them.
 pub struct EmbeddedSecrets {
     server: Server,
     vault: Arc<Vault>,
 }
 
 impl EmbeddedSecrets {
-    /// With `snapshot`, the secrets are restored from that file (if it exists) and the file is
-    /// replaced before a call that changed something is answered.
+    /// Restores the secrets from the file `snapshot` if it exists. After each change, replaces the file
+    /// before the response is sent.
     ///
     /// # Errors
-    /// When the snapshot exists and cannot be read, or no port is free.
+    /// When the snapshot exists and cannot be read, or when no port is free.
     pub async fn start(snapshot: Option<PathBuf>, region: &str) -> Result<Self> {
         let vault = Arc::new(Vault::open(snapshot, region).await?);
         let router = Router::new().fallback(answer).with_state(Arc::clone(&vault));
@@ -65,13 +66,13 @@ impl EmbeddedSecrets {
         Ok(Self { server, vault })
     }
 
-    /// The endpoint: `http://127.0.0.1:PORT`.
+    /// Endpoint: `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn url(&self) -> &str {
         self.server.url()
     }
 
-    /// Ends the server after the requests it is serving, and writes the snapshot.
+    /// Stops the server after the requests in progress, and writes the snapshot.
     ///
     /// # Errors
     /// When the snapshot cannot be written.
@@ -81,15 +82,15 @@ impl EmbeddedSecrets {
     }
 }
 
-/// The secrets and the file that remembers them.
+/// Secrets and their snapshot file.
 struct Vault {
     service: SecretsManagerService,
     region: String,
     snapshot: Option<PathBuf>,
-    /// Held from taking a snapshot until it is on disk, so that an older one never replaces a
+    /// Locked from taking a snapshot until it is on disk, so that an older snapshot never replaces a
     /// newer one.
     saving: Mutex<()>,
-    /// Held while a call that changes something is judged and done.
+    /// Locked while a change is checked and made.
     changing: Mutex<()>,
 }
 
@@ -123,7 +124,7 @@ impl Vault {
         self.service
             .restore(default_account_id(), &self.region, view)
             .await
-            .context("the snapshot does not fit")
+            .context("the file is not a snapshot of secrets")
     }
 
     async fn save(&self) -> Result<()> {
@@ -148,7 +149,7 @@ impl Vault {
         let changes = !READS.contains(&call);
         let request = MockRequest {
             method: head.method.to_string(),
-            // The service reads the Region from the host name and from nothing else.
+            // winterbaume reads the Region only from the host name.
             uri: format!("https://secretsmanager.{}.amazonaws.com{path}", self.region),
             headers: head.headers.clone(),
             body: to_bytes(body, MAX_BODY_BYTES).await?,
@@ -171,7 +172,7 @@ impl Vault {
 }
 
 impl Vault {
-    /// Does what changes something, with what AWS does and the service does not.
+    /// Makes a change, with the checks and effects of AWS that winterbaume lacks.
     async fn change(&self, call: &str, request: MockRequest) -> Result<MockResponse> {
         let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let text = |name: &str| text(&asked, name);
@@ -200,7 +201,7 @@ impl Vault {
         Ok(answer)
     }
 
-    /// The answer where that version has a value already: it is not written again.
+    /// Returns the response if the version already has a value. A value cannot be overwritten.
     async fn written_before(
         &self,
         request: &MockRequest,
@@ -226,7 +227,7 @@ impl Vault {
         }))
     }
 
-    /// The refusal where a stage is not at the version that it is to be taken from.
+    /// Returns an error if the stage is not at the version that it is to be moved from.
     async fn is_elsewhere(
         &self,
         request: &MockRequest,
@@ -237,9 +238,9 @@ impl Vault {
         let Some(stages) = known.get("VersionIdsToStages").and_then(Value::as_object) else {
             return Ok(None);
         };
-        // The service would take the stage away before it looks whether there is such a version.
+        // winterbaume would remove the stage before it checks that the target version exists.
         if text(asked, "MoveToVersionId").is_some_and(|version| !stages.contains_key(version)) {
-            return Ok(Some(error("ResourceNotFoundException", "there is no such version")));
+            return Ok(Some(error("ResourceNotFoundException", "this version does not exist")));
         }
         let stage = asked.get("VersionStage").cloned().unwrap_or_default();
         let has = |stages: &Value| stages.as_array().is_some_and(|all| all.contains(&stage));
@@ -249,7 +250,7 @@ impl Vault {
                 has(stages) && text(asked, "MoveToVersionId") != Some(version.as_str())
             }),
         };
-        Ok(is_refused.then(|| error("InvalidParameterException", "the stage is at another version")))
+        Ok(is_refused.then(|| error("InvalidParameterException", "another version has this stage")))
     }
 
     async fn ask(&self, like: &MockRequest, call: &str, body: &Value) -> Result<Value> {
@@ -262,7 +263,7 @@ impl Vault {
     }
 }
 
-/// A member of a request or an answer.
+/// String member of a request or response.
 fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     value.get(name)?.as_str()
 }
@@ -289,7 +290,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[tokio::test]
-    async fn a_snapshot_survives_a_restart_with_its_stages() {
+    async fn snapshot_keeps_secrets_and_stages() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secrets.json");
 
@@ -297,7 +298,7 @@ mod tests {
         let client = clients::secrets_manager(first.url());
         client.create_secret().name("doorward/tenants/a").secret_string("one").send().await.unwrap();
         client.put_secret_value().secret_id("doorward/tenants/a").secret_string("two").send().await.unwrap();
-        // Dropped and not stopped: what was answered is on disk already.
+        // Dropped without `stop`, because every acknowledged change is already on disk.
         drop(first);
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn parallel_changes_all_reach_the_snapshot() {
+    async fn snapshot_contains_all_parallel_changes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secrets.json");
         let server = EmbeddedSecrets::start(Some(path.clone()), REGION).await.unwrap();
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_snapshot_is_named_and_kept() {
+    async fn invalid_snapshot_is_reported_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secrets.json");
         std::fs::write(&path, "{").unwrap();
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unknown_secret_is_the_sdks_own_error() {
+    async fn unknown_secret_gives_the_error_of_the_sdk() {
         let server = EmbeddedSecrets::start(None, REGION).await.unwrap();
         let error = clients::secrets_manager(server.url())
             .get_secret_value()

@@ -1,4 +1,4 @@
-//! One HTTP server on a loopback port that ends with its owner.
+//! HTTP server on a loopback port. It ends when its owner drops it.
 
 use std::{future::Future, net::Ipv4Addr, time::Duration};
 
@@ -15,7 +15,7 @@ use axum::{
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
-/// How long a request that is being served may delay the end.
+/// Time limit for requests in progress when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -26,10 +26,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `serve` gets the listener and a future that resolves when it must stop.
+    /// Starts a server. `serve` receives the listener and a future that completes when it must stop.
     ///
     /// # Errors
-    /// When no loopback port can be had.
+    /// When no loopback port is free.
     pub(crate) async fn start<S, F>(serve: S) -> Result<Self>
     where
         S: FnOnce(TcpListener, Stopped) -> F,
@@ -53,18 +53,18 @@ impl Server {
         Ok(Self { url: format!("http://{address}"), shutdown: Some(shutdown), task })
     }
 
-    /// Serves a router; `name` is for the message when that fails.
+    /// Serves a router. `name` appears in error messages.
     ///
     /// # Errors
-    /// When no loopback port can be had.
+    /// When no loopback port is free.
     pub(crate) async fn serve(name: &'static str, router: Router) -> Result<Self> {
         Self::serve_on(0, name, router).await
     }
 
-    /// [`Server::serve`] on a port of one's choice; 0 takes any free one.
+    /// Like [`Server::serve`], on the given port; 0 means any free port.
     ///
     /// # Errors
-    /// When that port cannot be had.
+    /// When the port is taken.
     pub(crate) async fn serve_on(port: u16, name: &'static str, router: Router) -> Result<Self> {
         Self::start_on(port, |listener, stopped| async move {
             let served = axum::serve(listener, router).with_graceful_shutdown(stopped.wait()).await;
@@ -79,7 +79,7 @@ impl Server {
         &self.url
     }
 
-    /// Lets running requests finish, within bounds. Dropping does the same without waiting.
+    /// Stops after the requests in progress, within [`STOP_WITHIN`]. Dropping does not wait for them.
     pub(crate) async fn stop(mut self) {
         drop(self.shutdown.take());
         if tokio::time::timeout(STOP_WITHIN, &mut self.task).await.is_err() {
@@ -88,23 +88,23 @@ impl Server {
     }
 }
 
-/// Resolves when the [`Server`] is stopped or dropped.
+/// Completes when the [`Server`] is stopped or dropped.
 pub(crate) struct Stopped(oneshot::Receiver<()>);
 
 impl Stopped {
     pub(crate) async fn wait(self) {
-        // Nothing is ever sent: the sender's drop is the signal.
+        // The sender sends nothing. Dropping it is the signal.
         drop(self.0.await);
     }
 }
 
-/// Answers requests to this machine's own names alone: a web page could point its own name at 127.0.0.1, and
-/// read along.
+/// Rejects requests with a `Host` other than this machine. Otherwise a website could point its own
+/// name at 127.0.0.1 and read the responses.
 pub(crate) async fn only_local(request: Request, next: Next) -> Response {
     if is_local(request.headers()) {
         next.run(request).await
     } else {
-        let text = "This page answers only to 127.0.0.1 and localhost.\n";
+        let text = "This page is available only at 127.0.0.1 and localhost.\n";
         (StatusCode::MISDIRECTED_REQUEST, text).into_response()
     }
 }
@@ -115,7 +115,7 @@ fn is_local(headers: &HeaderMap) -> bool {
     matches!(name, "127.0.0.1" | "localhost")
 }
 
-/// Adds what every answer of a page carries; `policy` where it has no content policy of its own.
+/// Sets the headers of every page response. `policy` applies if the response has no policy yet.
 pub(crate) fn protect(response: &mut Response, policy: &'static str) {
     let fixed = [
         (CACHE_CONTROL, "no-store"),

@@ -1,55 +1,62 @@
-//! Commands that start processes, and what asks them to end.
+//! Runs commands that start processes, and ends those processes on Ctrl-C or a signal.
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     problem::Problem,
     process::{self, Ending},
-    run,
     ui::Ui,
 };
 
-/// Runs a command to its end, or until a signal asks to stop. Whatever it started has ended when this
-/// returns.
+/// Runs a command until it ends or a signal arrives. All processes that it started have ended when
+/// this function returns.
 pub async fn run_to_end(ui: &Ui, work: impl Future<Output = Result<()>>) -> ExitCode {
     process::adopt_orphans();
-    match until_asked(work).await {
+    match until_signal(work).await {
         Ok(code) => code,
-        Err(error) => failed(ui, &error),
+        Err(error) => report(ui, &error),
     }
 }
 
-/// Says why a command ends, and the exit code for it.
-pub fn failed(ui: &Ui, error: &anyhow::Error) -> ExitCode {
+/// Prints an error and returns its exit code.
+pub fn report(ui: &Ui, error: &anyhow::Error) -> ExitCode {
     ui.error(error);
     ExitCode::from(error.downcast_ref::<Problem>().map_or(1, Problem::exit_code))
 }
 
-/// Does the work until it ends or a signal comes, and in both cases ends every process.
+/// Does the work until it ends or a signal arrives, and then ends every process.
 ///
 /// # Errors
-/// The work's own, and when a process cannot be ended.
-pub async fn until_asked(work: impl Future<Output = Result<()>>) -> Result<ExitCode> {
+/// The error of the work, or the failure to end a process.
+pub async fn until_signal(work: impl Future<Output = Result<()>>) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     tokio::pin!(work);
-    let asked = tokio::select! {
+    let ended = tokio::select! {
         result = &mut work => result.map(|()| ExitCode::SUCCESS),
         code = signals.next() => Ok(code),
     };
-    // While the work is still there, though not going on: what it holds (the folder of an unfinished
-    // installation) is removed after the processes that write to it.
+    // `work` is not dropped yet. Its temporary files (such as the folder of an unfinished
+    // installation) are removed after the processes that write to them have ended.
     tokio::select! {
-        ended = run::end_processes(Ending::Graceful) => ended?,
-        // Asked twice: at once, then.
-        _ = signals.next() => run::end_processes(Ending::Now).await?,
+        done = end_processes(Ending::Graceful) => done?,
+        // A second signal ends the processes at once.
+        _ = signals.next() => end_processes(Ending::Now).await?,
     }
-    asked
+    ended
 }
 
-/// What asks us to end.
+/// Ends every process that this process started.
+async fn end_processes(ending: Ending) -> Result<()> {
+    let left = process::end_all(ending).await?;
+    let ids: Vec<String> = left.iter().map(ToString::to_string).collect();
+    ensure!(ids.is_empty(), "some processes did not end; end them with: kill -9 {}", ids.join(" "));
+    Ok(())
+}
+
+/// Signals that ask this process to end.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -65,7 +72,7 @@ impl Signals {
         })
     }
 
-    /// The exit code by which shells tell that signal.
+    /// Waits for a signal. Returns its exit code by the convention of shells: 128 and the number.
     async fn next(&mut self) -> ExitCode {
         let number = tokio::select! {
             _ = self.interrupt.recv() => 2,

@@ -1,4 +1,4 @@
-//! `target/local/stack.json`: what other tools need to talk to the running stack.
+//! `target/local/stack.json`: addresses and logins of the running stack, for other tools.
 
 use std::{
     fs::{DirBuilder, Permissions},
@@ -10,38 +10,38 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-/// A running local stack.
+/// Running local stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stack {
-    /// `http://127.0.0.1:PORT`, where the routes are.
+    /// Address of the HTTP API: `http://127.0.0.1:PORT`.
     pub base_url: String,
     pub dynamodb_url: String,
     pub secrets_manager_url: String,
-    /// Where sent mails are shown, and listed as JSON at `/api/messages`.
+    /// Address of the mailbox page. `/api/messages` lists the messages as JSON.
     pub mailbox_url: String,
-    /// Where calls can be tried from a page.
+    /// Address of the page that shows the API and sends requests.
     pub api_page_url: String,
-    /// The functions' audit log, one event on each line.
+    /// Audit log of the functions, one event per line.
     pub audit_file: PathBuf,
     pub region: String,
     pub table: String,
     pub tenants: Vec<Tenant>,
 }
 
-/// A demo tenant with the credentials that its clients send.
+/// Demo tenant with the credentials that its clients send.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tenant {
     pub tenant_id: String,
     pub tenant_key: String,
     pub tenant_secret: String,
-    /// `HS256`, `ES256`, …
+    /// Signing algorithm, such as `HS256` or `ES256`.
     pub alg: String,
     pub users: Vec<User>,
 }
 
-/// A demo user with its password in the clear.
+/// Demo user with the password in plain text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
@@ -56,7 +56,7 @@ pub struct User {
 }
 
 impl User {
-    /// Whether the user may log in on the admin route.
+    /// Checks whether the user may log in on the admin route.
     #[must_use]
     pub fn is_admin(&self) -> bool {
         self.roles.iter().any(|role| role == "ADMIN")
@@ -65,15 +65,17 @@ impl User {
 
 impl Stack {
     /// # Errors
-    /// When the file is missing or is not a stack's.
+    /// When the file is missing or has another format.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path)
-            .with_context(|| format!("cannot read {}; is `cargo dev` running and ready?", path.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("{} is not a stack", path.display()))
+        let text = std::fs::read(path).with_context(|| {
+            format!("cannot read {}; start `cargo dev` and wait until it is ready", path.display())
+        })?;
+        serde_json::from_slice(&text)
+            .with_context(|| format!("{} does not describe a local stack", path.display()))
     }
 }
 
-/// The stack's file, which is there exactly as long as this value.
+/// The stack file. It is removed when this value is dropped.
 #[derive(Debug)]
 pub struct StackFile {
     path: PathBuf,
@@ -93,20 +95,20 @@ impl StackFile {
 
 impl Drop for StackFile {
     fn drop(&mut self) {
-        // Another stack, on another port, may have written its own since.
+        // A stack on another port may have replaced the file.
         if std::fs::read(&self.path).is_ok_and(|text| text == self.text) {
             drop(std::fs::remove_file(&self.path));
         }
     }
 }
 
-/// Replaces the file whole or not at all; only its owner can read it.
+/// Replaces a file atomically. Only its owner can read it.
 ///
 /// # Errors
-/// When the file's folder cannot be written to.
+/// When the folder is not writable.
 pub(crate) fn write_private(path: &Path, text: &[u8]) -> Result<()> {
     let write = || -> Result<()> {
-        let folder = path.parent().context("it has no folder")?;
+        let folder = path.parent().context("the path has no folder")?;
         make_private_dir(folder)?;
         let mut file = tempfile::Builder::new()
             .prefix(".new-")
@@ -120,8 +122,7 @@ pub(crate) fn write_private(path: &Path, text: &[u8]) -> Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Makes the folder, and those above it, where they are missing: those it makes are the owner's
-/// alone.
+/// Creates a folder and its missing parents, with access for their owner only.
 pub(crate) fn make_private_dir(folder: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_has_exactly_the_agreed_shape() {
+    fn stack_file_has_the_documented_format() {
         let mut stack = stack("http://127.0.0.1:9000");
         let expected = serde_json::json!({
             "baseUrl": "http://127.0.0.1:9000",
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_private_and_goes_with_its_owner() {
+    fn stack_file_is_private_and_removed_with_its_value() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("local/stack.json");
         let file = StackFile::write(&path, &stack("a")).unwrap();
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn another_stacks_file_is_left_alone() {
+    fn stack_file_of_another_stack_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("stack.json");
         let first = StackFile::write(&path, &stack("a")).unwrap();

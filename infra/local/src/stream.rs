@@ -1,8 +1,10 @@
-//! Follows the embedded table's stream and invokes the delivery function with what it brings, as a
-//! Lambda event source mapping does by `infra/delivery.json`.
+//! Reads the embedded table's stream and invokes the delivery function, like a Lambda event source
+//! mapping with the settings of `infra/delivery.json`.
 //!
-//! Nothing is lost: how far the function got is remembered beside the table, so that a stack that
-//! is started again goes on from there. Something may come twice, as it may from Lambda.
+//! No record is lost: the position in the stream is stored beside the table, and a restarted stack
+//! continues from there. As with Lambda, a record can be delivered twice.
+
+mod batch;
 
 use std::{
     collections::VecDeque,
@@ -18,36 +20,35 @@ use std::{
 use anyhow::{Context, Result};
 use aws_sdk_dynamodbstreams::{
     Client,
-    primitives::DateTime,
-    types::{AttributeValue, OperationType, Record, ShardIteratorType, StreamRecord, StreamViewType},
+    types::{Record, ShardIteratorType},
 };
 use backon::{BackoffBuilder, ExponentialBuilder};
-use base64::{Engine, engine::general_purpose::STANDARD};
-use doorward::{port::Clock, runtime::SystemClock};
+use doorward::{function::SystemClock, port::Clock};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use self::batch::{Batch, Failed, Item, failed_items};
 use crate::{
     delivery::Delivery,
-    invoke::{Function, InvokeError},
+    invoke::{InvokeError, LambdaFunction},
     mailbox::{Content, DeadLetter, Mailbox},
     stack::write_private,
 };
 
-/// As often as Lambda looks into a DynamoDB stream.
+/// Interval of reads. Lambda uses the same interval for DynamoDB streams.
 const POLL_EVERY: Duration = Duration::from_millis(250);
-/// Lambda's pauses are not documented; these double from one second.
+/// First pause after a failure. Pauses double. AWS does not document the pauses of Lambda.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// What a dead letter keeps of a failure's words.
+/// Maximum length of the error message in a dead letter, in characters.
 const REASON_CHARS: usize = 300;
 
-/// Where the table's folder remembers how far the stream was delivered.
+/// File in the data folder with the position in the stream.
 const POSITION_FILE: &str = "delivered.json";
-/// Where it keeps what was given up, one JSON object per line.
+/// File in the data folder with the records that were given up, one JSON object per line.
 pub(crate) const DEAD_LETTERS_FILE: &str = "dead-letters.jsonl";
 
-/// Feeds the delivery function. Dropping it, or its run, ends it at once.
+/// Reads the stream and invokes the delivery function. Ends at once when it or its future is dropped.
 pub struct Poller<F> {
     streams: Client,
     table: String,
@@ -59,11 +60,11 @@ pub struct Poller<F> {
     pauses: ExponentialBuilder,
 }
 
-impl<F: Function> Poller<F> {
-    /// `mailbox` gets what is given up.
+impl<F: LambdaFunction> Poller<F> {
+    /// Creates a poller. `mailbox` receives the records that are given up.
     ///
     /// # Errors
-    /// When `infra/delivery.json` is not in its own form.
+    /// When `infra/delivery.json` has an unexpected format.
     pub fn new(streams: Client, table: &str, function: F, mailbox: Mailbox) -> Result<Self> {
         Ok(Self {
             streams,
@@ -81,35 +82,35 @@ impl<F: Function> Poller<F> {
         })
     }
 
-    /// Remembers in that folder how far it got, and what was given up.
+    /// Stores the position and the records that are given up in `folder`.
     #[must_use]
     pub fn remembering_in(self, folder: Option<PathBuf>) -> Self {
         Self { folder, ..self }
     }
 
-    /// With other pauses between attempts, or another time: for tests.
+    /// Changes the pauses between attempts, for tests.
     #[must_use]
     pub fn with_pauses(self, first: Duration, longest: Duration) -> Self {
         Self { pauses: self.pauses.with_min_delay(first).with_max_delay(longest), ..self }
     }
 
-    /// By another clock: for tests.
+    /// Changes the clock, for tests.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
     }
 
-    /// Goes on until it is dropped.
+    /// Runs until the future is dropped.
     ///
     /// # Errors
-    /// When the table has no stream, or how far it got cannot be read or written.
+    /// When the table has no stream, or when the position cannot be read or written.
     pub async fn run(self) -> Result<Infallible> {
         let stream = self.stream().await?;
         let mut position = self.remembered(&stream)?;
         loop {
-            // A broken connection, or an iterator that has grown too old: both are new at the next try.
+            // The connection may be broken or the iterator expired. The next attempt renews both.
             let Err(error) = self.follow(&stream, &mut position).await;
-            crate::ui::to_stderr(&format!("the table's stream cannot be followed: {error:#}"));
+            crate::ui::to_stderr(&format!("cannot read the table's stream, will retry: {error:#}"));
             tokio::time::sleep(FIRST_PAUSE).await;
         }
     }
@@ -120,13 +121,13 @@ impl<F: Function> Poller<F> {
         let arn = arn.with_context(|| format!("the table {} has no stream", self.table))?.to_owned();
         let described = self.streams.describe_stream().stream_arn(&arn).send().await?;
         let description = described.stream_description.context("the stream has no description")?;
-        // The embedded stream has one shard for good, though it says where that ends.
+        // The embedded stream has one shard that never closes, although its description contains an end.
         let shard = description.shards().first().and_then(|shard| shard.shard_id());
         let shard = shard.context("the stream has no shard")?.to_owned();
         Ok(Stream { arn, shard })
     }
 
-    /// Reads and delivers until that fails.
+    /// Reads and delivers records until a call fails.
     async fn follow(&self, stream: &Stream, position: &mut Position) -> Result<Infallible> {
         let mut iterator = self.iterator(stream, position).await?;
         loop {
@@ -169,14 +170,14 @@ impl<F: Function> Poller<F> {
             self.deliver(Batch::new(wanted), position).await?;
             wanted = rest;
         }
-        // Also past what nobody wants, or it would be read again.
+        // Also skips the records that the filter rejects. Otherwise they would be read again.
         match last {
             Some(last) => self.remember(position, last),
             None => Ok(()),
         }
     }
 
-    /// Until each has been handled or given up, in the stream's order.
+    /// Delivers a batch in the stream's order, until each record is handled or given up.
     async fn deliver(&self, batch: Batch, position: &mut Position) -> Result<()> {
         let mut work = VecDeque::from([batch]);
         while let Some(mut batch) = work.pop_front() {
@@ -190,15 +191,18 @@ impl<F: Function> Poller<F> {
                     self.remember(position, last)?;
                     continue;
                 }
-                // It does not count: nothing was tried.
-                Err(Failed::Nobody(reason)) => {
+                // Not counted as a failure, because the function did not receive the event.
+                Err(Failed::Unreachable(reason)) => {
                     if batch.reason != reason {
-                        crate::ui::to_stderr(&format!("{} is not there: {reason}", self.delivery.function));
+                        crate::ui::to_stderr(&format!(
+                            "cannot reach the function {}, will retry: {reason}",
+                            self.delivery.function
+                        ));
                         batch.reason = reason;
                     }
                     self.pause(1).await;
                 }
-                // Nor does this: a smaller batch may well pass.
+                // Not counted as a failure either, because half of the batch may succeed.
                 Err(Failed::All(_))
                     if self.delivery.bisect_batch_on_function_error && batch.items.len() > 1 =>
                 {
@@ -210,7 +214,7 @@ impl<F: Function> Poller<F> {
                     let handled: VecDeque<Item> = batch.items.drain(..index).collect();
                     if let Some(item) = handled.back() {
                         self.remember(position, item.sequence_number.clone())?;
-                        // Another record is the first to fail now.
+                        // The failures counted so far belong to another record.
                         batch.failures = 0;
                     }
                     let reason = "the function reported that it failed".to_owned();
@@ -222,7 +226,7 @@ impl<F: Function> Poller<F> {
         Ok(())
     }
 
-    /// The batch's first record has failed once more: it is given up, or there is a pause.
+    /// Counts a failure of the batch's first record. Gives the record up, or pauses.
     async fn failed(&self, batch: &mut Batch, reason: String, position: &mut Position) -> Result<()> {
         batch.failures += 1;
         batch.reason = reason;
@@ -242,20 +246,21 @@ impl<F: Function> Poller<F> {
         let records: Vec<&Value> = batch.items.iter().map(|item| &item.event).collect();
         let event = json!({ "Records": records }).to_string().into_bytes();
         let answer = self.function.invoke(event).await.map_err(|error| match error {
-            InvokeError::Unreachable(reason) => Failed::Nobody(reason),
+            InvokeError::Unreachable(reason) => Failed::Unreachable(reason),
             InvokeError::Failed(reason) => Failed::All(reason),
         })?;
         if !self.delivery.report_batch_item_failures {
             return Ok(());
         }
-        let failed = failed_items(&answer).map_err(|error| Failed::All(format!("its answer: {error}")))?;
-        let places = failed.iter().map(|number| {
-            let place = batch.items.iter().position(|item| item.sequence_number == *number);
-            // As Lambda does: whoever names what is not there cannot be believed.
-            place.ok_or_else(|| Failed::All("its answer names no record of the batch".to_owned()))
+        let failed = failed_items(&answer)
+            .map_err(|error| Failed::All(format!("the function's response is invalid: {error}")))?;
+        let positions = failed.iter().map(|number| {
+            let position = batch.items.iter().position(|item| item.sequence_number == *number);
+            // As in Lambda, a response that names an unknown record fails the whole batch.
+            position.ok_or_else(|| Failed::All("the function's response names an unknown record".to_owned()))
         });
-        let places: Vec<usize> = places.collect::<Result<_, Failed>>()?;
-        places.into_iter().min().map_or(Ok(()), |first| Err(Failed::From(first)))
+        let positions: Vec<usize> = positions.collect::<Result<_, Failed>>()?;
+        positions.into_iter().min().map_or(Ok(()), |first| Err(Failed::From(first)))
     }
 
     fn give_up_old(&self, batch: &mut Batch, position: &mut Position) -> Result<()> {
@@ -266,7 +271,7 @@ impl<F: Function> Poller<F> {
         Ok(())
     }
 
-    /// The batch's first record goes to the dead letters; the others begin anew.
+    /// Moves the batch's first record to the dead letters. Resets the counter for the next record.
     fn give_up(&self, batch: &mut Batch, position: &mut Position, condition: &'static str) -> Result<()> {
         let Some(item) = batch.items.pop_front() else {
             return Ok(());
@@ -314,13 +319,16 @@ impl<F: Function> Poller<F> {
             }
         };
         let known = read().with_context(|| {
-            format!("cannot read {}; move that file away to deliver from the beginning", path.display())
+            format!(
+                "cannot read {}; move this file away to deliver the stream from its beginning",
+                path.display()
+            )
         })?;
-        // A table that was made anew has another stream.
+        // A table that was created again has another stream.
         Ok(known.filter(|known| known.stream == stream.arn).unwrap_or(fresh))
     }
 
-    /// On this thread: once this is dropped nothing may be written any more.
+    /// Stores the position. Blocks this thread, so that nothing is written after the poller is dropped.
     fn remember(&self, position: &mut Position, after: String) -> Result<()> {
         position.after = Some(after);
         match &self.folder {
@@ -335,114 +343,10 @@ struct Stream {
     shard: String,
 }
 
-/// All up to there is handled.
+/// Position in the stream. All records up to it are handled.
 #[derive(Serialize, Deserialize)]
 struct Position {
     stream: String,
-    /// A sequence number; none before the first.
+    /// Last handled sequence number; `None` before the first record.
     after: Option<String>,
-}
-
-#[derive(Default)]
-struct Batch {
-    items: VecDeque<Item>,
-    /// How often the first of them failed.
-    failures: u32,
-    /// Why it did, the last time.
-    reason: String,
-}
-
-impl Batch {
-    fn new(items: VecDeque<Item>) -> Self {
-        Self { items, ..Self::default() }
-    }
-}
-
-/// What a failed invocation leaves to be done.
-enum Failed {
-    /// There was none.
-    Nobody(String),
-    All(String),
-    /// Those before this place are handled.
-    From(usize),
-}
-
-/// One record, as Lambda would hand it over.
-struct Item {
-    event: Value,
-    sequence_number: String,
-    /// Epoch seconds.
-    created: i64,
-}
-
-impl Item {
-    /// Nothing for a record without a number, of which there are none.
-    fn new(record: Record, stream: &Stream) -> Option<Self> {
-        let Record { event_id, event_name, event_version, event_source, aws_region, dynamodb, .. } = record;
-        let StreamRecord {
-            approximate_creation_date_time: created,
-            keys,
-            sequence_number,
-            size_bytes,
-            stream_view_type,
-            ..
-        } = dynamodb?;
-        let sequence_number = sequence_number?;
-        let keys = keys.unwrap_or_default();
-        let keys: serde_json::Map<_, _> =
-            keys.into_iter().filter_map(|(name, value)| Some((name, key_value(&value)?))).collect();
-        let created = created.as_ref().map_or(0, DateTime::secs);
-        let event = json!({
-            "eventID": event_id,
-            "eventName": event_name.as_ref().map(OperationType::as_str),
-            "eventVersion": event_version,
-            "eventSource": event_source,
-            "eventSourceARN": stream.arn,
-            "awsRegion": aws_region,
-            "dynamodb": {
-                "ApproximateCreationDateTime": created,
-                "Keys": keys,
-                "SequenceNumber": sequence_number,
-                "SizeBytes": size_bytes,
-                "StreamViewType": stream_view_type.as_ref().map(StreamViewType::as_str),
-            },
-        });
-        Some(Self { event, sequence_number, created })
-    }
-
-    fn key(&self, name: &str) -> String {
-        let key = self.event.pointer(&format!("/dynamodb/Keys/{name}/S"));
-        key.and_then(Value::as_str).unwrap_or_default().to_owned()
-    }
-}
-
-/// A key's value: a key is of no other type.
-fn key_value(value: &AttributeValue) -> Option<Value> {
-    match value {
-        AttributeValue::S(text) => Some(json!({ "S": text })),
-        AttributeValue::N(number) => Some(json!({ "N": number })),
-        AttributeValue::B(bytes) => Some(json!({ "B": STANDARD.encode(bytes) })),
-        _ => None,
-    }
-}
-
-/// The sequence numbers that an answer reports, by Lambda's rules: nothing, `null`, or an empty list
-/// mean that all is well; an item without its number makes the whole answer invalid.
-fn failed_items(answer: &[u8]) -> serde_json::Result<Vec<String>> {
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Answer {
-        batch_item_failures: Option<Vec<Failure>>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Failure {
-        item_identifier: String,
-    }
-    if answer.is_empty() {
-        return Ok(Vec::new());
-    }
-    let answer: Option<Answer> = serde_json::from_slice(answer)?;
-    let failures = answer.and_then(|answer| answer.batch_item_failures).unwrap_or_default();
-    Ok(failures.into_iter().map(|failure| failure.item_identifier).collect())
 }

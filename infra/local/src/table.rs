@@ -1,7 +1,7 @@
-//! Creates the table as deployment would, from the description that both read: `infra/table.json`.
+//! Creates the table from `infra/table.json`, the description that the deployment also reads.
 //!
-//! Point-in-time recovery and the KMS key are AWS's own work: the embedded `DynamoDB` has no such
-//! thing, so they are only carried for the deployment.
+//! The embedded DynamoDB supports neither point-in-time recovery nor KMS keys. These settings apply
+//! only to the deployment.
 
 use std::time::Duration;
 
@@ -18,23 +18,23 @@ use serde::Deserialize;
 
 const DESCRIPTION: &str = include_str!("../../table.json");
 
-/// How long a table may take to become active. The embedded one is active at once.
+/// Time limit for a table to become active. The embedded table is active at once.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(30);
 
-/// The table as `infra/table.json` describes it.
+/// Contents of `infra/table.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TableSpec {
     pub key_schema: KeySchema,
     /// A `BillingMode`: `PAY_PER_REQUEST`.
     pub billing_mode: String,
-    /// The attribute with the epoch seconds after which an item may be deleted.
+    /// Attribute with the epoch seconds after which DynamoDB may delete an item.
     pub ttl_attribute: String,
-    /// A `StreamViewType`: `KEYS_ONLY`, so that no password hash travels.
+    /// A `StreamViewType`: `KEYS_ONLY`, so that the stream contains no password hash.
     pub stream: String,
     pub point_in_time_recovery: bool,
     pub deletion_protection: bool,
-    /// `KMS`: a key that AWS manages.
+    /// Kind of encryption. `KMS` is a key that AWS manages.
     pub encryption: String,
 }
 
@@ -54,7 +54,7 @@ pub struct KeyAttribute {
     pub kind: String,
 }
 
-/// Whether [`create_if_missing`] had anything to do.
+/// Result of [`create_if_missing`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
     Now,
@@ -63,9 +63,9 @@ pub enum Created {
 
 impl TableSpec {
     /// # Errors
-    /// When `infra/table.json` is not in its own form.
+    /// When `infra/table.json` has an unexpected format.
     pub fn load() -> Result<Self> {
-        serde_json::from_str(DESCRIPTION).context("infra/table.json is not in the expected form")
+        serde_json::from_str(DESCRIPTION).context("infra/table.json has an unexpected format")
     }
 
     fn keys(&self) -> [(&KeyAttribute, KeyType); 2] {
@@ -90,10 +90,10 @@ impl TableSpec {
     }
 }
 
-/// Makes the table, its stream and its time to live where they are missing.
+/// Creates the table with its stream and its time to live where they are missing.
 ///
 /// # Errors
-/// When the service refuses, or a table of that name with other keys exists.
+/// When a call fails, or when a table of this name with other keys exists.
 pub async fn create_if_missing(client: &Client, table: &str) -> Result<Created> {
     let spec = TableSpec::load()?;
     let created =
@@ -108,7 +108,7 @@ async fn create(client: &Client, table: &str, spec: &TableSpec) -> Result<Create
     if let Some(existing) = describe(client, table).await? {
         ensure!(
             existing.key_schema() == spec.schema()?,
-            "a table of that name with other keys exists; start with --memory or another --data-dir"
+            "a table of this name with other keys exists; use --memory or another --data-dir"
         );
         return Ok(Created::Before);
     }
@@ -128,7 +128,7 @@ async fn create(client: &Client, table: &str, spec: &TableSpec) -> Result<Create
         .await?;
     tokio::time::timeout(ACTIVE_WITHIN, until_active(client, table))
         .await
-        .context("it did not become active")??;
+        .context("the table did not become active within 30 seconds")??;
     Ok(Created::Now)
 }
 
@@ -148,7 +148,7 @@ async fn until_active(client: &Client, table: &str) -> Result<()> {
         if status == Some(TableStatus::Active) {
             return Ok(());
         }
-        // Only a remote DynamoDB gets here, and it offers nothing to wait on.
+        // Needed only for a remote DynamoDB, which has no call that waits.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -178,7 +178,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn the_table_is_what_its_description_says() {
+    async fn created_table_matches_the_description() {
         let server = EmbeddedDynamo::start(Storage::Memory).await.unwrap();
         let client = clients::dynamodb(server.url());
         assert_eq!(create_if_missing(&client, "doorward").await.unwrap(), Created::Now);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_table_with_other_keys_is_refused() {
+    async fn table_with_other_keys_is_rejected() {
         let server = EmbeddedDynamo::start(Storage::Memory).await.unwrap();
         let client = clients::dynamodb(server.url());
         client

@@ -1,8 +1,8 @@
-//! What a person or a program gets to read.
+//! Output for people, and with `--json` for programs.
 //!
-//! stdout carries the result: for people the address and the logins, with `--json` one event per
-//! line. Everything else (progress, warnings, the output of cargo and of the functions) goes to
-//! stderr. Colours and spinners only where a terminal shows them and `NO_COLOR` allows it.
+//! stdout contains the result: the address and the logins, or with `--json` one event per line.
+//! Everything else goes to stderr: progress, warnings, and the output of cargo and of the functions.
+//! Colors and spinners appear only in a terminal, unless `NO_COLOR` disables them.
 
 use std::{fmt::Write as _, io::Write as _, time::Duration};
 
@@ -17,10 +17,10 @@ use crate::{
     stack::{Stack, Tenant, User},
 };
 
-/// Slow enough for a quiet terminal over a slow line.
+/// Interval of the spinner, suitable for a slow connection.
 const SPIN_EVERY: Duration = Duration::from_millis(120);
 
-/// Speaks to whoever started us.
+/// Output of a command.
 #[derive(Debug, Clone, Copy)]
 pub struct Ui {
     json: bool,
@@ -34,13 +34,13 @@ impl Ui {
         Self { json, spinners }
     }
 
-    /// Begins a step that prints nothing itself: a spinner turns where there is a terminal.
+    /// Begins a step that prints nothing. A terminal shows a spinner.
     pub fn step(&self, name: &'static str, text: &str) -> Step {
         self.begin(name, text, self.spinners)
     }
 
-    /// Begins a step whose work writes to stderr (cargo, pip, the functions): a spinner would
-    /// be torn by it.
+    /// Begins a step that writes to stderr (cargo, pip, the functions). It has no spinner, because
+    /// the other output would break it.
     pub fn loud_step(&self, name: &'static str, text: &str) -> Step {
         self.begin(name, text, false)
     }
@@ -61,14 +61,14 @@ impl Ui {
         Step { ui: self, name, text: text.to_owned(), begun: Instant::now(), bar }
     }
 
-    /// Something that a person should know and that does not stop us.
+    /// Prints a warning.
     pub fn warn(&self, text: &str) {
         self.event(&json!({ "event": "warning", "message": text }));
-        // Not only for people: a program's log of our stderr should have it too.
+        // Also with --json, so that a log of stderr contains the warning.
         to_stderr(&format!("{} {text}", style("!").for_stderr().yellow()));
     }
 
-    /// Everything answers.
+    /// Prints the banner, or the event `ready`.
     pub fn ready(&self, stack: &Stack, notes: &[String]) {
         if self.json {
             let mut event = json!({ "event": "ready" });
@@ -83,7 +83,7 @@ impl Ui {
         }
     }
 
-    /// Something was sent, or given up: a line each.
+    /// Prints one line for a message that was sent or could not be delivered.
     pub fn sent(&self, message: &Message) {
         if self.json {
             let mut event = json!({ "event": "message" });
@@ -98,7 +98,7 @@ impl Ui {
         }
     }
 
-    /// What a command was asked for: an event for programs, or text for people.
+    /// Prints the result of a command: the event with `--json`, otherwise the text.
     pub fn result(&self, event: &Value, text: &str) {
         if self.json {
             self.event(event);
@@ -107,13 +107,13 @@ impl Ui {
         }
     }
 
-    /// All that was started has ended.
+    /// Reports that everything has ended.
     pub fn stopped(&self) {
         self.event(&json!({ "event": "stopped" }));
         self.say(&format!("{} Stopped.", style("•").for_stderr().cyan()));
     }
 
-    /// Why it ends without being asked to.
+    /// Prints an error and its hint.
     pub fn error(&self, error: &anyhow::Error) {
         let hint = error.downcast_ref::<Problem>().map(Problem::hint);
         let message = format!("{error:#}");
@@ -133,7 +133,7 @@ impl Ui {
         }
     }
 
-    /// For people only.
+    /// Prints a line unless `--json` is set.
     fn say(self, text: &str) {
         if !self.json {
             to_stderr(text);
@@ -141,7 +141,7 @@ impl Ui {
     }
 }
 
-/// A step under way. Dropped without [`Step::done`] it has failed, and the error tells why.
+/// A step in progress. If it is dropped without [`Step::done`], it has failed, and an error follows.
 #[derive(Debug)]
 #[must_use]
 pub struct Step {
@@ -153,7 +153,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// `detail` adds to the step's text, and may be empty.
+    /// Reports success. `detail` is appended to the step's text and may be empty.
     pub fn done(self, detail: &str) {
         let seconds = self.begun.elapsed().as_secs_f64();
         self.ui.event(&json!({
@@ -181,7 +181,7 @@ impl Drop for Step {
     }
 }
 
-/// Whoever read our stdout may have gone: that is no reason to stop.
+/// Writes to stdout. Ignores errors, because a closed pipe must not stop the stack.
 fn to_stdout(text: &str) {
     let mut out = std::io::stdout().lock();
     drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
@@ -191,9 +191,9 @@ pub(crate) fn to_stderr(text: &str) {
     drop(writeln!(std::io::stderr().lock(), "{text}"));
 }
 
-/// To whom, what, and the first link: what a person at the terminal goes on with.
+/// Formats a message as one line: recipient, subject or text, and the first link.
 fn sent_line(content: &Content) -> String {
-    let (what, words, link) = match content {
+    let (kind, text, link) = match content {
         Content::Mail(mail) => {
             ("mail", format!("to {}: {}", mail.to.join(", "), mail.subject), mail.links.first())
         }
@@ -205,26 +205,26 @@ fn sent_line(content: &Content) -> String {
             ("not delivered", format!("{} {}: {}", letter.pk, letter.sk, letter.reason), None)
         }
     };
-    let mut told = format!("{} {}", style(what).cyan(), one_line(&words));
+    let mut shown = format!("{} {}", style(kind).cyan(), one_line(&text));
     if let Some(link) = link {
-        let _ = write!(told, "  {}", style(one_line(link)).bold());
+        let _ = write!(shown, "  {}", style(one_line(link)).bold());
     }
-    told
+    shown
 }
 
-/// Strangers' words must not command the terminal.
-fn one_line(words: &str) -> String {
-    words.split(char::is_control).collect::<Vec<_>>().join(" ")
+/// Replaces control characters, because message texts are untrusted and could control the terminal.
+fn one_line(text: &str) -> String {
+    text.split(char::is_control).collect::<Vec<_>>().join(" ")
 }
 
 fn banner(stack: &Stack, notes: &[String]) -> String {
-    let mut text = format!("\nDoorward is ready: {}\n", style(&stack.base_url).bold());
-    let _ = writeln!(text, "Calls can be tried at {}", style(&stack.api_page_url).bold());
-    let _ = writeln!(text, "Mails are shown at {}", style(&stack.mailbox_url).bold());
+    let mut text = format!("\nDoorward is ready.\nHTTP API:     {}\n", style(&stack.base_url).bold());
+    let _ = writeln!(text, "API page:     {}", style(&stack.api_page_url).bold());
+    let _ = writeln!(text, "Mailbox page: {}", style(&stack.mailbox_url).bold());
     text.push_str("\nDemo logins\n");
     text.push_str(&logins(stack));
     if let Some(curl) = example(stack) {
-        let _ = write!(text, "\nTry it\n  {curl}\n");
+        let _ = write!(text, "\nExample: log in as the first administrator\n  {curl}\n");
     }
     text.push('\n');
     for note in notes {
@@ -233,7 +233,7 @@ fn banner(stack: &Stack, notes: &[String]) -> String {
     text
 }
 
-/// A table with a line for each user.
+/// Table with one line for each user.
 fn logins(stack: &Stack) -> String {
     let mut rows = vec![["TENANT", "USERNAME", "PASSWORD", "ROLES", "USER ID"].map(String::from)];
     for tenant in &stack.tenants {
@@ -262,7 +262,7 @@ fn logins(stack: &Stack) -> String {
     table
 }
 
-/// The first tenant's first administrator logs in.
+/// Command that logs in the first tenant's first administrator.
 fn example(stack: &Stack) -> Option<String> {
     let tenant = stack.tenants.first()?;
     let user = tenant.users.iter().find(|user| user.is_admin())?;
@@ -274,7 +274,7 @@ fn login_command(base_url: &str, tenant: &Tenant, user: &User) -> String {
         "{base_url}/api/v2.1/admin/organization/{}/users/{}/sessions",
         user.organization_id, user.user_id
     );
-    // By hand, to keep the order in which people know the fields.
+    // Not serialized, to keep the usual order of the fields.
     let fields = [
         ("username", &user.username),
         ("password", &user.password),
@@ -291,7 +291,7 @@ fn login_command(base_url: &str, tenant: &Tenant, user: &User) -> String {
     )
 }
 
-/// One word of a POSIX shell.
+/// Quotes a word for a POSIX shell.
 fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_curl_line_survives_the_shell() {
+    fn curl_command_is_quoted_for_the_shell() {
         let line = example(&stack()).unwrap();
         let script = format!("curl() {{ for a in \"$@\"; do printf '%s\\n' \"$a\"; done; }}; {line}");
         let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mail_is_one_line_that_ends_with_its_link() {
+    fn mail_is_one_line_that_ends_with_its_link() {
         let mail = Mail {
             from: "a@b.example".into(),
             to: vec!["c@d.example".into()],
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_a_line_for_each_user() {
+    fn login_table_has_one_line_for_each_user() {
         let table = logins(&stack());
         assert_eq!(table.lines().count(), 3);
         let columns: Vec<_> = table.lines().map(|line| line.find("it's").or(line.find("PASSWORD"))).collect();

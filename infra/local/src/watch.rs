@@ -1,42 +1,43 @@
-//! `cargo lambda watch`: the routes, the Runtime API, and by default the functions themselves.
+//! Starts `cargo lambda watch`, which serves the HTTP API and the Runtime API, and by default runs the
+//! functions.
 
-use std::{collections::BTreeMap, ffi::OsString, io::Write, path::Path, path::PathBuf};
+use std::{ffi::OsString, io::Write, path::Path};
 
 use anyhow::{Context, Result};
 use tokio::process::Child;
 
 use crate::{
+    env::Variables,
     process::{self, Output},
     project::Project,
 };
 
-/// What `cargo lambda watch` is to do.
+/// Settings of `cargo lambda watch`.
 #[derive(Debug)]
-pub struct Watch<'a> {
+pub struct CargoLambdaWatch<'a> {
     pub program: &'a Path,
     pub port: u16,
     pub release: bool,
-    /// Only route and offer the Runtime API: somebody else runs the functions.
+    /// Serves only the HTTP API and the Runtime API. The functions are started separately.
     pub only_apis: bool,
-    /// For the functions that it starts.
-    pub env: &'a BTreeMap<&'static str, String>,
-    /// Folders whose changes are no reason to restart a function.
-    pub unwatched: &'a [PathBuf],
+    /// Environment of the functions that it starts.
+    pub env: &'a Variables,
+    /// Folders whose changes do not restart functions.
+    pub unwatched: &'a [&'a Path],
 }
 
-impl Watch<'_> {
-    /// Starts it; what it and the functions write to standard output is piped.
+impl CargoLambdaWatch<'_> {
+    /// Starts cargo-lambda. Its standard output, which includes that of the functions, is piped.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When cargo-lambda cannot be started.
     pub fn start(&self, project: &Project) -> Result<Child> {
         let ignore = project.local_dir().join("unwatched");
         write_ignore_file(&ignore, &project.root, self.unwatched)?;
         let mut command = project.command(self.program);
         command.args(self.arguments()).envs(self.env).env("CARGO_LAMBDA_IGNORE_FILE", ignore);
         if std::env::var_os("RUST_LOG").is_none() {
-            // Its own account of each function's start is noise here; the functions have
-            // DOORWARD_LOG.
+            // Hides cargo-lambda's messages about each start. The functions use DOORWARD_LOG.
             command.env("RUST_LOG", "cargo_lambda=warn");
         }
         process::spawn(&mut command, Output::StdoutToUs)
@@ -44,14 +45,14 @@ impl Watch<'_> {
 
     fn arguments(&self) -> Vec<OsString> {
         let port = self.port.to_string();
-        // What it writes ends at our stderr, though it sees a pipe.
+        // Explicit, because cargo-lambda writes to a pipe, but its output ends in the terminal.
         let color = if console::colors_enabled_stderr() { "always" } else { "never" };
-        // Its default is to listen on all interfaces. CORS is the functions' own business.
+        // By default cargo-lambda listens on all interfaces, and adds its own CORS headers.
         let mut arguments = vec!["lambda", "--color", color, "watch"];
         arguments.extend(["--invoke-address", "127.0.0.1", "--invoke-port", &port]);
         arguments.push("--disable-cors");
-        // No --timeout: it also ends the functions' own waiting for their next event (408), and
-        // with it every function that had nothing to do for so long.
+        // No --timeout, because it also limits the time that a function waits for its next event. An
+        // idle function would end with status 408.
         if self.only_apis {
             arguments.push("--only-lambda-apis");
         }
@@ -62,9 +63,9 @@ impl Watch<'_> {
     }
 }
 
-/// cargo-lambda watches the whole workspace. It leaves out `target`, but not a data folder
-/// elsewhere, whose every write would restart the functions, and not git's own.
-fn write_ignore_file(path: &Path, root: &Path, folders: &[PathBuf]) -> Result<()> {
+/// Writes the list of unwatched folders. cargo-lambda watches the whole workspace except `target`.
+/// Changes of a data folder or of git's folder would restart the functions.
+fn write_ignore_file(path: &Path, root: &Path, folders: &[&Path]) -> Result<()> {
     let write = || -> Result<()> {
         if let Some(folder) = path.parent() {
             crate::stack::make_private_dir(folder)?;
@@ -78,8 +79,8 @@ fn write_ignore_file(path: &Path, root: &Path, folders: &[PathBuf]) -> Result<()
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn ignored(root: &Path, folders: &[PathBuf]) -> Vec<String> {
-    // As cargo-lambda does; what does not exist stays as it is.
+fn ignored(root: &Path, folders: &[&Path]) -> Vec<String> {
+    // Resolves paths like cargo-lambda. Paths that do not exist stay unchanged.
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let root = real(root);
     let inside = folders
@@ -95,19 +96,19 @@ mod tests {
     use super::*;
 
     fn arguments(only_apis: bool, release: bool) -> Vec<OsString> {
-        Watch {
+        CargoLambdaWatch {
             program: Path::new("p"),
             port: 9001,
             release,
             only_apis,
-            env: &BTreeMap::new(),
+            env: &Variables::new(),
             unwatched: &[],
         }
         .arguments()
     }
 
     #[test]
-    fn it_always_binds_to_loopback() {
+    fn listener_is_always_on_loopback() {
         for arguments in [arguments(false, false), arguments(true, true)] {
             let at = arguments.iter().position(|it| it == "--invoke-address").unwrap();
             assert_eq!(arguments[at + 1], "127.0.0.1");
@@ -115,22 +116,22 @@ mod tests {
     }
 
     #[test]
-    fn idle_functions_are_left_alone() {
+    fn idle_functions_have_no_timeout() {
         for arguments in [arguments(false, false), arguments(true, false)] {
             assert!(!arguments.contains(&"--timeout".into()));
         }
     }
 
     #[test]
-    fn modes_are_passed_on() {
+    fn settings_become_arguments() {
         assert!(arguments(true, false).contains(&"--only-lambda-apis".into()));
         assert!(!arguments(false, false).contains(&"--only-lambda-apis".into()));
         assert!(arguments(false, true).contains(&"--release".into()));
     }
 
     #[test]
-    fn only_folders_of_the_workspace_are_left_out() {
-        let folders = ["/w/build/data", "/elsewhere"].map(PathBuf::from);
+    fn only_folders_inside_the_workspace_are_listed() {
+        let folders = ["/w/build/data", "/elsewhere"].map(Path::new);
         assert_eq!(ignored(Path::new("/w"), &folders), ["/.git/", "/build/data/"]);
     }
 }

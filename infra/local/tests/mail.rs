@@ -1,6 +1,6 @@
-//! The embedded services as the real SDK sees them.
+//! Embedded SES, SNS and EventBridge, called with the real SDK.
 
-#![expect(clippy::unwrap_used, reason = "a test, though not every line is in a #[test]")]
+#![expect(clippy::unwrap_used, reason = "test code outside #[test] functions")]
 
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message, MessageHeader};
@@ -47,7 +47,7 @@ async fn send(
 }
 
 #[tokio::test]
-async fn a_mail_is_kept_with_both_parts_and_its_link() {
+async fn mail_is_kept_with_both_parts_and_its_link() {
     let service = start().await;
     assert_eq!(send(&service, "Marcus <marcus@example.com>").await.unwrap(), "local-1");
     let mails = service.mailbox().mails();
@@ -62,7 +62,7 @@ async fn a_mail_is_kept_with_both_parts_and_its_link() {
 }
 
 #[tokio::test]
-async fn a_refused_recipient_is_the_sdks_own_error() {
+async fn rejected_recipient_gives_the_error_of_the_sdk() {
     let service = start().await;
     let error = send(&service, "Nobody <nobody@refused.example>").await.unwrap_err();
     assert!(error.is_message_rejected(), "{error:?}");
@@ -72,7 +72,7 @@ async fn a_refused_recipient_is_the_sdks_own_error() {
 }
 
 #[tokio::test]
-async fn what_is_not_kept_is_refused_by_name() {
+async fn unsupported_operation_is_rejected_by_name() {
     let service = start().await;
     let raw = aws_sdk_sesv2::types::RawMessage::builder()
         .data(aws_sdk_sesv2::primitives::Blob::new(b"From: a"))
@@ -94,9 +94,9 @@ async fn what_is_not_kept_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn sending_fails_as_often_as_a_test_says() {
+async fn requested_failures_occur_the_requested_number_of_times() {
     let service = start().await;
-    // The SDK tries three times by itself.
+    // The SDK makes three attempts.
     service.mailbox().fail_next(2, Fault::Unavailable);
     send(&service, "a@b.example").await.unwrap();
     assert_eq!(service.mailbox().messages().len(), 1);
@@ -112,7 +112,7 @@ async fn sending_fails_as_often_as_a_test_says() {
 }
 
 #[tokio::test]
-async fn a_text_message_is_kept() {
+async fn text_message_is_kept_and_invalid_numbers_are_rejected() {
     let service = start().await;
     let client = clients::sns(service.sns_url());
     let text = "Nordic Bank: æøå K7QW-93XD https://n.example/p";
@@ -134,7 +134,7 @@ async fn a_text_message_is_kept() {
 }
 
 #[tokio::test]
-async fn each_event_is_kept_or_refused_for_itself() {
+async fn each_event_is_accepted_or_rejected_separately() {
     let service = start().await;
     let client = clients::eventbridge(service.events_url());
     let entry = |bus: &str, detail: &str| {

@@ -1,6 +1,6 @@
-//! Ending every process: alone in its own test process, since it ends all descendants.
+//! Ending every process. This test needs its own test process, because it ends all descendants.
 
-#![expect(clippy::unwrap_used, reason = "a test, though not every line is in a #[test]")]
+#![expect(clippy::unwrap_used, reason = "test code outside #[test] functions")]
 
 use std::{
     io::{BufRead, BufReader},
@@ -9,8 +9,8 @@ use std::{
 
 use local::process::{self, Ending, Output};
 
-/// Starts a shell that starts a shell in a session of its own, which ignores being asked to end,
-/// and leaves it an orphan. Returns the orphan's id.
+/// Starts an orphan: a shell in its own session that ignores signals and whose parent is killed.
+/// Returns its process ID.
 async fn start_an_orphan() -> i32 {
     let script = "setsid sh -c 'trap \"\" TERM INT HUP; echo $$; while :; do sleep 100; done' &
                   wait";
@@ -20,7 +20,7 @@ async fn start_an_orphan() -> i32 {
     let output = child.stdout.take().unwrap().into_owned_fd().unwrap();
     let mut line = String::new();
     BufReader::new(std::fs::File::from(output)).read_line(&mut line).unwrap();
-    // The parent goes first: what it started is nobody's now, or rather ours.
+    // After the end of the parent, the orphan becomes a child of this process.
     child.kill().await.unwrap();
     line.trim().parse().unwrap()
 }
@@ -30,8 +30,8 @@ fn runs(pid: i32) -> bool {
 }
 
 #[tokio::test]
-#[cfg_attr(not(target_os = "linux"), ignore = "orphans are only adopted on Linux")]
-async fn orphans_in_other_sessions_that_ignore_signals_end_too() {
+#[cfg_attr(not(target_os = "linux"), ignore = "orphans are adopted only on Linux")]
+async fn orphans_that_ignore_signals_are_ended() {
     process::adopt_orphans();
     let orphan = start_an_orphan().await;
     assert!(runs(orphan));

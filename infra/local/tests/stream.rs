@@ -1,11 +1,10 @@
-//! Following the table's stream: what the function gets, what happens when it fails, and after a
-//! restart.
+//! Delivery of the table's stream: events, failures and restarts.
 
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test, though not every line is in a #[test]"
+    reason = "test code outside #[test] functions"
 )]
 
 use std::{
@@ -23,7 +22,7 @@ use local::{
     clients,
     delivery::Delivery,
     dynamodb::{EmbeddedDynamo, Storage},
-    invoke::{Function, InvokeError},
+    invoke::{InvokeError, LambdaFunction},
     mailbox::{Content, DeadLetter, Mailbox},
     stream::Poller,
     table,
@@ -32,52 +31,52 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 const TABLE: &str = "doorward";
-/// Far above what any of these takes, even on a busy machine.
+/// Time limit of each wait, generous enough for a busy machine.
 const WITHIN: Duration = Duration::from_secs(30);
 
-type Answer = dyn Fn(&[String], &Value) -> Result<Value, InvokeError> + Send + Sync;
+type Response = dyn Fn(&[String], &Value) -> Result<Value, InvokeError> + Send + Sync;
 
-/// Answers as it is told, and remembers what it was asked.
+/// Function with a given response. It records its events.
 #[derive(Clone)]
-struct Stand {
-    answer: Arc<Answer>,
-    asked: Arc<watch::Sender<Vec<Value>>>,
+struct RecordingFunction {
+    answer: Arc<Response>,
+    events: Arc<watch::Sender<Vec<Value>>>,
 }
 
-impl Stand {
+impl RecordingFunction {
     fn new(answer: impl Fn(&[String], &Value) -> Result<Value, InvokeError> + Send + Sync + 'static) -> Self {
-        Self { answer: Arc::new(answer), asked: Arc::new(watch::Sender::new(Vec::new())) }
+        Self { answer: Arc::new(answer), events: Arc::new(watch::Sender::new(Vec::new())) }
     }
 
-    fn content() -> Self {
+    fn succeeding() -> Self {
         Self::new(|_, _| Ok(Value::Null))
     }
 
-    /// The sort keys of each invocation.
+    /// Sort keys of the records of each invocation.
     fn batches(&self) -> Vec<Vec<String>> {
-        self.asked.borrow().iter().map(sort_keys).collect()
+        self.events.borrow().iter().map(sort_keys).collect()
     }
 
     async fn until(&self, enough: impl FnMut(&Vec<Value>) -> bool) {
-        let mut changes = self.asked.subscribe();
+        let mut changes = self.events.subscribe();
         timeout(WITHIN, changes.wait_for(enough)).await.unwrap().unwrap();
     }
 }
 
-impl Function for Stand {
+impl LambdaFunction for RecordingFunction {
     async fn invoke(&self, event: Vec<u8>) -> Result<Bytes, InvokeError> {
         let event: Value = serde_json::from_slice(&event).unwrap();
         let answer = (self.answer)(&sort_keys(&event), &event);
-        self.asked.send_modify(|asked| asked.push(event));
+        self.events.send_modify(|events| events.push(event));
         answer.map(|answer| answer.to_string().into())
     }
 }
 
-/// What never ends, as a function that is killed with its stack.
+/// Function that never returns, like one that is killed with its stack.
 #[derive(Clone)]
 struct Endless(Arc<watch::Sender<bool>>);
 
-impl Function for Endless {
+impl LambdaFunction for Endless {
     async fn invoke(&self, _: Vec<u8>) -> Result<Bytes, InvokeError> {
         self.0.send_replace(true);
         std::future::pending().await
@@ -93,7 +92,7 @@ fn sort_keys(event: &Value) -> Vec<String> {
     records(event).iter().map(key).collect()
 }
 
-/// The answer that reports the records with these sort keys.
+/// Response that reports the records with these sort keys as failed.
 fn failures(event: &Value, failed: &[&str]) -> Value {
     let items = records(event).iter().filter(|record| {
         failed.contains(&record["dynamodb"]["Keys"]["sk"]["S"].as_str().unwrap_or_default())
@@ -134,14 +133,14 @@ impl Stack {
         }
     }
 
-    fn poller<F: Function>(&self, function: F) -> Poller<F> {
+    fn poller<F: LambdaFunction>(&self, function: F) -> Poller<F> {
         let streams = clients::dynamodb_streams(self.dynamodb.url());
         Poller::new(streams, TABLE, function, self.mailbox.clone())
             .unwrap()
             .with_pauses(Duration::from_millis(1), Duration::from_millis(2))
     }
 
-    fn deliver<F: Function + 'static>(&self, function: F) -> Running {
+    fn deliver<F: LambdaFunction + 'static>(&self, function: F) -> Running {
         Running::start(self.poller(function))
     }
 
@@ -154,11 +153,11 @@ impl Stack {
     }
 }
 
-/// Ends with its test.
+/// Running poller. It ends when dropped.
 struct Running(JoinHandle<()>);
 
 impl Running {
-    fn start<F: Function + 'static>(poller: Poller<F>) -> Self {
+    fn start<F: LambdaFunction + 'static>(poller: Poller<F>) -> Self {
         Self(tokio::spawn(async move {
             let Err(error) = poller.run().await;
             panic!("{error:#}");
@@ -173,17 +172,17 @@ impl Drop for Running {
 }
 
 #[tokio::test]
-async fn new_outbox_items_arrive_in_order_and_nothing_else() {
+async fn only_new_outbox_items_arrive_in_order() {
     let stack = Stack::in_memory().await;
-    let function = Stand::content();
+    let function = RecordingFunction::succeeding();
     stack.put(&["USER", "OUT#1", "S#1", "OUT#2", "OUT#1"]).await;
     let _running = stack.deliver(function.clone());
-    function.until(|asked| asked.len() == 1).await;
+    function.until(|events| events.len() == 1).await;
     stack.put(&["S#2", "OUT#3"]).await;
-    function.until(|asked| asked.len() == 2).await;
+    function.until(|events| events.len() == 2).await;
     assert_eq!(function.batches(), [vec!["OUT#1", "OUT#2"], vec!["OUT#3"]]);
 
-    let event = function.asked.borrow()[0].clone();
+    let event = function.events.borrow()[0].clone();
     let record = &records(&event)[0];
     assert_eq!(record["eventName"], "INSERT");
     assert_eq!(record["eventSource"], "aws:dynamodb");
@@ -195,30 +194,30 @@ async fn new_outbox_items_arrive_in_order_and_nothing_else() {
     assert_eq!(change["StreamViewType"], "KEYS_ONLY");
     assert!(change["SequenceNumber"].is_string() && change["SizeBytes"].is_number());
     assert!(change["ApproximateCreationDateTime"].as_i64().unwrap() > 1_700_000_000);
-    assert_eq!(change.get("NewImage"), None); // nothing but keys travels
+    assert_eq!(change.get("NewImage"), None); // the stream contains only keys
 }
 
 #[tokio::test]
-async fn batches_are_no_larger_than_described() {
+async fn batch_size_is_limited() {
     let stack = Stack::in_memory().await;
     let size = Delivery::load().unwrap().batch_size;
     let keys: Vec<_> = (0..=size).map(|number| format!("OUT#{number:03}")).collect();
     stack.put(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let function = Stand::content();
+    let function = RecordingFunction::succeeding();
     let _running = stack.deliver(function.clone());
-    function.until(|asked| asked.len() == 2).await;
+    function.until(|events| events.len() == 2).await;
     assert_eq!(function.batches(), [&keys[..size], &keys[size..]]);
 }
 
 #[tokio::test]
-async fn a_reported_failure_is_tried_again_from_there() {
+async fn batch_is_repeated_from_the_first_reported_failure() {
     let stack = Stack::in_memory().await;
     stack.put(&["OUT#1", "OUT#2", "OUT#3"]).await;
     let tries = Arc::new(Mutex::new(0));
-    let function = Stand::new(move |_, event| {
+    let function = RecordingFunction::new(move |_, event| {
         let mut tries = tries.lock().unwrap();
         *tries += 1;
-        // First the last two fail, then the second alone, then none.
+        // First the last two fail, then only the second, then none.
         Ok(match *tries {
             1 => failures(event, &["OUT#3", "OUT#2"]),
             2 => failures(event, &["OUT#2"]),
@@ -226,20 +225,20 @@ async fn a_reported_failure_is_tried_again_from_there() {
         })
     });
     let _running = stack.deliver(function.clone());
-    function.until(|asked| asked.len() == 3).await;
+    function.until(|events| events.len() == 3).await;
     stack.put(&["OUT#4"]).await;
-    function.until(|asked| asked.len() == 4).await;
+    function.until(|events| events.len() == 4).await;
     let again = vec!["OUT#2", "OUT#3"];
     assert_eq!(function.batches(), [vec!["OUT#1", "OUT#2", "OUT#3"], again.clone(), again, vec!["OUT#4"]]);
     assert!(stack.mailbox.messages().is_empty());
 }
 
 #[tokio::test]
-async fn what_never_succeeds_is_given_up_alone() {
+async fn record_that_always_fails_is_given_up_without_its_neighbours() {
     let stack = Stack::in_memory().await;
     let folder = tempfile::tempdir().unwrap();
     stack.put(&["OUT#1", "OUT#bad", "OUT#3", "OUT#4"]).await;
-    let function = Stand::new(|keys, _| {
+    let function = RecordingFunction::new(|keys, _| {
         if keys.iter().any(|key| key == "OUT#bad") {
             Err(InvokeError::Failed("boom".into()))
         } else {
@@ -253,7 +252,7 @@ async fn what_never_succeeds_is_given_up_alone() {
     assert_eq!(letter.condition, "RetryAttemptsExhausted");
     assert_eq!((letter.pk.as_str(), letter.sk.as_str()), ("T#t#U#u", "OUT#bad"));
     assert_eq!((letter.attempts, letter.reason.as_str()), (retries + 1, "boom"));
-    function.until(|asked| asked.iter().any(|event| sort_keys(event) == ["OUT#3", "OUT#4"])).await;
+    function.until(|events| events.iter().any(|event| sort_keys(event) == ["OUT#3", "OUT#4"])).await;
 
     let mut alone = BTreeMap::<_, u32>::new();
     for batch in function.batches() {
@@ -267,7 +266,7 @@ async fn what_never_succeeds_is_given_up_alone() {
 }
 
 #[tokio::test]
-async fn an_answer_that_names_a_stranger_is_a_failure_of_all() {
+async fn response_that_names_an_unknown_record_fails_the_batch() {
     for answer in [
         json!({ "batchItemFailures": [{ "itemIdentifier": "1" }] }),
         json!({ "batchItemFailures": [{ "itemIdentifier": "" }] }),
@@ -276,21 +275,22 @@ async fn an_answer_that_names_a_stranger_is_a_failure_of_all() {
     ] {
         let stack = Stack::in_memory().await;
         stack.put(&["OUT#1", "OUT#2"]).await;
-        let function =
-            Stand::new(move |keys, _| Ok(if keys.len() > 1 { answer.clone() } else { Value::Null }));
+        let function = RecordingFunction::new(move |keys, _| {
+            Ok(if keys.len() > 1 { answer.clone() } else { Value::Null })
+        });
         let _running = stack.deliver(function.clone());
-        function.until(|asked| asked.len() == 3).await;
+        function.until(|events| events.len() == 3).await;
         assert_eq!(function.batches(), [vec!["OUT#1", "OUT#2"], vec!["OUT#1"], vec!["OUT#2"]]);
     }
 }
 
 #[tokio::test]
-async fn a_function_that_is_not_there_yet_costs_no_retry() {
+async fn unreachable_function_costs_no_retry() {
     let stack = Stack::in_memory().await;
     stack.put(&["OUT#1"]).await;
     let refusals = Delivery::load().unwrap().maximum_retry_attempts * 2;
     let left = Mutex::new(refusals);
-    let function = Stand::new(move |_, _| {
+    let function = RecordingFunction::new(move |_, _| {
         let mut left = left.lock().unwrap();
         if *left == 0 {
             return Ok(Value::Null);
@@ -299,24 +299,24 @@ async fn a_function_that_is_not_there_yet_costs_no_retry() {
         Err(InvokeError::Unreachable("connection refused".into()))
     });
     let _running = stack.deliver(function.clone());
-    function.until(|asked| asked.len() > refusals as usize).await;
+    function.until(|events| events.len() > refusals as usize).await;
     assert!(stack.mailbox.messages().is_empty());
 }
 
 struct Later(SignedDuration);
 
 impl Clock for Later {
-    #[expect(clippy::disallowed_methods, reason = "the stream's own times are the machine's")]
+    #[expect(clippy::disallowed_methods, reason = "the times in the stream are those of the machine")]
     fn now(&self) -> Timestamp {
         Timestamp::now() + self.0
     }
 }
 
 #[tokio::test]
-async fn what_is_too_old_is_given_up_untried() {
+async fn expired_record_is_given_up_without_an_invocation() {
     let stack = Stack::in_memory().await;
     stack.put(&["OUT#1"]).await;
-    let function = Stand::content();
+    let function = RecordingFunction::succeeding();
     let age = Delivery::load().unwrap().maximum_record_age_seconds;
     let clock = Arc::new(Later(SignedDuration::from_secs(age + 2)));
     let _running = Running::start(stack.poller(function.clone()).with_clock(clock));
@@ -330,17 +330,17 @@ async fn restarted(folder: &Path) -> Stack {
 }
 
 #[tokio::test]
-async fn a_restart_loses_nothing_and_repeats_nothing_handled() {
+async fn restart_loses_no_record_and_repeats_no_handled_record() {
     let folder = tempfile::tempdir().unwrap();
     let remembering = Some(folder.path().to_owned());
 
-    // Handled before the first stop.
+    // OUT#1 is handled before the first stop.
     let stack = restarted(folder.path()).await;
     stack.put(&["OUT#1"]).await;
-    let function = Stand::content();
+    let function = RecordingFunction::succeeding();
     let running = Running::start(stack.poller(function.clone()).remembering_in(remembering.clone()));
-    function.until(|asked| asked.len() == 1).await;
-    // Queued, and under way at the stop.
+    function.until(|events| events.len() == 1).await;
+    // OUT#2 is in progress at the second stop.
     let remembered = async {
         while !folder.path().join("delivered.json").exists() {
             tokio::task::yield_now().await;
@@ -353,27 +353,27 @@ async fn a_restart_loses_nothing_and_repeats_nothing_handled() {
     let running = Running::start(stack.poller(endless.clone()).remembering_in(remembering.clone()));
     timeout(WITHIN, endless.0.subscribe().wait_for(|begun| *begun)).await.unwrap().unwrap();
     drop(running);
-    // Queued while nobody listened.
+    // OUT#3 is written while no poller runs.
     stack.put(&["OUT#3"]).await;
     stack.dynamodb.stop().await;
 
     let stack = restarted(folder.path()).await;
-    let function = Stand::content();
+    let function = RecordingFunction::succeeding();
     let _running = Running::start(stack.poller(function.clone()).remembering_in(remembering));
-    function.until(|asked| asked.len() == 1).await;
+    function.until(|events| events.len() == 1).await;
     assert_eq!(function.batches(), [["OUT#2", "OUT#3"]]);
 }
 
 #[tokio::test]
-async fn a_table_made_anew_is_read_from_its_beginning() {
+async fn stream_of_a_new_table_is_read_from_its_beginning() {
     let folder = tempfile::tempdir().unwrap();
     let position = json!({ "stream": "arn:of-another", "after": "999999999999999999999" });
     std::fs::write(folder.path().join("delivered.json"), position.to_string()).unwrap();
     let stack = Stack::in_memory().await;
     stack.put(&["OUT#1"]).await;
-    let function = Stand::content();
+    let function = RecordingFunction::succeeding();
     let poller = stack.poller(function.clone()).remembering_in(Some(folder.path().to_owned()));
     let _running = Running::start(poller);
-    function.until(|asked| asked.len() == 1).await;
+    function.until(|events| events.len() == 1).await;
     assert_eq!(function.batches(), [["OUT#1"]]);
 }

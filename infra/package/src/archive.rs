@@ -1,4 +1,4 @@
-//! Zip files that depend on nothing but what is in them.
+//! Zip files whose bytes depend only on their contents.
 
 use std::{
     fmt::Write as _,
@@ -12,21 +12,21 @@ use aws_lc_rs::digest::{SHA256, digest};
 use tempfile::TempDir;
 use zip::{CompressionMethod, DateTime, System, ZipWriter, write::SimpleFileOptions};
 
-/// What Lambda's `provided` runtimes start.
+/// Name of the program that Lambda's `provided` runtimes start.
 const PROGRAM: &str = "bootstrap";
-/// It is read and run by a user that is not its owner.
+/// File mode. Lambda runs the program as another user than its owner.
 const MODE: u32 = 0o755;
-/// The best that deflate does: a function is packed once and fetched at each cold start.
+/// Maximum compression, because a function is packed once and downloaded at each cold start.
 const LEVEL: i64 = 9;
 
-/// What packing gave.
+/// Sizes and hash of a zip file.
 pub(crate) struct Packed {
     pub(crate) program_bytes: u64,
     pub(crate) zip_bytes: u64,
     pub(crate) sha256: String,
 }
 
-/// Packs a program as the one file of a zip file: a fixed name, mode, system and time.
+/// Packs a program as the only file of a zip file, with a fixed name, mode, system and time.
 pub(crate) fn pack(program: &Path, zip: &Path) -> Result<Packed> {
     let program = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     let bytes = packed(&program)?;
@@ -61,13 +61,13 @@ fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-/// Where zip files are made that shall replace a folder together.
+/// Temporary folder of new zip files, which then replaces the old folder as a whole.
 pub(crate) struct Staging(TempDir);
 
 impl Staging {
-    /// On the same file system as the folder.
-    pub(crate) fn beside(place: &Path) -> Result<Self> {
-        let parent = place.parent().context("the folder has none above it")?;
+    /// Creates the temporary folder beside `folder`, on the same file system.
+    pub(crate) fn beside(folder: &Path) -> Result<Self> {
+        let parent = folder.parent().context("the folder has no parent")?;
         std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         let staging = tempfile::Builder::new().prefix(".new-").tempdir_in(parent)?;
         Ok(Self(staging))
@@ -77,13 +77,13 @@ impl Staging {
         self.0.path()
     }
 
-    /// Takes the folder's place.
-    pub(crate) fn replace(self, place: &Path) -> Result<()> {
-        if place.exists() {
-            std::fs::remove_dir_all(place).with_context(|| format!("cannot remove {}", place.display()))?;
+    /// Refolders `folder`.
+    pub(crate) fn replace(self, folder: &Path) -> Result<()> {
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         }
         let staged: PathBuf = self.0.keep();
-        std::fs::rename(&staged, place).with_context(|| format!("cannot rename {}", staged.display()))
+        std::fs::rename(&staged, folder).with_context(|| format!("cannot rename {}", staged.display()))
     }
 }
 
@@ -92,10 +92,10 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    /// Whatever the program's file is like, the zip file's bytes are these: a change of them is a
-    /// change of every function's hash, and deploys all of them again.
+    /// The mode and time of the program's file must not affect the zip file. A change of these bytes
+    /// changes every function's hash, so that the next deployment replaces all functions.
     #[test]
-    fn the_same_program_gives_the_same_bytes() {
+    fn same_program_gives_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let pack_with = |name: &str, mode: u32, age: u64| {
             let program = folder.path().join(name);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn lambda_finds_one_program_that_it_may_run() {
+    fn zip_file_contains_one_executable_program() {
         let bytes = packed(b"program").unwrap();
         let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
         assert_eq!(archive.len(), 1);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_longer_is_a_function_goes() {
+    fn old_zip_files_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("package/arm64");
         for name in ["old.zip", "new.zip"] {

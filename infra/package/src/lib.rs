@@ -1,12 +1,12 @@
-//! The functions as the zip files that Lambda takes, with nothing in them of when and where they were built.
+//! Packs the functions into zip files for Lambda. The files do not depend on the time and place of the
+//! build.
 //!
-//! cargo-lambda compiles them by zig, against the glibc of `provided.al2023` and for either
-//! processor on any machine. What they are packed into is made here: cargo-lambda's own zip files
-//! carry the time of their making.
+//! cargo-lambda compiles the functions with zig, against the glibc of `provided.al2023`, for both
+//! processors on any machine. The zip files are made here, because those of cargo-lambda contain the
+//! time of the build.
 
 mod archive;
 mod build;
-mod zig;
 
 use std::path::PathBuf;
 
@@ -15,18 +15,18 @@ use clap::ValueEnum;
 use local::{project::Project, ui::Ui};
 use serde::Serialize;
 
-/// The processors that Lambda offers.
+/// Processor architectures of Lambda.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Architecture {
-    /// Graviton, 2 or newer.
+    /// Graviton2 or newer.
     Arm64,
     /// Intel and AMD.
     X86_64,
 }
 
 impl Architecture {
-    /// As Lambda and the folders name it.
+    /// Name that Lambda and the folders use.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl Architecture {
         }
     }
 
-    /// This machine's, where Lambda offers it.
+    /// Architecture of this machine, if Lambda supports it.
     #[must_use]
     pub fn of_this_machine() -> Option<Self> {
         match std::env::consts::ARCH {
@@ -46,23 +46,23 @@ impl Architecture {
     }
 }
 
-/// One function's zip file.
+/// Zip file of one function.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Zipped {
     pub function: String,
     pub architecture: Architecture,
     pub path: PathBuf,
-    /// Bytes of the program.
+    /// Size of the program in bytes.
     pub program_bytes: u64,
-    /// Bytes of the zip file.
+    /// Size of the zip file in bytes.
     pub zip_bytes: u64,
-    /// Of the zip file, in hexadecimal.
+    /// SHA-256 of the zip file, in hexadecimal.
     pub sha256: String,
 }
 
-/// Builds every function with that profile of Cargo.toml, and packs each into
-/// `target/package/{architecture}/{function}.zip`. What was there before goes, once all is built.
+/// Builds every function with a profile of Cargo.toml, and packs each into
+/// `target/package/{architecture}/{function}.zip`. Replaces the folder after the whole build.
 ///
 /// # Errors
 /// A [`local::problem::Problem`] when a tool is missing or the functions do not compile.
@@ -74,14 +74,14 @@ pub async fn package(
 ) -> Result<Vec<Zipped>> {
     let programs = build::build(project, architecture, profile, ui).await?;
     let step = ui.step("zip", &format!("Packing {} functions for {}", programs.len(), architecture.name()));
-    let place = project.target_dir.join("package").join(architecture.name());
-    let staging = archive::Staging::beside(&place)?;
+    let folder = project.target_dir.join("package").join(architecture.name());
+    let staging = archive::Staging::beside(&folder)?;
     let mut zipped = Vec::new();
     for (function, program) in programs {
         let packed = archive::pack(&program, &staging.path().join(format!("{function}.zip")))
             .with_context(|| format!("cannot pack {function}"))?;
         zipped.push(Zipped {
-            path: place.join(format!("{function}.zip")),
+            path: folder.join(format!("{function}.zip")),
             function,
             architecture,
             program_bytes: packed.program_bytes,
@@ -89,7 +89,7 @@ pub async fn package(
             sha256: packed.sha256,
         });
     }
-    staging.replace(&place)?;
+    staging.replace(&folder)?;
     step.done("");
     Ok(zipped)
 }

@@ -1,4 +1,4 @@
-//! `cargo package-functions`: the functions as zip files for Lambda.
+//! `cargo package-functions`: packs the functions into zip files for Lambda.
 
 use std::{fmt::Write as _, process::ExitCode};
 
@@ -9,36 +9,38 @@ use local::{project::Project, signals, ui::Ui};
 use package::{Architecture, Zipped};
 use serde_json::json;
 
-/// Builds every function for Lambda, and packs each into a zip file of its own.
+/// Builds every function for Lambda and packs each into a zip file.
 ///
-/// It gets what it needs into target/tools, pinned and checked: cargo-lambda and zig from PyPI, which
-/// takes a python3 with pip. The zip files are in target/package/arm64 and target/package/x86_64,
-/// where the CDK app of infra/aws takes them from. They hold no time and no folder of the machine that
-/// built them; their SHA-256 are printed.
+/// The command installs pinned versions of cargo-lambda and zig from PyPI into target/tools and
+/// checks their hashes. This requires python3 with pip.
+///
+/// The zip files are in target/package/arm64 and target/package/x86_64, where the CDK app in
+/// infra/aws reads them. They contain neither the time of the build nor paths of this machine. The
+/// command prints their SHA-256 hashes.
 #[derive(Debug, Parser)]
 #[command(
     bin_name = "cargo package-functions",
     max_term_width = 100,
     after_help = "Examples:
-  cargo package-functions                     for arm64, as deployed by default
-  cargo package-functions --arm64 --x86-64    for both
+  cargo package-functions                   for arm64, the default of the deployment
+  cargo package-functions --arm64 --x86-64  for both processors
   cargo package-functions --profile quick-release --x86-64
-                                              built sooner, slower to run: to try a deployment"
+                                            fast build, slow functions, for tests"
 )]
 struct Cli {
-    /// For Graviton; the default when neither is named
+    /// Build for Graviton (default if no processor is given)
     #[arg(long)]
     arm64: bool,
 
-    /// For Intel and AMD
+    /// Build for Intel and AMD
     #[arg(long)]
     x86_64: bool,
 
-    /// The profile of Cargo.toml that they are built with
+    /// Build profile in Cargo.toml
     #[arg(long, value_name = "NAME", default_value = "release")]
     profile: String,
 
-    /// Write machine-readable events to stdout, one JSON object per line; everything else goes to
+    /// Write machine-readable events to stdout, one JSON object per line. Everything else goes to
     /// stderr
     #[arg(long)]
     json: bool,
@@ -65,13 +67,13 @@ async fn package_all(cli: &Cli, ui: &Ui) -> Result<()> {
         zipped.extend(package::package(&project, architecture, &cli.profile, ui).await?);
     }
     let folder = project.target_dir.join("package");
-    let mut told = table(&zipped);
-    let _ = write!(told, "\n\n{} zip files in {}\n", zipped.len(), folder.display());
-    ui.result(&json!({ "event": "packaged", "profile": cli.profile, "functions": zipped }), &told);
+    let mut text = table(&zipped);
+    let _ = write!(text, "\n\n{} zip files in {}\n", zipped.len(), folder.display());
+    ui.result(&json!({ "event": "packaged", "profile": cli.profile, "functions": zipped }), &text);
     Ok(())
 }
 
-/// A line for each zip file.
+/// Table with one line for each zip file.
 fn table(zipped: &[Zipped]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["FUNCTION", "FOR", "PROGRAM", "ZIP", "SHA-256"]);
@@ -93,7 +95,7 @@ fn table(zipped: &[Zipped]) -> String {
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// Megabytes with one digit behind the point, rounded.
+/// Formats a size in megabytes, rounded to one decimal place.
 fn megabytes(bytes: u64) -> String {
     let tenths = bytes.saturating_add(50_000) / 100_000;
     format!("{}.{} MB", tenths / 10, tenths % 10)
@@ -105,12 +107,12 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn graviton_unless_another_is_named() {
+    fn default_processor_is_graviton() {
         let chosen = |line: &str| Cli::try_parse_from(line.split(' ')).unwrap().architectures();
         assert_eq!(chosen("package"), [Architecture::Arm64]);
         assert_eq!(chosen("package --x86-64"), [Architecture::X86_64]);

@@ -1,8 +1,8 @@
-//! `doorwardctl doctor`: what is wrong with a deployment, why it matters and what to do.
+//! `doorwardctl doctor`: finds the faults of a deployment and says how to fix them.
 
+mod environment;
+mod findings;
 mod permissions;
-mod place;
-mod report;
 mod secrets;
 mod table;
 mod tenants;
@@ -11,19 +11,19 @@ use anyhow::{Result, bail};
 use clap::Args;
 use doorward::store::DynamoStore;
 
-use self::{place::ClockProbe, report::Report};
+use self::{environment::ClockProbe, findings::Findings};
 use crate::{
     output::Output,
-    place::{Place, Site},
+    target::{Target, TargetConfig},
 };
 
-/// It takes what every command takes.
+/// The command has no arguments except the global options.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {}
 
-/// A deployment that is looked at.
-struct Patient {
-    site: Site,
+/// Clients and configuration of the deployment that is checked.
+struct Deployment {
+    config: TargetConfig,
     dynamodb: aws_sdk_dynamodb::Client,
     secrets: aws_sdk_secretsmanager::Client,
     store: DynamoStore,
@@ -31,35 +31,38 @@ struct Patient {
 }
 
 impl Doctor {
-    pub(crate) async fn run(self, output: Output, place: &Place) -> Result<()> {
-        let site = place.site().await?;
-        let mut report = Report::default();
-        if place::region(&site, &mut report) && place::credentials(&site, &mut report).await {
-            examine(site, &mut report).await;
+    pub(crate) async fn run(self, output: Output, target: &Target) -> Result<()> {
+        let config = target.site().await?;
+        let mut findings = Findings::default();
+        if environment::region(&config, &mut findings)
+            && environment::credentials(&config, &mut findings).await
+        {
+            examine(config, &mut findings).await;
         }
-        output.result(&report.as_json(), || report.as_text())?;
-        match report.faults() {
+        output.result(&findings.as_json(), || findings.as_text())?;
+        match findings.faults() {
             0 => Ok(()),
-            faults => bail!("faults: {faults}; what to do is said with each"),
+            faults => bail!("faults: {faults}; the fix is listed under each fault"),
         }
     }
 }
 
-async fn examine(site: Site, report: &mut Report) {
+async fn examine(config: TargetConfig, findings: &mut Findings) {
     let clock = ClockProbe::default();
-    let config = aws_sdk_dynamodb::config::Builder::from(&site.dynamodb).interceptor(clock.clone()).build();
-    let dynamodb = aws_sdk_dynamodb::Client::from_conf(config);
-    let store = DynamoStore::new(dynamodb.clone(), site.table.clone());
-    let secrets = aws_sdk_secretsmanager::Client::new(&site.secrets);
-    let patient = Patient { site, dynamodb, secrets, store, clock };
-    let identity = place::identity(&patient, report).await;
-    let description = table::describe(&patient, report).await;
-    // Any answer tells the time, also a refusal.
-    place::clock(&patient, report);
+    let dynamodb =
+        aws_sdk_dynamodb::config::Builder::from(&config.dynamodb).interceptor(clock.clone()).build();
+    let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb);
+    let store = DynamoStore::new(dynamodb.clone(), config.table.clone());
+    let secrets = aws_sdk_secretsmanager::Client::new(&config.secrets);
+    let deployment = Deployment { config, dynamodb, secrets, store, clock };
+    let identity = environment::identity(&deployment, findings).await;
+    let description = table::describe(&deployment, findings).await;
+    // Every response has a date header, including error responses.
+    environment::clock(&deployment, findings);
     if identity && let Some(description) = description {
-        table::examine(&patient, &description, report).await;
-        let tenants = tenants::examine(&patient, report).await;
-        secrets::examine(&patient, tenants.as_deref(), report).await;
-        permissions::examine(&patient, report).await;
+        table::examine(&deployment, &description, findings).await;
+        let tenants = tenants::examine(&deployment, findings).await;
+        secrets::examine(&deployment, tenants.as_deref(), findings).await;
+        permissions::examine(&deployment, findings).await;
     }
 }

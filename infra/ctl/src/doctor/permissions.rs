@@ -1,5 +1,5 @@
-//! Whether these credentials may make the calls that the commands make. Each is asked for something that
-//! cannot happen: nothing is read that is there, and nothing is written.
+//! Checks that the credentials permit the calls that `doorwardctl` makes. Reads use a key that does not
+//! exist, and writes have a condition that always fails, so that the check changes nothing.
 
 use std::collections::HashMap;
 
@@ -9,26 +9,26 @@ use aws_sdk_dynamodb::{
 };
 
 use super::{
-    Patient,
-    report::{Report, Trouble},
+    Deployment,
+    findings::{CallFailure, Findings},
 };
 
-/// What never holds, whatever there is.
+/// A condition that always fails.
 const NEVER: &str = "attribute_exists(pk) AND attribute_not_exists(pk)";
 
-/// What a probe of one action found.
-type Probe = Result<(), Trouble>;
+/// Result of the test call for one action.
+type ProbeResult = Result<(), CallFailure>;
 
-/// Asks for each of them.
-pub(super) async fn examine(patient: &Patient, report: &mut Report) {
-    let (dynamodb, table) = (&patient.dynamodb, &patient.site.table);
+/// Makes one test call per action.
+pub(super) async fn examine(deployment: &Deployment, findings: &mut Findings) {
+    let (dynamodb, table) = (&deployment.dynamodb, &deployment.config.table);
     let key = || {
         let text = |text: &str| AttributeValue::S(text.to_owned());
         HashMap::from([("pk".to_owned(), text("DOCTOR")), ("sk".to_owned(), text("PROBE"))])
     };
     let probes = [
         ("dynamodb:GetItem", probed(dynamodb.get_item().table_name(table).set_key(Some(key())).send().await)),
-        ("dynamodb:BatchGetItem", batch(patient, key()).await),
+        ("dynamodb:BatchGetItem", batch(deployment, key()).await),
         (
             "dynamodb:Query",
             probed(
@@ -78,25 +78,25 @@ pub(super) async fn examine(patient: &Patient, report: &mut Report) {
                     .await,
             ),
         ),
-        ("dynamodb:ConditionCheckItem", condition_check(patient, key()).await),
+        ("dynamodb:ConditionCheckItem", condition_check(deployment, key()).await),
     ];
     let asked = probes.len();
     let mut allowed = 0;
     for (action, probe) in probes {
         match probe {
             Ok(()) => allowed += 1,
-            Err(trouble) => report.trouble("permissions", action, table, trouble),
+            Err(trouble) => findings.call_failed("permissions", action, table, trouble),
         }
     }
-    if patient.site.is_local {
-        report.not_checked("permissions", "the local stack allows everything");
+    if deployment.config.is_local {
+        findings.not_checked("permissions", "the local stack does not check permissions");
     } else if allowed == asked {
-        report.ok("permissions", "the table's items may be read and written");
+        findings.ok("permissions", "the credentials can read and write the items of the table");
     }
 }
 
-/// A condition that failed is an answer.
-fn probed<T, E, R>(answer: Result<T, SdkError<E, R>>) -> Probe
+/// Treats a failed condition as success, because the call was permitted.
+fn probed<T, E, R>(answer: Result<T, SdkError<E, R>>) -> ProbeResult
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
     R: std::fmt::Debug,
@@ -105,24 +105,24 @@ where
         Ok(_) => Ok(()),
         Err(error) => match error.as_service_error().and_then(ProvideErrorMetadata::code) {
             Some("ConditionalCheckFailedException" | "TransactionCanceledException") => Ok(()),
-            _ => Err(Trouble::of("DynamoDB", &error)),
+            _ => Err(CallFailure::of("DynamoDB", &error)),
         },
     }
 }
 
-async fn batch(patient: &Patient, key: HashMap<String, AttributeValue>) -> Probe {
+async fn batch(deployment: &Deployment, key: HashMap<String, AttributeValue>) -> ProbeResult {
     let keys = KeysAndAttributes::builder().keys(key).build();
-    let keys = keys.map_err(|error| Trouble::Other(error.to_string()))?;
-    probed(patient.dynamodb.batch_get_item().request_items(&patient.site.table, keys).send().await)
+    let keys = keys.map_err(|error| CallFailure::Other(error.to_string()))?;
+    probed(deployment.dynamodb.batch_get_item().request_items(&deployment.config.table, keys).send().await)
 }
 
-async fn condition_check(patient: &Patient, key: HashMap<String, AttributeValue>) -> Probe {
+async fn condition_check(deployment: &Deployment, key: HashMap<String, AttributeValue>) -> ProbeResult {
     let check = ConditionCheck::builder()
-        .table_name(&patient.site.table)
+        .table_name(&deployment.config.table)
         .set_key(Some(key))
         .condition_expression(NEVER)
         .build()
-        .map_err(|error| Trouble::Other(error.to_string()))?;
+        .map_err(|error| CallFailure::Other(error.to_string()))?;
     let write = TransactWriteItem::builder().condition_check(check).build();
-    probed(patient.dynamodb.transact_write_items().transact_items(write).send().await)
+    probed(deployment.dynamodb.transact_write_items().transact_items(write).send().await)
 }

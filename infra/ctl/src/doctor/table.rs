@@ -1,4 +1,4 @@
-//! Whether the table is as deployment makes it: `infra/table.json`.
+//! Checks that the table has the settings of `infra/table.json`.
 
 use aws_sdk_dynamodb::types::{
     BillingMode, KeySchemaElement, KeyType, PointInTimeRecoveryStatus, SseStatus, TableDescription,
@@ -7,17 +7,17 @@ use aws_sdk_dynamodb::types::{
 use serde::Deserialize;
 
 use super::{
-    Patient,
-    report::{Report, Trouble},
+    Deployment,
+    findings::{CallFailure, Findings},
 };
 
 const DESCRIPTION: &str = include_str!("../../../table.json");
 
-/// What of it is looked for.
+/// The settings of `infra/table.json` that are checked.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wanted {
-    key_schema: Keys,
+struct ExpectedTable {
+    key_schema: ExpectedKeys,
     billing_mode: String,
     ttl_attribute: String,
     stream: String,
@@ -26,161 +26,161 @@ struct Wanted {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Keys {
-    partition_key: Key,
-    sort_key: Key,
+struct ExpectedKeys {
+    partition_key: KeyAttribute,
+    sort_key: KeyAttribute,
 }
 
 #[derive(Debug, Deserialize)]
-struct Key {
+struct KeyAttribute {
     name: String,
 }
 
-/// The table; `None` when it cannot be looked at.
-pub(super) async fn describe(patient: &Patient, report: &mut Report) -> Option<TableDescription> {
-    let table = &patient.site.table;
-    match patient.dynamodb.describe_table().table_name(table).send().await {
+/// Describes the table. Returns `None` if that fails.
+pub(super) async fn describe(deployment: &Deployment, findings: &mut Findings) -> Option<TableDescription> {
+    let table = &deployment.config.table;
+    match deployment.dynamodb.describe_table().table_name(table).send().await {
         Ok(answer) => answer.table,
         Err(error) => {
-            match Trouble::of("DynamoDB", &error) {
-                Trouble::Missing => report.fault(
+            match CallFailure::of("DynamoDB", &error) {
+                CallFailure::Missing => findings.fault(
                     "table",
-                    format!("there is no table {table} in this Region and account"),
-                    "everything is kept in it",
-                    "name it (--table or DOORWARD_TABLE), or its Region (AWS_REGION); `cdk deploy` makes it",
+                    format!("table {table} does not exist in this Region and account"),
+                    "all tenants, users and sessions are stored in this table",
+                    "check --table or DOORWARD_TABLE, and AWS_REGION; `cdk deploy` creates the table",
                 ),
-                trouble => report.trouble("table", "dynamodb:DescribeTable", table, trouble),
+                trouble => findings.call_failed("table", "dynamodb:DescribeTable", table, trouble),
             }
             None
         }
     }
 }
 
-/// Looks at all that deployment sets.
-pub(super) async fn examine(patient: &Patient, found: &TableDescription, report: &mut Report) {
-    let wanted: Wanted = match serde_json::from_str(DESCRIPTION) {
-        Ok(wanted) => wanted,
+/// Compares all settings of the table.
+pub(super) async fn examine(deployment: &Deployment, found: &TableDescription, findings: &mut Findings) {
+    let expected: ExpectedTable = match serde_json::from_str(DESCRIPTION) {
+        Ok(expected) => expected,
         Err(error) => {
-            return report.not_checked("table", format!("infra/table.json is not in its form: {error}"));
+            return findings.not_checked("table", format!("infra/table.json is invalid: {error}"));
         }
     };
-    let table = &patient.site.table;
+    let table = &deployment.config.table;
     let update = format!("aws dynamodb update-table --table-name {table}");
     match found.table_status() {
-        Some(TableStatus::Active | TableStatus::Updating) => report.ok("table", format!("{table} is there")),
-        other => report.fault(
+        Some(TableStatus::Active | TableStatus::Updating) => findings.ok("table", format!("{table} exists")),
+        other => findings.fault(
             "table",
-            format!("{table} is {}", other.map_or("in no state", TableStatus::as_str)),
+            format!("{table} is {}", other.map_or("in an unknown state", TableStatus::as_str)),
             "requests fail until it is ACTIVE",
-            format!("wait for it: aws dynamodb wait table-exists --table-name {table}"),
+            format!("wait until the table is active: aws dynamodb wait table-exists --table-name {table}"),
         ),
     }
-    keys(&wanted, found, report);
+    keys(&expected, found, findings);
     match found.billing_mode_summary().and_then(|summary| summary.billing_mode()) {
-        Some(mode) if mode.as_str() == wanted.billing_mode => report.ok("table.billing", mode.as_str()),
-        other => report.fault(
+        Some(mode) if mode.as_str() == expected.billing_mode => findings.ok("table.billing", mode.as_str()),
+        other => findings.fault(
             "table.billing",
             other.map_or("PROVISIONED", BillingMode::as_str),
-            "more requests than were provisioned are throttled: logins answer 503",
-            format!("{update} --billing-mode {}", wanted.billing_mode),
+            "requests beyond the provisioned capacity are throttled, and logins return 503",
+            format!("{update} --billing-mode {}", expected.billing_mode),
         ),
     }
-    stream(&wanted, found, &update, report);
+    stream(&expected, found, &update, findings);
     if found.deletion_protection_enabled() == Some(true) {
-        report.ok("table.protection", "on");
+        findings.ok("table.protection", "on");
     } else {
-        report.fault(
+        findings.fault(
             "table.protection",
             "off",
-            "one wrong call deletes every user and tenant",
+            "a single wrong call can delete the table with all users and tenants",
             format!("{update} --deletion-protection-enabled"),
         );
     }
-    time_to_live(patient, &wanted, report).await;
-    if patient.site.is_local {
-        report.not_checked("table.encryption", "the local stack has none");
-        report.not_checked("table.recovery", "the local stack has none");
+    time_to_live(deployment, &expected, findings).await;
+    if deployment.config.is_local {
+        findings.not_checked("table.encryption", "the local stack has no encryption");
+        findings.not_checked("table.recovery", "the local stack has no backups");
         return;
     }
     match found.sse_description() {
         Some(known)
             if matches!(known.status(), Some(SseStatus::Enabled | SseStatus::Updating))
-                && known.sse_type().is_some_and(|kind| kind.as_str() == wanted.encryption) =>
+                && known.sse_type().is_some_and(|kind| kind.as_str() == expected.encryption) =>
         {
-            report.ok("table.encryption", wanted.encryption);
+            findings.ok("table.encryption", expected.encryption);
         }
-        _ => report.fault(
+        _ => findings.fault(
             "table.encryption",
-            "by a key of AWS's own, which no trail shows the use of",
-            "nobody can tell who decrypted the table, or take that away",
-            format!("{update} --sse-specification Enabled=true,SSEType={}", wanted.encryption),
+            "the table is encrypted with a key that AWS owns",
+            "CloudTrail does not record the use of this key, and you cannot revoke access to it",
+            format!("{update} --sse-specification Enabled=true,SSEType={}", expected.encryption),
         ),
     }
-    recovery(patient, report).await;
+    recovery(deployment, findings).await;
 }
 
-fn keys(wanted: &Wanted, found: &TableDescription, report: &mut Report) {
-    let Keys { partition_key, sort_key } = &wanted.key_schema;
+fn keys(expected: &ExpectedTable, found: &TableDescription, findings: &mut Findings) {
+    let ExpectedKeys { partition_key, sort_key } = &expected.key_schema;
     let of = |kind: &KeyType| {
         let is_it = |element: &&KeySchemaElement| element.key_type() == kind;
         found.key_schema().iter().find(is_it).map(KeySchemaElement::attribute_name)
     };
     let (partition, sort) = (of(&KeyType::Hash), of(&KeyType::Range));
     if (partition, sort) == (Some(&partition_key.name), Some(&sort_key.name)) {
-        report.ok("table.keys", format!("{}, {}", partition_key.name, sort_key.name));
+        findings.ok("table.keys", format!("{}, {}", partition_key.name, sort_key.name));
     } else {
-        report.fault(
+        findings.fault(
             "table.keys",
             format!("{}, {}", partition.unwrap_or("none"), sort.unwrap_or("none")),
-            "it is another program's table: nothing of Doorward's can be in it",
-            "name the right one: --table or DOORWARD_TABLE",
+            "the table belongs to another program; Doorward cannot use it",
+            "select the correct table with --table or DOORWARD_TABLE",
         );
     }
 }
 
-/// A stream that is switched on again is another one, and a deployment of what did not change changes nothing.
-const REMAPPED: &str = "name the table with its new LatestStreamArn as existingTable in the stack's settings and \
-                        deploy: the sender reads the stream that it was deployed with";
+/// A stream that is enabled again has a new ARN, and a deployment without changed settings keeps the old one.
+const REMAPPED: &str = "set the table and its new LatestStreamArn as existingTable in the stack's settings \
+                        and deploy, because the message sender still reads the old stream";
 
-fn stream(wanted: &Wanted, found: &TableDescription, update: &str, report: &mut Report) {
+fn stream(expected: &ExpectedTable, found: &TableDescription, update: &str, findings: &mut Findings) {
     let known = found.stream_specification().filter(|stream| stream.stream_enabled());
-    let on = format!("{update} --stream-specification StreamEnabled=true,StreamViewType={}", wanted.stream);
+    let on = format!("{update} --stream-specification StreamEnabled=true,StreamViewType={}", expected.stream);
     match known.and_then(|stream| stream.stream_view_type()) {
-        Some(view) if view.as_str() == wanted.stream => report.ok("table.stream", view.as_str()),
-        Some(view) => report.fault(
+        Some(view) if view.as_str() == expected.stream => findings.ok("table.stream", view.as_str()),
+        Some(view) => findings.fault(
             "table.stream",
             view.as_str(),
-            "hashes of passwords travel in it",
+            "the stream contains password hashes",
             format!("{update} --stream-specification StreamEnabled=false, then {on}, then {REMAPPED}"),
         ),
-        None => report.fault(
+        None => findings.fault(
             "table.stream",
             "off",
-            "nothing is sent: no reset code arrives",
+            "no messages are sent, including reset codes",
             format!("{on}, then {REMAPPED}"),
         ),
     }
 }
 
-async fn time_to_live(patient: &Patient, wanted: &Wanted, report: &mut Report) {
-    let (table, attribute) = (&patient.site.table, &wanted.ttl_attribute);
-    let found = match patient.dynamodb.describe_time_to_live().table_name(table).send().await {
+async fn time_to_live(deployment: &Deployment, expected: &ExpectedTable, findings: &mut Findings) {
+    let (table, attribute) = (&deployment.config.table, &expected.ttl_attribute);
+    let found = match deployment.dynamodb.describe_time_to_live().table_name(table).send().await {
         Ok(answer) => answer.time_to_live_description,
         Err(error) => {
-            let trouble = Trouble::of("DynamoDB", &error);
-            return report.trouble("table.ttl", "dynamodb:DescribeTimeToLive", table, trouble);
+            let trouble = CallFailure::of("DynamoDB", &error);
+            return findings.call_failed("table.ttl", "dynamodb:DescribeTimeToLive", table, trouble);
         }
     };
     let status = found.as_ref().and_then(|known| known.time_to_live_status());
     let by = found.as_ref().and_then(|known| known.attribute_name()).unwrap_or_default();
     let is_on = matches!(status, Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling));
     if is_on && by == attribute {
-        report.ok("table.ttl", format!("on, by {attribute}"));
+        findings.ok("table.ttl", format!("on, by {attribute}"));
     } else {
-        report.fault(
+        findings.fault(
             "table.ttl",
             if is_on { format!("on, by {by}") } else { "off".to_owned() },
-            "ended sessions, codes and messages stay for good: they cost, and are people's data",
+            "expired sessions, codes and messages stay: they cost money and contain personal data",
             format!(
                 "aws dynamodb update-time-to-live --table-name {table} --time-to-live-specification \
                  Enabled=true,AttributeName={attribute}"
@@ -189,25 +189,30 @@ async fn time_to_live(patient: &Patient, wanted: &Wanted, report: &mut Report) {
     }
 }
 
-async fn recovery(patient: &Patient, report: &mut Report) {
-    let table = &patient.site.table;
-    let found = match patient.dynamodb.describe_continuous_backups().table_name(table).send().await {
+async fn recovery(deployment: &Deployment, findings: &mut Findings) {
+    let table = &deployment.config.table;
+    let found = match deployment.dynamodb.describe_continuous_backups().table_name(table).send().await {
         Ok(answer) => answer.continuous_backups_description,
         Err(error) => {
-            let trouble = Trouble::of("DynamoDB", &error);
-            return report.trouble("table.recovery", "dynamodb:DescribeContinuousBackups", table, trouble);
+            let trouble = CallFailure::of("DynamoDB", &error);
+            return findings.call_failed(
+                "table.recovery",
+                "dynamodb:DescribeContinuousBackups",
+                table,
+                trouble,
+            );
         }
     };
     let status = found
         .and_then(|known| known.point_in_time_recovery_description)
         .and_then(|known| known.point_in_time_recovery_status);
     if status == Some(PointInTimeRecoveryStatus::Enabled) {
-        report.ok("table.recovery", "to any second of the kept days");
+        findings.ok("table.recovery", "on");
     } else {
-        report.fault(
+        findings.fault(
             "table.recovery",
             "off",
-            "what is deleted or spoiled by mistake is gone",
+            "items that are deleted or damaged by mistake cannot be restored",
             format!(
                 "aws dynamodb update-continuous-backups --table-name {table} \
                  --point-in-time-recovery-specification PointInTimeRecoveryEnabled=true"

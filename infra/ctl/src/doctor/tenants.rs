@@ -1,90 +1,100 @@
-//! Whether every tenant's record can be used.
+//! Checks that every tenant's record is usable.
 
 use doorward::{
-    domain::{Fault, FieldError, Tenant, TenantId, TenantStatus, Weight},
+    domain::{FieldError, PolicyFault, Severity, Tenant, TenantId, TenantStatus},
     store::TenantRecord,
 };
 
 use super::{
-    Patient,
-    report::{Report, Trouble},
+    Deployment,
+    findings::{CallFailure, Findings},
 };
 
-/// Looks at all of them. Those that can be read; `None` where they cannot be found.
-pub(super) async fn examine(patient: &Patient, report: &mut Report) -> Option<Vec<Tenant>> {
-    // Asked for as a permission first: what the store says of a refusal has no name for it.
-    if let Err(error) = patient.dynamodb.scan().table_name(&patient.site.table).limit(1).send().await {
-        report.trouble("tenants", "dynamodb:Scan", &patient.site.table, Trouble::of("DynamoDB", &error));
+/// Checks all tenants. Returns the readable ones, or `None` if they cannot be listed.
+pub(super) async fn examine(deployment: &Deployment, findings: &mut Findings) -> Option<Vec<Tenant>> {
+    // Tests the permission first, because an error of the store does not name the missing permission.
+    if let Err(error) = deployment.dynamodb.scan().table_name(&deployment.config.table).limit(1).send().await
+    {
+        findings.call_failed(
+            "tenants",
+            "dynamodb:Scan",
+            &deployment.config.table,
+            CallFailure::of("DynamoDB", &error),
+        );
         return None;
     }
-    let listed = match patient.store.tenants().await {
+    let listed = match deployment.store.tenants().await {
         Ok(listed) => listed,
         Err(failure) => {
-            report.trouble(
+            findings.call_failed(
                 "tenants",
                 "dynamodb:Scan",
-                &patient.site.table,
-                Trouble::Other(failure.to_string()),
+                &deployment.config.table,
+                CallFailure::Other(failure.to_string()),
             );
             return None;
         }
     };
     if listed.is_empty() {
-        report.warning(
+        findings.warning(
             "tenants",
-            "there is none",
-            "nobody can log in",
-            "make one: doorwardctl tenant create TENANT",
+            "the table contains no tenant",
+            "no user can log in",
+            "create one: doorwardctl tenant create TENANT",
         );
     }
     let mut tenants = Vec::new();
     for summary in listed {
         let record = match TenantId::parse(&summary.id) {
-            Ok(id) => patient.store.tenant_record(&id).await.map_err(|failure| failure.to_string()),
+            Ok(id) => deployment.store.tenant_record(&id).await.map_err(|failure| failure.to_string()),
             Err(invalid) => Err(format!("its id {invalid}")),
         };
         match record {
             Ok(Some(record)) => {
-                judge(&record, report);
+                check_record(&record, findings);
                 tenants.push(record.tenant);
             }
-            // Deleted since.
+            // Deleted after the list was read.
             Ok(None) => {}
-            Err(told) => report.fault(
+            Err(message) => findings.fault(
                 "tenants",
-                format!("{}: {told}", summary.id),
-                "it is closed: its requests answer 503",
-                "look at its item in the table, and put it back: docs/operating.md",
+                format!("{}: {message}", summary.id),
+                "all requests of the tenant return 503",
+                "correct the tenant's record in the table; see docs/operating.md",
             ),
         }
     }
     Some(tenants)
 }
 
-fn judge(record: &TenantRecord, report: &mut Report) {
+fn check_record(record: &TenantRecord, findings: &mut Findings) {
     let TenantRecord { tenant, unknown, faults, .. } = record;
     let id = &tenant.id;
-    for Fault { error: FieldError { field, message }, weight } in faults {
-        let told = format!("{id}: {field} {message}");
+    for PolicyFault { error: FieldError { field, message }, severity } in faults {
+        let message = format!("{id}: {field} {message}");
         let fix = format!("doorwardctl tenant update {id} --set {field}=…, or --unset {field}");
-        match weight {
-            Weight::Unusable => {
-                report.fault("tenants", told, "it is closed: its requests answer 503", fix);
+        match severity {
+            Severity::Unusable => {
+                findings.fault("tenants", message, "all requests of the tenant return 503", fix);
             }
-            Weight::PassedOver => report.warning("tenants", told, "it is passed over", fix),
-            Weight::Bounded => report.warning("tenants", told, "the nearest that is allowed holds", fix),
+            Severity::Ignored => findings.warning("tenants", message, "the field is ignored", fix),
+            Severity::Bounded => {
+                findings.warning("tenants", message, "the nearest allowed value is used instead", fix);
+            }
         }
     }
     for field in unknown {
-        report.warning(
+        findings.warning(
             "tenants",
-            format!("{id}: {field} is no field that this version knows"),
-            "it does nothing here",
-            format!("use the command of the version that set it, or doorwardctl tenant update {id} --unset {field}"),
+            format!("{id}: this version does not know the field {field}"),
+            "the field has no effect",
+            format!(
+                "use the doorwardctl version that set it, or doorwardctl tenant update {id} --unset {field}"
+            ),
         );
     }
     if faults.is_empty() && unknown.is_empty() {
-        let state = if tenant.status == TenantStatus::Suspended { "suspended" } else { "open" };
-        report.ok("tenants", format!("{id}: {state}"));
+        let state = if tenant.status == TenantStatus::Suspended { "suspended" } else { "active" };
+        findings.ok("tenants", format!("{id}: {state}"));
     }
 }

@@ -1,4 +1,4 @@
-// Calls go where the page comes from, and from there to the local stack.
+// Requests go to the origin of this page, which forwards them to the local HTTP API.
 SwaggerUIBundle({
   url: '/openapi.yaml',
   dom_id: '#api',
@@ -7,6 +7,6 @@ SwaggerUIBundle({
   defaultModelsExpandDepth: -1,
   displayRequestDuration: true,
   tryItOutEnabled: true,
-  // No badge from elsewhere.
+  // Loads no badge from another server.
   validatorUrl: null,
 });

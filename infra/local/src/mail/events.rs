@@ -1,4 +1,4 @@
-//! `PutEvents` of EventBridge, AWS JSON 1.1.
+//! `PutEvents` of EventBridge, in the format AWS JSON 1.1.
 
 use axum::{
     Json,
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{REFUSED_BUS, Refusal, Service, message_id};
 use crate::mailbox::{Content, Event};
 
-/// In one request (`PutEvents`, "Entries").
+/// Maximum number of entries in one request (API reference of `PutEvents`, "Entries").
 const MAX_ENTRIES: usize = 10;
 const JSON_1_1: &str = "application/x-amz-json-1.1";
 
@@ -41,18 +41,18 @@ impl Service for EventBridge {
     fn read(head: &Parts, body: &[u8]) -> Result<Vec<Result<Content, Refusal>>, Refusal> {
         let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
         if target != Some("AWSEvents.PutEvents") {
-            return Err(Refusal::invalid("UnknownOperationException", "only PutEvents is known here"));
+            return Err(Refusal::invalid("UnknownOperationException", "only PutEvents is supported locally"));
         }
         let invalid = |message: String| Refusal::invalid("ValidationException", message);
         let PutEvents { entries } =
             serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))?;
         if !(1..=MAX_ENTRIES).contains(&entries.len()) {
-            return Err(invalid(format!("there must be 1 to {MAX_ENTRIES} entries")));
+            return Err(invalid(format!("a request must contain 1 to {MAX_ENTRIES} entries")));
         }
         Ok(entries.into_iter().map(Entry::into_content).collect())
     }
 
-    /// 200 also when some, or all, were refused: callers must look at each.
+    /// Status 200 even if entries were rejected. Callers must check each entry.
     fn accepted(sent: &[Result<u64, Refusal>]) -> Response {
         let entries: Vec<_> = sent
             .iter()
@@ -77,14 +77,14 @@ impl Entry {
         let Self { event_bus_name, source, detail_type, detail } = self;
         let bus = event_bus_name.unwrap_or_else(|| "default".to_owned());
         if source.is_empty() || detail_type.is_empty() {
-            return Err(Refusal::invalid("InvalidArgument", "Source and DetailType are needed"));
+            return Err(Refusal::invalid("InvalidArgument", "Source and DetailType are required"));
         }
         if bus == REFUSED_BUS {
-            return Err(Refusal::invalid("InvalidArgument", "that bus always refuses here"));
+            return Err(Refusal::invalid("InvalidArgument", "this bus always rejects events locally"));
         }
         match serde_json::from_str(&detail) {
             Ok(detail @ Value::Object(_)) => Ok(Content::Event(Event { bus, source, detail_type, detail })),
-            Ok(_) | Err(_) => Err(Refusal::invalid("MalformedDetail", "Detail is no JSON object")),
+            Ok(_) | Err(_) => Err(Refusal::invalid("MalformedDetail", "Detail must be a JSON object")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `SendEmail` of SES v2, REST JSON. Simple content alone: a subject, text and HTML.
+//! `SendEmail` of SES v2, in the format REST JSON. Supports simple content: a subject, text and HTML.
 
 use axum::{
     Json,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 const PATH: &str = "/v2/email/outbound-emails";
-/// To, Cc and Bcc together (SES quotas).
+/// Maximum number of To, Cc and Bcc addresses together (SES quotas).
 const MAX_RECIPIENTS: usize = 50;
 
 pub(super) struct Ses;
@@ -46,35 +46,35 @@ struct Destination {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct EmailContent {
-    simple: Simple,
+    simple: SimpleContent,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Simple {
-    subject: Data,
-    body: Body,
+struct SimpleContent {
+    subject: MailText,
+    body: MailBody,
     #[serde(default)]
-    headers: Vec<Header>,
+    headers: Vec<MailHeader>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Header {
+struct MailHeader {
     name: String,
     value: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Body {
-    text: Option<Data>,
-    html: Option<Data>,
+struct MailBody {
+    text: Option<MailText>,
+    html: Option<MailText>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Data {
+struct MailText {
     data: String,
 }
 
@@ -83,7 +83,8 @@ impl Service for Ses {
 
     fn read(head: &Parts, body: &[u8]) -> Result<Vec<Result<Content, Refusal>>, Refusal> {
         if head.method != Method::POST || head.uri.path() != PATH {
-            let message = format!("only SendEmail is known here, not {} {}", head.method, head.uri.path());
+            let message =
+                format!("only SendEmail is supported locally, not {} {}", head.method, head.uri.path());
             return Err(Refusal::invalid("BadRequestException", message));
         }
         let request: SendEmail = serde_json::from_slice(body)
@@ -106,19 +107,19 @@ impl SendEmail {
     fn into_mail(self) -> Result<Mail, Refusal> {
         let Self { from_email_address: from, reply_to_addresses: reply_to, destination, content } = self;
         let Destination { to, cc, bcc } = destination;
-        let Simple { subject, body, headers } = content.simple;
+        let SimpleContent { subject, body, headers } = content.simple;
         let recipients = || to.iter().chain(&cc).chain(&bcc);
 
         let fault = if from.is_empty() {
-            Some("FromEmailAddress is missing")
+            Some("FromEmailAddress is required")
         } else if !(1..=MAX_RECIPIENTS).contains(&recipients().count()) {
-            Some("there must be 1 to 50 recipients")
+            Some("the mail must have 1 to 50 recipients")
         } else if recipients().chain([&from]).any(|address| !is_address(address)) {
-            Some("an address is none")
+            Some("an address is invalid")
         } else if subject.data.contains(char::is_control) {
-            Some("the subject has a control character")
+            Some("the subject contains a control character")
         } else if body.text.is_none() && body.html.is_none() {
-            Some("there is neither text nor HTML")
+            Some("the mail must have a text or an HTML body")
         } else {
             None
         };
@@ -130,7 +131,7 @@ impl SendEmail {
             return Err(Refusal::invalid("MessageRejected", message));
         }
         if recipients().any(|address| bare(address).ends_with(&format!("@{REFUSED_DOMAIN}"))) {
-            return Err(Refusal::invalid("MessageRejected", "that domain is always refused here"));
+            return Err(Refusal::invalid("MessageRejected", "this domain always rejects mail locally"));
         }
 
         let (text, html) = (body.text.map(|it| it.data), body.html.map(|it| it.data));
@@ -155,7 +156,7 @@ fn is_address(text: &str) -> bool {
         && parts.is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
 }
 
-/// `Name <address>` without the name.
+/// Returns the address of `Name <address>`.
 fn bare(address: &str) -> &str {
     let inner = address.rsplit_once('<').and_then(|(_, rest)| rest.strip_suffix('>'));
     inner.unwrap_or(address)

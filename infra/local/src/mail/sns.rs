@@ -1,4 +1,4 @@
-//! `Publish` of SNS, the AWS query protocol. To phone numbers alone.
+//! `Publish` of SNS, in the AWS query format. Supports phone numbers, not topics.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::{
     mailbox::{Content, TextMessage},
 };
 
-/// What SNS takes, however many messages it becomes (Publish, "Message").
+/// Maximum length of a text, even if it becomes several messages (API reference of Publish, "Message").
 const MAX_TEXT_BYTES: usize = 1600;
 
 pub(super) struct Sns;
@@ -27,14 +27,14 @@ impl Service for Sns {
         let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
         let (number, text) = (field("PhoneNumber"), field("Message"));
         if field("Action") != "Publish" {
-            return Err(Refusal::invalid("InvalidAction", "only Publish is known here"));
+            return Err(Refusal::invalid("InvalidAction", "only Publish is supported locally"));
         }
         let fault = if !is_number(number) {
-            Some("only E.164 phone numbers are sent to here")
+            Some("PhoneNumber must be in E.164 format, such as +4512345678")
         } else if text.is_empty() || text.len() > MAX_TEXT_BYTES {
-            Some("the message must be of 1 to 1600 bytes")
+            Some("Message must have 1 to 1600 bytes")
         } else if number == REFUSED_NUMBER {
-            Some("that number is always refused here")
+            Some("this number always rejects messages locally")
         } else {
             None
         };
@@ -54,7 +54,7 @@ impl Service for Sns {
         ([(CONTENT_TYPE, "text/xml")], body).into_response()
     }
 
-    /// The words are ours and hold nothing that XML would want escaped.
+    /// The texts contain no character that XML would escape, because all of them are written here.
     fn refused(refusal: &Refusal) -> Response {
         let body = format!(
             "<ErrorResponse><Error><Code>{}</Code><Message>{}</Message></Error></ErrorResponse>",
@@ -64,7 +64,7 @@ impl Service for Sns {
     }
 }
 
-/// E.164: a plus and up to 15 digits.
+/// Checks the E.164 format: a plus sign and up to 15 digits.
 fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix('+').unwrap_or_default();
     (1..=15).contains(&digits.len()) && digits.bytes().all(|it| it.is_ascii_digit())

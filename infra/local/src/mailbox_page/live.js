@@ -1,4 +1,4 @@
-// Shows what is new as it comes. Without this the page is read by loading it again.
+// Updates the list of messages. Without this script, reload the page instead.
 const status = document.getElementById("status");
 
 async function look() {
@@ -15,4 +15,4 @@ async function look() {
   status.textContent = `${fresh.querySelectorAll("li").length} messages`;
 }
 
-setInterval(() => look().catch(() => { status.textContent = "The stack has stopped."; }), 1500);
+setInterval(() => look().catch(() => { status.textContent = "The stack does not respond. It has probably stopped."; }), 1500);

@@ -1,4 +1,4 @@
-//! What was looked at, and what was found.
+//! The list of checks and their results.
 
 use std::fmt::Write as _;
 
@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 use crate::output::table;
 
-/// How a thing is.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum CheckState {
     Ok,
     Warning,
     Fault,
     NotChecked,
 }
 
-impl State {
+impl CheckState {
     fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -27,7 +27,7 @@ impl State {
         }
     }
 
-    /// Its stable name for programs.
+    /// Returns the stable name for JSON output.
     fn code(self) -> &'static str {
         match self {
             Self::Ok => "OK",
@@ -38,38 +38,38 @@ impl State {
     }
 }
 
-/// One thing that was looked at.
+/// One check with its result.
 #[derive(Debug)]
 struct Check {
     name: &'static str,
-    state: State,
+    state: CheckState,
     message: String,
     advice: Option<Advice>,
 }
 
-/// What follows from a finding.
+/// Consequence and fix of a warning or fault.
 #[derive(Debug)]
 pub(super) struct Advice {
-    /// What it costs to leave it so.
+    /// Consequence of the fault.
     pub(super) why: &'static str,
-    /// What to do, a command where there is one.
+    /// Fix, with a command if there is one.
     pub(super) fix: String,
 }
 
-/// Why a call of AWS told nothing.
+/// Reason why an AWS call failed.
 #[derive(Debug)]
-pub(super) enum Trouble {
-    /// These credentials may not.
+pub(super) enum CallFailure {
+    /// The credentials do not permit the call.
     Denied,
-    /// There is no such thing.
+    /// The resource does not exist.
     Missing,
-    /// These credentials are none.
+    /// AWS does not accept the credentials.
     Credentials(String),
-    /// Anything else.
+    /// Any other error.
     Other(String),
 }
 
-impl Trouble {
+impl CallFailure {
     pub(super) fn of<E, R>(service: &str, error: &SdkError<E, R>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -96,17 +96,17 @@ impl Trouble {
     }
 }
 
-/// Everything that was looked at.
+/// All checks in the order in which they ran.
 #[derive(Debug, Default)]
-pub(super) struct Report(Vec<Check>);
+pub(super) struct Findings(Vec<Check>);
 
-impl Report {
+impl Findings {
     pub(super) fn ok(&mut self, name: &'static str, message: impl Into<String>) {
-        self.0.push(Check { name, state: State::Ok, message: message.into(), advice: None });
+        self.0.push(Check { name, state: CheckState::Ok, message: message.into(), advice: None });
     }
 
     pub(super) fn not_checked(&mut self, name: &'static str, message: impl Into<String>) {
-        self.0.push(Check { name, state: State::NotChecked, message: message.into(), advice: None });
+        self.0.push(Check { name, state: CheckState::NotChecked, message: message.into(), advice: None });
     }
 
     pub(super) fn warning(
@@ -117,7 +117,7 @@ impl Report {
         fix: impl Into<String>,
     ) {
         let advice = Some(Advice { why, fix: fix.into() });
-        self.0.push(Check { name, state: State::Warning, message: message.into(), advice });
+        self.0.push(Check { name, state: CheckState::Warning, message: message.into(), advice });
     }
 
     pub(super) fn fault(
@@ -128,52 +128,61 @@ impl Report {
         fix: impl Into<String>,
     ) {
         let advice = Some(Advice { why, fix: fix.into() });
-        self.0.push(Check { name, state: State::Fault, message: message.into(), advice });
+        self.0.push(Check { name, state: CheckState::Fault, message: message.into(), advice });
     }
 
-    /// A call that told nothing about `name`.
-    pub(super) fn trouble(&mut self, name: &'static str, action: &str, resource: &str, trouble: Trouble) {
+    /// Records a failed call of the check `name`.
+    pub(super) fn call_failed(
+        &mut self,
+        name: &'static str,
+        action: &str,
+        resource: &str,
+        trouble: CallFailure,
+    ) {
         match trouble {
-            Trouble::Denied => {
+            CallFailure::Denied => {
                 self.not_checked(name, format!("{action} is not allowed"));
                 self.denied(action, resource);
             }
-            Trouble::Credentials(told) => self.fault(
+            CallFailure::Credentials(message) => self.fault(
                 "credentials",
-                told,
-                "nothing can be done with them",
-                "log in again (`aws sso login`), or look which profile is used: `aws configure list`",
+                message,
+                "AWS rejects every call with these credentials",
+                "log in again (`aws sso login`); `aws configure list` shows the profile in use",
             ),
-            Trouble::Missing => self.fault(
+            CallFailure::Missing => self.fault(
                 name,
-                format!("{resource} is not there"),
-                "it is a part of every deployment",
-                "deploy again",
+                format!("{resource} does not exist"),
+                "every deployment needs it",
+                "deploy the stack again",
             ),
-            Trouble::Other(told) => self.fault(
+            CallFailure::Other(message) => self.fault(
                 name,
-                told,
-                "as it is, nobody can tell whether it is as it should be",
-                "look at the network and at the service's health, then ask again",
+                message,
+                "the check could not run",
+                "check the network and the AWS Health Dashboard, then run `doorwardctl doctor` again",
             ),
         }
     }
 
-    /// A call that these credentials may not make.
+    /// Records an action that the credentials do not permit.
     pub(super) fn denied(&mut self, action: &str, resource: &str) {
         self.fault(
             "permissions",
             format!("{action} is not allowed on {resource}"),
-            "commands that need it fail half-way",
-            format!("allow it to who runs this: \"Action\": \"{action}\", \"Resource\": \"{resource}\""),
+            "commands that need this action fail, possibly after a part of their work",
+            format!(
+                "allow the action in the operator's IAM policy: \"Action\": \"{action}\", \
+                 \"Resource\": \"{resource}\""
+            ),
         );
     }
 
     pub(super) fn faults(&self) -> usize {
-        self.count(State::Fault)
+        self.count(CheckState::Fault)
     }
 
-    fn count(&self, state: State) -> usize {
+    fn count(&self, state: CheckState) -> usize {
         self.0.iter().filter(|check| check.state == state).count()
     }
 
@@ -190,8 +199,8 @@ impl Report {
         json!({
             "healthy": self.faults() == 0,
             "faults": self.faults(),
-            "warnings": self.count(State::Warning),
-            "notChecked": self.count(State::NotChecked),
+            "warnings": self.count(CheckState::Warning),
+            "notChecked": self.count(CheckState::NotChecked),
             "checks": checks.collect::<Vec<_>>(),
         })
     }
@@ -206,13 +215,13 @@ impl Report {
             if let Some(Advice { why, fix }) = advice {
                 let _ = write!(
                     text,
-                    "\n\n{} {name}: {message}\n  why it matters: {why}\n  what to do: {fix}",
+                    "\n\n{} {name}: {message}\n  why it matters: {why}\n  fix: {fix}",
                     state.name()
                 );
             }
         }
-        let verdict = match (self.faults(), self.count(State::Warning)) {
-            (0, 0) => "Nothing is wrong.".to_owned(),
+        let verdict = match (self.faults(), self.count(CheckState::Warning)) {
+            (0, 0) => "No faults or warnings.".to_owned(),
             (faults, warnings) => format!("faults: {faults}, warnings: {warnings}"),
         };
         format!("{text}\n\n{verdict}")

@@ -7,35 +7,42 @@ use aws_sdk_secretsmanager::operation::list_secret_version_ids::ListSecretVersio
 use clap::{Args, Subcommand};
 use doorward::{
     domain::{SigningAlgorithm, TenantId},
-    port::SecretSource,
-    secrets::{NewVersion, Old, Renewal, SecretDocument, SecretsManager, SigningKeys},
+    secrets::{NewVersion, Old, Renewal, SecretsManager, SigningKeys},
     store::LastUse,
-    token::TenantKeys,
+    token::{SecretDocument, TenantKeys},
 };
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::{Context, output::table, place::Secrets};
+use crate::{Context, output::table, target::TenantSecrets};
 
-/// The stage that opens until it is retired.
+/// The stage of the version that stays valid until it is retired.
 const PREVIOUS: &str = "AWSPREVIOUS";
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Make a new tenantSecret, and show it once. The one before opens until it is retired
+pub(crate) enum SecretCommand {
+    /// Create a new tenantSecret and show it once
+    ///
+    /// Callers can use the old tenantSecret until `tenant secret retire`. With --leaked, the old tenantKey
+    /// and tenantSecret are both replaced and are rejected within 5 min.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward tenant secret rotate TENANT")]
     Rotate {
         #[command(flatten)]
-        what: What,
-        /// Make a new tenantKey, too
+        what: RotationArgs,
+        /// Create a new tenantKey as well
         #[arg(long)]
         tenant_key: bool,
     },
-    /// Take the previous version away: its tenantSecret, and keys that it alone has, open nothing within 5 min
+    /// Retire the previous version of a tenant's secret
+    ///
+    /// Its tenantSecret, and the keys that only this version contains, are rejected within 5 min. Asks for
+    /// confirmation unless --yes is given; the question shows when the version was last used.
     Retire {
-        /// The tenant's id
+        /// Tenant ID
         #[arg(value_parser = TenantId::parse)]
         tenant: TenantId,
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(long)]
         yes: bool,
     },
@@ -43,41 +50,51 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RootKeyCommand {
-    /// Make a new root key. What the ones before made goes on; nobody is logged out
-    Rotate(What),
+    /// Create a new root key
+    ///
+    /// The old root keys stay valid for the tokens and codes that they created, so that no session ends.
+    /// With --leaked, the old root keys are removed: sessions that depend on them end within 5 min.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward tenant root-key rotate TENANT")]
+    Rotate(RotationArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SigningKeyCommand {
-    /// Sign with the next key, which is published already, and publish the one after it. What the ones before
-    /// signed goes on; nobody is logged out
+    /// Sign with the next key and publish a new next key
+    ///
+    /// The next key is already published, so that verifiers know it. The old keys stay valid for the tokens
+    /// that they signed, so that no session ends. With --leaked, the old keys are removed: tokens that they
+    /// signed are rejected within 5 min.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward tenant signing-key rotate TENANT \\
+    --algorithm RS256")]
     Rotate {
         #[command(flatten)]
-        what: What,
-        /// Keys of this algorithm: ES256, EdDSA or RS256; adds them where there are none [default: each that
-        /// there are keys of]
+        what: RotationArgs,
+        /// Algorithm of the keys to rotate: ES256, EdDSA or RS256. Adds keys if the secret has none of this
+        /// algorithm [default: all algorithms that the secret has keys for]
         #[arg(long, value_parser = asymmetric)]
         algorithm: Option<SigningAlgorithm>,
     },
 }
 
-/// What is rotated, and how.
 #[derive(Debug, Args)]
-pub(crate) struct What {
-    /// The tenant's id
+pub(crate) struct RotationArgs {
+    /// Tenant ID
     #[arg(value_parser = TenantId::parse)]
     tenant: TenantId,
-    /// It is in wrong hands: keep nothing of what is made anew, and take the previous version away at once.
-    /// Whoever uses it is refused or logged out within 5 min
+    /// Treat the old values as leaked: keep none of them and retire the previous version at once. Their users
+    /// are rejected or logged out within 5 min
     #[arg(long)]
     leaked: bool,
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(long)]
     yes: bool,
 }
 
-impl Command {
-    pub(crate) async fn run(self, context: &Context, secrets: &Secrets) -> Result<()> {
+impl SecretCommand {
+    pub(crate) async fn run(self, context: &Context, secrets: &TenantSecrets) -> Result<()> {
         match self {
             Self::Rotate { what, tenant_key } => {
                 let tenant_key = tenant_key || what.leaked;
@@ -94,15 +111,16 @@ impl Command {
                 context.output.result(&value, || {
                     let pair = pair_table(key, secret);
                     let next = if what.leaked {
-                        "The one before opens nothing within 5 min.".to_owned()
+                        "The old credentials are rejected within 5 min.".to_owned()
                     } else {
                         format!(
-                            "Give it to the callers after a minute. The one before opens until \
+                            "Wait one minute, then give them to the callers. The old ones stay valid until \
                              `tenant secret retire {tenant}`."
                         )
                     };
                     format!(
-                        "Tenant {tenant} has a new secret. It is shown now, and never again:\n\n{pair}\n\n{next}"
+                        "Rotated the secret of tenant {tenant}. Save these credentials now; they are \
+                         not shown again.\n\n{pair}\n\n{next}"
                     )
                 })?;
                 retired
@@ -113,7 +131,7 @@ impl Command {
 }
 
 impl RootKeyCommand {
-    pub(crate) async fn run(self, context: &Context, secrets: &Secrets) -> Result<()> {
+    pub(crate) async fn run(self, context: &Context, secrets: &TenantSecrets) -> Result<()> {
         let Self::Rotate(what) = self;
         let renewal = Renewal { root_key: true, ..what.renewal() };
         rotate_keys(context, secrets, &what, renewal, "root key").await
@@ -121,7 +139,7 @@ impl RootKeyCommand {
 }
 
 impl SigningKeyCommand {
-    pub(crate) async fn run(self, context: &Context, secrets: &Secrets) -> Result<()> {
+    pub(crate) async fn run(self, context: &Context, secrets: &TenantSecrets) -> Result<()> {
         let Self::Rotate { what, algorithm } = self;
         let signing_keys = algorithm.map_or(SigningKeys::EachListed, SigningKeys::Of);
         let renewal = Renewal { signing_keys, ..what.renewal() };
@@ -129,7 +147,7 @@ impl SigningKeyCommand {
     }
 }
 
-impl What {
+impl RotationArgs {
     fn renewal(&self) -> Renewal {
         Renewal { old: if self.leaked { Old::Dropped } else { Old::Kept }, ..Renewal::default() }
     }
@@ -137,10 +155,10 @@ impl What {
 
 fn asymmetric(name: &str) -> Result<SigningAlgorithm, &'static str> {
     let algorithm = SigningAlgorithm::from_name(name).filter(|known| *known != SigningAlgorithm::Hs256);
-    algorithm.ok_or("is none of ES256, EdDSA, RS256; HS256 keys derive from the root key")
+    algorithm.ok_or("must be one of ES256, EdDSA, RS256; for HS256, use `tenant root-key rotate`")
 }
 
-/// `tenantKey` and `tenantSecret`, for people.
+/// Formats `tenantKey` and `tenantSecret` as a table.
 pub(crate) fn pair_table(key: &str, secret: &str) -> String {
     let rows = [("tenantKey", key), ("tenantSecret", secret)];
     table(&["FIELD", "VALUE"], rows.map(|(name, value)| vec![name.to_owned(), value.to_owned()]))
@@ -148,8 +166,8 @@ pub(crate) fn pair_table(key: &str, secret: &str) -> String {
 
 async fn rotate_keys(
     context: &Context,
-    secrets: &Secrets,
-    what: &What,
+    secrets: &TenantSecrets,
+    what: &RotationArgs,
     renewal: Renewal,
     name: &str,
 ) -> Result<()> {
@@ -157,29 +175,32 @@ async fn rotate_keys(
     let tenant = &what.tenant;
     let value = json!({ "tenant": tenant, "version": made.id, "renewed": name, "leaked": what.leaked });
     context.output.result(&value, || {
-        let old = if what.leaked { "What the ones before made ends" } else { "It is used everywhere" };
-        format!("Tenant {tenant} has a new {name}. {old} within 5 min.")
+        let effect =
+            if what.leaked { "Everything that depends on the old one ends" } else { "It is used everywhere" };
+        format!("Created a new {name} for tenant {tenant}. {effect} within 5 min.")
     })?;
     retired
 }
 
-/// Rotates, after asking where that takes something from somebody. And whether the version before was taken away,
-/// where it had to be: for after the new one was shown, which nothing shows again.
+/// Rotates a secret, after a confirmation if a version in use becomes invalid.
+///
+/// The second result reports whether the previous version was retired, if that was required. The caller
+/// returns it only after showing the new version, because the new credentials are not shown again.
 async fn rotate(
     context: &Context,
-    secrets: &Secrets,
-    what: &What,
+    secrets: &TenantSecrets,
+    what: &RotationArgs,
     renewal: Renewal,
 ) -> Result<(NewVersion, Result<()>)> {
-    let What { tenant, leaked, yes } = what;
+    let RotationArgs { tenant, leaked, yes } = what;
     if !yes {
-        // The version before the current one goes with any rotation.
+        // Every rotation removes the present previous version.
         let previous = previous(context, secrets, tenant).await?;
         let used = previous.and_then(|version| Some((version.id, version.last_used?)));
         let question = match used {
-            _ if *leaked => Some(format!("Refuse all that uses the old ones of tenant {tenant} at once?")),
+            _ if *leaked => Some(format!("Invalidate the old values of tenant {tenant} within 5 min?")),
             Some((id, at)) => Some(format!(
-                "The previous version {id} was last used at {at}, and opens nothing after this. Rotate?"
+                "The previous version {id} was last used at {at}. The rotation makes it invalid. Rotate?"
             )),
             None => None,
         };
@@ -192,34 +213,38 @@ async fn rotate(
     let mut retired = Ok(());
     if *leaked && let Err(error) = rotator.retire_previous(tenant).await {
         retired = Err(anyhow::Error::from(error).context(format!(
-            "the new version is current, but the one before still opens: `tenant secret retire {tenant} --yes`"
+            "the old version is still valid beside the new one; run `tenant secret retire {tenant} --yes`"
         )));
     }
     Ok((made, retired))
 }
 
-async fn retire(context: &Context, secrets: &Secrets, tenant: &TenantId, yes: bool) -> Result<()> {
+async fn retire(context: &Context, secrets: &TenantSecrets, tenant: &TenantId, yes: bool) -> Result<()> {
     if !yes && let Some(version) = previous(context, secrets, tenant).await? {
-        let used = version.last_used.unwrap_or_else(|| "never, as far as is known".to_owned());
-        let question = format!("Version {} was last used: {used}. Retire it?", version.id);
+        let used = version.last_used.unwrap_or_else(|| "never".to_owned());
+        let question = format!("Retire version {}? Last used: {used}.", version.id);
         context.output.confirm(&question, tenant.as_str())?;
     }
     let retired = secrets.rotator().retire_previous(tenant).await?;
     let value = json!({ "tenant": tenant, "retired": retired, "changed": retired.is_some() });
     context.output.result(&value, || match retired {
-        Some(version) => format!("Version {version} is retired: it opens nothing within 5 min."),
-        None => format!("The secret of tenant {tenant} has no previous version: nothing was done."),
+        Some(version) => format!("Retired version {version}. It is rejected everywhere within 5 min."),
+        None => format!("The secret of tenant {tenant} has no previous version; nothing changed."),
     })
 }
 
-/// The version at `AWSPREVIOUS`.
-async fn previous(context: &Context, secrets: &Secrets, tenant: &TenantId) -> Result<Option<Version>> {
+/// Returns the version at the stage `AWSPREVIOUS`.
+async fn previous(
+    context: &Context,
+    secrets: &TenantSecrets,
+    tenant: &TenantId,
+) -> Result<Option<SecretVersion>> {
     let versions = versions(context, secrets, tenant).await?;
     Ok(versions.into_iter().find(|version| version.stages.iter().any(|stage| stage == PREVIOUS)))
 }
 
 /// A version of a tenant's secret.
-struct Version {
+struct SecretVersion {
     id: String,
     stages: Vec<String>,
     last_used: Option<String>,
@@ -228,10 +253,10 @@ struct Version {
 /// Shows the versions of a tenant's secret, and when each was last used.
 ///
 /// # Errors
-/// When the tenant has no secret, or it or the table cannot be read.
-pub(crate) async fn usage(context: &Context, secrets: &Secrets, tenant: &TenantId) -> Result<()> {
+/// If the tenant has no secret, or if the secret or the table cannot be read.
+pub(crate) async fn usage(context: &Context, secrets: &TenantSecrets, tenant: &TenantId) -> Result<()> {
     let mut versions = versions(context, secrets, tenant).await?;
-    // The current one first, then the previous; those without a stage open nothing.
+    // The current version first, then the previous one. Versions without a stage are no longer valid.
     versions.sort_by_key(|version| {
         let at = |stage: &str| !version.stages.iter().any(|known| known == stage);
         (at("AWSCURRENT"), at(PREVIOUS), version.stages.is_empty(), version.id.clone())
@@ -243,43 +268,50 @@ pub(crate) async fn usage(context: &Context, secrets: &Secrets, tenant: &TenantI
         })
         .collect();
     context.output.result(&json!({ "tenant": tenant, "versions": json }), || {
-        let rows = versions.into_iter().map(|Version { id, stages, last_used }| {
-            let stages = if stages.is_empty() { "none: opens nothing".to_owned() } else { stages.join(", ") };
+        let rows = versions.into_iter().map(|SecretVersion { id, stages, last_used }| {
+            let stages = if stages.is_empty() { "none (invalid)".to_owned() } else { stages.join(", ") };
             vec![id, stages, last_used.unwrap_or_else(|| "never".to_owned())]
         });
         table(&["VERSION", "STAGES", "LAST USED"], rows)
     })
 }
 
-/// That a tenant's tokens could be signed so: without a key it would answer 503 within seconds.
+/// Checks that the tenant's secret has a signing key for the algorithm. Without one, every login would fail
+/// with 503 within seconds.
 ///
 /// # Errors
-/// When its secret has no key for that, or cannot be read.
+/// If the secret has no such key or cannot be read.
 pub(crate) async fn must_sign(
-    secrets: &Secrets,
+    secrets: &TenantSecrets,
     tenant: &TenantId,
     algorithm: SigningAlgorithm,
 ) -> Result<()> {
     let source = SecretsManager::new(secrets.client.clone(), secrets.prefix.clone());
     let found = source.secret(tenant).await?;
-    let found = found.with_context(|| format!("tenant {tenant} has no secret {}{tenant}", secrets.prefix))?;
+    let found = found.with_context(|| {
+        format!("tenant {tenant} has no secret {}{tenant}; check --secret-prefix", secrets.prefix)
+    })?;
     let keys = TenantKeys::from_documents(tenant, &[SecretDocument::parse(&found.current.text)?])?;
     if !keys.can_sign(algorithm) {
         let name = algorithm.name();
         bail!(
-            "the secret of tenant {tenant} has no signing key for {name}: add one first \
-             (`tenant signing-key rotate {tenant} --algorithm {name}`), or nobody logs in"
+            "the secret of tenant {tenant} has no signing key for {name}; add one first with \
+             `tenant signing-key rotate {tenant} --algorithm {name}`"
         );
     }
     Ok(())
 }
 
-/// The versions of a tenant's secret, in no order.
-async fn versions(context: &Context, secrets: &Secrets, tenant: &TenantId) -> Result<Vec<Version>> {
+/// Returns the versions of a tenant's secret with their last use, in no order.
+async fn versions(
+    context: &Context,
+    secrets: &TenantSecrets,
+    tenant: &TenantId,
+) -> Result<Vec<SecretVersion>> {
     let uses = context.store.secret_uses(tenant).await?;
     let mut uses: BTreeMap<_, _> = uses.into_iter().map(|LastUse { version, at }| (version, at)).collect();
     let found = stages(secrets, tenant).await?.into_iter();
-    let found = found.map(|(id, stages)| Version {
+    let found = found.map(|(id, stages)| SecretVersion {
         last_used: uses.remove(&id).map(|at| format!("{at:.0}")),
         id,
         stages,
@@ -287,8 +319,8 @@ async fn versions(context: &Context, secrets: &Secrets, tenant: &TenantId) -> Re
     Ok(found.collect())
 }
 
-/// The versions of a tenant's secret, with their stages.
-async fn stages(secrets: &Secrets, tenant: &TenantId) -> Result<Vec<(String, Vec<String>)>> {
+/// Returns the version IDs of a tenant's secret with their stages.
+async fn stages(secrets: &TenantSecrets, tenant: &TenantId) -> Result<Vec<(String, Vec<String>)>> {
     let name = format!("{}{tenant}", secrets.prefix);
     let mut pages = secrets
         .client
@@ -301,10 +333,10 @@ async fn stages(secrets: &Secrets, tenant: &TenantId) -> Result<Vec<(String, Vec
     while let Some(page) = pages.next().await {
         let is_missing = |error: &ListSecretVersionIdsError| error.is_resource_not_found_exception();
         if page.as_ref().err().and_then(|error| error.as_service_error()).is_some_and(is_missing) {
-            bail!("there is no secret {name}: check the tenant's id, and --secret-prefix");
+            bail!("secret {name} does not exist; check the tenant ID and --secret-prefix");
         }
         let page = page
-            .with_context(|| format!("cannot read the versions of secret {name}: check the credentials"))?;
+            .with_context(|| format!("cannot read the versions of secret {name}; check the credentials"))?;
         found.extend(page.versions.unwrap_or_default().into_iter().map(|version| {
             (version.version_id.unwrap_or_default(), version.version_stages.unwrap_or_default())
         }));

@@ -1,4 +1,4 @@
-//! Where the table is.
+//! Selects the deployment that a command works on: a table in AWS or the local stack.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,19 +15,20 @@ use aws_types::SdkConfig;
 use clap::Args;
 use doorward::{
     aws,
-    runtime::{SystemClock, SystemEntropy},
+    function::{SystemClock, SystemEntropy},
     secrets::{DEFAULT_PREFIX, Rotator},
     store::DynamoStore,
 };
 use serde::Deserialize;
 
-use crate::output::Usage;
+use crate::output::UsageError;
 
-/// Where the table is.
+/// Options that select the deployment.
 #[derive(Debug, Args)]
 #[group(skip)]
-pub(crate) struct Place {
-    /// The stack that `cargo dev` runs here; its file where it is not in the target folder
+pub(crate) struct Target {
+    /// Use the stack that `cargo dev` runs on this machine. Pass its stack.json if it is not in the usual
+    /// folder target/local
     #[arg(
         long,
         global = true,
@@ -38,11 +39,11 @@ pub(crate) struct Place {
     #[expect(clippy::option_option, reason = "an option whose value is optional, as clap spells it")]
     local: Option<Option<PathBuf>>,
 
-    /// The DynamoDB table
+    /// Name of the DynamoDB table
     #[arg(long, global = true, value_name = "NAME", env = "DOORWARD_TABLE")]
     table: Option<String>,
 
-    /// What the names of the tenants' secrets begin with
+    /// Prefix of the names of the tenants' secrets in AWS Secrets Manager
     #[arg(
         long,
         global = true,
@@ -53,37 +54,37 @@ pub(crate) struct Place {
     secret_prefix: String,
 }
 
-/// A place, and what AWS is called with there.
-pub(crate) struct Site {
-    /// For the table.
+/// AWS configurations and names of the selected deployment.
+pub(crate) struct TargetConfig {
+    /// Configuration of DynamoDB clients.
     pub(crate) dynamodb: SdkConfig,
-    /// For the tenants' secrets.
+    /// Configuration of Secrets Manager clients.
     pub(crate) secrets: SdkConfig,
     pub(crate) table: String,
-    /// What the names of the tenants' secrets begin with.
+    /// Prefix of the names of the tenants' secrets.
     pub(crate) prefix: String,
     pub(crate) is_local: bool,
 }
 
-/// The tenants' secrets.
-pub(crate) struct Secrets {
+/// Client and name prefix of the tenants' secrets.
+pub(crate) struct TenantSecrets {
     pub(crate) client: aws_sdk_secretsmanager::Client,
-    /// What their names begin with.
+    /// Prefix of the secret names.
     pub(crate) prefix: String,
 }
 
-impl Secrets {
-    /// What makes and installs new versions of them.
+impl TenantSecrets {
+    /// Returns a rotator, which creates and installs new secret versions.
     pub(crate) fn rotator(&self) -> Rotator {
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
         Rotator::new(self.client.clone(), self.prefix.clone(), clock, entropy)
     }
 }
 
-/// What is read of a running local stack's file.
+/// Fields of `stack.json`, which a running local stack writes.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Stack {
+struct LocalStack {
     dynamodb_url: String,
     secrets_manager_url: String,
     region: String,
@@ -91,79 +92,85 @@ struct Stack {
     audit_file: PathBuf,
 }
 
-impl Place {
-    /// The place with all that is needed to look at it.
+impl Target {
+    /// Returns the configuration of the selected deployment.
     ///
     /// # Errors
-    /// When no local stack runs, though one is wanted.
-    pub(crate) async fn site(&self) -> Result<Site> {
+    /// If `--local` is given but no local stack runs.
+    pub(crate) async fn site(&self) -> Result<TargetConfig> {
         let prefix = self.secret_prefix.clone();
         if let Some(stack) = self.stack()? {
             let dynamodb = local_config(&stack.region, &stack.dynamodb_url);
             let secrets = local_config(&stack.region, &stack.secrets_manager_url);
-            return Ok(Site { dynamodb, secrets, table: stack.table, prefix, is_local: true });
+            return Ok(TargetConfig { dynamodb, secrets, table: stack.table, prefix, is_local: true });
         }
         let table = self.table.clone().ok_or_else(|| {
-            Usage("name the table: --table NAME, or --local for the stack of `cargo dev`".to_owned())
+            UsageError(
+                "no table is selected; pass --table NAME, or --local for the stack of `cargo dev`".to_owned(),
+            )
         })?;
         let config = aws::sdk_config().await;
-        Ok(Site { dynamodb: config.clone(), secrets: config, table, prefix, is_local: false })
+        Ok(TargetConfig { dynamodb: config.clone(), secrets: config, table, prefix, is_local: false })
     }
 
-    /// The table there.
+    /// Returns a store on the selected table.
     ///
     /// # Errors
-    /// When no local stack runs, though one is wanted.
+    /// If `--local` is given but no local stack runs.
     pub(crate) async fn store(&self) -> Result<DynamoStore> {
         let site = self.site().await?;
         Ok(DynamoStore::new(Client::new(&site.dynamodb), site.table))
     }
 
-    /// The tenants' secrets there.
+    /// Returns a client for the tenants' secrets.
     ///
     /// # Errors
-    /// When no local stack runs, though one is wanted.
-    pub(crate) async fn secrets(&self) -> Result<Secrets> {
+    /// If `--local` is given but no local stack runs.
+    pub(crate) async fn secrets(&self) -> Result<TenantSecrets> {
         let config = match self.stack()? {
             Some(stack) => local_config(&stack.region, &stack.secrets_manager_url),
             None => aws::sdk_config().await,
         };
         let client = aws_sdk_secretsmanager::Client::new(&config);
-        Ok(Secrets { client, prefix: self.secret_prefix.clone() })
+        Ok(TenantSecrets { client, prefix: self.secret_prefix.clone() })
     }
 
-    /// The audit log of the local stack, where that is the place.
+    /// Returns the audit log file if the local stack is selected.
     ///
     /// # Errors
-    /// When no local stack runs, though one is wanted.
+    /// If `--local` is given but no local stack runs.
     pub(crate) fn audit_file(&self) -> Result<Option<PathBuf>> {
         Ok(self.stack()?.map(|stack| stack.audit_file))
     }
 
-    fn stack(&self) -> Result<Option<Stack>> {
+    fn stack(&self) -> Result<Option<LocalStack>> {
         let Some(file) = &self.local else {
             return Ok(None);
         };
-        let file = file.clone().or_else(usual_stack_file).context("name the file: --local=FILE")?;
-        Stack::read(&file).map(Some)
+        let file =
+            file.clone().or_else(usual_stack_file).context("cannot find stack.json; pass --local=FILE")?;
+        LocalStack::read(&file).map(Some)
     }
 }
 
-impl Stack {
+impl LocalStack {
     fn read(file: &Path) -> Result<Self> {
-        let text = std::fs::read(file)
-            .with_context(|| format!("cannot read {}: is `cargo dev` running and ready?", file.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("{} is no stack's file", file.display()))
+        let text = std::fs::read(file).with_context(|| {
+            format!("cannot read {}; check that `cargo dev` is running and ready", file.display())
+        })?;
+        serde_json::from_slice(&text).with_context(|| {
+            format!("{} is not a stack file; pass the stack.json that `cargo dev` writes", file.display())
+        })
     }
 }
 
-/// `target/local/stack.json`, seen from this program in `target/{profile}`.
+/// Path of `target/local/stack.json`, relative to this program in `target/{profile}`.
 fn usual_stack_file() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     Some(program.parent()?.parent()?.join("local/stack.json"))
 }
 
-/// Nothing of the environment: a real account must not be reached by accident.
+/// Ignores the environment, so that a command with `--local` never reaches a real account.
 fn local_config(region: &str, url: &str) -> SdkConfig {
     let nobody = Credentials::new("local", "local", None, None, "local");
     SdkConfig::builder()

@@ -1,0 +1,234 @@
+//! Arguments of `doorwardctl tenant …`.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
+use doorward::{
+    domain::{PolicyDocument, PolicyField, SigningAlgorithm, TenantId},
+    store::TenantChange,
+};
+use serde_json::Value;
+
+use super::secret;
+use crate::output::UsageError;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Create a tenant and show its credentials
+    ///
+    /// Creates the tenant's secret, then its record. Shows the tenantKey and the tenantSecret that API
+    /// callers send; they are not shown again. If the command is interrupted, the tenant does not exist. Run
+    /// the command again; if the secret already exists, add --replace-secret.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward tenant create tenant_acme --name Acme \\
+    --set max_attempts=3")]
+    Create(CreateTenant),
+    /// List all tenants
+    ///
+    /// Reads the whole table.
+    List,
+    /// Show a tenant and its policy
+    ///
+    /// Shows the value in force for each policy field, and whether it is set or the default. Also lists
+    /// faults of the stored policy.
+    Show {
+        /// Tenant ID
+        #[arg(value_parser = TenantId::parse)]
+        tenant: TenantId,
+    },
+    /// Change a tenant's policy or name
+    ///
+    /// Applies all changes in one write, or none if a field is invalid. The changes take effect everywhere
+    /// within 5 s. docs/policy.md lists the fields.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward tenant update TENANT \\
+    --set link_hosts=app.example.com,www.example.com --unset locale")]
+    Update(UpdateTenant),
+    /// Suspend a tenant and end all its sessions
+    ///
+    /// Every request for the tenant is rejected, and all its sessions end permanently. Both take effect
+    /// everywhere within 5 s. Asks for confirmation unless --yes is given.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward tenant suspend TENANT")]
+    Suspend {
+        /// Tenant ID
+        #[arg(value_parser = TenantId::parse)]
+        tenant: TenantId,
+        /// Skip the confirmation
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Resume a suspended tenant
+    ///
+    /// Requests for the tenant are accepted again. Sessions that the suspension ended stay ended.
+    Resume {
+        /// Tenant ID
+        #[arg(value_parser = TenantId::parse)]
+        tenant: TenantId,
+    },
+    /// Delete a suspended tenant permanently
+    ///
+    /// Deletes the tenant's record, its users and all its other items. Reads the whole table. Only the
+    /// anchors of the audit log stay, for 400 days. The secret can be restored until --recovery-days have
+    /// passed. If the command is interrupted, run it again. Asks for confirmation unless --yes is given.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward tenant suspend TENANT
+  doorwardctl --table doorward tenant delete TENANT --recovery-days 7")]
+    Delete {
+        /// Tenant ID
+        #[arg(value_parser = TenantId::parse)]
+        tenant: TenantId,
+        /// Number of days during which the secret can be restored
+        #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(i64).range(7..=30))]
+        recovery_days: i64,
+        /// Skip the confirmation
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Rotate or retire the credentials that a tenant's callers send
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    /// Rotate the key behind refresh tokens, codes and HS256 access tokens
+    #[command(subcommand)]
+    RootKey(secret::RootKeyCommand),
+    /// Rotate the keys that sign access tokens
+    #[command(subcommand)]
+    SigningKey(secret::SigningKeyCommand),
+    /// Show the versions of a tenant's secret and when each was last used
+    ///
+    /// Retire the previous version with `tenant secret retire` when callers no longer use it.
+    SecretUsage {
+        /// Tenant ID
+        #[arg(value_parser = TenantId::parse)]
+        tenant: TenantId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateTenant {
+    /// Tenant ID
+    #[arg(value_parser = TenantId::parse)]
+    pub(super) tenant: TenantId,
+    /// Display name of the tenant [default: the tenant ID]
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// Signature algorithm of access tokens: ES256, EdDSA, RS256 or HS256
+    #[arg(long, value_parser = signing_algorithm, default_value = "ES256")]
+    pub(super) algorithm: SigningAlgorithm,
+    /// Policy field to set. Separate list elements with commas. Can be repeated
+    #[arg(long, value_name = "FIELD=VALUE")]
+    pub(super) set: Vec<String>,
+    /// JSON file with an object of policy fields to set
+    #[arg(long, value_name = "POLICY_JSON")]
+    pub(super) file: Option<PathBuf>,
+    /// Replace the content of an existing secret with this tenant's name. Use it only if the secret does
+    /// not belong to another stack: the old credentials are rejected within 5 min
+    #[arg(long)]
+    pub(super) replace_secret: bool,
+    /// Skip the confirmation
+    #[arg(long)]
+    pub(super) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateTenant {
+    /// Tenant ID
+    #[arg(value_parser = TenantId::parse)]
+    pub(super) tenant: TenantId,
+    /// Policy field to set. Separate list elements with commas. Can be repeated
+    #[arg(long, value_name = "FIELD=VALUE")]
+    pub(super) set: Vec<String>,
+    /// Policy field to reset to its default. Can be repeated
+    #[arg(long, value_name = "FIELD")]
+    pub(super) unset: Vec<String>,
+    /// JSON file with an object of policy fields to set. null resets a field to its default
+    #[arg(long, value_name = "POLICY_JSON")]
+    pub(super) file: Option<PathBuf>,
+    /// Display name of the tenant
+    #[arg(long)]
+    pub(super) name: Option<String>,
+}
+
+impl UpdateTenant {
+    /// Returns the change that the arguments describe.
+    ///
+    /// # Errors
+    /// [`UsageError`] if the arguments change nothing or names a field twice.
+    pub(super) fn change(self) -> Result<TenantChange> {
+        let policy = fields(self.file.as_deref(), &self.set, self.unset)?;
+        if policy.is_empty() && self.name.is_none() {
+            bail!(UsageError("nothing to change; pass --set, --unset, --file or --name".to_owned()));
+        }
+        Ok(TenantChange { name: self.name, policy })
+    }
+}
+
+/// Returns the policy fields that the arguments set (`Some`) or reset (`None`).
+///
+/// # Errors
+/// [`UsageError`] if a field appears twice.
+pub(super) fn fields(
+    file: Option<&Path>,
+    set: &[String],
+    unset: Vec<String>,
+) -> Result<BTreeMap<String, Option<Value>>> {
+    let mut wanted = Vec::new();
+    if let Some(file) = file {
+        let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let document: PolicyDocument = serde_json::from_slice(&text)
+            .with_context(|| format!("{} does not contain a valid JSON object", file.display()))?;
+        wanted.extend(document.into_iter().map(|(name, value)| (name, (!value.is_null()).then_some(value))));
+    }
+    for set in set {
+        let (name, typed) = set
+            .split_once('=')
+            .ok_or_else(|| UsageError(format!("--set {set} has no `=`; use --set FIELD=VALUE")))?;
+        // An unknown field is rejected later, together with all other errors.
+        let value = PolicyField::named(name).map_or_else(|| Value::from(typed), |field| field.typed(typed));
+        wanted.push((name.to_owned(), Some(value)));
+    }
+    wanted.extend(unset.into_iter().map(|name| (name, None)));
+    let count = wanted.len();
+    let fields: BTreeMap<_, _> = wanted.into_iter().collect();
+    if fields.len() < count {
+        bail!(UsageError("a policy field appears twice; pass it once".to_owned()));
+    }
+    Ok(fields)
+}
+
+fn signing_algorithm(name: &str) -> Result<SigningAlgorithm, &'static str> {
+    SigningAlgorithm::from_name(name).ok_or("must be one of ES256, EdDSA, RS256, HS256")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn update(set: &[&str], unset: &[&str]) -> UpdateTenant {
+        let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+        let tenant = TenantId::parse("t").unwrap();
+        UpdateTenant { tenant, set: owned(set), unset: owned(unset), file: None, name: None }
+    }
+
+    #[test]
+    fn set_and_unset_arguments_become_typed_policy_changes() {
+        let change = update(&["grace_seconds=7", "issuer=a=b"], &["locale"]).change().unwrap();
+        let expected = [("grace_seconds", Some(json!(7))), ("issuer", Some(json!("a=b"))), ("locale", None)];
+        assert_eq!(change.policy, expected.map(|(name, value)| (name.to_owned(), value)).into());
+    }
+
+    #[test]
+    fn contradicting_or_empty_changes_are_usage_errors() {
+        for (set, unset) in
+            [(vec![], vec![]), (vec!["grace_seconds"], vec![]), (vec!["locale=de"], vec!["locale"])]
+        {
+            assert!(update(&set, &unset).change().unwrap_err().is::<UsageError>(), "{set:?} {unset:?}");
+        }
+    }
+}

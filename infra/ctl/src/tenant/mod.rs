@@ -1,0 +1,115 @@
+//! `doorwardctl tenant …`
+
+mod args;
+mod lifecycle;
+mod secret;
+mod show;
+
+use anyhow::{Result, anyhow, bail};
+use doorward::{
+    domain::{Policy, SigningAlgorithm, TenantId},
+    store::{Switched, TenantChange},
+};
+use serde_json::{Value, json};
+
+pub(crate) use self::args::TenantCommand;
+use self::{
+    lifecycle::delete,
+    show::{described, text},
+};
+use crate::{Context, output::table, target::Target};
+
+impl TenantCommand {
+    pub(crate) async fn run(self, context: &Context, target: &Target) -> Result<()> {
+        match self {
+            Self::Create(create) => create.run(context, target).await,
+            Self::Delete { tenant, recovery_days, yes } => {
+                if !yes {
+                    let question = format!("Delete tenant {tenant} and all its users permanently?");
+                    context.output.confirm(&question, tenant.as_str())?;
+                }
+                delete(context, &target.secrets().await?, &tenant, recovery_days).await
+            }
+            Self::Secret(command) => command.run(context, &target.secrets().await?).await,
+            Self::RootKey(command) => command.run(context, &target.secrets().await?).await,
+            Self::SigningKey(command) => command.run(context, &target.secrets().await?).await,
+            Self::List => list(context).await,
+            Self::Show { tenant } => {
+                let record = context.store.tenant_record(&tenant).await?.ok_or_else(|| unknown(&tenant))?;
+                context.output.result(&described(&record), || text(&record))
+            }
+            Self::Update(update) => {
+                let tenant = update.tenant.clone();
+                let change = update.change()?;
+                if let Some(algorithm) = algorithm(&change) {
+                    secret::must_sign(&target.secrets().await?, &tenant, algorithm).await?;
+                }
+                let record = context.store.update_tenant(&tenant, &change).await?;
+                let record = record.ok_or_else(|| unknown(&tenant))?;
+                context.output.result(&described(&record), || {
+                    let version = record.tenant.version;
+                    format!("Updated tenant {tenant}: version {version}, in force everywhere within 5 s.")
+                })
+            }
+            Self::Suspend { tenant, yes } => {
+                if !yes {
+                    let question = format!("Suspend tenant {tenant} and end all its sessions permanently?");
+                    context.output.confirm(&question, tenant.as_str())?;
+                }
+                let done = context.store.suspend_tenant(&tenant).await?;
+                report_switch(context, &tenant, done, "suspended", "All its sessions end within 5 s.")
+            }
+            Self::Resume { tenant } => {
+                let done = context.store.resume_tenant(&tenant).await?;
+                report_switch(context, &tenant, done, "active", "Its earlier sessions stay ended.")
+            }
+            Self::SecretUsage { tenant } => secret::usage(context, &target.secrets().await?, &tenant).await,
+        }
+    }
+}
+
+fn report_switch(
+    context: &Context,
+    tenant: &TenantId,
+    done: Switched,
+    state: &str,
+    effect: &str,
+) -> Result<()> {
+    let changed = match done {
+        Switched::Done => true,
+        Switched::Already => false,
+        Switched::Missing => bail!(unknown(tenant)),
+    };
+    context.output.result(&json!({ "tenant": tenant, "state": state, "changed": changed }), || {
+        if changed {
+            format!("Tenant {tenant} is {state}. {effect}")
+        } else {
+            format!("Tenant {tenant} is already {state}; nothing changed.")
+        }
+    })
+}
+
+fn unknown(tenant: &TenantId) -> anyhow::Error {
+    anyhow!("tenant {tenant} does not exist; see `tenant list`")
+}
+
+/// Returns the new signature algorithm, if the change sets a known one.
+fn algorithm(change: &TenantChange) -> Option<SigningAlgorithm> {
+    match change.policy.get("algorithm")? {
+        None => Some(Policy::default().algorithm),
+        Some(name) => SigningAlgorithm::from_name(name.as_str()?),
+    }
+}
+
+async fn list(context: &Context) -> Result<()> {
+    let tenants = context.store.tenants().await?;
+    let described = tenants.iter().map(|tenant| {
+        json!({ "tenant": tenant.id, "name": tenant.name, "status": tenant.status, "version": tenant.version })
+    });
+    context.output.result(&Value::Array(described.collect()), || {
+        let rows = tenants.iter().map(|tenant| {
+            vec![tenant.id.clone(), tenant.name.clone(), tenant.status.clone(), tenant.version.to_string()]
+        });
+        table(&["TENANT", "NAME", "STATUS", "VERSION"], rows)
+    })
+}

@@ -1,0 +1,210 @@
+//! Arguments of `doorwardctl user …`.
+
+use clap::{ArgGroup, Args, Subcommand};
+use doorward::domain::{
+    Collection, CustomerId, OrganizationId, Role, TenantId, UserId, Username, language, mail_address,
+    phone_number,
+};
+
+use super::{export::ExportUsers, import::ImportUsers, user_record::customer_type};
+use crate::prompt::PasswordFrom;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Create a user
+    ///
+    /// Without --password or --password-stdin the user has no password. It sets one with a reset code
+    /// before its first login.
+    #[command(after_help = "Example:
+  doorwardctl --local user create TENANT --username ada@example.com \\
+    --organization ORGANIZATION --role ADMIN --password")]
+    Create(Box<CreateUser>),
+    /// List the users of a tenant
+    ///
+    /// Reads the table until it has found enough users, at one read unit for each 4 KB. The order is
+    /// fixed but has no meaning.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward user list TENANT --limit 20")]
+    List(ListUsers),
+    /// Show a user, without its password hash
+    #[command(after_help = "Example:
+  doorwardctl --table doorward user show TENANT USER")]
+    Show(UserRef),
+    /// Change a user
+    ///
+    /// Applies all changes in one write, or none. A change of the roles, the organization, the customer or
+    /// the password ends all sessions of the user at once.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward user update TENANT USER \\
+    --email ada@example.com --unset phone")]
+    Update(Box<UpdateUser>),
+    /// Import users from a file, with their password hashes
+    ///
+    /// Reads one JSON object per line; docs/users.md describes the format. Rejected lines are reported with
+    /// their number and the reason. The other lines are imported, and the exit code is 1. Existing users
+    /// are never changed. After an interruption, run the command again: it skips users that an earlier run
+    /// imported from the same line.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward user import TENANT users.ndjson --dry-run")]
+    Import(ImportUsers),
+    /// Export the users of a tenant, WITH THEIR PASSWORD HASHES
+    ///
+    /// Writes one JSON object per line, sorted by user ID. An import into an empty tenant followed by an
+    /// export produces the same bytes. Reads the whole table, at one read unit for each 4 KB, and keeps the
+    /// users in memory. The export is not a snapshot: a user that changes during the export is written
+    /// either with the old or with the new values.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward user export TENANT --out users.ndjson")]
+    Export(ExportUsers),
+    /// Disable a user: prevent its logins and end its sessions
+    ///
+    /// All sessions of the user end at once.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward user disable TENANT USER")]
+    Disable(UserRef),
+    /// Enable a disabled user
+    ///
+    /// The user can log in again. Sessions that `user disable` ended stay ended.
+    Enable(UserRef),
+    /// Unlock a user after too many wrong passwords
+    ///
+    /// Ends the lockout of the user. Also enables a password that was disabled after too many consecutive
+    /// failures. Does not reset the hourly attempt budgets of the caller's address and of the tenant.
+    Unlock(UserRef),
+    /// Delete a user
+    ///
+    /// Deletes the user, its username and the messages that wait to be sent to it. All its sessions end at
+    /// once. Asks for confirmation unless --yes is given.
+    Delete {
+        #[command(flatten)]
+        user_ref: UserRef,
+        /// Skip the confirmation
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Identifies a user.
+#[derive(Debug, Args)]
+pub(crate) struct UserRef {
+    /// Tenant ID
+    #[arg(value_parser = TenantId::parse)]
+    pub(crate) tenant: TenantId,
+    /// User ID, not the username
+    #[arg(value_parser = UserId::parse)]
+    pub(crate) user: UserId,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateUser {
+    /// Tenant ID
+    #[arg(value_parser = TenantId::parse)]
+    pub(crate) tenant: TenantId,
+    /// User ID, which cannot be changed later. OCARIoT routes accept only 24 hexadecimal digits
+    /// [default: a random UUID]
+    #[arg(long, value_parser = UserId::parse)]
+    pub(crate) id: Option<UserId>,
+    /// Username for the login
+    #[arg(long, value_name = "NAME", value_parser = Username::parse)]
+    pub(crate) username: Username,
+    /// ID of the organization that owns the user
+    #[arg(long, value_name = "ID", value_parser = OrganizationId::parse)]
+    pub(crate) organization: OrganizationId,
+    /// Role: USER, ADMIN (of its organization) or TENANT_ADMIN. Can be repeated
+    #[arg(long = "role", value_name = "ROLE", value_parser = role, default_value = "USER")]
+    pub(crate) roles: Vec<Role>,
+    /// ID of the customer that the user belongs to
+    #[arg(long, value_name = "ID", value_parser = CustomerId::parse)]
+    pub(crate) customer: Option<CustomerId>,
+    /// Customer routes that the user can log in through: CONSUMER or BUSINESS [default: both]
+    #[arg(long, value_name = "TYPE", value_parser = customer_type, requires = "customer")]
+    pub(crate) customer_type: Option<Collection>,
+    /// Verified mail address, which receives codes and notifications
+    #[arg(long, value_name = "ADDRESS", value_parser = mail_address)]
+    pub(crate) email: Option<String>,
+    /// Verified phone number in E.164 format, such as +4512345678
+    #[arg(long, value_name = "NUMBER", value_parser = phone_number)]
+    pub(crate) phone: Option<String>,
+    /// Language of the user's messages: en or pt-BR [default: the tenant's language]
+    #[arg(long, value_name = "TAG", value_parser = language)]
+    pub(crate) locale: Option<String>,
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+    /// Require a password change at the first login [default: the policy field
+    /// admin_set_password_expires]
+    #[arg(long, value_name = "TRUE_OR_FALSE")]
+    pub(crate) change_required: Option<bool>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListUsers {
+    /// Tenant ID
+    #[arg(value_parser = TenantId::parse)]
+    pub(crate) tenant: TenantId,
+    /// Maximum number of users to list
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: u64,
+    /// List all users
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
+    /// Continue after this user ID, the last one of the previous list
+    #[arg(long, value_name = "USER", value_parser = UserId::parse)]
+    pub(crate) after: Option<UserId>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("change").multiple(true).required(true).args([
+    "username", "organization", "roles", "customer", "customer_type", "email", "phone", "locale", "unset",
+    "change_required", "password", "password_stdin",
+]))]
+pub(crate) struct UpdateUser {
+    #[command(flatten)]
+    pub(crate) user_ref: UserRef,
+    /// New username
+    #[arg(long, value_name = "NAME", value_parser = Username::parse)]
+    pub(crate) username: Option<Username>,
+    /// ID of the new organization that owns the user
+    #[arg(long, value_name = "ID", value_parser = OrganizationId::parse)]
+    pub(crate) organization: Option<OrganizationId>,
+    /// New role, which replaces all present roles: USER, ADMIN or TENANT_ADMIN. Can be repeated
+    #[arg(long = "role", value_name = "ROLE", value_parser = role)]
+    pub(crate) roles: Vec<Role>,
+    /// ID of the new customer that the user belongs to
+    #[arg(long, value_name = "ID", value_parser = CustomerId::parse)]
+    pub(crate) customer: Option<CustomerId>,
+    /// Customer routes that the user can log in through: CONSUMER or BUSINESS
+    #[arg(long, value_name = "TYPE", value_parser = customer_type)]
+    pub(crate) customer_type: Option<Collection>,
+    /// New verified mail address. Codes sent to the previous address become invalid
+    #[arg(long, value_name = "ADDRESS", value_parser = mail_address)]
+    pub(crate) email: Option<String>,
+    /// New verified phone number in E.164 format. Codes sent to the previous number become invalid
+    #[arg(long, value_name = "NUMBER", value_parser = phone_number)]
+    pub(crate) phone: Option<String>,
+    /// New language of the user's messages
+    #[arg(long, value_name = "TAG", value_parser = language)]
+    pub(crate) locale: Option<String>,
+    /// Field to remove from the user. Can be repeated
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) unset: Vec<UnsetField>,
+    /// Require a password change at the next login [default: with a new password, the policy field
+    /// admin_set_password_expires]
+    #[arg(long, value_name = "TRUE_OR_FALSE")]
+    pub(crate) change_required: Option<bool>,
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+}
+
+/// Optional user fields that `--unset` removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum UnsetField {
+    Customer,
+    CustomerType,
+    Email,
+    Phone,
+    Locale,
+}
+
+fn role(text: &str) -> Result<Role, &'static str> {
+    Role::from_name(text).ok_or("a role is USER, ADMIN or TENANT_ADMIN")
+}

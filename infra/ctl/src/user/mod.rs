@@ -1,0 +1,146 @@
+//! `doorwardctl user …`
+
+mod args;
+mod create;
+mod export;
+mod import;
+mod list;
+mod update;
+mod user_record;
+
+use anyhow::{Context as _, Result, bail};
+use doorward::{
+    domain::{Collection, Role, Tenant, TenantId, User},
+    function::SystemClock,
+    port::Clock,
+    store::Switched,
+};
+use serde_json::{Value, json};
+
+pub(crate) use self::args::{UserCommand, UserRef};
+use crate::{
+    Context,
+    output::{plain, table},
+};
+
+impl UserCommand {
+    pub(crate) async fn run(self, context: &Context) -> Result<()> {
+        let store = &context.store;
+        let now = SystemClock.now();
+        match self {
+            Self::Create(create) => create.run(context).await,
+            Self::List(list) => list.run(context).await,
+            Self::Update(update) => update.run(context).await,
+            Self::Import(import) => import.run(context).await,
+            Self::Export(export) => export.run(context).await,
+            Self::Show(user_ref) => show(context, &user_ref).await,
+            Self::Disable(user_ref) => {
+                let done = store.disable_user(&user_ref.tenant, &user_ref.user, now).await?;
+                report_switch(context, &user_ref, done, "disabled", "All its sessions have ended.")
+            }
+            Self::Enable(user_ref) => {
+                let done = store.enable_user(&user_ref.tenant, &user_ref.user, now).await?;
+                report_switch(context, &user_ref, done, "enabled", "Its earlier sessions stay ended.")
+            }
+            Self::Unlock(user_ref) => {
+                let done = store.unlock_user(&user_ref.tenant, &user_ref.user).await?;
+                report_switch(context, &user_ref, done, "unlocked", "Its failed attempts were reset.")
+            }
+            Self::Delete { user_ref, yes } => {
+                if !yes {
+                    let question =
+                        format!("Delete user {} of tenant {} permanently?", user_ref.user, user_ref.tenant);
+                    context.output.confirm(&question, user_ref.user.as_str())?;
+                }
+                let done = store.delete_user(&user_ref.tenant, &user_ref.user).await?;
+                report_switch(context, &user_ref, done, "deleted", "All its sessions have ended.")
+            }
+        }
+    }
+}
+
+fn report_switch(
+    context: &Context,
+    user_ref: &UserRef,
+    done: Switched,
+    state: &str,
+    effect: &str,
+) -> Result<()> {
+    let UserRef { tenant, user } = user_ref;
+    let changed = match done {
+        Switched::Done => true,
+        Switched::Already => false,
+        Switched::Missing => {
+            bail!("user {user} of tenant {tenant} does not exist; pass the user ID, not the username")
+        }
+    };
+    let value = json!({ "tenant": tenant, "user": user, "state": state, "changed": changed });
+    context.output.result(&value, || {
+        if changed {
+            format!("User {user} is {state}. {effect}")
+        } else {
+            format!("User {user} is already {state}; nothing changed.")
+        }
+    })
+}
+
+async fn show(context: &Context, user_ref: &UserRef) -> Result<()> {
+    let UserRef { tenant, user } = user_ref;
+    let Some(known) = context.store.user(tenant, user).await? else {
+        bail!("user {user} of tenant {tenant} does not exist; pass the user ID, not the username");
+    };
+    let value = described(&known);
+    context.output.result(&value, || {
+        let rows = value.as_object().into_iter().flatten();
+        table(&["FIELD", "VALUE"], rows.map(|(name, value)| vec![name.clone(), plain(value)]))
+    })
+}
+
+/// Returns the user fields that an operator can see: all except the password hashes.
+fn described(user: &User) -> Value {
+    let User {
+        tenant,
+        id,
+        username,
+        password: _,
+        organization,
+        customer,
+        customer_kind,
+        roles,
+        password_history: _,
+        email,
+        phone,
+        locale,
+        status,
+        session_epoch,
+        sessions_revision: _,
+        reset_required,
+        change_required,
+        sequence,
+        created_at,
+        changed_at,
+    } = user;
+    json!({
+        "tenant": tenant,
+        "user": id,
+        "username": username.as_written(),
+        "status": status.name(),
+        "roles": roles.iter().copied().map(Role::name).collect::<Vec<_>>(),
+        "organization": organization,
+        "customer": customer,
+        "customerType": customer_kind.map(Collection::user_type),
+        "email": email,
+        "phone": phone,
+        "locale": locale,
+        "resetRequired": reset_required,
+        "changeRequired": change_required,
+        "sessionEpoch": session_epoch,
+        "changeSequence": sequence,
+        "createdAt": created_at.to_string(),
+        "changedAt": changed_at.to_string(),
+    })
+}
+
+async fn tenant(context: &Context, id: &TenantId) -> Result<Tenant> {
+    context.store.tenant(id).await?.with_context(|| format!("tenant {id} does not exist; see `tenant list`"))
+}

@@ -1,0 +1,108 @@
+//! `doorwardctl user update`
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use doorward::{
+    domain::{Failure, Role, User},
+    function::SystemClock,
+    port::Clock,
+};
+
+use super::{
+    args::{UnsetField, UpdateUser, UserRef},
+    create::hashed,
+    described, tenant,
+};
+use crate::{Context, output::UsageError};
+
+impl UpdateUser {
+    pub(super) async fn run(self, context: &Context) -> Result<()> {
+        let UserRef { tenant: tenant_id, user } = &self.user_ref;
+        let record = tenant(context, tenant_id).await?;
+        self.check_consistency()?;
+        let unknown = || {
+            anyhow!("user {user} of tenant {tenant_id} does not exist; pass the user ID, not the username")
+        };
+        let password = match self.password.read(context.output)? {
+            None => None,
+            Some(password) => {
+                let known = context.store.user(tenant_id, user).await?.with_context(unknown)?;
+                let username = self.username.as_ref().unwrap_or(&known.username);
+                Some(hashed(&record, username, &password, Some(&known)).await?)
+            }
+        };
+        let now = SystemClock.now();
+        let change = |old: &User| {
+            let mut new = User { changed_at: now, ..old.clone() };
+            if let Some(hash) = &password {
+                new.password_history = old.history_after_change(record.policy.password_history);
+                new.password = hash.clone();
+                new.reset_required = false;
+                // The operator and the user both know this password.
+                new.change_required = record.policy.admin_set_password_expires;
+            }
+            self.apply(&mut new);
+            new
+        };
+        match context.store.update_user(tenant_id, user, change).await {
+            Ok(Some(known)) => {
+                context.output.result(&described(&known), || format!("Updated user {user}."))?;
+                if self.customer_type.is_some() && known.customer_kind.is_none() {
+                    bail!(
+                        "user {user} has no customer, so --customer-type was ignored; other changes were made"
+                    );
+                }
+                Ok(())
+            }
+            Ok(None) => Err(unknown()),
+            Err(Failure::UsernameTaken) => bail!("another user has this username; nothing changed"),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Checks that the arguments do not contradict each other.
+    ///
+    /// # Errors
+    /// [`UsageError`] if a field is both set and unset.
+    fn check_consistency(&self) -> Result<()> {
+        let set = [
+            (UnsetField::Customer, self.customer.is_some()),
+            (UnsetField::CustomerType, self.customer_type.is_some()),
+            (UnsetField::Email, self.email.is_some()),
+            (UnsetField::Phone, self.phone.is_some()),
+            (UnsetField::Locale, self.locale.is_some()),
+        ];
+        if set.iter().any(|(field, is_set)| *is_set && self.unset.contains(field)) {
+            bail!(UsageError("a field is both set and unset; pass only one of the two".to_owned()));
+        }
+        if self.customer_type.is_some() && self.unset.contains(&UnsetField::Customer) {
+            bail!(UsageError("--customer-type needs a customer, but --unset customer removes it".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn apply(&self, user: &mut User) {
+        fn put<T: Clone>(wanted: Option<&T>, place: &mut T) {
+            if let Some(wanted) = wanted {
+                place.clone_from(wanted);
+            }
+        }
+        let unset = |field| self.unset.contains(&field);
+        put(self.username.as_ref(), &mut user.username);
+        put(self.organization.as_ref(), &mut user.organization);
+        put(self.change_required.as_ref(), &mut user.change_required);
+        if !self.roles.is_empty() {
+            user.roles = Role::ordered(&self.roles);
+        }
+        let kept = |kept: &Option<String>, wanted: &Option<String>, field| {
+            wanted.clone().or_else(|| kept.clone().filter(|_| !unset(field)))
+        };
+        user.email = kept(&user.email, &self.email, UnsetField::Email);
+        user.phone = kept(&user.phone, &self.phone, UnsetField::Phone);
+        user.locale = kept(&user.locale, &self.locale, UnsetField::Locale);
+        user.customer =
+            self.customer.clone().or_else(|| user.customer.take().filter(|_| !unset(UnsetField::Customer)));
+        // A user without a customer has no customer type.
+        let kind = self.customer_type.or(user.customer_kind.filter(|_| !unset(UnsetField::CustomerType)));
+        user.customer_kind = kind.filter(|_| user.customer.is_some());
+    }
+}
