@@ -1,4 +1,4 @@
-//! The Lambda authorizer: whose calls of somebody's own API pass, and from when on no more.
+//! The Lambda authorizer, which decides whether API Gateway forwards requests to another API.
 
 use std::{
     collections::BTreeSet,
@@ -11,8 +11,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use doorward::{
-    authorizer::Undecided,
     domain::{Policy, Role, SigningAlgorithm, TenantId, User, UserId},
+    function::authorizer::Undecided,
     port::Clock,
     store::Switched,
     token::Claims,
@@ -21,6 +21,7 @@ use e2e::{Actor, Login, NORDIC, World, authorizer_event};
 use http::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use strum::IntoEnumIterator;
 use tokio::task::JoinSet;
 
 use crate::{ADMIN, CUSTOMER, MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
@@ -33,7 +34,7 @@ async fn asked(world: &World, event: &Value) -> Result<Value> {
     Ok(world.authorize(event).await?)
 }
 
-/// A call with that token from that address.
+/// A request with this access token from this address.
 fn call(login: &Login, ip: &str) -> Value {
     let mut event = authorizer_event(Some(&login.token));
     event["requestContext"]["http"]["sourceIp"] = json!(ip);
@@ -41,7 +42,7 @@ fn call(login: &Login, ip: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_live_session_passes_and_the_api_learns_who_calls() -> Result<()> {
+async fn authorizer_accepts_a_live_session_and_returns_the_caller() -> Result<()> {
     let world = World::start().await?;
     for username in OF_EACH_ALGORITHM {
         let login = world.login(&world.actor(username)?).await?;
@@ -72,9 +73,9 @@ async fn a_live_session_passes_and_the_api_learns_who_calls() -> Result<()> {
     Ok(())
 }
 
-// docs/design/contract.md#authorization: roles are the record's, not the claim's.
+// docs/design/contract.md#authorization: roles come from the stored user, not from the token's claims.
 #[tokio::test]
-async fn the_api_learns_the_roles_of_the_users_record() -> Result<()> {
+async fn authorizer_returns_the_roles_of_the_stored_user() -> Result<()> {
     let world = World::start().await?;
     let login = world.login(&world.actor(MARCUS)?).await?;
     let (session, user) = (world.session(&login).await?, world.user(&login.actor).await?);
@@ -89,7 +90,7 @@ async fn the_api_learns_the_roles_of_the_users_record() -> Result<()> {
     Ok(())
 }
 
-/// What ends a session, and whose it then is that does not pass.
+/// Events that end sessions, with the sessions that the authorizer must then reject.
 async fn after(world: &World, what: &str, login: &Login) -> Result<()> {
     let Actor { tenant, user, .. } = &login.actor;
     let (tenant_id, user_id) = (TenantId::parse(&tenant.tenant_id)?, UserId::parse(&user.user_id)?);
@@ -106,7 +107,7 @@ async fn after(world: &World, what: &str, login: &Login) -> Result<()> {
             let other = world.login(&login.actor).await?;
             let body = json!({ "password": NEW_PASSWORD, "currentPassword": user.password });
             let status = world.update(&other, &user.user_id, &body).await?.status;
-            assert!(world.passes(&other).await?, "the session that changed it goes on");
+            assert!(world.passes(&other).await?, "the session that changed the password must stay live");
             status
         }
         "login reset" => world.reset(&admin, &json!({ "userId": user.user_id })).await?.status,
@@ -145,9 +146,10 @@ async fn after(world: &World, what: &str, login: &Login) -> Result<()> {
     Ok(())
 }
 
-// docs/design/security.md#rule-13, #rule-15, #rule-16, #rule-21: what ends a session ends its calls, in the very next question.
+// docs/design/security.md#rule-13, #rule-15, #rule-16, #rule-21: the authorizer rejects an ended
+// session from the next request on.
 #[tokio::test]
-async fn nothing_passes_once_it_ended() -> Result<()> {
+async fn authorizer_rejects_ended_sessions() -> Result<()> {
     for (what, reason) in [
         ("logout", "SESSION_GONE"),
         ("logout everywhere", "SESSION_GONE"),
@@ -175,29 +177,29 @@ async fn nothing_passes_once_it_ended() -> Result<()> {
     Ok(())
 }
 
-// docs/design/security.md#rule-15: within 5 s, although the tenant's record is cached.
+// docs/design/security.md#rule-15: a suspension takes effect within 5 s, the life of the cached tenant.
 #[tokio::test]
-async fn a_suspension_holds_within_five_seconds() -> Result<()> {
+async fn authorizer_applies_a_suspension_within_five_seconds() -> Result<()> {
     let world = World::start().await?;
     let login = world.login(&world.actor(MARCUS)?).await?;
     assert!(world.passes(&login).await?);
     let tenant = TenantId::parse(NORDIC)?;
     assert_eq!(world.store.suspend_tenant(&tenant).await?, Switched::Done);
     world.clock.advance(Duration::from_millis(4_999));
-    assert!(world.passes(&login).await?, "the record is still believed");
+    assert!(world.passes(&login).await?, "the cached tenant must still be used");
     world.clock.advance(Duration::from_millis(1));
     assert!(!world.passes(&login).await?);
     Ok(())
 }
 
-// docs/design/security.md#rule-13: the idle end holds though the token itself lives on.
+// docs/design/security.md#rule-13: an idle session is rejected even if its access token has not expired.
 #[tokio::test]
-async fn a_session_that_went_idle_does_not_pass() -> Result<()> {
+async fn authorizer_rejects_idle_sessions() -> Result<()> {
     let world = World::start().await?;
     let login = world.login(&world.actor(MARCUS)?).await?;
     let session = world.session(&login).await?;
     let user = world.user(&login.actor).await?;
-    // A token that ends with the session, as no policy of ours makes one.
+    // A token that expires with the session, which no policy creates.
     let keys = world.keys(NORDIC).await?;
     let policy = Policy { token_life: Duration::from_secs(86_400), ..Policy::default() };
     let claims = Claims::new(&session, &user, &policy, session.created_at, &session.id);
@@ -209,9 +211,10 @@ async fn a_session_that_went_idle_does_not_pass() -> Result<()> {
     Ok(())
 }
 
-// docs/design/security.md#rule-16, #rule-20: nothing but a token of this tenant's own keys, in the tenant that the call names.
+// docs/design/security.md#rule-16, #rule-20: only tokens signed with the tenant's own keys are
+// accepted, and only for the tenant that the request names.
 #[tokio::test]
-async fn nobody_elses_token_passes() -> Result<()> {
+async fn authorizer_rejects_foreign_and_forged_tokens() -> Result<()> {
     let world = World::start().await?;
     let mut logins = Vec::new();
     for username in OF_EACH_ALGORITHM {
@@ -231,11 +234,11 @@ async fn nobody_elses_token_passes() -> Result<()> {
             let same = other.actor.tenant.tenant_id == login.actor.tenant.tenant_id;
             assert_eq!(asked(&world, &named).await?["isAuthorized"], same);
         }
-        // The claims of one tenant, signed with the keys of another.
+        // Claims of one tenant with a signature of another.
         let (session, user) = (world.session(login).await?, world.user(&login.actor).await?);
         for other in logins.iter().filter(|other| other.actor.tenant != login.actor.tenant) {
             let keys = world.keys(&other.actor.tenant.tenant_id).await?;
-            for algorithm in SigningAlgorithm::ALL.into_iter().filter(|algorithm| keys.can_sign(*algorithm)) {
+            for algorithm in SigningAlgorithm::iter().filter(|algorithm| keys.can_sign(*algorithm)) {
                 let policy = Policy { algorithm, ..Policy::default() };
                 let claims = Claims::new(&session, &user, &policy, session.created_at, &session.id);
                 let token = claims.sign(&keys, &policy)?;
@@ -250,14 +253,14 @@ async fn nobody_elses_token_passes() -> Result<()> {
         none["headers"]["authorization"] = json!(authorization);
         assert_eq!(asked(&world, &none).await?, denied, "{authorization}");
     }
-    // A refresh token is no access token.
+    // A refresh token is not an access token.
     assert_eq!(asked(&world, &authorizer_event(Some(&logins[0].refresh))).await?, denied);
     Ok(())
 }
 
 // docs/design/security.md#rule-22
 #[tokio::test]
-async fn a_tenants_networks_hold_here_too() -> Result<()> {
+async fn authorizer_applies_the_tenants_allowed_networks() -> Result<()> {
     let world = World::start().await?;
     let login = world.login(&world.actor(CUSTOMER)?).await?;
     let tenant = login.actor.tenant.tenant_id.clone();
@@ -267,24 +270,28 @@ async fn a_tenants_networks_hold_here_too() -> Result<()> {
     }
     let mut forwarded = call(&login, "198.51.100.1");
     forwarded["headers"]["x-forwarded-for"] = json!("192.0.2.7");
-    assert_eq!(asked(&world, &forwarded).await?["isAuthorized"], false, "no proxy of this tenant's says so");
+    assert_eq!(
+        asked(&world, &forwarded).await?["isAuthorized"],
+        false,
+        "the tenant trusts no proxy, so the forwarded address must not count"
+    );
     Ok(())
 }
 
-// Never a refusal for a right token because we cannot look: API Gateway answers an error with 500.
+// A storage failure never rejects a valid token: the authorizer fails, and API Gateway returns 500.
 #[tokio::test]
-async fn what_cannot_be_decided_is_not_refused() -> Result<()> {
+async fn authorizer_fails_instead_of_rejecting_if_it_cannot_decide() -> Result<()> {
     let world = World::start().await?;
     let login = world.login(&world.actor(MARCUS)?).await?;
     assert!(world.passes(&login).await?);
     world.calls.set_down(true);
     assert_eq!(world.passes(&login).await, Err(Undecided));
     assert_eq!(world.audit.last()["outcome"], "UNAVAILABLE");
-    // What needs no look is decided all the same.
+    // Requests that need no storage are decided.
     assert_eq!(asked(&world, &authorizer_event(None)).await?, json!({ "isAuthorized": false }));
     world.calls.set_down(false);
     assert!(world.passes(&login).await?);
-    // A question in another form is a mistake in the configuration, and no caller's.
+    // An unknown event format is a configuration error, not the caller's.
     let mut first_format = authorizer_event(Some(&login.token));
     first_format["version"] = json!("1.0");
     for odd in [first_format, json!({}), json!(null), json!([])] {
@@ -294,9 +301,10 @@ async fn what_cannot_be_decided_is_not_refused() -> Result<()> {
     Ok(())
 }
 
-// docs/design/security.md#rule-24: one event for each question, with a digest instead of the session, and nothing written.
+// docs/design/security.md#rule-24: each request writes one audit event, with a digest instead of the
+// session ID, and nothing to the table.
 #[tokio::test]
-async fn each_question_is_told_once_and_nothing_is_written() -> Result<()> {
+async fn authorizer_logs_each_decision_once_and_writes_nothing() -> Result<()> {
     let world = World::start().await?;
     let login = world.login(&world.actor(MARCUS)?).await?;
     let before = world.audit.lines().len();
@@ -320,15 +328,15 @@ async fn each_question_is_told_once_and_nothing_is_written() -> Result<()> {
     Ok(())
 }
 
-// docs/design/contract.md#logout: from the moment 200 is sent, no token of that session is accepted.
+// docs/design/contract.md#logout: after the response 200 to a logout, no token of the session is accepted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_question_that_is_asked_after_a_logout_was_answered_passes() -> Result<()> {
+async fn authorizer_rejects_every_request_sent_after_a_logout() -> Result<()> {
     const ASKING: usize = 6;
     let world = Arc::new(World::start().await?);
     let count = Arc::new(AtomicUsize::new(0));
     for _ in 0..15 {
         let login = world.login(&world.actor(MARCUS)?).await?;
-        // Even while the session lives, odd once its end was answered.
+        // Even while the session is live, odd after the response to the logout.
         let answered = Arc::new(AtomicUsize::new(0));
         let mut asking = JoinSet::new();
         for _ in 0..ASKING {
@@ -338,7 +346,7 @@ async fn no_question_that_is_asked_after_a_logout_was_answered_passes() -> Resul
                 loop {
                     let over = answered.load(Ordering::SeqCst) > 0;
                     let passes = world.passes(&login).await.unwrap();
-                    assert!(!(over && passes), "it was asked after the logout was answered");
+                    assert!(!(over && passes), "a request after the logout was accepted");
                     if passes {
                         count.fetch_add(1, Ordering::SeqCst);
                     } else if over {

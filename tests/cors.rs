@@ -1,10 +1,11 @@
-//! Whose pages may call, and read what they are told (docs/design/contract.md#every-request).
+//! Cross-origin requests: which origins may send them and read the responses
+//! (docs/design/contract.md#every-request).
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use doorward::{
     domain::TenantId,
-    route::{Endpoint, Function, ROUTES, served},
+    route::{self, Function},
     store::TenantChange,
 };
 use e2e::{Answer, NORDIC, World, event};
@@ -31,7 +32,7 @@ async fn preflight(world: &World, path: &str, origin: &str) -> Answer {
     world.send(Function::Preflight, &event.to_string()).await.unwrap()
 }
 
-/// A login from a page.
+/// A login from a page of this origin.
 async fn login(world: &World, username: &str, origin: &str, change: impl FnOnce(&mut Value)) -> Answer {
     let actor = world.actor(username).unwrap();
     let body = actor.credentials(&actor.user.password);
@@ -47,7 +48,7 @@ fn shared_with(answer: &Answer) -> Option<&str> {
 }
 
 #[tokio::test]
-async fn a_preflight_is_decided_by_its_origin() {
+async fn preflight_allows_configured_origins_only() {
     let world = World::start().await.unwrap();
     let refused = preflight(&world, LOGIN, APP).await;
     assert_eq!((refused.status, shared_with(&refused), refused.header("vary")), (204, None, "Origin"));
@@ -90,29 +91,48 @@ async fn a_preflight_is_decided_by_its_origin() {
 }
 
 #[test]
-fn every_path_of_the_api_answers_browsers_and_no_page_does() {
-    for route in &ROUTES {
-        let asked =
-            served().iter().filter(|it| it.method == Method::OPTIONS && it.path == route.path).count();
-        let is_page = matches!(route.endpoint, Endpoint::Page(_) | Endpoint::Public(_));
-        assert_eq!(asked, usize::from(!is_page), "{}", route.path);
+fn every_api_path_has_a_preflight_route_and_no_page_does() {
+    let routes: Vec<_> = route::table().map(|(_, route)| route).collect();
+    for route in routes.iter().filter(|route| route.method != Method::OPTIONS) {
+        let preflights =
+            routes.iter().filter(|it| it.method == Method::OPTIONS && it.path == route.path).count();
+        assert_eq!(preflights, usize::from(route.dialect.shares_cross_origin), "{}", route.path);
     }
 }
 
 #[tokio::test]
-async fn an_origin_is_allowed_while_any_tenant_names_it() {
+async fn preflight_allows_the_methods_of_its_path() {
+    let world = World::start().await.unwrap();
+    name(&world, NORDIC, &[APP]).await;
+    for preflight in &route::PREFLIGHT {
+        let expected: BTreeSet<_> = route::table()
+            .filter(|(_, it)| it.path == preflight.path && it.method != Method::OPTIONS)
+            .map(|(_, it)| it.method.as_str())
+            .collect();
+        let answer = self::preflight(&world, preflight.path, APP).await;
+        let allowed: BTreeSet<_> = answer.header("access-control-allow-methods").split(", ").collect();
+        assert_eq!(allowed, expected, "{}", preflight.path);
+    }
+}
+
+#[tokio::test]
+async fn preflight_allows_an_origin_while_any_tenant_lists_it() {
     let world = World::start().await.unwrap();
     name(&world, NORDIC, &[APP]).await;
     name(&world, CLOUDVAULT, &[APP, OTHER_APP]).await;
     name(&world, NORDIC, &[]).await;
-    assert_eq!(shared_with(&preflight(&world, LOGIN, APP).await), Some(APP), "another tenant still names it");
+    assert_eq!(
+        shared_with(&preflight(&world, LOGIN, APP).await),
+        Some(APP),
+        "another tenant still lists the origin"
+    );
     name(&world, CLOUDVAULT, &[OTHER_APP]).await;
     assert_eq!(shared_with(&preflight(&world, LOGIN, APP).await), None);
     assert_eq!(shared_with(&preflight(&world, LOGIN, OTHER_APP).await), Some(OTHER_APP));
 }
 
 #[tokio::test]
-async fn answers_are_for_the_pages_of_their_tenant() {
+async fn response_allows_only_the_origins_of_its_tenant() {
     let world = World::start().await.unwrap();
     name(&world, NORDIC, &[APP]).await;
     name(&world, CLOUDVAULT, &[OTHER_APP]).await;
@@ -126,24 +146,25 @@ async fn answers_are_for_the_pages_of_their_tenant() {
     assert_eq!(answer.header("access-control-expose-headers"), "X-Request-Id, Retry-After, WWW-Authenticate");
     let answer = login(&world, MARCUS, APP, wrong).await;
     assert_eq!((answer.verdict(), shared_with(&answer)), ((401, "AUTHENTICATION"), Some(APP)), "errors, too");
-    // Another tenant's page, which its own preflight let through.
+    // A page of another tenant, whose preflight succeeded.
     for change in [unchanged, wrong] {
         let answer = login(&world, MARCUS, OTHER_APP, change).await;
         assert_eq!((shared_with(&answer), answer.header("vary")), (None, "Origin"));
     }
     let answer = login(&world, ADMIN, OTHER_APP, unchanged).await;
     assert_eq!((answer.status, shared_with(&answer)), (200, Some(OTHER_APP)));
-    // Without a page nothing is said of pages.
+    // A request without an origin gets no CORS headers.
     let answer = world.try_login(&world.actor(MARCUS).unwrap(), "x").await.unwrap();
     assert!(shared_with(&answer).is_none() && !answer.headers.contains_key("vary"));
-    // Within 5 s of a change.
+    // The change takes effect within 5 s.
     name(&world, NORDIC, &[]).await;
     assert_eq!(shared_with(&login(&world, MARCUS, APP, unchanged).await), None);
 }
 
-// docs/design/contract.md#create-session: unknown tenant, wrong key and wrong secret are one answer, headers and all.
+// docs/design/contract.md#create-session: an unknown tenant, a wrong key and a wrong secret get the
+// same response, including the headers.
 #[tokio::test]
-async fn before_the_tenant_is_proven_no_header_tells_of_it() {
+async fn headers_reveal_no_tenant_before_the_tenant_is_authenticated() {
     let world = World::start().await.unwrap();
     name(&world, NORDIC, &[APP]).await;
     name(&world, CLOUDVAULT, &[OTHER_APP]).await;
@@ -158,12 +179,12 @@ async fn before_the_tenant_is_proven_no_header_tells_of_it() {
         assert_eq!(wrong_key.verdict(), (403, "INVALID_TENANT_CREDENTIALS"));
         assert_eq!((&wrong_key.text, &wrong_key.headers), (&unknown.text, &unknown.headers), "{origin}");
         let expected = (origin != "https://nobodys.example").then_some(origin);
-        assert_eq!(shared_with(&unknown), expected, "a page reads that it is wrong");
+        assert_eq!(shared_with(&unknown), expected, "a page must be able to read the error");
     }
 }
 
 #[tokio::test]
-async fn bearers_prove_their_tenant_and_the_hosted_page_is_for_itself() {
+async fn access_token_authenticates_its_tenant_and_the_hosted_page_allows_no_origin() {
     let world = World::start().await.unwrap();
     name(&world, NORDIC, &[APP]).await;
     name(&world, CLOUDVAULT, &[OTHER_APP]).await;
@@ -183,14 +204,18 @@ async fn bearers_prove_their_tenant_and_the_hosted_page_is_for_itself() {
 }
 
 #[tokio::test]
-async fn storage_that_is_down_is_no_error_of_a_preflight() {
+async fn preflight_succeeds_without_storage() {
     let world = World::start().await.unwrap();
     name(&world, NORDIC, &[APP]).await;
     assert_eq!(shared_with(&preflight(&world, LOGIN, APP).await), Some(APP));
     world.stop_dynamodb().await;
     world.clock.advance(Duration::from_secs(6));
     let known = preflight(&world, LOGIN, APP).await;
-    assert_eq!((known.status, shared_with(&known)), (204, Some(APP)), "a page may read that it is");
+    assert_eq!(
+        (known.status, shared_with(&known)),
+        (204, Some(APP)),
+        "a page must be able to read the response"
+    );
     let unknown = preflight(&world, LOGIN, OTHER_APP).await;
     assert_eq!((unknown.status, shared_with(&unknown)), (204, None));
 }

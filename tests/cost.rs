@@ -1,4 +1,5 @@
-//! What each operation asks of the table in steady state, and what that costs (docs/design/storage.md#calls-per-request).
+//! DynamoDB calls of each operation in steady state, and their cost
+//! (docs/design/storage.md#calls-per-request).
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration};
 
@@ -30,28 +31,31 @@ const PUBLISH: Work = by(Function::Discovery);
 const AUTHORIZE: Work = by(Function::Authorize);
 const SEND: Work = Work { mails: 1, ..by(Function::DeliverNotification) };
 
-/// The document that tells of it.
+/// The document that lists the calls.
 const DOCUMENT: &str = "docs/cost.md";
 
 const HEAD: &str = "\
 # What a request costs
 
-Measured by `cargo test -p e2e cost`, which compares this file with what it measures; with
-`DOORWARD_REGENERATE=1` it writes it anew. Steady state: the tenant's record and secret are in memory, the use
-of its secret was noted within the minute. (Every five seconds a request reads the tenant's record too, once
-a minute one writes the use of its secret beside what it does anyway.)
+This page lists the calls, units and US dollars of each operation. `cargo test -p e2e cost` measures them and
+compares this file. To regenerate it, run the test with `DOORWARD_REGENERATE=1`.
 
-In sequence: how many calls at most wait for one another; the others are under way beside them. A query or a
-write beside a hash counts as one more, because it may be done before that. Units are DynamoDB's,
-as the embedded one counts them for the demo's small items: a transaction's writes count twice, consistent
-reads of up to 4 KiB and writes of up to 1 KiB once. A conditional write that is refused counts nothing here;
-AWS bills it like one that was done: a login at a locked user costs one, a lost race as much as a won one.
+The measurements are of the steady state: the tenant's record and secret are in memory, and the use of the secret
+was recorded within the last minute. In addition, a process reads the tenant's record every five seconds, and
+records the use of its secret once a minute.
+
+- **In sequence** is the maximum number of calls that wait for each other; other calls run in parallel. A query or
+  write that runs during a hash counts as one more, because it can finish before the hash.
+- **Units** are DynamoDB's, as the embedded DynamoDB counts them for the demo's small items. Writes in a transaction
+  count twice. A consistent read of up to 4 KiB and a write of up to 1 KiB count once.
+- **Rejected conditional writes** count as 0 here, but AWS bills them like successful ones. A login of a locked user
+  has one, and so has a lost race.
 
 | operation | in sequence | calls | read units | write units |
 |---|---|---|---|---|
 ";
 
-/// Sums of halves and wholes: exact.
+/// Capacity units. They are multiples of one half, so that their sums are exact.
 fn row(name: &str, most_steps: usize, cost: &Cost) -> String {
     let mut calls = BTreeMap::<_, usize>::new();
     for call in cost.steps.iter().flatten() {
@@ -61,7 +65,7 @@ fn row(name: &str, most_steps: usize, cost: &Cost) -> String {
     format!("| {name} | {most_steps} | {} | {} | {} |\n", calls.join(", "), cost.read, cost.written)
 }
 
-/// What is measured, and the most calls in sequence that the storage document allows it.
+/// The measured operations, each with the maximum of sequential calls that docs/design/storage.md allows.
 struct Table<'a> {
     world: &'a World,
     rows: String,
@@ -82,7 +86,7 @@ impl Table<'_> {
         Ok(answer)
     }
 
-    /// The same for what has no status.
+    /// The same for an operation without an HTTP status.
     async fn count<T>(
         &mut self,
         name: &str,
@@ -108,8 +112,8 @@ impl Table<'_> {
     }
 }
 
-/// The bytes of an event of the audit log, as if it had taken some ten milliseconds: one more digit is not to
-/// change what is documented.
+/// Size of an audit event in bytes, with a duration of two digits, so that the duration does not change
+/// the document.
 fn length(mut event: Value) -> usize {
     event["milliseconds"] = json!(10);
     event["Latency"] = json!(10);
@@ -137,7 +141,7 @@ async fn send(world: &World, by: &Login, method: Method, path: String) -> Result
 }
 
 #[tokio::test]
-async fn every_operation_costs_what_is_documented() -> Result<()> {
+async fn documented_costs_match_the_measured_costs() -> Result<()> {
     let world = World::start().await?;
     let (actor, admin) = (world.actor(MARCUS)?, world.actor(NORDIC_ADMIN)?);
     let password = actor.user.password.as_str();
@@ -147,7 +151,7 @@ async fn every_operation_costs_what_is_documented() -> Result<()> {
     let created = table.row("create session", 2, 200, LOGIN, world.try_login(&actor, password)).await?;
     let login = Login::from_answer(&actor, &created)?;
     table.row("with an idempotency key", 2, 200, LOGIN, log_in(&world, &actor, "key")).await?;
-    table.row("the same again", 2, 200, LOGIN, log_in(&world, &actor, "key")).await?;
+    table.row("a retry of that", 2, 200, LOGIN, log_in(&world, &actor, "key")).await?;
     table.row("with a wrong password", 2, 401, LOGIN, world.try_login(&actor, "wrong")).await?;
     world.login(&actor).await?;
     let refreshed = table.row("refresh", 1, 200, REFRESH, world.refresh(&login)).await?;
@@ -156,24 +160,26 @@ async fn every_operation_costs_what_is_documented() -> Result<()> {
     table.row("list sessions", 2, 200, LIST, listed).await?;
     table.row("read a session", 1, 200, LIST, send(&world, &login, Method::GET, login.path())).await?;
     let health = world.request(&Method::GET, "/healthz", "", None, None);
-    table.row("healthz, once in five seconds", 1, 200, PUBLISH, health).await?;
+    table.row("read /healthz, at most once in five seconds", 1, 200, PUBLISH, health).await?;
     let keys = format!("/tenants/{NORDIC}/.well-known/jwks.json");
-    table.row("a tenant's keys", 0, 200, PUBLISH, world.request(&Method::GET, &keys, "", None, None)).await?;
+    table
+        .row("read a tenant's keys", 0, 200, PUBLISH, world.request(&Method::GET, &keys, "", None, None))
+        .await?;
     let passes = async { Ok(world.passes(&login).await?) };
-    let passes = table.count("authorize a call of somebody's API", 1, AUTHORIZE, passes).await?;
-    ensure!(passes, "it did not pass");
+    let passes = table.count("authorize a call of your own API", 1, AUTHORIZE, passes).await?;
+    ensure!(passes, "the authorizer rejected the request");
     let other = world.login(&actor).await?;
     table.row("log out", 1, 200, LOGOUT, world.logout(&other)).await?;
     let other = world.login(&actor).await?;
     let ended = send(&world, &by, Method::DELETE, other.path());
-    table.row("end somebody else's session", 2, 200, LOGOUT, ended).await?;
+    table.row("end another user's session", 2, 200, LOGOUT, ended).await?;
     let all = send(&world, &login, Method::DELETE, actor.sessions());
     table.row("end all sessions", 3, 200, LOGOUT, all).await?;
 
     let user = actor.user.user_id.as_str();
-    table.row("ask for a code, as the tenant", 2, 200, RESET, ask(&world, user, None)).await?;
+    table.row("request a code, as the tenant", 2, 200, RESET, ask(&world, user, None)).await?;
     table.row("with an idempotency key", 2, 200, RESET, ask(&world, user, Some("key"))).await?;
-    table.row("the same again", 1, 200, RESET, ask(&world, user, Some("key"))).await?;
+    table.row("a retry of that", 1, 200, RESET, ask(&world, user, Some("key"))).await?;
     let queued = [world.queue_code(NORDIC, user, Medium::Mail, None).await?.key];
     let sent = async { Ok(world.deliver_all(&queued).await) };
     let left = table.count("send a mail with a code", 4, SEND, sent).await?;
@@ -182,25 +188,23 @@ async fn every_operation_costs_what_is_documented() -> Result<()> {
     table.row("reset a login", 2, 200, RESET, world.reset(&by, &body)).await?;
     let body = json!({ "password": NEW_PASSWORD });
     table
-        .row("set somebody else's password", 3, 200, CHANGE.hashing(1), world.update(&by, user, &body))
+        .row("set another user's password", 3, 200, CHANGE.hashing(1), world.update(&by, user, &body))
         .await?;
     let second = world.login(&world.actor(ADMIN)?).await?;
     let third = world.login(&world.actor(SECOND_ADMIN)?).await?;
     let id = third.actor.user.user_id.as_str();
     let body = json!({ "username": "another@cloudvault.example" });
-    table.row("rename somebody else", 2, 200, CHANGE, world.update(&second, id, &body)).await?;
+    table.row("change another user's username", 2, 200, CHANGE, world.update(&second, id, &body)).await?;
     let body = json!({ "password": NEW_PASSWORD, "currentPassword": third.actor.user.password });
-    table
-        .row("change one's own password", 5, 200, CHANGE.hashing(2), world.update(&third, id, &body))
-        .await?;
+    table.row("change your own password", 5, 200, CHANGE.hashing(2), world.update(&third, id, &body)).await?;
 
-    // The tenant's record is read again by the login before the one that counts.
+    // The login before the measured one refreshes the cached tenant.
     let tenant = admin.tenant.tenant_id.as_str();
     let limit = SessionLimit { max: 50, when_full: doorward::domain::WhenFull::Reject };
     world.change_policy(tenant, |policy| policy.session_limit = Some(limit)).await?;
     world.login(&admin).await?;
     table
-        .row("create session, where sessions are limited", 3, 200, LOGIN, world.try_login(&admin, password))
+        .row("create session, with a session limit", 3, 200, LOGIN, world.try_login(&admin, password))
         .await?;
     world
         .change_policy(tenant, |policy| {
@@ -212,7 +216,7 @@ async fn every_operation_costs_what_is_documented() -> Result<()> {
     world.login(&warm).await?;
     table
         .row(
-            "create session, with a hash to renew",
+            "create session, with an outdated hash",
             3,
             200,
             LOGIN.hashing(2),
@@ -233,6 +237,6 @@ async fn every_operation_costs_what_is_documented() -> Result<()> {
         fs::write(&file, &found)?;
     }
     let told = fs::read_to_string(&file)?;
-    ensure!(told == found, "{DOCUMENT} says otherwise:\n{found}");
+    ensure!(told == found, "{DOCUMENT} differs from the measured cost:\n{found}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What holds when something underneath does not answer.
+//! Faults: failed dependencies, lost responses, dead processes and malformed requests.
 
 use doorward::route::Function;
 use e2e::{World, event};
@@ -7,9 +7,9 @@ use serde_json::json;
 
 use crate::{ADMIN, MARCUS};
 
-// A dependency that is down is never a 401 for right credentials, and never a 200.
+// A failed dependency never causes a 401 for correct credentials, and never a 200.
 #[tokio::test]
-async fn without_storage_every_route_answers_503_and_when_to_try_again() {
+async fn storage_failure_returns_503_with_retry_after() {
     let world = World::start().await.unwrap();
     let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     world.stop_dynamodb().await;
@@ -27,12 +27,13 @@ async fn without_storage_every_route_answers_503_and_when_to_try_again() {
     }
 }
 
-// An attempt whose process died keeps its place and counts as failed; it never unlocks.
+// An attempt whose process died keeps its slot and counts as a failure.
 #[tokio::test]
-async fn attempts_that_died_count_as_failed() {
+async fn attempts_of_a_dead_process_count_as_failures() {
     use doorward::{
-        domain::{AttemptId, TenantId, UserId},
-        port::{AttemptBudget, AttemptKey, Clock, Reservation, Store},
+        domain::{AttemptBudget, AttemptId, Reservation, TenantId, UserId},
+        port::Clock,
+        store::AttemptKey,
     };
     let world = World::start().await.unwrap();
     let actor = world.actor(MARCUS).unwrap();
@@ -44,10 +45,10 @@ async fn attempts_that_died_count_as_failed() {
         let key = AttemptKey { tenant: &tenant, user: &user, device: None, id };
         let granted = Reservation::Granted(vec![]);
         assert_eq!(world.store.reserve_attempt(&key, budget, world.clock.now()).await.unwrap(), granted);
-        // A repeated write finds its own place.
+        // A repeated write recognises its own slot.
         assert_eq!(world.store.reserve_attempt(&key, budget, world.clock.now()).await.unwrap(), granted);
     }
-    // Nobody failed yet: the places are busy, and worth another try in a second.
+    // The slots are in use and nothing has failed yet, so the client may retry after one second.
     let busy = world.try_login(&actor, &actor.user.password).await.unwrap();
     assert_eq!((busy.verdict(), busy.header("retry-after")), ((429, "RATE_LIMITED"), "1"));
     assert_eq!(world.audit.last()["reason"], "BUSY");
@@ -60,9 +61,9 @@ async fn attempts_that_died_count_as_failed() {
     assert!(world.login(&actor).await.is_ok());
 }
 
-// A fault of ours is no guess: it locks nobody out, however often the client tries.
+// A server error does not count as a failure, so that retries never lock the user out.
 #[tokio::test]
-async fn attempts_that_were_never_judged_are_given_back() {
+async fn attempts_with_an_internal_error_release_their_slot() {
     let world = World::start().await.unwrap();
     let actor = world.actor(ADMIN).unwrap();
     let login = world.login(&actor).await.unwrap();
@@ -78,26 +79,30 @@ async fn attempts_that_were_never_judged_are_given_back() {
     assert!(world.login(&actor).await.is_ok());
 }
 
-// A write of a new session that arrives late must not undo a logout.
+// A repeated write of a new session must not undo a logout.
 #[tokio::test]
-async fn a_late_repetition_of_a_login_revives_nothing() {
-    use doorward::port::{NewSession, Store};
+async fn late_repetition_of_a_session_write_does_not_revive_the_session() {
+    use doorward::store::NewSession;
     let world = World::start().await.unwrap();
     let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     let written = world.session(&login).await.unwrap();
     world.logout(&login).await.unwrap();
-    assert!(world.store.insert_session(&NewSession::alone(&written)).await.is_ok(), "it recognises itself");
+    assert!(
+        world.store.insert_session(&NewSession::alone(&written)).await.is_ok(),
+        "the write must recognise its own item"
+    );
     assert!(!world.opens(&login).await.unwrap());
     let other = doorward::domain::Session { nonce: doorward::domain::Nonce([7; 32]), ..written };
     assert!(world.store.insert_session(&NewSession::alone(&other)).await.is_err());
 }
 
-// A rotation that is sent twice, because its answer was lost, is one rotation.
+// A rotation that is sent twice, because the response was lost, counts once.
 #[tokio::test]
-async fn a_repeated_rotation_recognises_itself_even_without_grace() {
+async fn repeated_session_rotation_recognises_itself_without_grace_period() {
     use doorward::{
         domain::AttemptId,
-        port::{Clock, Rotated, Rotation, Store},
+        port::Clock,
+        store::{Rotated, Rotation},
     };
     let world = World::start().await.unwrap();
     let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
@@ -125,9 +130,9 @@ async fn a_repeated_rotation_recognises_itself_even_without_grace() {
     assert!(matches!(world.store.rotate_session(&another).await.unwrap(), Rotated::Kept(_)));
 }
 
-// docs/design/contract.md#every-request: no input makes a 5xx.
+// docs/design/contract.md#every-request: no input causes a 5xx.
 #[tokio::test]
-async fn whatever_arrives_is_answered_with_a_4xx() {
+async fn malformed_requests_return_a_4xx_status() {
     let world = World::start().await.unwrap();
     let actor = world.actor(ADMIN).unwrap();
     let good =
@@ -193,7 +198,7 @@ async fn whatever_arrives_is_answered_with_a_4xx() {
     events.push("[]".into());
     events.push("null".into());
     for event in &events {
-        for function in Function::ALL {
+        for function in Function::all() {
             let answer = world.send(function, event).await.unwrap();
             assert!((400..500).contains(&answer.status), "{function:?} {} {event:.300}", answer.status);
             assert_eq!(answer.header("cache-control"), "no-store");
@@ -202,12 +207,12 @@ async fn whatever_arrives_is_answered_with_a_4xx() {
     assert_eq!(
         world.passwords.verified(),
         2,
-        "an odd address and no other of these is a login that is tried"
+        "only the requests with an unusual address must verify a password"
     );
 }
 
 #[tokio::test]
-async fn a_named_stage_is_no_part_of_the_path() {
+async fn named_stage_is_removed_from_the_path() {
     let world = World::start().await.unwrap();
     let actor = world.actor(ADMIN).unwrap();
     let path = format!("/live{}", actor.sessions());

@@ -1,4 +1,4 @@
-//! Every field of a policy does something that can be seen from outside.
+//! Every policy field changes the behaviour that a client can observe.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,10 +25,10 @@ const PROXY: &str = "10.1.2.3";
 const CLIENT: &str = "192.0.2.7";
 const APP: &str = "https://app.nordic.example";
 
-/// What is looked at, before a field is set and after.
+/// An observation, made before and after a field is set.
 type Look = for<'a> fn(&'a Trial<'a>) -> BoxFuture<'a, Value>;
 
-/// What a field is set to, and what that does.
+/// A value of a field and its expected effect.
 struct Effect {
     value: Value,
     look: Look,
@@ -41,14 +41,14 @@ impl Effect {
         Self { value, look, seen: [before.into(), after.into()], beside: Vec::new() }
     }
 
-    /// The same while another field is set, before and after.
+    /// The same, while another field is set during both observations.
     fn beside(mut self, name: &'static str, value: Value) -> Self {
         self.beside.push((name, value));
         self
     }
 }
 
-/// One look: with a user and from an address that nobody else has.
+/// One observation, with a user and an address of its own.
 struct Trial<'a> {
     world: &'a World,
     actor: Actor,
@@ -86,7 +86,7 @@ impl<'a> Trial<'a> {
         Login::from_answer(&self.actor, &self.try_own().await).unwrap()
     }
 
-    /// What a right password gets after so many wrong ones, and a while.
+    /// Response to a correct password after a number of wrong ones and a delay.
     async fn own_after(&self, wrong: usize, seconds: u64) -> Value {
         for _ in 0..wrong {
             self.try_login(WRONG).await;
@@ -95,7 +95,7 @@ impl<'a> Trial<'a> {
         error(&self.try_own().await)
     }
 
-    /// The same where the wrong ones were for a user that does not exist.
+    /// The same, with the wrong passwords sent for a user that does not exist.
     async fn own_after_a_strangers(&self) -> Value {
         let mut nobody = self.actor.clone();
         nobody.user.user_id.push_str("-nobody");
@@ -103,14 +103,14 @@ impl<'a> Trial<'a> {
         error(&self.try_own().await)
     }
 
-    /// What a refresh gets so long after the login.
+    /// Response to a refresh at a time after the login.
     async fn refresh_after(&self, seconds: u64) -> Value {
         let login = self.login().await;
         self.wait(seconds);
         error(&self.world.refresh(&login).await.unwrap())
     }
 
-    /// A part of a new access token: its header, or its claims.
+    /// The header or the claims of a new access token.
     async fn token(&self, part: usize) -> Value {
         use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
         let login = self.login().await;
@@ -118,14 +118,14 @@ impl<'a> Trial<'a> {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
     }
 
-    /// The cost of the stored hash, once the user has logged in.
+    /// The parameters of the stored hash after a login.
     async fn hash_cost(&self) -> Value {
         self.login().await;
         let user = self.world.user(&self.actor).await.unwrap();
         user.password.as_phc().split('$').nth(3).unwrap().into()
     }
 
-    /// Changes its own password in one session, from each to the next; the last answer.
+    /// Changes the own password repeatedly in one session and returns the last response.
     async fn change_password(&self, passwords: &[&str]) -> Value {
         let login = self.login().await;
         let mut current = self.actor.user.password.as_str();
@@ -140,7 +140,7 @@ impl<'a> Trial<'a> {
         last
     }
 
-    /// A login after `change`: its event is another.
+    /// A login whose event `change` modifies.
     async fn login_with(&self, change: impl FnOnce(&mut Value) + Send) -> Answer {
         let body = self.actor.credentials(&self.actor.user.password);
         let mut event = event(&Method::POST, &self.actor.sessions(), NORDIC, None, Some(&body));
@@ -148,14 +148,14 @@ impl<'a> Trial<'a> {
         self.world.send(Function::CreateSession, &event.to_string()).await.unwrap()
     }
 
-    /// The tenant asks for a code in a mail with such a link.
+    /// Requests a reset mail with this link, as the tenant.
     async fn ask(&self, link: Value) -> Answer {
         let path = format!("/v2/users/{}/password_reset", self.actor.user.user_id);
         let event = as_tenant(event(&Method::POST, &path, NORDIC, None, Some(&json!({ "sendLink": link }))));
         self.world.send(Function::ResetLogin, &event.to_string()).await.unwrap()
     }
 
-    /// Somebody sets the password by a code.
+    /// Sets the password with a code.
     async fn set(&self, user: &str, code: &str) -> Answer {
         let path = format!("/v2/users/{user}/password");
         let body = json!({ "newPassword": { "password": NEW_PASSWORD }, "verificationCode": code });
@@ -164,7 +164,7 @@ impl<'a> Trial<'a> {
         self.world.send(Function::UpdateCredentials, &event.to_string()).await.unwrap()
     }
 
-    /// What a person is sent with a code.
+    /// The message with a reset code.
     async fn message(&self) -> Sent {
         let user = &self.actor.user.user_id;
         let queued = self.world.queue_code(NORDIC, user, Medium::Mail, None).await.unwrap();
@@ -177,7 +177,7 @@ fn error(answer: &Answer) -> Value {
     answer.verdict().1.into()
 }
 
-/// How each field shows. A field that is not here fails the test.
+/// The observable effect of each field. The test fails if a field is missing.
 #[expect(
     clippy::too_many_lines,
     clippy::panic,
@@ -428,7 +428,7 @@ async fn change(world: &World, fields: BTreeMap<String, Option<Value>>) {
 }
 
 #[tokio::test]
-async fn every_field_of_a_policy_changes_behaviour() {
+async fn every_policy_field_changes_behaviour() {
     let world = World::start().await.unwrap();
     let tenant = TenantId::parse(NORDIC).unwrap();
     let original = world.store.tenant_record(&tenant).await.unwrap().unwrap().document;
@@ -446,7 +446,7 @@ async fn every_field_of_a_policy_changes_behaviour() {
         if [&before, &after] != [&seen[0], &seen[1]] {
             failed.push(format!("{}: {before} and {after}, not {} and {}", field.name, seen[0], seen[1]));
         }
-        // As it was, for the next field.
+        // Restores the policy for the next field.
         for (name, value) in &mut fields {
             *value = original.get(name).cloned();
         }

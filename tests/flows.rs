@@ -1,4 +1,4 @@
-//! What a backend does in a row, and what it must see.
+//! Flows of a backend: sequences of requests and their expected responses.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 // docs/design/security.md#rule-14
 #[tokio::test]
-async fn login_use_refresh_grace_reuse_revoked() {
+async fn session_from_login_to_revocation_by_token_reuse() {
     let world = World::start().await.unwrap();
     for name in [ADMIN, MARCUS] {
         let first = world.login(&world.actor(name).unwrap()).await.unwrap();
@@ -22,7 +22,7 @@ async fn login_use_refresh_grace_reuse_revoked() {
         assert_eq!(second.session, first.session);
         assert_ne!((&second.token, &second.refresh), (&first.token, &first.refresh));
 
-        // A retry after a lost answer: the identical successor, and nothing is extended.
+        // A retry after a lost response returns the same successor and extends nothing.
         world.clock.advance(Duration::from_secs(30));
         let before = world.session(&first).await.unwrap();
         let replay = world.refreshed(&first).await.unwrap();
@@ -32,7 +32,8 @@ async fn login_use_refresh_grace_reuse_revoked() {
         assert_eq!(after.generation, 1);
         assert!(world.opens(&replay).await.unwrap());
 
-        // After the window it is reuse, and ends the session at once, its newest tokens too.
+        // After the grace period it counts as reuse and ends the session immediately, with its newest
+        // tokens.
         world.clock.advance(Duration::from_millis(1));
         assert_eq!(world.refresh(&first).await.unwrap().verdict(), (401, "REFRESH_TOKEN_REUSED"));
         assert!(!world.opens(&second).await.unwrap());
@@ -42,9 +43,10 @@ async fn login_use_refresh_grace_reuse_revoked() {
     }
 }
 
-// docs/design/security.md#rule-14: each retired token has its own window, and always answers with the current one.
+// docs/design/security.md#rule-14: each retired token has its own grace period and returns the current
+// token.
 #[tokio::test]
-async fn every_retired_token_within_grace_answers_with_the_current_one() {
+async fn retired_refresh_token_within_grace_returns_the_current_one() {
     let world = World::start().await.unwrap();
     let mut chain = vec![world.login(&world.actor(ADMIN).unwrap()).await.unwrap()];
     for _ in 0..40 {
@@ -67,7 +69,7 @@ async fn every_retired_token_within_grace_answers_with_the_current_one() {
 }
 
 #[tokio::test]
-async fn more_rotations_than_one_grace_window_holds_are_slowed_down_and_nothing_is_lost() {
+async fn too_many_rotations_within_grace_are_delayed_without_loss() {
     let world = World::start().await.unwrap();
     let mut login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     for _ in 0..32 {
@@ -83,7 +85,7 @@ async fn more_rotations_than_one_grace_window_holds_are_slowed_down_and_nothing_
 }
 
 #[tokio::test]
-async fn logout_and_logout_again() {
+async fn repeated_logout_succeeds() {
     let world = World::start().await.unwrap();
     let login = world.login(&world.actor(MARCUS).unwrap()).await.unwrap();
     let first = world.logout(&login).await.unwrap();
@@ -96,13 +98,13 @@ async fn logout_and_logout_again() {
     let again = world.logout(&login).await.unwrap();
     assert_eq!((again.status, &again.text), (200, &first.text));
 
-    // An expired bearer is accepted at refresh alone.
+    // Only the refresh route accepts an expired access token.
     world.clock.advance(HOUR);
     assert_eq!(world.logout(&login).await.unwrap().verdict(), (401, "INVALID_TOKEN"));
 }
 
 #[tokio::test]
-async fn another_session_of_the_user_and_an_administrator_log_a_session_out() {
+async fn other_session_of_the_user_and_an_administrator_can_end_a_session() {
     let world = World::start().await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
     let tenant = marcus.tenant.tenant_id.clone();
@@ -111,7 +113,7 @@ async fn another_session_of_the_user_and_an_administrator_log_a_session_out() {
         world.request(&Method::DELETE, path, &tenant, Some(token), None).await.unwrap()
     };
     assert_eq!(delete(&sessions[0].path(), &sessions[1].token).await.status, 200);
-    // An ended session's token opens its own logout, and no other's.
+    // The token of an ended session can repeat its own logout and nothing more.
     assert_eq!(delete(&sessions[0].path(), &sessions[0].token).await.status, 200);
     assert_eq!(delete(&sessions[1].path(), &sessions[0].token).await.verdict(), (401, "INVALID_TOKEN"));
 
@@ -128,25 +130,25 @@ async fn another_session_of_the_user_and_an_administrator_log_a_session_out() {
     assert_eq!(delete(&admin_path, &last.token).await.verdict(), (403, "FORBIDDEN"));
     assert_eq!(delete(&admin_path, &admin.token).await.status, 200);
 
-    // What the caller may not see is what does not exist.
+    // Sessions that the caller may not access get the same response as unknown ones.
     let other = world.login(&world.actor(OTHER_ADMIN).unwrap()).await.unwrap();
     let hidden = delete(&world.login(&marcus).await.unwrap().path(), &other.token).await;
     let absent = delete(&format!("{}/no-such-session", marcus.sessions()), &admin.token).await;
     assert_eq!(hidden.verdict(), (404, "SESSION_NOT_FOUND"));
     assert_eq!(hidden.text, absent.text);
-    // Nor does a path of another customer fit.
+    // A path of another customer is rejected too.
     let wrong = last.path().replace("/individual/", "/individual/x");
     assert_eq!(delete(&wrong, &last.token).await.verdict(), (404, "SESSION_NOT_FOUND"));
 }
 
 // docs/design/security.md#rule-13
 #[tokio::test]
-async fn expired_items_that_are_still_in_the_table_are_refused() {
+async fn expired_items_that_still_exist_are_rejected() {
     let world = World::start().await.unwrap();
     let actor = world.actor(ADMIN).unwrap();
     let mut idle = world.login(&actor).await.unwrap();
 
-    // An access token lives an hour; its session is refreshed with it all the same.
+    // The access token expires after an hour; the refresh accepts it nevertheless.
     world.clock.advance(HOUR - Duration::from_millis(975));
     assert!(world.opens(&idle).await.unwrap());
     world.clock.advance(Duration::from_millis(975));
@@ -154,14 +156,14 @@ async fn expired_items_that_are_still_in_the_table_are_refused() {
     idle = world.refreshed(&idle).await.unwrap();
     assert!(world.opens(&idle).await.unwrap());
 
-    // Idle: eight hours without a refresh, to the instant.
+    // Idle timeout: eight hours without a refresh, exact to the millisecond.
     world.clock.advance(8 * HOUR - Duration::from_millis(1));
     let saved = world.refreshed(&idle).await.unwrap();
     world.clock.advance(8 * HOUR);
     assert_eq!(world.refresh(&saved).await.unwrap().verdict(), (401, "SESSION_EXPIRED"));
-    assert!(world.session(&idle).await.is_ok(), "the item is still there");
+    assert!(world.session(&idle).await.is_ok(), "the item must still exist");
 
-    // Absolute: 24 hours after login, however often it was refreshed.
+    // Absolute timeout: 24 hours after the login, regardless of refreshes.
     let mut kept = world.login(&actor).await.unwrap();
     for _ in 0..3 {
         world.clock.advance(7 * HOUR);
@@ -176,7 +178,7 @@ async fn expired_items_that_are_still_in_the_table_are_refused() {
 
 // docs/design/security.md#rule-15
 #[tokio::test]
-async fn reset_bars_the_old_password_until_a_new_one_is_set() {
+async fn login_reset_blocks_the_old_password_until_a_new_one_is_set() {
     let world = World::start().await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
     let sessions = [world.login(&marcus).await.unwrap(), world.login(&marcus).await.unwrap()];
@@ -195,7 +197,7 @@ async fn reset_bars_the_old_password_until_a_new_one_is_set() {
         assert!(!world.opens(session).await.unwrap());
         assert_eq!(world.refresh(session).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
     }
-    // The lockout is cleared, and the right password tells what is to be done.
+    // The lockout is cleared, and the correct password gets the instruction to reset it.
     let old = world.try_login(&marcus, &marcus.user.password).await.unwrap();
     assert_eq!(old.verdict(), (401, "CREDENTIALS_RESET_REQUIRED"));
     assert_eq!(world.try_login(&marcus, "wrong").await.unwrap().verdict(), (401, "AUTHENTICATION"));
@@ -207,7 +209,7 @@ async fn reset_bars_the_old_password_until_a_new_one_is_set() {
         world.try_login(&marcus, &marcus.user.password).await.unwrap().verdict(),
         (401, "AUTHENTICATION")
     );
-    // What an administrator chose opens its own change, and nothing else.
+    // A password set by an administrator permits only its own change.
     let restricted = world.try_login(&marcus, NEW_PASSWORD).await.unwrap();
     assert_eq!(restricted.body["data"]["passwordChangeRequired"], json!(true));
     let restricted = Login::from_answer(&marcus, &restricted).unwrap();
@@ -225,7 +227,7 @@ async fn reset_bars_the_old_password_until_a_new_one_is_set() {
 }
 
 #[tokio::test]
-async fn an_empty_reset_is_the_callers_own() {
+async fn login_reset_without_a_user_resets_the_caller() {
     let world = World::start().await.unwrap();
     let actor = world.actor(ADMIN).unwrap();
     let login = world.login(&actor).await.unwrap();
@@ -236,7 +238,7 @@ async fn an_empty_reset_is_the_callers_own() {
 }
 
 #[tokio::test]
-async fn who_may_reset_whose_login() {
+async fn login_resets_are_authorized_by_role_and_organization() {
     let world = World::start().await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
     let target = json!({ "userId": marcus.user.user_id });
@@ -252,7 +254,7 @@ async fn who_may_reset_whose_login() {
 
 // docs/design/security.md#rule-5, #rule-15
 #[tokio::test]
-async fn a_password_change_ends_the_users_other_sessions() {
+async fn password_change_ends_the_users_other_sessions() {
     let world = World::start().await.unwrap();
     for name in [MARCUS, ADMIN] {
         let actor = world.actor(name).unwrap();
@@ -277,7 +279,7 @@ async fn a_password_change_ends_the_users_other_sessions() {
         let done = world.update(&own, id, &body).await.unwrap();
         assert_eq!(done.body["data"]["sessionsRevoked"], json!(1));
         assert_eq!(done.data("message"), "Credentials updated successfully");
-        assert!(world.opens(&own).await.unwrap(), "the session that changed it goes on");
+        assert!(world.opens(&own).await.unwrap(), "the session that changed the password must stay live");
         assert!(world.refreshed(&own).await.is_ok());
         assert!(!world.opens(&others[0]).await.unwrap());
         assert_eq!(world.refresh(&others[0]).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
@@ -287,7 +289,7 @@ async fn a_password_change_ends_the_users_other_sessions() {
 }
 
 #[tokio::test]
-async fn a_username_moves_with_its_user() {
+async fn renamed_user_logs_in_with_the_new_username_only() {
     let world = World::start().await.unwrap();
     let mut marcus = world.actor(MARCUS).unwrap();
     let login = world.login(&marcus).await.unwrap();
@@ -302,7 +304,7 @@ async fn a_username_moves_with_its_user() {
     assert_eq!(moved.body["data"]["sessionsRevoked"], json!(0));
     assert!(world.opens(&login).await.unwrap());
     assert_eq!(world.try_login(&marcus, &marcus.user.password).await.unwrap().status, 401);
-    // The same login in another case is no move, and the old name is free again.
+    // The same username in another case is not a rename, and the old username is free again.
     assert_eq!(rename("Marcus@Example.Org").await.status, 200);
     let ingrid = world.login(&world.actor("ingrid.larsen@example.com").unwrap()).await.unwrap();
     let body = json!({ "username": MARCUS, "currentPassword": marcus.user.password });
@@ -312,7 +314,7 @@ async fn a_username_moves_with_its_user() {
 }
 
 #[tokio::test]
-async fn who_may_change_whose_credentials() {
+async fn credential_changes_are_authorized_by_role_and_organization() {
     let world = World::start().await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
     let id = &marcus.user.user_id;
@@ -332,7 +334,7 @@ async fn who_may_change_whose_credentials() {
     assert_eq!(hidden.verdict(), (404, "USER_NOT_FOUND"));
     assert_eq!(hidden.text, world.update(&other, "nobody", &json!({})).await.unwrap().text);
 
-    // A flag set by an administrator restricts the sessions that exist, from the next decision on.
+    // A flag set by an administrator restricts existing sessions from the next request on.
     assert_eq!(world.update(&admin, id, &json!({ "changeRequired": true })).await.unwrap().status, 200);
     let refreshed = world.refresh(&customer).await.unwrap();
     assert_eq!(refreshed.body["data"]["passwordChangeRequired"], json!(true));
@@ -340,7 +342,7 @@ async fn who_may_change_whose_credentials() {
 
 // docs/design/security.md#rule-8, #rule-9
 #[tokio::test]
-async fn every_wrong_login_looks_the_same() {
+async fn all_wrong_logins_get_the_same_response() {
     let world = World::start().await.unwrap();
     let admin = world.actor(ADMIN).unwrap();
     let right = admin.user.password.clone();
@@ -366,19 +368,19 @@ async fn every_wrong_login_looks_the_same() {
         let before = world.passwords.verified();
         world.calls.take();
         let answer = world.try_login(actor, password).await.unwrap();
-        assert_eq!(world.passwords.verified() - before, 1, "one hash each");
+        assert_eq!(world.passwords.verified() - before, 1, "each login must verify one hash");
         assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"doorward\"");
         answers.push((answer.status, answer.text, answer.headers, world.calls.take()));
     }
-    // The place and its end, and the budgets of address and tenant.
+    // The attempt slot is written twice, and the budgets of address and tenant once each.
     assert_eq!(answers[0].3, ["BatchGetItem", "UpdateItem", "UpdateItem", "UpdateItem", "UpdateItem"]);
     assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:#?}");
     assert_eq!(answers[0].0, 401);
 }
 
-// docs/design/security.md#rule-7: the same for a user that does not exist.
+// docs/design/security.md#rule-7: the lockout applies to users that do not exist too.
 #[tokio::test]
-async fn a_lockout_ends_after_its_time_and_hits_unknown_users_too() {
+async fn lockout_expires_and_applies_to_unknown_users_too() {
     let world = World::start().await.unwrap();
     let mut nobody = world.actor(SECOND_ADMIN).unwrap();
     nobody.user.user_id = "nobody".into();
@@ -392,14 +394,14 @@ async fn a_lockout_ends_after_its_time_and_hits_unknown_users_too() {
         assert_eq!(locked.verdict(), (401, "ACCOUNT_LOCKED"));
         assert_eq!(locked.header("retry-after"), "1800");
         assert!(locked.data("lockoutTime").ends_with('Z'));
-        assert_eq!(world.passwords.verified(), before, "nothing is hashed for a locked user");
+        assert_eq!(world.passwords.verified(), before, "a password of a locked user was hashed");
         world.clock.advance(Duration::from_secs(1_800));
     }
     assert!(world.login(&world.actor(ADMIN).unwrap()).await.is_ok());
 }
 
 #[tokio::test]
-async fn success_forgives_the_failures_before_it() {
+async fn successful_login_clears_earlier_failures() {
     let world = World::start().await.unwrap();
     let actor = world.actor(ADMIN).unwrap();
     for _ in 0..3 {
@@ -411,7 +413,7 @@ async fn success_forgives_the_failures_before_it() {
 }
 
 #[tokio::test]
-async fn a_suspended_or_restricted_tenant_says_so_only_to_who_has_its_secret() {
+async fn suspension_and_ip_restriction_are_reported_only_with_the_tenant_secret() {
     let world = World::start().await.unwrap();
     let broken = world.actor("admin@unusable.example").unwrap();
     assert_eq!(world.try_login(&broken, "x").await.unwrap().verdict(), (503, "UNAVAILABLE"));
@@ -426,12 +428,12 @@ async fn a_suspended_or_restricted_tenant_says_so_only_to_who_has_its_secret() {
             (403, "INVALID_TENANT_CREDENTIALS")
         );
     }
-    assert_eq!(world.passwords.verified(), 0, "docs/design/security.md#rule-11: nothing is hashed");
+    assert_eq!(world.passwords.verified(), 0, "docs/design/security.md#rule-11: a password was hashed");
 }
 
-// docs/design/security.md#rule-17, #rule-18: what a refresh token is bound to.
+// docs/design/security.md#rule-17, #rule-18: a refresh token is bound to its tenant, user and session.
 #[tokio::test]
-async fn a_refresh_names_one_session_in_path_bearer_and_token() {
+async fn refresh_rejects_path_bearer_and_token_of_different_sessions() {
     let world = World::start().await.unwrap();
     let actor = world.actor(MARCUS).unwrap();
     let [one, two] = [world.login(&actor).await.unwrap(), world.login(&actor).await.unwrap()];
@@ -449,10 +451,10 @@ async fn a_refresh_names_one_session_in_path_bearer_and_token() {
         let forged = Login { refresh: garbage.to_owned(), ..one.clone() };
         assert_eq!(world.refresh(&forged).await.unwrap().verdict(), (401, "INVALID_REFRESH_TOKEN"));
     }
-    // What does not authenticate revokes nothing, and rotated nothing.
+    // Rejected refreshes neither rotated nor revoked the session.
     assert!(world.refreshed(&one).await.is_ok() && world.refreshed(&two).await.is_ok());
 
-    // A customer's session on the admin route, an administrator's on the customer's.
+    // A customer's session on the admin route, and an administrator's session on the customer route.
     let body = json!({ "refreshToken": one.refresh });
     let path = format!("/api/v2.1/admin/sessions/{}/refresh", one.session);
     let tenant = &actor.tenant.tenant_id;
@@ -460,13 +462,11 @@ async fn a_refresh_names_one_session_in_path_bearer_and_token() {
     assert_eq!(refused.verdict(), (403, "FORBIDDEN"));
 }
 
-// docs/design/security.md#rule-15: a tenant's epoch ends every session, within the record's cache life.
+// docs/design/security.md#rule-15: a tenant's epoch ends every session within the life of the cached
+// tenant.
 #[tokio::test]
-async fn a_tenants_epoch_ends_all_its_sessions_within_five_seconds_and_for_good() {
-    use doorward::{
-        domain::{Tenant, TenantId},
-        port::Store,
-    };
+async fn tenant_epoch_ends_all_sessions_permanently_within_five_seconds() {
+    use doorward::domain::{Tenant, TenantId};
     let world = World::start().await.unwrap();
     let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     assert!(world.opens(&login).await.unwrap());

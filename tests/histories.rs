@@ -1,6 +1,6 @@
-//! Histories of one user's sessions under parallel calls, each held against what a user of a service
-//! that does one thing at a time could have seen (docs/design/security.md#faults). The checker is
-//! Wing and Gong's, as Lowe extended it; what is allowed is `Spec`, below.
+//! Linearizability of one user's sessions under concurrent calls (docs/design/security.md#faults). The
+//! checker uses the algorithm of Wing and Gong with Lowe's extension; `Spec` defines the allowed
+//! sequential behaviour.
 
 use std::{
     collections::BTreeMap,
@@ -19,20 +19,20 @@ use tokio::task::JoinSet;
 
 use crate::MARCUS;
 
-/// What somebody does, and how it ended once it has.
+/// An operation and its result, once it has completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Deed {
-    /// Logs in with that password; the session, unless it was the wrong one.
+    /// A login with a password; the result is the session, or none if the password was wrong.
     LogIn { password: usize, session: Option<String> },
-    /// Presents the refresh token of that generation; the generation of the one it gets.
+    /// A refresh with the token of a generation; the result is the generation of the returned token.
     Refresh { session: String, presented: u64, got: Option<u64> },
-    /// Logs out.
+    /// A logout.
     LogOut { session: String },
-    /// Changes the password.
+    /// A password change.
     Change { by: String, from: usize, to: usize, ended: Change },
-    /// Ends every session but its own.
+    /// The end of every session except the caller's.
     EndOthers { by: String, done: bool },
-    /// Whether the session's access token opens anything.
+    /// A request with the session's access token; the result is whether it was accepted.
     Use { session: String, opens: bool },
 }
 
@@ -43,7 +43,7 @@ enum Change {
     SessionDead,
 }
 
-/// One user, as somebody knows it who sees all deeds one after another.
+/// The sequential model of one user.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Known {
     password: usize,
@@ -71,7 +71,7 @@ impl Specification for Spec {
                 }
                 right == session.is_some()
             }
-            // No time passes: a token retired before is within grace and gets the present successor.
+            // No time passes, so that every retired token is within grace and returns the current one.
             Deed::Refresh { session, presented, got } => match (before.live.get(session), got) {
                 (None, None) => true,
                 (Some(current), Some(got)) if presented == current => {
@@ -106,9 +106,9 @@ impl Specification for Spec {
     }
 }
 
-/// Who does what, and when it was called and answered.
+/// The recorder of operations with the times of call and response.
 type Record = Arc<Mutex<Vec<(usize, Action<Deed>)>>>;
-/// The newest tokens of every session that was ever granted.
+/// The newest tokens of every session.
 type Tokens = Arc<Mutex<Vec<Login>>>;
 
 struct Person {
@@ -129,12 +129,12 @@ impl Person {
 
     fn any_tokens(&self) -> Login {
         let tokens = self.tokens.lock().unwrap();
-        // The newer half: what was granted at the beginning is dead soon.
+        // The newer half, because early sessions soon are ended.
         let from = tokens.len() / 2;
         tokens[from + choice(tokens.len() - from)].clone()
     }
 
-    /// One deed, chosen by chance.
+    /// One random operation.
     async fn act(&self) {
         let login = self.any_tokens();
         let session = login.session.clone();
@@ -178,7 +178,7 @@ impl Person {
             _ => {
                 let deed = |opens| Deed::Use { session: session.clone(), opens };
                 self.note(Call(deed(false)));
-                // A function of ours, or the authorizer of somebody else's API.
+                // One of the functions, or the Lambda authorizer.
                 let opens = match choice(2) {
                     0 => self.world.opens(&login).await.unwrap(),
                     _ => self.world.passes(&login).await.unwrap(),
@@ -209,7 +209,7 @@ impl Person {
         self.tokens.lock().unwrap().extend(granted);
     }
 
-    /// What an answer grants; `None` for the one refusal that may be.
+    /// The tokens in a response; `None` for the only permitted error.
     fn granted(&self, answer: &Answer, refusal: &str) -> Option<Login> {
         match answer.verdict() {
             (200, _) => Some(Login::from_answer(&self.actor, answer).unwrap()),
@@ -263,17 +263,17 @@ fn is_linearizable(actions: &[(usize, Action<Deed>)]) -> bool {
     WGLChecker::<Spec>::is_linearizable(History::from_actions(actions.to_vec()))
 }
 
-// security "Faults": refreshes, logouts, password changes and logins of one user at once.
+// docs/design/security.md#faults: concurrent refreshes, logouts, password changes and logins of one user.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_parallel_calls_saw_could_have_happened_one_after_another() {
+async fn concurrent_calls_are_linearizable() {
     for _ in 0..12 {
         let actions = history(5, 6).await;
-        assert!(is_linearizable(&actions), "no order of these explains what each saw: {actions:#?}");
+        assert!(is_linearizable(&actions), "no sequential order explains these results: {actions:#?}");
     }
 }
 
 #[test]
-fn the_checker_tells_what_could_not_have_happened() {
+fn linearizability_checker_rejects_impossible_histories() {
     let session = || "s".to_owned();
     let log_in = Deed::LogIn { password: 0, session: Some(session()) };
     let used = |opens| Deed::Use { session: session(), opens };
@@ -293,7 +293,7 @@ fn the_checker_tells_what_could_not_have_happened() {
     ] {
         assert_eq!(is_linearizable(&one_after_another(&deeds)), possible, "{deeds:?}");
     }
-    // At the same time, either came first.
+    // Concurrent operations may take effect in either order.
     let mut overlapping = one_after_another(&[log_in]);
     overlapping.extend([(1, Call(log_out.clone())), (2, Call(used(false)))]);
     overlapping.extend([(2, Response(used(true))), (1, Response(log_out))]);

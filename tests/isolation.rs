@@ -1,4 +1,5 @@
-//! Nothing of one tenant does anything in another that an unknown value would not (docs/design/security.md#rule-20).
+//! Isolation of tenants: values of one tenant have the same effect in another as unknown values
+//! (docs/design/security.md#rule-20).
 
 use e2e::{Login, NORDIC, World};
 use http::Method;
@@ -7,7 +8,7 @@ use serde_json::json;
 use crate::{ADMIN, MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
 
 #[tokio::test]
-async fn a_token_of_one_tenant_opens_nothing_in_another() {
+async fn access_token_is_rejected_for_another_tenant() {
     let world = World::start().await.unwrap();
     let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     let home = &login.actor.tenant.tenant_id;
@@ -27,7 +28,7 @@ async fn a_token_of_one_tenant_opens_nothing_in_another() {
         }
         assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
     }
-    assert!(world.opens(&login).await.unwrap(), "and nothing was lost");
+    assert!(world.opens(&login).await.unwrap(), "the rejected requests ended the session");
     assert_eq!(
         world.request(&Method::PUT, &user, home, Some(&login.token), Some(&json!({}))).await.unwrap().status,
         200
@@ -35,7 +36,7 @@ async fn a_token_of_one_tenant_opens_nothing_in_another() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_of_another_tenant_is_an_unknown_one() {
+async fn refresh_token_of_another_tenant_is_rejected_like_an_unknown_one() {
     let world = World::start().await.unwrap();
     let here = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     let there = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
@@ -50,7 +51,7 @@ async fn a_refresh_token_of_another_tenant_is_an_unknown_one() {
 }
 
 #[tokio::test]
-async fn ids_of_another_tenant_are_unknown_ones() {
+async fn ids_of_another_tenant_are_rejected_like_unknown_ids() {
     let world = World::start().await.unwrap();
     let admin = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     let marcus = world.login(&world.actor(MARCUS).unwrap()).await.unwrap();
@@ -75,7 +76,7 @@ async fn ids_of_another_tenant_are_unknown_ones() {
 }
 
 #[tokio::test]
-async fn a_login_with_another_tenants_user_is_a_wrong_login() {
+async fn login_with_another_tenants_user_fails_like_a_wrong_password() {
     let world = World::start().await.unwrap();
     let mut marcus = world.actor(MARCUS).unwrap();
     marcus.tenant = world.actor(ADMIN).unwrap().tenant;
@@ -85,15 +86,15 @@ async fn a_login_with_another_tenants_user_is_a_wrong_login() {
     assert_eq!((known.verdict(), &known.text), ((401, "AUTHENTICATION"), &unknown.text));
 }
 
-// docs/design/security.md#rule-18: unknown tenant, wrong key and wrong secret are one answer.
+// docs/design/security.md#rule-18: an unknown tenant, a wrong key and a wrong secret get the same response.
 #[tokio::test]
-async fn tenant_credentials_fail_in_one_way() {
+async fn all_wrong_tenant_credentials_get_the_same_response() {
     let world = World::start().await.unwrap();
     let actor = world.actor(ADMIN).unwrap();
     let mut answers = Vec::new();
     for change in [
         |tenant: &mut local::stack::Tenant| tenant.tenant_id = "no_such_tenant".into(),
-        |tenant: &mut local::stack::Tenant| tenant.tenant_id = "no such tenant".into(),
+        |tenant: &mut local::stack::Tenant| tenant.tenant_id = "the tenant does not exist".into(),
         |tenant: &mut local::stack::Tenant| tenant.tenant_key.push('x'),
         |tenant: &mut local::stack::Tenant| tenant.tenant_secret.push('x'),
         |tenant: &mut local::stack::Tenant| tenant.tenant_secret = "x".into(),

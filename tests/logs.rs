@@ -53,7 +53,7 @@ impl<'a> MakeWriter<'a> for Captured {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn no_secret_is_logged_whatever_happens_and_every_decision_is() {
+async fn no_secret_is_logged_and_every_decision_is() {
     let captured = Captured::default();
     let lines = doorward::telemetry::lines(captured.clone(), tracing::Level::TRACE);
     let _logging = tracing::subscriber::set_default(lines);
@@ -75,7 +75,7 @@ async fn no_secret_is_logged_whatever_happens_and_every_decision_is() {
         planted.extend(tokens.token.split('.').map(str::to_owned));
     }
     planted.push(login.device_proof.clone());
-    // Marked secrets in every field, right and wrong, and every kind of failure.
+    // Marked secrets, correct and wrong, in every field, and every kind of failure.
     world.try_login(&admin, "PLANTED password").await.unwrap();
     for proof in [login.device_proof.as_str(), "dwd1_PLANTED", &"PLANTED".repeat(20)] {
         world.try_login_from(&admin, "PLANTED password", "192.0.2.1", Some(proof)).await.unwrap();
@@ -129,12 +129,12 @@ async fn no_secret_is_logged_whatever_happens_and_every_decision_is() {
     let text = captured.text();
     let audit = world.audit.lines().join("\n");
     for secret in planted.iter().filter(|secret| secret.len() >= 6) {
-        assert!(!text.contains(secret.as_str()), "a log holds {secret}");
-        assert!(!audit.contains(secret.as_str()), "the audit log holds {secret}");
+        assert!(!text.contains(secret.as_str()), "a log contains {secret}");
+        assert!(!audit.contains(secret.as_str()), "the audit log contains {secret}");
     }
     check_events(&world, tenant, user, &id, 17 + marked);
     check_lines(&text);
-    assert!(!audit.contains("DynamoDB"), "causes are not in the audit log");
+    assert!(!audit.contains("DynamoDB"), "the audit log contains the cause of a server error");
 }
 
 fn login_event(actor: &Actor, password: &str) -> Value {
@@ -142,7 +142,7 @@ fn login_event(actor: &Actor, password: &str) -> Value {
     event(&Method::POST, &actor.sessions(), &actor.tenant.tenant_id, None, Some(&body))
 }
 
-/// A request with marked texts in every header that may have any.
+/// Adds marked texts to every header that accepts free text.
 fn marked_headers(mut event: Value) -> Value {
     for (name, value) in [
         ("idempotency-key", "PLANTED key of a request"),
@@ -154,9 +154,10 @@ fn marked_headers(mut event: Value) -> Value {
     event
 }
 
-/// Marked texts wherever a request has room for any beside its body's fields; how many were sent.
+/// Sends marked texts in every part of a request outside of its body fields. Returns the number of
+/// requests.
 async fn mark_everything(world: &World, login: &Login, planted: &mut Vec<String>) -> usize {
-    // What stands in `X-Forwarded-For` is looked at.
+    // The functions read `X-Forwarded-For`.
     let trust = |policy: &mut doorward::domain::Policy| {
         policy.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     };
@@ -171,7 +172,7 @@ async fn mark_everything(world: &World, login: &Login, planted: &mut Vec<String>
     let mut long_key = login_event(actor, &actor.user.password);
     long_key["headers"]["idempotency-key"] = json!("PLANTED".repeat(100));
     let mut requests = vec![
-        // Done, told again, refused as another request, and refused for its key.
+        // A success, its replay, a mismatch and an invalid key.
         (Function::CreateSession, marked_headers(login_event(actor, &actor.user.password)), 200),
         (Function::CreateSession, marked_headers(login_event(actor, &actor.user.password)), 200),
         (Function::CreateSession, marked_headers(login_event(actor, "PLANTED password")), 422),
@@ -215,7 +216,7 @@ async fn mark_everything(world: &World, login: &Login, planted: &mut Vec<String>
             planted.push(answer.data(secret).to_owned());
         }
     }
-    // A cursor that opens, and one that opens no more.
+    // A valid cursor and a modified one.
     let page = world.send(Function::ListSessions, &first_page.to_string()).await.unwrap();
     let cursor = page.data("nextCursor").to_owned();
     assert!(cursor.len() > 20, "{page:?}");
@@ -229,7 +230,7 @@ async fn mark_everything(world: &World, login: &Login, planted: &mut Vec<String>
     requests.len() + 5
 }
 
-/// One event for each decision, with what it is to be found by.
+/// Asserts that each decision has one audit event with its request ID, tenant, function and outcome.
 fn check_events(world: &World, tenant: &str, user: &str, id: &str, decisions: usize) {
     let (delivered, decided): (Vec<_>, Vec<_>) =
         world.audit.events().into_iter().partition(|event| event["action"] == "message.deliver");
@@ -250,12 +251,12 @@ fn check_events(world: &World, tenant: &str, user: &str, id: &str, decisions: us
     let login = &decided[0];
     assert_eq!((&login["outcome"], &login["user"]), (&json!("SUCCESS"), &json!(id)));
     assert!(login["session"].as_str().unwrap().len() >= 16);
-    assert_eq!(login["session"], decided[1]["session"], "one session, one digest");
+    assert_eq!(login["session"], decided[1]["session"], "one session must have one digest");
     let reset = decided.iter().find(|event| event["function"] == "reset-login").unwrap();
     assert_eq!(reset["admin_reason"], "asked by phone");
 }
 
-/// What operators read of a request carries what it is to be found by.
+/// Asserts that each log line has the request ID, the function and the tenant.
 fn check_lines(text: &str) {
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let own: Vec<_> = lines
@@ -268,7 +269,7 @@ fn check_lines(text: &str) {
     }
     let names: Vec<_> = own.iter().map(|line| line["message"].as_str().unwrap()).collect();
     assert_eq!(names, ["message.failed", "message.failed", "secret.use_not_noted", "request.failed"]);
-    assert!(own[3]["cause"].as_str().unwrap().contains("DynamoDB"), "the cause is for operators");
+    assert!(own[3]["cause"].as_str().unwrap().contains("DynamoDB"), "the log must contain the cause");
 }
 
 // docs/design/security.md#rule-24
@@ -323,13 +324,13 @@ async fn no_secret_of_the_hosted_page_is_logged() {
     let encoded_code = cookie.rsplit('.').next().unwrap();
     let found = [code.as_str(), token.as_str(), typed_token.as_str(), cookie, encoded_code];
     for secret in found.into_iter().chain(["PLANTED", NEW_PASSWORD, "$argon2"]) {
-        assert!(!text.contains(secret), "a log holds {secret}");
+        assert!(!text.contains(secret), "a log contains {secret}");
     }
     let pages = world.audit.events();
     let pages =
         pages.iter().filter(|event| event["function"] == "password-page" && event["tenant"] == tenant);
     let outcomes: Vec<_> = pages.map(|event| event["outcome"].as_str().unwrap()).collect();
-    // What a form was refused for is in the log, by name.
+    // The log contains the reason of each rejected form.
     for outcome in ["SUCCESS", "FORBIDDEN", "VALIDATION", "PASSWORD_POLICY", "INVALID_CODE", "UNAVAILABLE"] {
         assert!(outcomes.contains(&outcome), "{outcome} in {outcomes:?}");
     }
@@ -337,7 +338,7 @@ async fn no_secret_of_the_hosted_page_is_logged() {
 
 // docs/design/security.md#rule-24
 #[tokio::test(flavor = "current_thread")]
-async fn no_secret_is_logged_of_what_others_ask_before_they_let_a_call_through() {
+async fn no_secret_is_logged_by_the_authorizer_and_the_public_routes() {
     let captured = Captured::default();
     let lines = doorward::telemetry::lines(captured.clone(), tracing::Level::TRACE);
     let _logging = tracing::subscriber::set_default(lines);
@@ -381,7 +382,7 @@ async fn no_secret_is_logged_of_what_others_ask_before_they_let_a_call_through()
     }
     let text = text + &world.audit.lines().join("\n");
     for secret in planted.iter().filter(|secret| secret.len() >= 6) {
-        assert!(!text.contains(secret.as_str()), "a log holds {secret}");
+        assert!(!text.contains(secret.as_str()), "a log contains {secret}");
     }
     let asked = world.audit.events().into_iter().filter(|event| event["action"] == "session.authorize");
     let outcomes: Vec<_> = asked.map(|event| event["outcome"].as_str().unwrap().to_owned()).collect();

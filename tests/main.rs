@@ -10,16 +10,17 @@
 
 mod audit;
 mod authorizer;
+mod citations;
 mod cors;
 mod cost;
 mod delivery;
 mod faults;
 mod fields;
 mod flows;
-mod guesses;
 mod histories;
+mod idempotency;
 mod isolation;
-mod once;
+mod login_limits;
 mod openapi;
 mod operator;
 mod page;
@@ -33,10 +34,12 @@ mod recovery;
 mod replay;
 mod roles;
 mod rotation;
+mod route_matrix;
 mod route_table;
 mod rpc;
 mod secrets;
 mod sessions;
+mod structure;
 
 pub(crate) const ADMIN: &str = "admin@cloudvault.example";
 pub(crate) const SECOND_ADMIN: &str = "second.admin@cloudvault.example";

@@ -1,12 +1,12 @@
-//! What operators do to tenants and users, and that it holds: at once for a user, within 5 s for a
-//! tenant, and for good (docs/design/security.md#rule-15).
+//! Operator actions on tenants and users. Changes of a user take effect at once, changes of a tenant within
+//! 5 s, and ended sessions stay ended (docs/design/security.md#rule-15).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use doorward::{
     domain::{Failure, OrganizationId, Role, Tenant, TenantId, User, UserId, UserStatus, Username},
-    port::{Clock, Store},
+    port::Clock,
     route::Function,
     store::{Switched, TenantChange},
 };
@@ -26,7 +26,7 @@ fn ids(actor: &Actor) -> (TenantId, UserId) {
 
 impl Operator for World {}
 
-/// What the tests ask of an operator's tools.
+/// Shorthands for operator actions.
 trait Operator: std::borrow::Borrow<World> {
     async fn disable(&self, actor: &Actor) -> Switched {
         let (world, (tenant, user)) = (self.borrow(), ids(actor));
@@ -43,14 +43,14 @@ trait Operator: std::borrow::Borrow<World> {
     }
 }
 
-/// A change of a policy's fields.
+/// Returns a change of policy fields.
 fn change(fields: &[(&str, Value)]) -> TenantChange {
     let policy = fields.iter().map(|(name, value)| ((*name).to_owned(), Some(value.clone()))).collect();
     TenantChange { name: None, policy }
 }
 
-/// Every route that an administrator's session opens, asked for `other`.
-async fn ask_everywhere(world: &World, login: &Login, other: &Actor) -> BTreeMap<&'static str, Answer> {
+/// Calls every route of an administrator's session, with `other` as the target user.
+async fn call_all_routes(world: &World, login: &Login, other: &Actor) -> BTreeMap<&'static str, Answer> {
     let other = &other.user.user_id;
     let calls: [(_, Method, String, Option<Value>); 9] = [
         ("list", Method::GET, login.actor.sessions(), None),
@@ -86,7 +86,7 @@ async fn ask_everywhere(world: &World, login: &Login, other: &Actor) -> BTreeMap
             format!("/v1/users/{other}/reset-password"),
             Some(json!({ "new_password": "another new passphrase" })),
         ),
-        ("logout other", Method::DELETE, format!("{}/nobodys", login.actor.sessions()), None),
+        ("logout other", Method::DELETE, format!("{}/missing", login.actor.sessions()), None),
     ];
     let mut answers = BTreeMap::new();
     for (name, method, path, body) in calls {
@@ -98,7 +98,7 @@ async fn ask_everywhere(world: &World, login: &Login, other: &Actor) -> BTreeMap
     answers
 }
 
-fn assert_dead(answers: &BTreeMap<&'static str, Answer>) {
+fn assert_all_rejected(answers: &BTreeMap<&'static str, Answer>) {
     for (name, answer) in answers {
         assert_eq!(answer.status, 401, "{name}: {}", answer.text);
     }
@@ -108,18 +108,18 @@ fn assert_dead(answers: &BTreeMap<&'static str, Answer>) {
 
 // docs/design/security.md#rule-15
 #[tokio::test]
-async fn a_disabled_users_sessions_are_dead_at_once_everywhere_and_for_good() {
+async fn disabling_a_user_ends_its_sessions_at_once_and_permanently() {
     let world = World::start().await.unwrap();
     let (admin, freja) = (world.actor(NORDIC_ADMIN).unwrap(), world.actor(NORDIC_CUSTOMER).unwrap());
     let before = world.login(&admin).await.unwrap();
-    let alive = ask_everywhere(&world, &before, &freja).await;
+    let alive = call_all_routes(&world, &before, &freja).await;
     for (name, answer) in &alive {
         assert!(answer.status < 300 || *name == "logout other", "{name}: {}", answer.text);
     }
     let before = Login::from_answer(&admin, &alive["refresh"]).unwrap();
 
     assert_eq!(world.disable(&admin).await, Switched::Done);
-    assert_dead(&ask_everywhere(&world, &before, &freja).await);
+    assert_all_rejected(&call_all_routes(&world, &before, &freja).await);
     let refused = world.try_login(&admin, &admin.user.password).await.unwrap();
     let wrong = world.try_login(&admin, "not the password").await.unwrap();
     assert_eq!((refused.verdict(), &refused.text), ((401, "AUTHENTICATION"), &wrong.text));
@@ -129,15 +129,19 @@ async fn a_disabled_users_sessions_are_dead_at_once_everywhere_and_for_good() {
 
     assert_eq!(world.enable(&admin).await, Switched::Done);
     assert_eq!(world.enable(&admin).await, Switched::Already);
-    assert_dead(&ask_everywhere(&world, &before, &freja).await);
+    assert_all_rejected(&call_all_routes(&world, &before, &freja).await);
     let again = world.login(&admin).await.unwrap();
     assert!(world.opens(&again).await.unwrap());
-    assert_eq!(world.user(&admin).await.unwrap().sequence, disabled.sequence + 1, "each change counts");
+    assert_eq!(
+        world.user(&admin).await.unwrap().sequence,
+        disabled.sequence + 1,
+        "each change increments the sequence"
+    );
 }
 
-// docs/design/security.md#rule-8: an operator ends a lockout, and a row that disabled the password, for all at once.
+// docs/design/security.md#rule-8: an unlock ends a lockout, also one without an end time.
 #[tokio::test]
-async fn an_unlocked_user_logs_in_with_the_password_it_had() {
+async fn unlocked_user_logs_in_with_its_present_password() {
     let world = World::start().await.unwrap();
     let policy = world.change_policy(NORDIC, |policy| {
         (policy.max_attempts, policy.failures_per_user, policy.failures_per_ip) = (100, 500, 1_000);
@@ -148,7 +152,7 @@ async fn an_unlocked_user_logs_in_with_the_password_it_had() {
     let (tenant, user) = ids(&marcus);
     let unlock = async || world.store.unlock_user(&tenant, &user).await.unwrap();
     let mut locked = Vec::new();
-    // Strangers' lockout is their row of a hundred; the device has failed as well.
+    // The cases: a timed lockout, the permanent one of unknown devices, and that of a trusted device.
     for (failures, proof) in [(5, None), (100, None), (100, Some(before.device_proof.as_str()))] {
         let max = |policy: &mut doorward::domain::Policy| policy.max_attempts = failures;
         world.change_policy(NORDIC, max).await.unwrap();
@@ -165,18 +169,18 @@ async fn an_unlocked_user_logs_in_with_the_password_it_had() {
         assert_eq!(unlock().await, Switched::Done);
         assert_eq!(right().await.status, 200);
     }
-    assert_eq!(locked, [true, false, false], "the first would have ended by itself");
-    // What a login leaves of the item is nothing, or it goes now.
+    assert_eq!(locked, [true, false, false], "only the first lockout has an end time");
+    // The first call deletes the attempt item that a login left, if any.
     unlock().await;
     assert_eq!(unlock().await, Switched::Already);
-    assert!(world.opens(&before).await.unwrap(), "nothing else of the user changed");
-    let nobody = UserId::parse("nobody").unwrap();
-    assert_eq!(world.store.unlock_user(&tenant, &nobody).await.unwrap(), Switched::Missing);
+    assert!(world.opens(&before).await.unwrap(), "an unlock does not end sessions");
+    let missing = UserId::parse("missing").unwrap();
+    assert_eq!(world.store.unlock_user(&tenant, &missing).await.unwrap(), Switched::Missing);
 }
 
 // docs/design/security.md#rule-15
 #[tokio::test]
-async fn a_deleted_users_sessions_stay_dead_under_its_id() {
+async fn recreated_user_does_not_revive_sessions_of_the_deleted_user() {
     let world = World::start().await.unwrap();
     let (admin, freja) = (world.actor(NORDIC_ADMIN).unwrap(), world.actor(NORDIC_CUSTOMER).unwrap());
     let before = world.login(&admin).await.unwrap();
@@ -187,14 +191,14 @@ async fn a_deleted_users_sessions_stay_dead_under_its_id() {
     assert!(!world.outbox(NORDIC, user.as_str()).await.unwrap().is_empty());
 
     assert_eq!(world.store.delete_user(&tenant, &user).await.unwrap(), Switched::Done);
-    assert_dead(&ask_everywhere(&world, &before, &freja).await);
+    assert_all_rejected(&call_all_routes(&world, &before, &freja).await);
     assert_eq!(
         world.try_login(&admin, &admin.user.password).await.unwrap().verdict(),
         (401, "AUTHENTICATION")
     );
     assert_eq!(world.store.delete_user(&tenant, &user).await.unwrap(), Switched::Missing);
     assert_eq!(world.disable(&admin).await, Switched::Missing);
-    // Of what the user had, sessions alone are left, for their TTL.
+    // Only session items are left; they expire with their TTL.
     let left = world
         .dynamodb
         .query()
@@ -205,13 +209,13 @@ async fn a_deleted_users_sessions_stay_dead_under_its_id() {
         .await
         .unwrap();
     let left: Vec<_> = left.items().iter().map(|item| item["sk"].as_s().unwrap().as_str()).collect();
-    // The login after the deletion was an attempt at a user that does not exist.
+    // The login after the deletion counted an attempt for a user that does not exist.
     assert!(left.iter().all(|sk| sk.starts_with("S#") || *sk == "ATTEMPTS"), "{left:?}");
 
-    // Whoever creates it again says nothing of epochs that counts, nor its date of creation.
+    // The store ignores the session epoch and the creation date of a recreated user.
     let again = User { session_epoch: 0, created_at: "2001-01-01T00:00:00Z".parse().unwrap(), ..record };
     world.store.create_user(&again, world.clock.now()).await.unwrap();
-    assert_dead(&ask_everywhere(&world, &before, &freja).await);
+    assert_all_rejected(&call_all_routes(&world, &before, &freja).await);
     let login = world.login(&admin).await.unwrap();
     assert!(world.opens(&login).await.unwrap());
     let taken = world.store.create_user(&again, world.clock.now()).await;
@@ -220,7 +224,7 @@ async fn a_deleted_users_sessions_stay_dead_under_its_id() {
 
 // docs/design/security.md#rule-15
 #[tokio::test]
-async fn a_suspended_tenants_sessions_are_dead_within_five_seconds_and_for_good() {
+async fn suspending_a_tenant_ends_its_sessions_within_five_seconds_and_permanently() {
     let world = World::start().await.unwrap();
     let (admin, freja) = (world.actor(NORDIC_ADMIN).unwrap(), world.actor(NORDIC_CUSTOMER).unwrap());
     let elsewhere = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
@@ -230,7 +234,7 @@ async fn a_suspended_tenants_sessions_are_dead_within_five_seconds_and_for_good(
     assert_eq!(world.store.suspend_tenant(&id).await.unwrap(), Switched::Done);
     assert_eq!(world.store.suspend_tenant(&id).await.unwrap(), Switched::Already);
     world.clock.advance(Duration::from_secs(5));
-    for (name, answer) in ask_everywhere(&world, &before, &freja).await {
+    for (name, answer) in call_all_routes(&world, &before, &freja).await {
         assert_eq!(answer.status, 403, "{name}: {}", answer.text);
     }
     assert_eq!(world.logout(&before).await.unwrap().verdict(), (403, "TENANT_SUSPENDED"));
@@ -238,25 +242,25 @@ async fn a_suspended_tenants_sessions_are_dead_within_five_seconds_and_for_good(
         world.try_login(&admin, &admin.user.password).await.unwrap().verdict(),
         (403, "TENANT_SUSPENDED")
     );
-    assert!(world.opens(&elsewhere).await.unwrap(), "another tenant goes on");
+    assert!(world.opens(&elsewhere).await.unwrap(), "sessions of another tenant stay live");
 
     assert_eq!(world.store.resume_tenant(&id).await.unwrap(), Switched::Done);
     assert_eq!(world.store.resume_tenant(&id).await.unwrap(), Switched::Already);
     world.clock.advance(Duration::from_secs(5));
-    assert_dead(&ask_everywhere(&world, &before, &freja).await);
+    assert_all_rejected(&call_all_routes(&world, &before, &freja).await);
     let again = world.login(&admin).await.unwrap();
     assert!(world.opens(&again).await.unwrap());
-    let nobody = TenantId::parse("no_such_tenant").unwrap();
-    assert_eq!(world.store.suspend_tenant(&nobody).await.unwrap(), Switched::Missing);
+    let missing = TenantId::parse("no_such_tenant").unwrap();
+    assert_eq!(world.store.suspend_tenant(&missing).await.unwrap(), Switched::Missing);
 }
 
-// docs/design/security.md#rule-15: a tenant that is created again under its id does not bring sessions back.
+// docs/design/security.md#rule-15: a recreated tenant does not revive sessions.
 #[tokio::test]
-async fn a_tenant_created_again_has_none_of_the_earlier_ones_sessions() {
+async fn recreated_tenant_does_not_revive_sessions() {
     let world = World::start().await.unwrap();
     let before = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
     let known = world.tenant(NORDIC).await;
-    assert!(world.store.create_tenant(&known, world.clock.now()).await.is_err(), "its id is taken");
+    assert!(world.store.create_tenant(&known, world.clock.now()).await.is_err(), "the tenant already exists");
     let key = |part: &str| AttributeValue::S(part.to_owned());
     let delete = world.dynamodb.delete_item().table_name(TABLE);
     delete.key("pk", key(&format!("T#{NORDIC}"))).key("sk", key("TENANT")).send().await.unwrap();
@@ -269,9 +273,9 @@ async fn a_tenant_created_again_has_none_of_the_earlier_ones_sessions() {
     assert!(world.login(&before.actor).await.is_ok());
 }
 
-// docs/design/security.md#rule-15: what a login read before is too old for what it writes after.
+// docs/design/security.md#rule-15: a login that read the user before the change creates no live session.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_under_way_does_not_survive_a_suspension() {
+async fn login_in_progress_does_not_survive_a_suspension() {
     for whole_tenant in [false, true] {
         let world = Arc::new(World::start().await.unwrap());
         let marcus = world.actor(MARCUS).unwrap();
@@ -302,7 +306,7 @@ async fn a_login_under_way_does_not_survive_a_suspension() {
 
 // docs/design/security.md#rule-15
 #[tokio::test(flavor = "multi_thread")]
-async fn of_twenty_refreshes_across_a_disable_none_lives_after_it() {
+async fn concurrent_refreshes_do_not_survive_a_disable() {
     let world = Arc::new(World::start().await.unwrap());
     let marcus = world.actor(MARCUS).unwrap();
     let mut logins = Vec::new();
@@ -327,15 +331,15 @@ async fn of_twenty_refreshes_across_a_disable_none_lives_after_it() {
     }
     world.enable(&marcus).await;
     for login in answers.iter().filter_map(|answer| Login::from_answer(&marcus, answer).ok()) {
-        assert!(!world.opens(&login).await.unwrap(), "nor after it is enabled");
+        assert!(!world.opens(&login).await.unwrap(), "sessions stay ended after the user is enabled");
     }
 }
 
 type Change = fn(&mut User);
 
-// docs/design/security.md#rule-15: what a user may do, and whose it is, is settled at login.
+// docs/design/security.md#rule-15: a session has the roles and the owner of its login.
 #[tokio::test]
-async fn a_change_of_roles_or_owner_ends_sessions_and_a_change_of_address_does_not() {
+async fn role_and_owner_changes_end_sessions_and_address_changes_do_not() {
     let world = World::start().await.unwrap();
     let admin = world.actor(NORDIC_ADMIN).unwrap();
     let cases: [(&str, Change, bool); 8] = [
@@ -359,15 +363,15 @@ async fn a_change_of_roles_or_owner_ends_sessions_and_a_change_of_address_does_n
         assert_eq!(now.sequence, original.sequence + 1, "{what}");
         assert_eq!(now.session_epoch, original.session_epoch + u64::from(!survives), "{what}");
         assert_eq!((&now.roles, &now.email), (&changed.roles, &changed.email), "{what}");
-        // Back again; and what was read before that is too old to write.
+        // Restores the user. A second write from the same snapshot fails, because the snapshot is outdated.
         world.store.replace_user(&now, &original).await.unwrap();
         assert!(world.store.replace_user(&now, &original).await.is_err(), "{what}");
-        assert_eq!(world.opens(&login).await.unwrap(), survives, "{what}, and back");
+        assert_eq!(world.opens(&login).await.unwrap(), survives, "{what}, after the restore");
     }
 }
 
 #[tokio::test]
-async fn what_a_users_item_holds_besides_stays() {
+async fn unknown_attributes_of_a_user_item_are_kept() {
     let world = World::start().await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
     let key = |part: String| AttributeValue::S(part);
@@ -388,9 +392,8 @@ async fn what_a_users_item_holds_besides_stays() {
     assert!(!kept.contains_key("phone"));
 }
 
-// Every writer's change is there: none is lost to another that read before it.
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_of_a_tenant_at_once_are_all_kept() {
+async fn concurrent_tenant_changes_are_all_kept() {
     let world = Arc::new(World::start().await.unwrap());
     let id = TenantId::parse(NORDIC).unwrap();
     let before = world.tenant(NORDIC).await;
@@ -415,7 +418,7 @@ async fn changes_of_a_tenant_at_once_are_all_kept() {
 }
 
 #[tokio::test]
-async fn a_change_with_any_error_writes_nothing_and_names_them_all() {
+async fn invalid_change_reports_all_errors_and_writes_nothing() {
     let world = World::start().await.unwrap();
     let id = TenantId::parse(NORDIC).unwrap();
     let before = world.store.tenant_record(&id).await.unwrap().unwrap();
@@ -426,19 +429,19 @@ async fn a_change_with_any_error_writes_nothing_and_names_them_all() {
         ("gracee", json!(1)),
     ]);
     let Err(Failure::Validation(errors)) = world.store.update_tenant(&id, &asked).await else {
-        panic!("it was done")
+        panic!("the change was accepted")
     };
     let fields: Vec<_> = errors.iter().map(|error| error.field.as_ref()).collect();
     assert_eq!(fields, ["gracee", "max_attempts", "cors_origins"]);
     let after = world.store.tenant_record(&id).await.unwrap().unwrap();
     assert_eq!((after.tenant.version, &after.document), (before.tenant.version, &before.document));
-    let nobody = TenantId::parse("no_such_tenant").unwrap();
-    assert!(world.store.update_tenant(&nobody, &change(&[])).await.unwrap().is_none());
+    let missing = TenantId::parse("no_such_tenant").unwrap();
+    assert!(world.store.update_tenant(&missing, &change(&[])).await.unwrap().is_none());
 }
 
-// A record that nobody can make sense of closes its tenant alone.
+// An unusable policy affects only its own tenant.
 #[tokio::test]
-async fn a_policy_that_cannot_be_used_closes_its_tenant_until_it_is_put_right() {
+async fn unusable_policy_makes_its_tenant_unavailable_until_it_is_corrected() {
     let world = World::start().await.unwrap();
     let (marcus, erika) = (world.actor(MARCUS).unwrap(), world.actor(CUSTOMER).unwrap());
     let update = world.dynamodb.update_item().table_name(TABLE);
@@ -455,15 +458,15 @@ async fn a_policy_that_cannot_be_used_closes_its_tenant_until_it_is_put_right() 
     assert!(world.login(&erika).await.is_ok());
     let id = TenantId::parse(NORDIC).unwrap();
     let record = world.store.tenant_record(&id).await.unwrap().unwrap();
-    assert_eq!(record.faults[0].error.field, "ip_allow", "an operator is told");
+    assert_eq!(record.faults[0].error.field, "ip_allow", "the fault is reported to the operator");
     world.store.update_tenant(&id, &change(&[("ip_allow", json!([]))])).await.unwrap().unwrap();
     world.clock.advance(Duration::from_secs(5));
     assert!(world.login(&marcus).await.is_ok());
 }
 
-// docs/design/security.md#rule-15: in each function on its own, within the life of its cache, and not later.
+// docs/design/security.md#rule-15: each function applies a change when its cache entry expires.
 #[tokio::test]
-async fn a_change_holds_in_every_functions_cache_within_five_seconds() {
+async fn policy_change_reaches_every_function_after_five_seconds() {
     let mut world = World::start().await.unwrap();
     world.start_another(Function::RefreshSession).unwrap();
     let marcus = world.actor(MARCUS).unwrap();
@@ -482,7 +485,7 @@ async fn a_change_holds_in_every_functions_cache_within_five_seconds() {
 
 // docs/design/security.md#rule-15
 #[tokio::test]
-async fn revoked_sessions_are_dead_at_once_and_the_password_stays() {
+async fn revoking_sessions_ends_them_at_once_and_keeps_the_password() {
     let world = World::start().await.unwrap();
     let (admin, freja) = (world.actor(NORDIC_ADMIN).unwrap(), world.actor(NORDIC_CUSTOMER).unwrap());
     let (before, other) = (world.login(&admin).await.unwrap(), world.login(&freja).await.unwrap());
@@ -490,14 +493,14 @@ async fn revoked_sessions_are_dead_at_once_and_the_password_stays() {
     let revoke =
         async |user: &UserId| world.store.revoke_sessions(&tenant, user, world.clock.now()).await.unwrap();
     assert_eq!(revoke(&user).await, Switched::Done);
-    assert_dead(&ask_everywhere(&world, &before, &freja).await);
-    assert!(world.opens(&other).await.unwrap(), "nobody else's");
+    assert_all_rejected(&call_all_routes(&world, &before, &freja).await);
+    assert!(world.opens(&other).await.unwrap(), "sessions of another user stay live");
     let again = world.login(&admin).await.unwrap();
     assert!(world.opens(&again).await.unwrap());
-    assert_eq!(revoke(&UserId::parse("nobody").unwrap()).await, Switched::Missing);
+    assert_eq!(revoke(&UserId::parse("missing").unwrap()).await, Switched::Missing);
 }
 
-/// Every key of the table.
+/// Returns all keys of the table.
 async fn keys(world: &World) -> Vec<(String, String)> {
     let found = world.dynamodb.scan().table_name(TABLE).into_paginator().items().send();
     let found = found.try_collect().await.unwrap();
@@ -505,10 +508,9 @@ async fn keys(world: &World) -> Vec<(String, String)> {
     found.iter().map(|item| (text(&item["pk"]), text(&item["sk"]))).collect()
 }
 
-// A deleted tenant's data is gone, a neighbour's of a similar name is not, and what made the audit log
-// verifiable stays.
+// A deletion keeps the data of a tenant with a similar ID, and the anchors that verify the audit log.
 #[tokio::test]
-async fn a_deleted_tenant_leaves_nothing_but_its_logs_anchors() {
+async fn deleted_tenant_leaves_only_its_audit_anchors() {
     let world = World::start().await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
     let neighbour = format!("{NORDIC}0");
@@ -527,11 +529,14 @@ async fn a_deleted_tenant_leaves_nothing_but_its_logs_anchors() {
 
     let Err(Failure::Validation(errors)) = world.store.delete_tenant(&id).await else { panic!("deleted") };
     assert_eq!(errors[0].field, "tenant_status", "it must be suspended first");
-    assert!(matches!(world.store.clear_tenant(&id).await, Err(Failure::Validation(_))), "it is there");
+    assert!(
+        matches!(world.store.clear_tenant(&id).await, Err(Failure::Validation(_))),
+        "an existing tenant cannot be cleared"
+    );
     assert_eq!(world.store.suspend_tenant(&id).await.unwrap(), Switched::Done);
     assert_eq!(world.store.delete_tenant(&id).await.unwrap(), Switched::Done);
     assert_eq!(world.store.delete_tenant(&id).await.unwrap(), Switched::Missing);
-    // Interrupted here, the rest is found by the next call.
+    // After an interruption here, the next call deletes the other items.
     let others: Vec<_> = keys(&world).await;
     let own = |pk: &str| pk == format!("T#{NORDIC}") || pk.starts_with(&format!("T#{NORDIC}#"));
     let count = others.iter().filter(|(pk, _)| own(pk)).count();
@@ -541,11 +546,11 @@ async fn a_deleted_tenant_leaves_nothing_but_its_logs_anchors() {
     let left = keys(&world).await;
     let left_own: Vec<_> = left.iter().filter(|(pk, _)| own(pk)).collect();
     assert_eq!(left_own, [&(format!("T#{NORDIC}#A#2030-03-17"), "A#chain".to_owned())]);
-    assert_eq!(left.len(), others.len() - count + 1, "of nobody else");
+    assert_eq!(left.len(), others.len() - count + 1, "no items of other tenants were deleted");
     let origin = world.dynamodb.get_item().table_name(TABLE);
     let origin = origin.key("pk", AttributeValue::S("O#https%3A%2F%2Fapp.nordic.example".to_owned()));
     let origin = origin.key("sk", AttributeValue::S("ORIGIN".to_owned())).send().await.unwrap().item.unwrap();
-    assert!(!origin.contains_key("tenants"), "its pages call no more");
+    assert!(!origin.contains_key("tenants"), "its origin is no longer allowed");
 
     world.clock.advance(Duration::from_secs(5));
     let unknown = world.try_login(&marcus, &marcus.user.password).await.unwrap();
@@ -554,9 +559,9 @@ async fn a_deleted_tenant_leaves_nothing_but_its_logs_anchors() {
     assert!(keys(&world).await.contains(&(format!("T#{neighbour}"), "TENANT".to_owned())));
 }
 
-// A tenant is deleted while it is suspended, or resumed while it is there: never both.
+// Of a concurrent deletion and resumption, exactly one succeeds.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_that_is_resumed_is_not_deleted() {
+async fn resumed_tenant_is_not_deleted() {
     let world = Arc::new(World::start().await.unwrap());
     let known = world.tenant(NORDIC).await;
     for number in 0..30 {

@@ -1,6 +1,6 @@
-//! The hosted page, as a browser without scripts sees it.
+//! The hosted password page in a browser without scripts.
 
-use doorward::{domain::TenantId, port::Store};
+use doorward::domain::TenantId;
 use e2e::{Actor, Answer, Visitor, World};
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::{ADMIN, MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
 
 const SHORT: &str = "sh0rt&<pass>";
 
-/// Marcus, whose login was reset, and the code in the message to him.
+/// A user whose login was reset, and the code in the message.
 async fn reset(world: &World) -> (Actor, String) {
     let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
@@ -32,11 +32,11 @@ fn is_done(answer: &Answer) {
 
 // docs/design/security.md#rule-19
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_leads_through_the_form_to_a_new_password() {
+async fn reset_link_leads_through_the_form_to_a_new_password() {
     let world = World::start().await.unwrap();
     let (marcus, code) = reset(&world).await;
     let mut visitor = Visitor::new(&marcus.tenant.tenant_id);
-    // A mail scanner follows the link, several times: it costs nothing.
+    // A mail scanner follows the link several times, which does not use the code.
     for _ in 0..3 {
         Visitor::new(&marcus.tenant.tenant_id)
             .follow(&world, &marcus.user.user_id, Some(&code))
@@ -55,11 +55,11 @@ async fn a_link_leads_through_the_form_to_a_new_password() {
     is_done(&visitor.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap());
     let done = visitor.open(&world, "done=1").await.unwrap();
     says(&done, 200, "Your password was set");
-    assert!(visitor.cookie.is_none(), "the link is forgotten");
+    assert!(visitor.cookie.is_none(), "the cookie was not deleted");
     says(&visitor.open(&world, "").await.unwrap(), 200, "Open the link once more");
     assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().status, 200);
     assert_eq!(world.try_login(&marcus, &marcus.user.password).await.unwrap().status, 401);
-    // The link is spent: it still leads to a form, which says so.
+    // The code is used. The link still leads to the form, which reports it after the submission.
     let token = visitor.follow(&world, &marcus.user.user_id, Some(&code)).await.unwrap();
     let spent = visitor.submit(&world, &form(&token, "quite another passphrase")).await.unwrap();
     says(&spent, 400, "This link no longer works");
@@ -67,7 +67,7 @@ async fn a_link_leads_through_the_form_to_a_new_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_button_pressed_twice_is_one_success() {
+async fn form_submitted_twice_succeeds_once() {
     let world = World::start().await.unwrap();
     let (marcus, code) = reset(&world).await;
     let mut visitor = Visitor::new(&marcus.tenant.tenant_id);
@@ -79,7 +79,7 @@ async fn a_button_pressed_twice_is_one_success() {
     is_done(&second.unwrap());
     let mut later = visitor.clone();
     is_done(&visitor.submit(&world, &fields).await.unwrap());
-    // The same form with another password is no repetition: nobody is told that it was set.
+    // The same form with another password is not a repetition, so the page does not report success.
     let other = later.submit(&world, &form(&token, "yet another passphrase")).await.unwrap();
     assert_eq!(other.status, 400, "{}", other.text);
     assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().status, 200);
@@ -87,7 +87,7 @@ async fn a_button_pressed_twice_is_one_success() {
 
 // docs/design/security.md#rule-1
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_said_beside_its_field() {
+async fn form_shows_each_error_at_its_field() {
     let world = World::start().await.unwrap();
     let (marcus, code) = reset(&world).await;
     let mut visitor = Visitor::new(&marcus.tenant.tenant_id);
@@ -109,7 +109,7 @@ async fn what_is_wrong_is_said_beside_its_field() {
         assert!(input.contains(&format!("{field}-error\"")), "{input}");
         assert_eq!(answer.text.matches(" autofocus").count(), 1);
         for secret in [SHORT, "sh0rt", NEW_PASSWORD, &code] {
-            assert!(!answer.text.contains(secret), "{secret} came back");
+            assert!(!answer.text.contains(secret), "the page contains {secret}");
         }
         let rest = answer.text.split_once("name=\"token\" value=\"").unwrap().1;
         token = rest.split('"').next().unwrap().to_owned();
@@ -119,7 +119,7 @@ async fn what_is_wrong_is_said_beside_its_field() {
 
 // docs/design/security.md#rule-19
 #[tokio::test(flavor = "multi_thread")]
-async fn a_code_can_be_typed() {
+async fn form_accepts_a_typed_code() {
     let world = World::start().await.unwrap();
     let (marcus, code) = reset(&world).await;
     let mut visitor = Visitor::new(&marcus.tenant.tenant_id);
@@ -142,7 +142,7 @@ async fn a_code_can_be_typed() {
 
 // docs/design/security.md#rule-11, #rule-20
 #[tokio::test(flavor = "multi_thread")]
-async fn a_form_from_elsewhere_changes_nothing() {
+async fn form_from_another_origin_changes_nothing() {
     let world = World::start().await.unwrap();
     let (marcus, code) = reset(&world).await;
     let (tenant, user) = (marcus.tenant.tenant_id.as_str(), marcus.user.user_id.as_str());
@@ -161,7 +161,7 @@ async fn a_form_from_elsewhere_changes_nothing() {
         let mut elsewhere = Visitor { headers, ..visitor.clone() };
         says(&elsewhere.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap(), 403, stale);
     }
-    // Tokens of another user's, another code's and another tenant's form, and none at all.
+    // Form tokens of another user, another code and another tenant, and an empty token.
     let other_user = Visitor::new(tenant).follow(&world, "user_of_mine", Some(&code)).await.unwrap();
     let other_code = Visitor::new(tenant).follow(&world, user, Some("ABCDEFGHJKLMNPQRSTUV")).await.unwrap();
     let other = world.actor(ADMIN).unwrap().tenant.tenant_id;
@@ -170,7 +170,7 @@ async fn a_form_from_elsewhere_changes_nothing() {
     for token in [other_user.as_str(), &other_code, &other_tenant, &typed, "", "x"] {
         says(&visitor.submit(&world, &form(token, NEW_PASSWORD)).await.unwrap(), 403, stale);
     }
-    // The cookie of one tenant's link is none at another's page.
+    // The cookie of one tenant's link is not valid on another tenant's page.
     let mut moved = Visitor { cookie: visitor.cookie.clone(), ..Visitor::new(&other) };
     says(&moved.open(&world, "").await.unwrap(), 200, "Open the link once more");
     says(&moved.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap(), 400, "Open the link once more");
@@ -182,13 +182,13 @@ async fn a_form_from_elsewhere_changes_nothing() {
     );
 
     assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().status, 401);
-    // From our own page, named in full as browsers do without a referrer policy.
+    // The page's own origin, as browsers send it without a referrer policy.
     visitor.headers = vec![("origin", e2e::PUBLIC_URL.to_owned())];
     is_done(&visitor.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tenants_are_told_apart_and_a_suspended_one_after_a_right_code() {
+async fn page_reports_a_suspended_tenant_only_after_a_correct_code() {
     let world = World::start().await.unwrap();
     let (marcus, code) = reset(&world).await;
     let (tenant, user) = (marcus.tenant.tenant_id.as_str(), marcus.user.user_id.as_str());
@@ -214,7 +214,7 @@ async fn tenants_are_told_apart_and_a_suspended_one_after_a_right_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_tenants_name_is_shown_as_text_in_the_readers_language() {
+async fn page_escapes_the_tenant_name_and_uses_the_readers_language() {
     let world = World::start().await.unwrap();
     let tenant = world.actor(ADMIN).unwrap().tenant.tenant_id;
     let known = world.store.tenant(&TenantId::parse(&tenant).unwrap()).await.unwrap().unwrap();
@@ -231,9 +231,9 @@ async fn the_tenants_name_is_shown_as_text_in_the_readers_language() {
     says(&visitor.open(&world, "").await.unwrap(), 200, "<html lang=\"en\">");
 }
 
-/// Reading the page asks nothing of storage but the tenant, which is known for a while.
+/// Showing the page reads only the tenant, which is cached.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_storage_a_known_tenants_page_is_shown_and_its_form_is_not_taken() {
+async fn page_without_storage_is_shown_for_a_cached_tenant_and_rejects_the_form() {
     let world = World::start().await.unwrap();
     let (marcus, code) = reset(&world).await;
     let mut visitor = Visitor::new(&marcus.tenant.tenant_id);

@@ -1,18 +1,15 @@
-//! What a new password must be, and how hashes are kept up to date.
+//! Rules for new passwords, and upgrades of password hashes.
 
 use std::sync::Arc;
 
-use doorward::{
-    domain::{HashCost, PasswordHash},
-    port::Store,
-};
+use doorward::domain::{HashCost, PasswordHash};
 use e2e::{Answer, Login, NORDIC, World};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::{MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
 
-/// Dearer than what the demo users' passwords are hashed with.
+/// Higher hash parameters than those of the demo users.
 const DEARER: HashCost = HashCost { memory_kib: 128, passes: 1, lanes: 1 };
 const HISTORY: &str = "must not be one of the last 3 passwords";
 
@@ -22,14 +19,14 @@ fn faults(answer: &Answer) -> Vec<&str> {
     errors.iter().map(|error| error["message"].as_str().unwrap()).collect()
 }
 
-/// A change of one's own password, from `old`.
+/// The body of a change of the own password from `old`.
 fn change(old: &str, new: &str) -> Value {
     json!({ "password": new, "currentPassword": old })
 }
 
 // docs/design/security.md#rule-1, #rule-2, #rule-3
 #[tokio::test]
-async fn every_broken_rule_is_named() {
+async fn response_names_every_violated_password_rule() {
     let world = World::start().await.unwrap();
     let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
@@ -38,7 +35,7 @@ async fn every_broken_rule_is_named() {
         "must not be made of the username or the names of tenant and service",
         "must not be a shorter text repeated",
         "must not be a sequence or a keyboard run",
-        "must not be one of the commonest passwords",
+        "must not be one of the most common passwords",
     );
     for (password, rules) in [
         ("short", vec![length, common]),
@@ -55,11 +52,11 @@ async fn every_broken_rule_is_named() {
             world.update(&admin, &marcus.user.user_id, &json!({ "password": password })).await.unwrap();
         assert_eq!(faults(&answer), rules, "{password}");
     }
-    // With a new name in the same change, that is the name.
+    // If the change contains a new username, the rule applies to the new one.
     let both = json!({ "password": "somebody else 2024", "username": "somebody.else@example.com" });
     assert_eq!(faults(&world.update(&admin, &marcus.user.user_id, &both).await.unwrap()), [names]);
-    assert!(world.login(&marcus).await.is_ok(), "and nothing was changed");
-    // No composition rules, and nothing is folded or cut.
+    assert!(world.login(&marcus).await.is_ok(), "a rejected change took effect");
+    // There are no composition rules, and passwords are neither normalised nor truncated.
     for password in ["only small letters here", "Π ώρα του καφέ ήρθε", &"long and winding ".repeat(15)]
     {
         let body = json!({ "password": password });
@@ -74,7 +71,7 @@ async fn every_broken_rule_is_named() {
 
 // docs/design/security.md#rule-6
 #[tokio::test]
-async fn the_last_three_passwords_are_not_used_again() {
+async fn last_three_passwords_are_rejected() {
     let world = World::start().await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
     let id = marcus.user.user_id.as_str();
@@ -88,7 +85,7 @@ async fn the_last_three_passwords_are_not_used_again() {
         }
     };
     let first = marcus.user.password.as_str();
-    // Without the rule a password may be changed into itself, and nothing is kept.
+    // Without the rule, a password may be changed to itself and no history is stored.
     assert_eq!(own(first, first).await.status, 200);
     assert!(world.user(&marcus).await.unwrap().password_history.is_empty());
 
@@ -103,13 +100,13 @@ async fn the_last_three_passwords_are_not_used_again() {
         }
     }
     assert_eq!(world.user(&marcus).await.unwrap().password_history.len(), 2);
-    // The first is the fourth last now; who set the password does not matter.
+    // The first password is now the fourth last. The rule is the same for users and administrators.
     assert_eq!(world.update(&admin, id, &json!({ "password": first })).await.unwrap().status, 200);
     let again = world.login(&marcus).await.unwrap();
     let refused = world.update(&again, id, &change(first, chosen[3])).await.unwrap();
     assert_eq!(faults(&refused), [HISTORY]);
 
-    // One looks back at the present password alone.
+    // A history of one contains only the current password.
     world.change_policy(NORDIC, |policy| policy.password_history = 1).await.unwrap();
     assert_eq!(world.update(&again, id, &change(first, chosen[3])).await.unwrap().status, 200);
     let refused = world.update(&again, id, &change(chosen[3], chosen[3])).await.unwrap();
@@ -117,9 +114,9 @@ async fn the_last_three_passwords_are_not_used_again() {
     assert!(world.user(&marcus).await.unwrap().password_history.is_empty());
 }
 
-// docs/design/security.md#rule-6, #rule-11: nobody makes it verify the history before the change is authorised.
+// docs/design/security.md#rule-6, #rule-11: the history is verified only after the change is authorised.
 #[tokio::test]
-async fn the_history_is_looked_at_only_once_the_present_password_was_right() {
+async fn password_history_is_checked_only_after_the_current_password() {
     let world = World::start().await.unwrap();
     world.change_policy(NORDIC, |policy| policy.password_history = 3).await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
@@ -142,7 +139,7 @@ async fn the_history_is_looked_at_only_once_the_present_password_was_right() {
 
 // docs/design/security.md#rule-4
 #[tokio::test(flavor = "multi_thread")]
-async fn parallel_logins_renew_an_old_hash_once_and_end_no_session() {
+async fn concurrent_logins_upgrade_an_outdated_hash_once_and_end_no_session() {
     let world = Arc::new(World::start().await.unwrap());
     let marcus = world.actor(MARCUS).unwrap();
     let before = world.user(&marcus).await.unwrap();
@@ -164,7 +161,8 @@ async fn parallel_logins_renew_an_old_hash_once_and_end_no_session() {
     assert!(after.password.as_phc().starts_with("$argon2id$v=19$m=128,t=1,p=1$"));
     assert_eq!((after.session_epoch, after.sequence), (before.session_epoch, before.sequence));
     assert!(world.opens(&earlier).await.unwrap());
-    // Written once: what was read before is not there any more, and the next login leaves it alone.
+    // The hash is written once: the condition on the old hash fails for the others, and later logins do
+    // not change it.
     world.store.rehash(&before, &PasswordHash::from_phc("late".to_owned())).await.unwrap();
     world.login(&marcus).await.unwrap();
     assert_eq!(world.user(&marcus).await.unwrap().password.as_phc(), after.password.as_phc());
@@ -172,10 +170,10 @@ async fn parallel_logins_renew_an_old_hash_once_and_end_no_session() {
 
 // docs/design/security.md#rule-4
 #[tokio::test]
-async fn imported_hashes_open_and_are_upgraded_by_the_first_login() {
+async fn imported_hashes_are_accepted_and_upgraded_by_the_first_login() {
     let world = World::start().await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
-    // Of the demo password, by Python's bcrypt and hashlib.
+    // Hashes of the demo password, created with Python's bcrypt and hashlib.
     for phc in [
         "$2b$04$rmjLU8RoKHQMBUvsaVZRtOJGKlLOim6jFT8Cu8qwK3sNYP.AlKGsq",
         "$scrypt$ln=10,r=8,p=1$AQIDBAUGBwgJCgsMDQ4PEA$+VqjBoCBfSgCNxutXrm3d/too+DmZoyf5699ujZG5ys",
@@ -192,14 +190,14 @@ async fn imported_hashes_open_and_are_upgraded_by_the_first_login() {
         let left_alone = world.user(&marcus).await.unwrap();
         assert_eq!(left_alone.password.as_phc(), upgraded.password.as_phc());
     }
-    // What nobody understands is a defect, not a wrong password.
+    // An unreadable hash is an internal error, not a wrong password.
     world.import_hash(&marcus, "$1$saltsalt$hash").await.unwrap();
     assert_eq!(world.try_login(&marcus, &marcus.user.password).await.unwrap().verdict(), (500, "INTERNAL"));
 }
 
-// docs/design/security.md#rule-6: an imported password is one of the last too.
+// docs/design/security.md#rule-6: an imported password is part of the history.
 #[tokio::test]
-async fn an_imported_password_counts_in_the_history() {
+async fn imported_password_is_part_of_the_history() {
     let world = World::start().await.unwrap();
     world.change_policy(NORDIC, |policy| policy.password_history = 3).await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
@@ -215,10 +213,10 @@ async fn an_imported_password_counts_in_the_history() {
     assert_eq!(faults(&set(&marcus.user.password).await), [HISTORY]);
 }
 
-// docs/design/security.md#rule-4, storage "Epoch, not time": the renewal of a login that overlaps a change of password
-// does not bring the old one back.
+// docs/design/security.md#rule-4, docs/design/storage.md#epochs: a hash upgrade that overlaps a
+// password change does not restore the old password.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewed_hash_does_not_undo_a_change_of_password() {
+async fn hash_upgrade_does_not_undo_a_password_change() {
     let world = Arc::new(World::start().await.unwrap());
     let marcus = world.actor(MARCUS).unwrap();
     let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
@@ -242,9 +240,9 @@ async fn a_renewed_hash_does_not_undo_a_change_of_password() {
     assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().status, 200);
 }
 
-// docs/design/security.md#rule-4: a login does not depend on the renewal of its hash.
+// docs/design/security.md#rule-4: a login succeeds even if the hash upgrade fails.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hash_that_cannot_be_renewed_keeps_nobody_out() {
+async fn failed_hash_upgrade_does_not_prevent_the_login() {
     let world = Arc::new(World::start().await.unwrap());
     let marcus = world.actor(MARCUS).unwrap();
     let kept = world.user(&marcus).await.unwrap();
@@ -261,15 +259,16 @@ async fn a_hash_that_cannot_be_renewed_keeps_nobody_out() {
     let login = login.await.unwrap();
     assert!(world.opens(&login).await.unwrap());
     assert_eq!(world.user(&marcus).await.unwrap().password.as_phc(), kept.password.as_phc());
-    // The next one tries again.
+    // The next login tries the upgrade again.
     world.passwords.set_broken(false);
     world.login(&marcus).await.unwrap();
     assert!(world.user(&marcus).await.unwrap().password.as_phc().contains("m=128"));
 }
 
-// docs/design/security.md#rule-7: no request that changes nothing tells whether a password is another's present one.
+// docs/design/security.md#rule-7: a request that changes nothing does not reveal whether a password is
+// current.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_taken_name_is_told_before_the_history_is_asked() {
+async fn taken_username_is_reported_before_the_password_history() {
     let world = World::start().await.unwrap();
     let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();

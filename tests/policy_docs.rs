@@ -1,4 +1,5 @@
-//! docs/policy.md has every field as the code has it. `DOORWARD_REGENERATE=1` writes its table anew.
+//! Comparison of docs/policy.md with the policy fields in the code. `DOORWARD_REGENERATE=1` rewrites
+//! its table.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -29,7 +30,7 @@ fn table() -> String {
 }
 
 #[test]
-fn the_documentation_has_every_field_as_it_is() {
+fn documentation_lists_every_policy_field() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/policy.md");
     let text = fs::read_to_string(&file).unwrap();
     let (before, rest) = text.split_once(BEGIN).unwrap();

@@ -38,9 +38,9 @@ const GATEWAY: Price = Price {
     source: "https://aws.amazon.com/api-gateway/pricing/",
 };
 const LOGS: Price =
-    Price { what: "CloudWatch Logs, taking lines in", dollars: 0.50, per: "GB", source: CLOUDWATCH };
+    Price { what: "CloudWatch Logs, ingestion", dollars: 0.50, per: "GB", source: CLOUDWATCH };
 const METRIC: Price =
-    Price { what: "CloudWatch, a metric of one's own", dollars: 0.30, per: "month", source: CLOUDWATCH };
+    Price { what: "CloudWatch, a custom metric", dollars: 0.30, per: "month", source: CLOUDWATCH };
 const ALARM: Price =
     Price { what: "CloudWatch, an alarm on one metric", dollars: 0.10, per: "month", source: CLOUDWATCH };
 const DASHBOARD: Price =
@@ -95,8 +95,8 @@ const LOGIN_CPU_MS: f64 = 22.0;
 const HASH_CPU_MS: f64 = 19.8;
 /// Of a request that hashes nothing (docs/performance.md, "refresh").
 const OTHER_CPU_MS: f64 = 1.3;
-/// What a call in sequence takes to come back: assumed, within the "single-digit milliseconds" that DynamoDB
-/// promises.
+/// What a call in sequence takes to come back: assumed, within the "single-digit milliseconds" that
+/// DynamoDB promises.
 const CALL_MS: f64 = 5.0;
 /// What SES takes to accept a mail: assumed.
 const MAIL_MS: f64 = 50.0;
@@ -213,22 +213,22 @@ impl Bill {
 pub(crate) fn in_dollars(operations: &[Operation], memory: &Memory) -> Result<String> {
     let mut text = format!(
         "
-# In US dollars
+## In US dollars
 
-**Per million** of each operation, from AWS's list prices in us-east-1 without free tiers, as others quoted
-AWS's pages by {KNOWN_ON}: look there before you count on one, they change, and other Regions cost more. The
-test computes the table from the one above and from the constants in `tests/price.rs`. Each row is one
-request; the mail that a code goes out by is a row of its own, and so is each notice of a change.
+US dollars **per million** of each operation. The prices are AWS's list prices in us-east-1 without free tiers,
+as third parties quoted AWS's pages by {KNOWN_ON}. Prices change and differ by Region: check AWS's pages before you
+rely on a number. The test computes this table from the one above and from the constants in `tests/price.rs`. Each
+row is one request. The mail with a code is a separate row; a notification of a change costs as much.
 
-- **DynamoDB**: units × price. Refused conditional writes are not in it (see above).
-- **Lambda**: one request, and memory × milliseconds. Milliseconds: CPU as docs/performance.md measured it
-  ({LOGIN_CPU_MS} with one hash, {HASH_CPU_MS} for each more, {OTHER_CPU_MS} without), stretched where the
-  memory is less than a core's {CORE_MIB} MiB, and {CALL_MS} for each call in sequence (assumed), {MAIL_MS}
-  for SES (assumed). The CPU is an x86-64 machine's; look at your own REPORT lines.
+- **DynamoDB**: units × price, without rejected conditional writes.
+- **Lambda**: one request, and memory × milliseconds. The milliseconds are CPU time as measured in
+  docs/performance.md ({LOGIN_CPU_MS} with one hash, {HASH_CPU_MS} for each further hash, {OTHER_CPU_MS} without a
+  hash), scaled up if the memory is below the {CORE_MIB} MiB of a full core. To these, {CALL_MS} ms are added for each
+  call in sequence (assumed) and {MAIL_MS} ms for SES (assumed). The CPU time is of an x86-64 machine: compare it with
+  your own REPORT lines.
 - **HTTP API**: one request. An authorizer's call is part of the request to your own API.
-- **Logs**: the bytes of the audit event (measured), of Lambda's three lines ({}) and of a line of the
-  access log ({}), and {EVENT_BYTES} for each. Keeping them is not in it, nor are the few calls of
-  `anchor-audit`, which takes them in batches.
+- **Logs**: the bytes of the audit event (measured), of Lambda's three lines ({}) and of one access log line ({}), plus
+  {EVENT_BYTES} for each line. Storage is excluded, and so are the calls of `anchor-audit`, which processes batches.
 
 | operation | MiB | ms | log bytes | DynamoDB | Lambda | HTTP API | logs | mail | total |
 |---|---|---|---|---|---|---|---|---|---|
@@ -247,19 +247,25 @@ request; the mail that a code goes out by is a row of its own, and so is each no
             bill.total()
         )?;
     }
-    let first = operations.first().context("nothing was counted")?;
+    let first = operations.first().context("an attempt was counted")?;
     let bill = Bill::of(first, memory)?;
     write!(
         text,
         "
-The first row, step by step: {read} × {} + {written} × {} = {:.3} for the table; {} + {}/1024 GB × {}/1000 s ×
-{} = {:.3} for Lambda; {:.2} for the HTTP API; {} bytes × 1,000,000 / 1,000,000,000 × {} = {:.3} for logs. A
-text message costs by country and carrier, and is in no row.
+The first row is computed as follows:
 
-## When nobody logs in
-Each month:
+- DynamoDB: {read} × {} + {written} × {} = {:.3}
+- Lambda: {} + {}/1024 GB × {}/1000 s × {} = {:.3}
+- HTTP API: {:.2}
+- logs: {} bytes × 1,000,000 / 1,000,000,000 × {} = {:.3}
 
-| what | | US dollars |
+The price of a text message depends on country and carrier, so no row contains it.
+
+### Fixed costs
+
+A stack without any logins costs, per month:
+
+| what | computation | US dollars |
 |---|---|---|
 ",
         READ_UNITS.dollars,
@@ -281,10 +287,13 @@ Each month:
     let alarms = ALARMS as f64 * ALARM.dollars;
     for (what, how, dollars) in [
         ("secrets", format!("{:.2} for each tenant", SECRET.dollars), SECRET.dollars),
-        ("key", "the stack's own".to_owned(), KEY.dollars),
+        ("key", "one".to_owned(), KEY.dollars),
         (
             "alarms",
-            format!("{ALARMS} × {:.2}; one over several metrics costs that for each", ALARM.dollars),
+            format!(
+                "{ALARMS} × {:.2}; an alarm over several metrics costs that for each metric",
+                ALARM.dollars
+            ),
             alarms,
         ),
         ("dashboard", "one".to_owned(), DASHBOARD.dollars),
@@ -296,15 +305,17 @@ Each month:
     let reading = 12.0 * 24.0 * 30.0 / 10_000.0 * SECRET_CALLS.dollars;
     write!(
         text,
-        "| **together, with one tenant** | | **{floor:.2}** |
+        "| **total, with one tenant** | | **{floor:.2}** |
 
-Every tenant more is {:.2}. A GB of the table is {:.2} + {:.2} = {each:.2} with its point-in-time recovery; a
-session's item is below 1 KB, and gone when it ends. A function that is used has up to nine metrics at
-{:.2} a month, for the hours in which it is. A process reads a tenant's secret every five minutes while it
-is used: {reading:.3} a month for one process that is always in use ({} for 10,000 calls), and as many calls
-of KMS ({} for 10,000).
+- Each further tenant costs {:.2} per month.
+- A GB of the table costs {:.2} + {:.2} = {each:.2} per month with point-in-time recovery. A session's item is below
+  1 KB and is deleted after the session ends.
+- A function in use has up to nine metrics at {:.2} per month, billed for the hours of use.
+- A process in use reads a tenant's secret every five minutes: {reading:.3} per month for one process that is always in
+  use ({} for 10,000 calls), and as many KMS calls ({} for 10,000).
 
-## The prices
+### Prices
+
 | what | US dollars | per | source |
 |---|---|---|---|
 ",

@@ -1,4 +1,4 @@
-//! The checked-in code of the .proto files is what they say. `DOORWARD_REGENERATE=1` writes it anew.
+//! Comparison of the generated code with the .proto files. `DOORWARD_REGENERATE=1` rewrites the code.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -10,21 +10,21 @@ const FILES: [&str; 2] = ["zitadel/user/v2/user_service.proto", "google/rpc/stat
 const PACKAGES: [&str; 2] = ["zitadel.user.v2.rs", "google.rpc.rs"];
 
 #[test]
-fn generated_code_is_what_the_proto_files_say() {
+fn generated_code_matches_the_proto_files() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let generated = tempfile::tempdir().unwrap();
     let descriptors = protox::compile(FILES, [shared.join("proto")]).unwrap();
     let descriptor_set = descriptors.encode_to_vec();
     prost_build::Config::new()
         .out_dir(generated.path())
-        .skip_debug(["."]) // docs/design/security.md#rule-25: passwords and codes are in them
+        .skip_debug(["."]) // docs/design/security.md#rule-25: the messages contain passwords and codes
         .compile_fds(descriptors)
         .unwrap();
     let code = PACKAGES.map(|package| {
         let fresh = fs::read(generated.path().join(package)).unwrap();
         (shared.join("src/dialect/zitadel/proto").join(package), fresh)
     });
-    // What the client in tests/node reads instead of generated code.
+    // The descriptors for the client in tests/node, which uses no generated code.
     let descriptors = shared.join("../tests/node/descriptors.binpb");
     for (kept, fresh) in code.into_iter().chain([(descriptors, descriptor_set)]) {
         if std::env::var_os("DOORWARD_REGENERATE").is_some() {

@@ -1,4 +1,4 @@
-//! Where a request comes from, with proxies in between (docs/design/security.md#rule-22).
+//! The client address of requests through proxies (docs/design/security.md#rule-22).
 
 use doorward::route::Function;
 use e2e::{Answer, Login, NORDIC, World, event};
@@ -33,7 +33,7 @@ async fn login(world: &World, source: &str, forwarded: Option<&str>) -> Answer {
 
 // docs/design/security.md#rule-22
 #[tokio::test]
-async fn the_allow_list_judges_whom_trusted_proxies_name() {
+async fn allowed_networks_apply_to_the_address_reported_by_a_trusted_proxy() {
     let world = World::start().await.unwrap();
     behind_proxies(&world, &["192.0.2.0/24"]).await;
     for (source, forwarded, verdict) in [
@@ -42,7 +42,7 @@ async fn the_allow_list_judges_whom_trusted_proxies_name() {
         ("::ffff:10.1.2.3", Some("192.0.2.7"), (200, "NONE")),
         (PROXY, Some("198.51.100.1, 192.0.2.7, 10.9.9.9"), (200, "NONE")),
         ("192.0.2.9", None, (200, "NONE")),
-        // What a client itself says counts for nothing, before a proxy or without one.
+        // Addresses that the client itself sends are ignored, with and without a proxy.
         (PROXY, Some("192.0.2.7, 198.51.100.1"), (403, "IP_NOT_ALLOWED")),
         ("198.51.100.1", Some("192.0.2.7"), (403, "IP_NOT_ALLOWED")),
         (PROXY, None, (403, "IP_NOT_ALLOWED")),
@@ -54,7 +54,7 @@ async fn the_allow_list_judges_whom_trusted_proxies_name() {
 
 // docs/design/security.md#rule-22
 #[tokio::test]
-async fn a_session_keeps_the_address_of_its_client() {
+async fn session_stores_the_client_address() {
     let world = World::start().await.unwrap();
     behind_proxies(&world, &[]).await;
     let marcus = world.actor(MARCUS).unwrap();
@@ -72,7 +72,7 @@ async fn a_session_keeps_the_address_of_its_client() {
 
 // docs/design/security.md#rule-22
 #[tokio::test]
-async fn the_budget_of_codes_is_the_clients_and_not_the_proxys() {
+async fn wrong_codes_count_for_the_client_and_not_for_the_proxy() {
     let world = World::start().await.unwrap();
     behind_proxies(&world, &[]).await;
     let user = world.actor(MARCUS).unwrap().user.user_id;
@@ -86,9 +86,13 @@ async fn the_budget_of_codes_is_the_clients_and_not_the_proxys() {
     };
     assert_eq!(try_code(PROXY, "192.0.2.7").await, 400);
     assert_eq!(try_code("10.9.9.9", "198.51.100.1, ::ffff:192.0.2.7").await, 400);
-    assert_eq!(try_code(PROXY, "192.0.2.7").await, 429, "one client, one budget");
-    assert_eq!(try_code(PROXY, "192.0.2.8").await, 400, "another behind the same proxy has its own");
-    // Nobody gets a new one by naming other addresses.
+    assert_eq!(try_code(PROXY, "192.0.2.7").await, 429, "the client has used its budget");
+    assert_eq!(
+        try_code(PROXY, "192.0.2.8").await,
+        400,
+        "another client of the same proxy has its own budget"
+    );
+    // Sending other addresses does not give a client a new budget.
     for (tried, status) in [("192.0.2.20", 400), ("192.0.2.21", 400), ("192.0.2.22", 429)] {
         assert_eq!(try_code("203.0.113.5", tried).await, status);
     }

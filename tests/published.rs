@@ -1,4 +1,4 @@
-//! What anybody may read: tenants' public keys, their issuer, and whether the service is well.
+//! Public documents: tenants' keys, their configuration, and the health check.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{ADMIN, NORDIC_ADMIN};
 
 const HARBOUR: &str = "tenant_harbour";
 const LIGHTHOUSE: &str = "tenant_lighthouse";
-/// How long a secret is believed.
+/// Life of a cached secret.
 const CACHE_LIFE: Duration = Duration::from_secs(5 * 60);
 
 async fn get(world: &World, path: &str) -> Result<Answer> {
@@ -31,7 +31,7 @@ async fn keys(world: &World, tenant: &str) -> Result<Answer> {
     get(world, &format!("/tenants/{tenant}/.well-known/jwks.json")).await
 }
 
-/// The ids of the keys that a tenant publishes.
+/// IDs of the keys that a tenant publishes.
 async fn ids(world: &World, tenant: &str) -> Result<Vec<String>> {
     let answer = keys(world, tenant).await?;
     ensure!(answer.status == 200, "{}", answer.text);
@@ -40,7 +40,7 @@ async fn ids(world: &World, tenant: &str) -> Result<Vec<String>> {
 }
 
 #[tokio::test]
-async fn a_tenant_publishes_its_issuer_and_its_keys() -> Result<()> {
+async fn tenant_publishes_issuer_and_keys() -> Result<()> {
     let world = World::start().await?;
     for (tenant, username, issuer, algorithm) in [
         (NORDIC, NORDIC_ADMIN, "bff", "ES256"),
@@ -76,9 +76,10 @@ async fn a_tenant_publishes_its_issuer_and_its_keys() -> Result<()> {
     Ok(())
 }
 
-// docs/design/contract.md#public-documents: an unknown tenant and one without asymmetric keys are one 404; so is a suspended one.
+// docs/design/contract.md#public-documents: unknown tenants, suspended tenants and tenants without
+// asymmetric keys get the same 404.
 #[tokio::test]
-async fn tenants_that_publish_nothing_are_not_told_apart() -> Result<()> {
+async fn tenants_without_public_keys_get_the_same_response() -> Result<()> {
     let world = World::start().await?;
     world.change_tenant(HARBOUR, true, None).await?;
     for ask in ["openid-configuration", "jwks.json"] {
@@ -95,9 +96,9 @@ async fn tenants_that_publish_nothing_are_not_told_apart() -> Result<()> {
     Ok(())
 }
 
-// A verifier must try again, and not take the tenant's keys for gone.
+// A 503 makes verifiers try again; a 404 would make them discard the tenant's keys.
 #[tokio::test]
-async fn a_tenant_that_cannot_be_looked_up_is_not_an_unknown_one() -> Result<()> {
+async fn failed_tenant_lookup_returns_503_instead_of_404() -> Result<()> {
     let world = World::start().await?;
     assert_eq!(keys(&world, "tenant_unusable").await?.status, 503);
     world.calls.set_down(true);
@@ -108,7 +109,7 @@ async fn a_tenant_that_cannot_be_looked_up_is_not_an_unknown_one() -> Result<()>
 
 // docs/design/security.md#rule-17, #rule-18
 #[tokio::test]
-async fn keys_are_published_from_when_they_are_current_until_they_are_retired() -> Result<()> {
+async fn key_is_published_from_activation_to_retirement() -> Result<()> {
     let world = World::start().await?;
     let id = |key: &str| format!("{NORDIC}.{key}");
     assert_eq!(ids(&world, NORDIC).await?, [id("es256-1")]);
@@ -121,7 +122,11 @@ async fn keys_are_published_from_when_they_are_current_until_they_are_retired() 
         json!([key("es256-2", SigningAlgorithm::Es256)?, key("ed-1", SigningAlgorithm::EdDsa)?]);
     world.put_secret(NORDIC, &next, "AWSPENDING").await?;
     world.clock.advance(CACHE_LIFE);
-    assert_eq!(ids(&world, NORDIC).await?, [id("es256-1")], "not before its rotation is done");
+    assert_eq!(
+        ids(&world, NORDIC).await?,
+        [id("es256-1")],
+        "a key must not be published before its rotation is complete"
+    );
     world.rotate_secret(NORDIC, &next).await?;
     world.clock.advance(CACHE_LIFE);
     assert_eq!(ids(&world, NORDIC).await?, [id("ed-1"), id("es256-1"), id("es256-2")]);
@@ -131,7 +136,7 @@ async fn keys_are_published_from_when_they_are_current_until_they_are_retired() 
     world.clock.advance(CACHE_LIFE);
     assert_eq!(ids(&world, NORDIC).await?, [id("ed-1"), id("es256-2")]);
 
-    // A tenant that signs with HS256 still publishes what others of its tokens are verified with.
+    // A tenant that signs with HS256 still publishes the keys of its earlier tokens.
     world.change_policy(NORDIC, |policy| policy.algorithm = SigningAlgorithm::Hs256).await?;
     assert_eq!(ids(&world, NORDIC).await?, [id("ed-1"), id("es256-2")]);
     next["signingKeys"] = json!([]);
@@ -144,11 +149,11 @@ async fn keys_are_published_from_when_they_are_current_until_they_are_retired() 
 
 // docs/design/security.md#rule-20
 #[tokio::test]
-async fn a_tenants_keys_are_its_own() -> Result<()> {
+async fn published_keys_belong_to_their_tenant_only() -> Result<()> {
     let world = World::start().await?;
     let mut seen = BTreeSet::new();
     for tenant in [NORDIC, HARBOUR, LIGHTHOUSE, "tenant_shortlived", "tenant_restricted"] {
-        // Twice: what is cached is the tenant's own, too.
+        // The second request reads the tenant's cached document.
         for first in [true, false] {
             let set = keys(&world, tenant).await?.body;
             for key in set["keys"].as_array().context("no keys")? {
@@ -163,9 +168,9 @@ async fn a_tenants_keys_are_its_own() -> Result<()> {
     Ok(())
 }
 
-// docs/design/security.md#rule-18: whoever asks for what is not there, again and again, costs one read in five seconds.
+// docs/design/security.md#rule-18: repeated requests for an unknown tenant cost one read in five seconds.
 #[tokio::test]
-async fn asking_costs_what_it_must() -> Result<()> {
+async fn public_documents_make_the_documented_calls() -> Result<()> {
     let world = World::start().await?;
     world.calls.take();
     for _ in 0..20 {
@@ -184,7 +189,7 @@ async fn asking_costs_what_it_must() -> Result<()> {
 }
 
 #[tokio::test]
-async fn health_says_whether_the_table_answers_and_looks_seldom() -> Result<()> {
+async fn health_check_reports_the_table_and_is_cached() -> Result<()> {
     let world = World::start().await?;
     world.calls.take();
     let well = async |status: i64| -> Result<Answer> {
@@ -205,16 +210,17 @@ async fn health_says_whether_the_table_answers_and_looks_seldom() -> Result<()> 
     let answer = well(503).await?;
     assert_eq!((answer.text.as_str(), answer.header("retry-after")), (r#"{"status":"unavailable"}"#, "2"));
     let tries = world.calls.take();
-    assert!((1..=3).contains(&tries.len()), "one look, with the SDK's own tries: {tries:?}");
+    assert!((1..=3).contains(&tries.len()), "one check, including the SDK's retries: {tries:?}");
     world.calls.set_down(false);
     world.clock.advance(Duration::from_secs(2));
     well(200).await?;
     Ok(())
 }
 
-// docs/design/security.md#rule-24: what anybody may read is no decision about anybody, and must not fill the audit log.
+// docs/design/security.md#rule-24: public routes decide nothing about a user, so they must not fill the
+// audit log.
 #[tokio::test]
-async fn what_anybody_may_read_leaves_no_line_in_the_audit_log() -> Result<()> {
+async fn public_routes_write_no_audit_event() -> Result<()> {
     let world = World::start().await?;
     for path in ["/healthz", "/tenants/no_such_tenant/.well-known/jwks.json"] {
         get(&world, path).await?;

@@ -1,11 +1,8 @@
-//! Many at once, through the real SDK: the store decides, and what it decides holds.
+//! Races: concurrent requests through the real SDK, ordered by the store's conditional writes.
 
 use std::{collections::HashSet, sync::Arc};
 
-use doorward::{
-    domain::{TenantId, UserId},
-    port::Store,
-};
+use doorward::domain::{TenantId, UserId};
 use e2e::{Answer, Login, World};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -25,7 +22,7 @@ where
 
 // docs/design/security.md#rule-14
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_parallel_refreshes_converge_on_one_successor() {
+async fn fifty_concurrent_refreshes_return_one_successor() {
     let world = Arc::new(World::start().await.unwrap());
     let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     let answers = all(50, |_| {
@@ -47,7 +44,7 @@ async fn fifty_parallel_refreshes_converge_on_one_successor() {
 
 // docs/design/security.md#rule-7
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_parallel_wrong_guesses_verify_at_most_five() {
+async fn fifty_concurrent_wrong_logins_verify_at_most_five_passwords() {
     let world = Arc::new(World::start().await.unwrap());
     let actor = world.actor(ADMIN).unwrap();
     let answers = all(50, |_| {
@@ -66,7 +63,7 @@ async fn fifty_parallel_wrong_guesses_verify_at_most_five() {
 
 // docs/design/security.md#rule-7
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_parallel_right_logins_all_get_in() {
+async fn twenty_concurrent_correct_logins_all_succeed() {
     let world = Arc::new(World::start().await.unwrap());
     let actor = world.actor(MARCUS).unwrap();
     for _ in 0..3 {
@@ -84,20 +81,20 @@ async fn twenty_parallel_right_logins_all_get_in() {
     );
     let sessions: HashSet<_> = answers.iter().map(|answer| answer.data("sessionId")).collect();
     assert_eq!(sessions.len(), 20);
-    // They left no trace: four more wrong ones do not lock.
+    // The correct logins left no failures: four wrong passwords do not lock the user.
     for _ in 0..4 {
         assert_eq!(world.try_login(&actor, "wrong").await.unwrap().verdict(), (401, "AUTHENTICATION"));
     }
     assert!(world.login(&actor).await.is_ok());
 }
 
-// docs/design/security.md#rule-15, storage "Epoch, not time"
+// docs/design/security.md#rule-15, docs/design/storage.md#epochs
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_overlaps_a_password_change_does_not_survive_it() {
+async fn login_that_overlaps_a_password_change_is_ended() {
     let world = Arc::new(World::start().await.unwrap());
     let actor = world.actor(MARCUS).unwrap();
     let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
-    // The old password is verified, and its login waits; meanwhile the password changes.
+    // The login with the old password waits after its verification, while the password changes.
     world.passwords.close();
     let before = world.passwords.verified();
     let overlapping = tokio::spawn({
@@ -118,9 +115,9 @@ async fn a_login_that_overlaps_a_password_change_does_not_survive_it() {
     }
 }
 
-// docs/design/security.md#rule-14: a logout that was answered holds, whatever ran beside it.
+// docs/design/security.md#rule-14: a successful logout is final, regardless of concurrent requests.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_logout_among_refreshes_is_final() {
+async fn logout_during_refreshes_is_final() {
     let world = Arc::new(World::start().await.unwrap());
     for _ in 0..5 {
         let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
@@ -150,7 +147,7 @@ async fn a_logout_among_refreshes_is_final() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_many_takes_a_username() {
+async fn one_of_many_concurrent_requests_gets_a_username() {
     let world = Arc::new(World::start().await.unwrap());
     let names = [MARCUS, "ingrid.larsen@example.com", "oskar.berg@example.com", "freja.holm@example.com"];
     let mut logins = Vec::new();
@@ -171,9 +168,9 @@ async fn one_of_many_takes_a_username() {
     assert_eq!((took, refused), (1, 3), "{:?}", answers.iter().map(Answer::verdict).collect::<Vec<_>>());
 }
 
-// docs/design/security.md#rule-15: of two changes at once, one survives, with one session at the most.
+// docs/design/security.md#rule-15: one of two concurrent changes succeeds, and at most one session remains.
 #[tokio::test(flavor = "multi_thread")]
-async fn parallel_changes_of_one_password_leave_one_winner() {
+async fn one_of_many_concurrent_password_changes_succeeds() {
     let world = Arc::new(World::start().await.unwrap());
     let actor = world.actor(MARCUS).unwrap();
     let mut logins = Vec::new();
@@ -207,10 +204,9 @@ async fn parallel_changes_of_one_password_leave_one_winner() {
     assert_eq!(opening, 1);
 }
 
-// Nobody is logged out for nothing: the session that changes the password goes on, also in the
-// other tabs that refresh it at that moment.
+// The session that changes the password stays live, also in other tabs that refresh it concurrently.
 #[tokio::test(flavor = "multi_thread")]
-async fn refreshes_beside_a_change_of_ones_own_password_all_succeed() {
+async fn refreshes_during_a_change_of_the_own_password_all_succeed() {
     let world = Arc::new(World::start().await.unwrap());
     let actor = world.actor(MARCUS).unwrap();
     let mut login = world.login(&actor).await.unwrap();
@@ -237,9 +233,9 @@ async fn refreshes_beside_a_change_of_ones_own_password_all_succeed() {
     }
 }
 
-// However renames interleave, a user owns exactly the name that it has.
+// In every interleaving of renames, exactly the user's current username is reserved.
 #[tokio::test(flavor = "multi_thread")]
-async fn parallel_renames_of_one_user_leave_one_name() {
+async fn concurrent_renames_of_one_user_leave_one_username() {
     let world = Arc::new(World::start().await.unwrap());
     let actor = world.actor(MARCUS).unwrap();
     let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();

@@ -1,5 +1,5 @@
-//! Rotating a tenant's secret: step by step as Secrets Manager asks for it, interrupted, repeated and at
-//! once, and by an operator; and that nobody is logged out by it (docs/design/security.md#rule-17 and #rule-18).
+//! Rotation of a tenant's secret by Secrets Manager and by an operator, also interrupted, repeated and
+//! concurrent. A rotation ends no session (docs/design/security.md#rule-17 and #rule-18).
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,11 +11,12 @@ use doorward::{
 use e2e::{Actor, NORDIC, World};
 use secrecy::ExposeSecret;
 use serde_json::json;
+use strum::IntoEnumIterator;
 use tokio::task::JoinSet;
 
 use crate::{ADMIN, MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
 
-/// How long a secret is believed.
+/// Life of a cached secret.
 const CACHE_LIFE: Duration = Duration::from_secs(5 * 60);
 const VERSION: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 const OTHER_VERSION: &str = "aaaaaaaa-0000-4000-8000-000000000002";
@@ -24,7 +25,7 @@ fn nordic() -> TenantId {
     TenantId::parse(NORDIC).unwrap()
 }
 
-/// A user as it logs in with the pair of a version of its tenant's secret.
+/// The user with the tenant credentials of a version of the secret.
 async fn with_pair_of(world: &World, actor: &Actor, version: &str) -> Result<Actor> {
     let text = world.secret_text(&actor.tenant.tenant_id, version).await?;
     let document: serde_json::Value = serde_json::from_str(&text)?;
@@ -45,7 +46,7 @@ async fn take(world: &World, step: Step) -> Result<()> {
     world.rotation_step(step, NORDIC, VERSION).await.map(|_| ())
 }
 
-/// What a step that is refused says.
+/// The error of a rejected step.
 async fn refused(world: &World, step: Step, version: &str) -> String {
     world.rotation_step(step, NORDIC, version).await.unwrap_err().to_string()
 }
@@ -58,9 +59,10 @@ async fn stages(world: &World) -> Result<[Option<String>; 3]> {
     Ok(found)
 }
 
-// docs/design/security.md#rule-18: the new pair opens once it is current, the old one until it is retired, AWSPENDING never.
+// docs/design/security.md#rule-18: new credentials are accepted once they are current, old ones until
+// they are retired, and pending ones never.
 #[tokio::test]
-async fn step_by_step_the_new_secret_takes_over_and_the_old_one_opens_until_it_is_retired() -> Result<()> {
+async fn rotation_activates_the_new_secret_and_accepts_the_old_one_until_retirement() -> Result<()> {
     let world = started().await?;
     let old = world.actor(MARCUS)?;
     let before = world.secret_version(NORDIC, "AWSCURRENT").await?;
@@ -89,18 +91,18 @@ async fn step_by_step_the_new_secret_takes_over_and_the_old_one_opens_until_it_i
     let retired = world.try_login(&old, &old.user.password).await?;
     assert_eq!(retired.verdict(), (403, "INVALID_TENANT_CREDENTIALS"));
     assert!(world.login(&new).await.is_ok() && world.opens(&session).await?);
-    assert_eq!(world.refresh(&session).await?.status, 200, "nobody is logged out");
+    assert_eq!(world.refresh(&session).await?.status, 200, "the rotation ended a session");
     Ok(())
 }
 
-// Secrets Manager begins again from the first step after an interruption, and may repeat any.
+// After an interruption, Secrets Manager restarts with the first step and may repeat every step.
 #[tokio::test]
-async fn interrupted_after_any_step_and_repeated_it_ends_in_the_same_version() -> Result<()> {
-    for taken in 0..=Step::ALL.len() {
+async fn rotation_interrupted_after_any_step_ends_in_the_same_version() -> Result<()> {
+    for taken in 0..=Step::iter().count() {
         let world = started().await?;
         let before = world.secret_version(NORDIC, "AWSCURRENT").await?;
         let mut text = String::new();
-        for step in Step::ALL.into_iter().take(taken) {
+        for step in Step::iter().take(taken) {
             take(&world, step).await?;
             take(&world, step).await?;
             let now = world.secret_text(NORDIC, VERSION).await?;
@@ -108,7 +110,7 @@ async fn interrupted_after_any_step_and_repeated_it_ends_in_the_same_version() -
             text = now;
         }
         world.clock.advance(Duration::from_secs(60 * 60));
-        for step in Step::ALL {
+        for step in Step::iter() {
             take(&world, step).await?;
         }
         if taken > 0 {
@@ -121,14 +123,14 @@ async fn interrupted_after_any_step_and_repeated_it_ends_in_the_same_version() -
     Ok(())
 }
 
-// A call whose answer is lost is sent again by the SDK, and meets what it did itself.
+// The SDK repeats a call whose response was lost, and the repetition finds its own result.
 #[tokio::test]
-async fn an_answer_that_is_lost_changes_nothing() -> Result<()> {
+async fn rotation_with_a_lost_response_changes_nothing() -> Result<()> {
     for lost in ["DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"] {
         let world = started().await?;
-        for step in Step::ALL {
+        for step in Step::iter() {
             world.secret_calls.lose_answer(lost);
-            // The step itself may fail; Secrets Manager then takes it again.
+            // The step may fail; Secrets Manager then repeats it.
             if take(&world, step).await.is_err() {
                 take(&world, step).await?;
             }
@@ -141,26 +143,26 @@ async fn an_answer_that_is_lost_changes_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_step_out_of_order_is_refused_and_changes_nothing() -> Result<()> {
+async fn rotation_step_out_of_order_is_rejected_and_changes_nothing() -> Result<()> {
     let world = started().await?;
     let before = stages(&world).await?;
     for step in [Step::TestSecret, Step::FinishSecret] {
-        assert!(refused(&world, step, VERSION).await.contains("createSecret comes first"));
+        assert!(refused(&world, step, VERSION).await.contains("run createSecret first"));
         assert_eq!(stages(&world).await?, before);
     }
     take(&world, Step::SetSecret).await?;
     take(&world, Step::CreateSecret).await?;
-    // What nobody asked to test is tested by the finish.
+    // The last step also tests the version, if the test step was skipped.
     take(&world, Step::FinishSecret).await?;
     assert_eq!(world.secret_version(NORDIC, "AWSCURRENT").await?, VERSION);
-    for step in Step::ALL {
+    for step in Step::iter() {
         take(&world, step).await?;
     }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_at_once_make_one_version() -> Result<()> {
+async fn concurrent_rotation_steps_create_one_version() -> Result<()> {
     let world = Arc::new(started().await?);
     let mut texts = JoinSet::new();
     for _ in 0..12 {
@@ -172,7 +174,7 @@ async fn many_at_once_make_one_version() -> Result<()> {
     }
     let mut texts = texts.join_all().await;
     texts.dedup();
-    assert_eq!(texts.len(), 1, "the first decides");
+    assert_eq!(texts.len(), 1, "only the first step must create a value");
     let mut finished = JoinSet::new();
     for _ in 0..12 {
         let world = Arc::clone(&world);
@@ -183,17 +185,17 @@ async fn many_at_once_make_one_version() -> Result<()> {
     Ok(())
 }
 
-// Of two rotations from one version, one is done; the other's keys would not be those of the sessions
-// that are made by then.
+// Only one of two rotations from the same version completes, because the keys of the other would lack
+// those that sessions use by then.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_rotation_undoes_another() -> Result<()> {
+async fn rotation_does_not_undo_a_concurrent_one() -> Result<()> {
     let world = Arc::new(started().await?);
     take(&world, Step::CreateSecret).await?;
     let between = world.rotator().rotate(&nordic(), Renewal::SCHEDULED).await?;
     for step in [Step::TestSecret, Step::FinishSecret] {
         let refused = refused(&world, step, VERSION).await;
         assert!(
-            refused.contains("another rotation took its place") || refused.contains("no version"),
+            refused.contains("another rotation has replaced it") || refused.contains("no version"),
             "{refused}"
         );
     }
@@ -205,7 +207,7 @@ async fn no_rotation_undoes_another() -> Result<()> {
     let by_hand = world.rotate_secret(NORDIC, &document).await?;
     let refused = refused(&world, Step::FinishSecret, OTHER_VERSION).await;
     assert!(
-        refused.contains("not current any more") && refused.contains("--version-stage AWSPENDING"),
+        refused.contains("no longer current") && refused.contains("--version-stage AWSPENDING"),
         "{refused}"
     );
     assert_eq!(world.secret_version(NORDIC, "AWSCURRENT").await?, by_hand);
@@ -220,17 +222,17 @@ async fn no_rotation_undoes_another() -> Result<()> {
     assert!(!done.is_empty(), "{results:?}");
     let current = world.secret_version(NORDIC, "AWSCURRENT").await?;
     assert!(done.iter().any(|version| version.id == current));
-    // Each that was done was made from the one before: none is missing its keys.
+    // Each completed rotation derives from the version before, so that no keys are missing.
     let roots = world.secret_document(NORDIC).await?["rootKeys"].as_array().unwrap().len();
     assert_eq!(roots, document["rootKeys"].as_array().unwrap().len() + done.len());
     Ok(())
 }
 
-// Nothing is done where anything is not as the protocol has it, and no error tells what is in a secret.
+// Requests that violate the protocol change nothing, and no error message contains part of a secret.
 #[tokio::test]
-async fn what_is_no_step_of_a_rotation_is_refused() -> Result<()> {
+async fn invalid_rotation_event_is_rejected() -> Result<()> {
     let world = World::start().await?;
-    assert!(refused(&world, Step::CreateSecret, VERSION).await.contains("not switched on"));
+    assert!(refused(&world, Step::CreateSecret, VERSION).await.contains("is disabled"));
     world.switch_rotation_on(NORDIC).await?;
     assert!(refused(&world, Step::CreateSecret, VERSION).await.contains("has no version"));
     world.begin_rotation(NORDIC, VERSION).await?;
@@ -244,8 +246,8 @@ async fn what_is_no_step_of_a_rotation_is_refused() -> Result<()> {
         |secret: &str, step: &str| json!({ "Step": step, "SecretId": secret, "ClientRequestToken": VERSION });
     let name = format!("doorward/tenants/{NORDIC}");
     for (event, says) in [
-        (event("elsewhere/x", "createSecret"), "no tenant's"),
-        (event("doorward/tenants/nobody", "createSecret"), "there is no secret"),
+        (event("elsewhere/x", "createSecret"), "does not belong to a tenant"),
+        (event("doorward/tenants/nobody", "createSecret"), "does not exist"),
         (event(&name, "dropSecret"), "no rotation's"),
         (json!({ "Step": "createSecret" }), "no rotation's"),
         (json!(null), "no rotation's"),
@@ -254,7 +256,7 @@ async fn what_is_no_step_of_a_rotation_is_refused() -> Result<()> {
         assert!(refused.contains(says), "{event}: {refused}");
     }
 
-    // A document that cannot be read is not rotated; one that cannot be used never becomes current.
+    // An unreadable document is not rotated, and an unusable one never becomes current.
     for (bad, says) in [("PLANTED", "not a JSON document"), (r#"{"tenantKey":"PLANTED"}"#, "shorter than 16")]
     {
         let world = World::start().await?;
@@ -262,7 +264,7 @@ async fn what_is_no_step_of_a_rotation_is_refused() -> Result<()> {
         world.switch_rotation_on(NORDIC).await?;
         world.begin_rotation(NORDIC, VERSION).await?;
         let mut told = String::new();
-        for step in Step::ALL {
+        for step in Step::iter() {
             if let Err(error) = world.rotation_step(step, NORDIC, VERSION).await {
                 told = format!("{told}{error}\n");
             }
@@ -273,9 +275,9 @@ async fn what_is_no_step_of_a_rotation_is_refused() -> Result<()> {
     Ok(())
 }
 
-// What a pending version lacks shows before it is current: an algorithm that the current one signs by.
+// A pending version without a key for the current signing algorithm is rejected before it becomes current.
 #[tokio::test]
-async fn a_version_that_could_not_sign_is_not_installed() -> Result<()> {
+async fn secret_without_a_usable_signing_key_is_not_installed() -> Result<()> {
     let world = started().await?;
     let mut document = world.secret_document(NORDIC).await?;
     document["signingKeys"] = json!([]);
@@ -285,14 +287,14 @@ async fn a_version_that_could_not_sign_is_not_installed() -> Result<()> {
     put.secret_string(document.to_string()).send().await?;
     let refused = refused(&world, Step::TestSecret, VERSION).await;
     assert!(refused.contains("no signing key for ES256"), "{refused}");
-    // Nor where nobody asked for the test.
+    // It is rejected without the test step too.
     let refused = self::refused(&world, Step::FinishSecret, VERSION).await;
     assert!(refused.contains("no signing key for ES256"), "{refused}");
     assert_ne!(world.secret_version(NORDIC, "AWSCURRENT").await?, VERSION);
     Ok(())
 }
 
-/// Every kind of rotation that keeps what was.
+/// The kinds of rotation that keep the existing keys.
 const GENTLE: [Renewal; 4] = [
     Renewal::SCHEDULED,
     Renewal {
@@ -318,10 +320,10 @@ const GENTLE: [Renewal; 4] = [
     },
 ];
 
-// docs/design/security.md#rule-17 and #rule-18: logins, refreshes and codes that are under way outlive every rotation, and the
-// retirement of the version before.
+// docs/design/security.md#rule-17 and #rule-18: sessions and codes stay valid through every rotation
+// and through the retirement of the previous version.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_logged_out_by_a_rotation() -> Result<()> {
+async fn rotation_ends_no_session() -> Result<()> {
     for renewal in GENTLE {
         let world = Arc::new(World::start().await?);
         let marcus = world.actor(MARCUS)?;
@@ -336,7 +338,7 @@ async fn nobody_is_logged_out_by_a_rotation() -> Result<()> {
             world.request(&http::Method::POST, &path, NORDIC, Some(&admin.token), Some(&asked)).await?;
         let code = asked.body["verificationCode"].as_str().unwrap().to_owned();
 
-        // Refreshes and logins while it rotates.
+        // Refreshes and logins during the rotation.
         let mut under_way = JoinSet::new();
         for login in logins {
             let (world, marcus) = (Arc::clone(&world), marcus.clone());
@@ -379,12 +381,13 @@ async fn nobody_is_logged_out_by_a_rotation() -> Result<()> {
     Ok(())
 }
 
-// docs/design/security.md#rule-17: of a leaked key nothing opens any more, once no process believes in it.
+// docs/design/security.md#rule-17: tokens of a removed key are rejected once no process has the key in
+// its cache.
 #[tokio::test]
-async fn nothing_of_a_leaked_key_opens() -> Result<()> {
+async fn tokens_of_a_leaked_key_are_rejected_after_its_removal() -> Result<()> {
     let root = Renewal { root_key: true, old: Old::Dropped, ..Renewal::default() };
     let signing = Renewal { signing_keys: SigningKeys::EachListed, old: Old::Dropped, ..Renewal::default() };
-    // CloudVault's access tokens are of its root key, Nordic Bank's of its signing key.
+    // CloudVault signs access tokens with its root key, Nordic Bank with its signing key.
     for (username, renewal, opens) in [(ADMIN, root, false), (MARCUS, root, true), (MARCUS, signing, false)] {
         let world = World::start().await?;
         let actor = world.actor(username)?;
@@ -394,7 +397,7 @@ async fn nothing_of_a_leaked_key_opens() -> Result<()> {
         world.rotator().retire_previous(&tenant).await?;
         world.clock.advance(CACHE_LIFE);
         assert_eq!(world.opens(&login).await?, opens, "{renewal:?}");
-        // Within a minute of the last look it might yet be a new key.
+        // Within a minute of the last reload, the key could be a new one.
         world.clock.advance(Duration::from_secs(60));
         assert_eq!(world.refresh(&login).await?.status, 401, "{renewal:?}");
         assert!(world.login(&actor).await.is_ok());
@@ -402,9 +405,9 @@ async fn nothing_of_a_leaked_key_opens() -> Result<()> {
     Ok(())
 }
 
-// A key that signs next is known to every process before it signs: no token of it is ever unknown.
+// Every process knows the next signing key before its first use, so that no token has an unknown key.
 #[tokio::test]
-async fn the_next_rotation_signs_with_the_key_that_was_published() -> Result<()> {
+async fn next_rotation_signs_with_the_published_key() -> Result<()> {
     let world = World::start().await?;
     let of = Renewal { signing_keys: SigningKeys::Of(SigningAlgorithm::Es256), ..Renewal::default() };
     world.rotator().rotate(&nordic(), of).await?;
@@ -417,16 +420,21 @@ async fn the_next_rotation_signs_with_the_key_that_was_published() -> Result<()>
     Ok(())
 }
 
-// docs/design/security.md#rule-20: the first secret of a tenant shares nothing with one that was left there before.
+// docs/design/security.md#rule-20: the first secret of a tenant shares no key with a leftover secret of
+// the same name.
 #[tokio::test]
-async fn a_first_secret_keeps_nothing_of_one_that_is_there() -> Result<()> {
+async fn first_secret_keeps_no_key_of_an_existing_secret() -> Result<()> {
     let world = World::start().await?;
     let gone = TenantId::parse("tenant_gone")?;
     let first = world.rotator().create_first(&gone, SigningAlgorithm::Es256).await?;
     let before = world.secret_document("tenant_gone").await?;
     let again = world.rotator().create_first(&gone, SigningAlgorithm::EdDsa).await;
     assert!(matches!(again, Err(RotationError::Exists(_))), "{again:?}");
-    assert_eq!(world.secret_document("tenant_gone").await?, before, "it may be another stack's");
+    assert_eq!(
+        world.secret_document("tenant_gone").await?,
+        before,
+        "a secret that may belong to another stack was changed"
+    );
     let second = world.rotator().replace(&gone, SigningAlgorithm::EdDsa).await?;
     world.rotator().retire_previous(&gone).await?;
     let after = world.secret_document("tenant_gone").await?;
@@ -435,7 +443,10 @@ async fn a_first_secret_keeps_nothing_of_one_that_is_there() -> Result<()> {
     assert_ne!(first.tenant_secret.expose_secret(), second.tenant_secret.expose_secret());
     assert_eq!(after["rootKeys"].as_array().unwrap().len(), 1);
     assert_ne!(after["rootKeys"][0]["key"], before["rootKeys"][0]["key"]);
-    assert_ne!(after["rootKeys"][0]["version"], before["rootKeys"][0]["version"], "no number is used again");
+    assert_ne!(
+        after["rootKeys"][0]["version"], before["rootKeys"][0]["version"],
+        "a root key version was reused"
+    );
     let algorithms = after["signingKeys"].as_array().unwrap().iter().map(|key| key["algorithm"].clone());
     assert_eq!(algorithms.collect::<Vec<_>>(), ["EdDSA", "EdDSA"]);
     assert!(world.secret_version("tenant_gone", "AWSPREVIOUS").await.is_err());

@@ -1,23 +1,23 @@
-//! infra/routes.json, which the deployment reads, is the route table. `DOORWARD_REGENERATE=1` writes it anew.
+//! Comparison of infra/routes.json, which the deployment reads, with the route table.
+//! `DOORWARD_REGENERATE=1` rewrites the file.
 
 use std::{fs, path::Path};
 
-use doorward::route::{Function, served};
+use doorward::route::{self, Function};
 use serde_json::json;
 
 fn table() -> String {
-    let functions: Vec<_> = Function::ALL
+    let functions: Vec<_> = Function::all()
         .map(|function| json!({ "name": function.name(), "trigger": function.trigger().name() }))
-        .into();
-    let routes: Vec<_> = served()
-        .iter()
-        .map(|route| {
+        .collect();
+    let routes: Vec<_> = route::table()
+        .map(|(function, route)| {
             json!({
                 "method": route.method.as_str(),
                 "path": route.path,
-                "function": route.endpoint.function().name(),
-                "dialect": route.endpoint.dialect(),
-                "action": route.endpoint.action(),
+                "function": function.name(),
+                "dialect": route.dialect.name,
+                "action": route.action,
             })
         })
         .collect();
@@ -28,13 +28,16 @@ fn table() -> String {
 }
 
 #[test]
-fn what_is_deployed_is_the_route_table() {
+fn deployed_routes_equal_the_route_table() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/routes.json");
     let fresh = table();
     if std::env::var_os("DOORWARD_REGENERATE").is_some() {
         fs::write(&file, fresh).unwrap();
     } else {
         let kept = fs::read_to_string(&file).unwrap();
-        assert_eq!(kept, fresh, "infra/routes.json is not as route.rs: DOORWARD_REGENERATE=1 writes it anew");
+        assert_eq!(
+            kept, fresh,
+            "infra/routes.json differs from the route table; set DOORWARD_REGENERATE=1 to rewrite it"
+        );
     }
 }

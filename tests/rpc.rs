@@ -1,5 +1,5 @@
-//! What gRPC-Web and Connect bodies hold, as JSON: decoded from the .proto files, by other code than
-//! the one that is tested.
+//! Decoder of gRPC-Web and Connect bodies into JSON, based on the .proto files and independent of the
+//! tested code.
 
 use std::path::Path;
 
@@ -18,20 +18,21 @@ impl Services {
         Ok(Self(DescriptorPool::from_file_descriptor_set(protox::compile(files, [folder])?)?))
     }
 
-    /// What a request of that type to that path says.
+    /// Decodes a request body of this content type.
     pub(crate) fn request(&self, path: &str, content_type: &str, body: &[u8]) -> Result<Value> {
         self.decoded(&self.method(path)?.input(), content_type, body)
     }
 
-    /// What an answer of that type from that path says.
+    /// Decodes a response body of this content type.
     pub(crate) fn answer(&self, path: &str, content_type: &str, body: &[u8]) -> Result<Value> {
         self.decoded(&self.method(path)?.output(), content_type, body)
     }
 
     fn method(&self, path: &str) -> Result<prost_reflect::MethodDescriptor> {
-        let (service, method) = path.trim_start_matches('/').split_once('/').context("no call's path")?;
-        let service = self.0.get_service_by_name(service).context("no such service")?;
-        service.methods().find(|known| known.name() == method).context("no such call")
+        let (service, method) =
+            path.trim_start_matches('/').split_once('/').context("the path is not one of a call")?;
+        let service = self.0.get_service_by_name(service).context("the service does not exist")?;
+        service.methods().find(|known| known.name() == method).context("the call does not exist")
     }
 
     fn decoded(&self, message: &MessageDescriptor, content_type: &str, body: &[u8]) -> Result<Value> {
@@ -58,7 +59,7 @@ impl Services {
             };
             ensure!(found.insert(name.to_owned(), content).is_none(), "two frames of {name}");
         }
-        ensure!(body.is_empty(), "something follows the last frame");
+        ensure!(body.is_empty(), "bytes follow the last frame");
         Ok(Value::Object(found))
     }
 
@@ -67,7 +68,10 @@ impl Services {
         for line in lines.split_terminator("\r\n") {
             let (name, value) = line.split_once(": ").with_context(|| format!("{line} is no trailer"))?;
             let value = if name == "grpc-status-details-bin" {
-                let status = self.0.get_message_by_name("google.rpc.Status").context("no such message")?;
+                let status = self
+                    .0
+                    .get_message_by_name("google.rpc.Status")
+                    .context("the message type does not exist")?;
                 to_json(status, &STANDARD_NO_PAD.decode(value)?)?
             } else {
                 json!(value)

@@ -1,4 +1,4 @@
-//! A tenant's secret and its keys while they change (docs/design/security.md#rule-17 and #rule-18).
+//! Changes of a tenant's secret and of its keys (docs/design/security.md#rule-17 and #rule-18).
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward::{
     domain::{SigningAlgorithm, TenantId},
-    port::{Clock, Store},
+    port::Clock,
     route::Function,
 };
 use e2e::{Actor, Login, NORDIC, World, as_tenant, event};
@@ -20,7 +20,7 @@ use crate::{ADMIN, MARCUS, NORDIC_ADMIN};
 
 const TENANT: &str = "tenant_cloudvault";
 const HOME: &str = "doorward/tenants/tenant_cloudvault";
-/// How long a secret is believed.
+/// Life of a cached secret.
 const CACHE_LIFE: Duration = Duration::from_secs(5 * 60);
 
 async fn document(world: &World) -> Value {
@@ -33,7 +33,7 @@ async fn put(world: &World, document: &str) {
 }
 
 #[tokio::test]
-async fn a_rotated_secret_opens_at_once_and_the_previous_one_until_it_is_retired() {
+async fn rotated_secret_is_accepted_immediately_and_the_previous_one_until_retirement() {
     let world = World::start().await.unwrap();
     let old = world.actor(ADMIN).unwrap();
     let session = world.login(&old).await.unwrap();
@@ -46,14 +46,14 @@ async fn a_rotated_secret_opens_at_once_and_the_previous_one_until_it_is_retired
     new.tenant.tenant_secret = "the next tenant secret".into();
     let made_with_new = world.login(&new).await.unwrap();
     assert!(world.login(&old).await.is_ok());
-    // Nobody is logged out by it, and what is made from now on is made with the new key.
+    // Sessions stay live, and new tokens use the new key.
     let refreshed = world.refreshed(&session).await.unwrap();
     assert_eq!(world.session(&refreshed).await.unwrap().key_version, 2);
     assert!(world.opens(&refreshed).await.unwrap() && world.opens(&made_with_new).await.unwrap());
 }
 
 #[tokio::test]
-async fn a_secret_that_cannot_be_used_closes_its_tenant_alone() {
+async fn unusable_secret_affects_only_its_tenant() {
     let world = World::start().await.unwrap();
     let (actor, other) = (world.actor(ADMIN).unwrap(), world.actor(NORDIC_ADMIN).unwrap());
     let login = world.login(&actor).await.unwrap();
@@ -71,9 +71,9 @@ async fn a_secret_that_cannot_be_used_closes_its_tenant_alone() {
     assert!(world.refreshed(&login).await.is_ok() && world.login(&actor).await.is_ok());
 }
 
-// Nothing is rotated or counted while the tenant's algorithm has no key.
+// While the tenant's algorithm has no key, no token is rotated and no failure counts.
 #[tokio::test]
-async fn an_algorithm_without_a_key_answers_503_and_costs_nobody_anything() {
+async fn algorithm_without_a_key_returns_503_and_counts_no_failure() {
     let world = World::start().await.unwrap();
     let actor = world.actor(ADMIN).unwrap();
     let login = world.login(&actor).await.unwrap();
@@ -96,15 +96,15 @@ async fn an_algorithm_without_a_key_answers_503_and_costs_nobody_anything() {
     }]);
     put(&world, &document.to_string()).await;
     world.clock.advance(Duration::from_secs(60));
-    // The old token still verifies, with the key that it names; the new one is of the new kind.
+    // The old token is still valid with the key that it names; the new token has the new algorithm.
     let refreshed = world.refreshed(&login).await.unwrap();
     assert_eq!(world.session(&login).await.unwrap().generation, 1);
     assert!(world.opens(&refreshed).await.unwrap() && world.login(&actor).await.is_ok());
 }
 
-// A token that names a key nobody has heard of yet: asked for once, then certain.
+// An unknown key in a token reloads the secret once; after that, the key does not exist.
 #[tokio::test]
-async fn an_unknown_key_is_asked_for_once_a_minute() {
+async fn unknown_key_reloads_the_secret_once_a_minute() {
     let world = World::start().await.unwrap();
     let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     let (header, rest) = login.token.split_once('.').unwrap();
@@ -113,21 +113,21 @@ async fn an_unknown_key_is_asked_for_once_a_minute() {
     let header = URL_SAFE_NO_PAD.encode(changed);
     let unknown = e2e::Login { token: format!("{header}.{rest}"), ..login.clone() };
     assert_eq!(world.refresh(&unknown).await.unwrap().verdict(), (401, "INVALID_TOKEN"));
-    // Within the minute it might exist: try again instead of logging in again.
+    // Within the minute, the key could exist: the client should retry instead of logging in again.
     assert_eq!(world.refresh(&unknown).await.unwrap().verdict(), (503, "UNAVAILABLE"));
     assert!(world.refreshed(&login).await.is_ok());
     world.clock.advance(Duration::from_secs(60));
     assert_eq!(world.refresh(&unknown).await.unwrap().verdict(), (401, "INVALID_TOKEN"));
 }
 
-/// A user as it logs in with another secret of its tenant.
+/// The user with another tenant secret.
 fn with_secret(actor: &Actor, secret: &str) -> Actor {
     let mut changed = actor.clone();
     secret.clone_into(&mut changed.tenant.tenant_secret);
     changed
 }
 
-/// When each version of the tenant's secret was last used.
+/// Time of the last use of each version of the tenant's secret.
 async fn uses(world: &World) -> Result<HashMap<String, Timestamp>> {
     let found = world.store.secret_uses(&TenantId::parse(TENANT)?).await?;
     Ok(found.into_iter().map(|last| (last.version, last.at)).collect())
@@ -135,9 +135,10 @@ async fn uses(world: &World) -> Result<HashMap<String, Timestamp>> {
 
 const NEXT: &str = "the next tenant secret";
 
-// docs/design/security.md#rule-18: both open until the previous is retired, and each use is told apart.
+// docs/design/security.md#rule-18: both versions are accepted until the previous one is retired, and
+// the uses of each are stored separately.
 #[tokio::test]
-async fn an_operator_sees_which_version_is_still_used() -> Result<()> {
+async fn tenant_item_shows_the_secret_version_in_use() -> Result<()> {
     let world = World::start().await?;
     let old = world.actor(ADMIN)?;
     let new = with_secret(&old, NEXT);
@@ -158,7 +159,7 @@ async fn an_operator_sees_which_version_is_still_used() -> Result<()> {
     world.login(&old).await?;
     let last = world.clock.now();
     assert_eq!(uses(&world).await?, HashMap::from([(first.clone(), last), (second.clone(), rotated)]));
-    // A refused guess proves the tenant, so it counts; what proves nothing does not.
+    // A wrong password with valid tenant credentials counts as a use; invalid credentials do not.
     world.clock.advance(Duration::from_secs(61));
     assert_eq!(world.try_login(&new, "wrong").await?.status, 401);
     assert_eq!(world.try_login(&with_secret(&old, "neither of them"), "wrong").await?.status, 403);
@@ -174,9 +175,10 @@ async fn an_operator_sees_which_version_is_still_used() -> Result<()> {
     Ok(())
 }
 
-// A rotation of the keys alone leaves both versions with one pair: it is the current one's.
+// If a rotation changes only the keys, both versions have the same credentials, which count as the
+// current version.
 #[tokio::test]
-async fn a_pair_of_both_versions_is_the_current_ones() -> Result<()> {
+async fn credentials_valid_in_both_versions_count_as_the_current_version() -> Result<()> {
     let world = World::start().await?;
     let document = world.secret_document(TENANT).await?;
     let second = world.rotate_secret(TENANT, &document).await?;
@@ -185,14 +187,14 @@ async fn a_pair_of_both_versions_is_the_current_ones() -> Result<()> {
     Ok(())
 }
 
-/// How often the table was asked to change one item since the last time.
+/// Number of updates since the last call.
 fn updates(world: &World) -> usize {
     world.calls.take().iter().filter(|call| *call == "UpdateItem").count()
 }
 
-// At most one write a minute; a login has two of its own.
+// At most one write per minute, besides the login's own two.
 #[tokio::test]
-async fn a_use_is_noted_once_a_minute() -> Result<()> {
+async fn secret_use_is_stored_once_a_minute() -> Result<()> {
     let mut world = World::start().await?;
     let actor = world.actor(ADMIN)?;
     for (wait, noted) in [(0, 1), (59_999, 0), (1, 1), (0, 0), (60_000, 1)] {
@@ -201,7 +203,7 @@ async fn a_use_is_noted_once_a_minute() -> Result<()> {
         world.login(&actor).await?;
         assert_eq!(updates(&world), 2 + noted, "after {wait} ms");
     }
-    // Another process does not know, and the table does not take it.
+    // Another process tries the write, and its condition fails.
     let before = uses(&world).await?;
     world.clock.advance(Duration::from_secs(30));
     world.start_another(Function::CreateSession)?;
@@ -211,7 +213,7 @@ async fn a_use_is_noted_once_a_minute() -> Result<()> {
     Ok(())
 }
 
-/// Asks for a code as the tenant, which writes nothing but one transaction.
+/// Requests a code as the tenant, which writes only one transaction.
 async fn ask(world: &World, user: &str) -> Result<i64> {
     let path = format!("/v2/users/{user}/password_reset");
     let event = as_tenant(event(&Method::POST, &path, NORDIC, None, Some(&json!({}))));
@@ -219,7 +221,7 @@ async fn ask(world: &World, user: &str) -> Result<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_at_once_one_notes_the_use() -> Result<()> {
+async fn one_of_many_concurrent_requests_stores_the_secret_use() -> Result<()> {
     let world = Arc::new(World::start().await?);
     let mut tasks = JoinSet::new();
     for index in 0..20 {
@@ -232,13 +234,13 @@ async fn of_many_at_once_one_notes_the_use() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_use_that_cannot_be_noted_harms_nothing() -> Result<()> {
+async fn request_succeeds_if_the_secret_use_cannot_be_stored() -> Result<()> {
     let world = World::start().await?;
     world.calls.lose_answer("UpdateItem");
     assert_eq!(ask(&world, "somebody").await?, 200);
-    assert_eq!(updates(&world), 1, "it was tried");
+    assert_eq!(updates(&world), 1, "the write was not tried");
     assert_eq!(ask(&world, "somebody").await?, 200);
-    assert_eq!(updates(&world), 0, "and not again within the minute");
+    assert_eq!(updates(&world), 0, "the write was repeated within the minute");
     world.clock.advance(Duration::from_secs(60));
     assert_eq!(ask(&world, "somebody").await?, 200);
     let noted = world.store.secret_uses(&TenantId::parse(NORDIC)?).await?;
@@ -248,7 +250,7 @@ async fn a_use_that_cannot_be_noted_harms_nothing() -> Result<()> {
 
 // docs/design/security.md#rule-18
 #[tokio::test]
-async fn a_pending_secret_never_opens() -> Result<()> {
+async fn pending_secret_is_never_accepted() -> Result<()> {
     let world = World::start().await?;
     let old = world.actor(ADMIN)?;
     let mut next = world.secret_document(TENANT).await?;
@@ -263,7 +265,7 @@ async fn a_pending_secret_never_opens() -> Result<()> {
     Ok(())
 }
 
-/// What a token's header names as its key.
+/// The key ID in a token's header.
 fn key_id(login: &Login) -> Result<String> {
     let header = login.token.split('.').next().unwrap_or_default();
     let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header)?)?;
@@ -276,10 +278,10 @@ fn signing_key(id: &str) -> Result<Value> {
     Ok(json!({ "id": id, "algorithm": "ES256", "privateKey": key }))
 }
 
-// Issue 4: signing keys rotate with overlap. The previous one verifies where it is second in the
-// current document, or in the previous document alone.
+// Signing keys overlap during a rotation. The previous key is accepted from the second position of the
+// current document, and from the previous document.
 #[tokio::test]
-async fn a_token_of_the_previous_signing_key_verifies_until_it_ends_or_the_key_is_gone() -> Result<()> {
+async fn token_of_the_previous_signing_key_is_valid_until_expiry_or_key_removal() -> Result<()> {
     for keeps_the_old_one in [true, false] {
         let world = World::start().await?;
         let actor = world.actor(MARCUS)?;
@@ -301,14 +303,14 @@ async fn a_token_of_the_previous_signing_key_verifies_until_it_ends_or_the_key_i
         assert_ne!(key_id(&old)?, key_id(&new)?);
         assert!(world.opens(&old).await? && world.opens(&new).await?);
         let refreshed = world.refreshed(&old).await?;
-        assert_eq!(key_id(&refreshed)?, key_id(&new)?, "nobody logs in again for it");
-        // It ends when it would have ended.
+        assert_eq!(key_id(&refreshed)?, key_id(&new)?, "the refresh must return a token with the new key");
+        // The token expires at its original time.
         world.clock.advance(Duration::from_secs(60 * 60) - CACHE_LIFE - Duration::from_millis(975));
         assert!(world.opens(&old).await?);
         world.clock.advance(Duration::from_secs(6));
         assert!(!world.opens(&old).await?);
 
-        // Removed altogether, it verifies nothing more, however young the token.
+        // Once the key is removed, its tokens are rejected regardless of their age.
         let young = world.login(&actor).await?;
         next["signingKeys"] = json!([signing_key("the third")?]);
         world.rotate_secret(NORDIC, &next).await?;
@@ -320,9 +322,10 @@ async fn a_token_of_the_previous_signing_key_verifies_until_it_ends_or_the_key_i
     Ok(())
 }
 
-// docs/design/security.md#rule-18: no stampede; a wrong pair is looked for once a minute; what is not there costs nothing.
+// docs/design/security.md#rule-18: concurrent requests load a secret once, wrong credentials reload it
+// at most once a minute, and unknown tenants load nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn secrets_manager_is_asked_as_seldom_as_can_be() -> Result<()> {
+async fn secrets_manager_calls_are_minimal() -> Result<()> {
     let world = Arc::new(World::start().await?);
     let actor = world.actor(ADMIN)?;
     let both = ["GetSecretValue"; 2];
@@ -337,16 +340,16 @@ async fn secrets_manager_is_asked_as_seldom_as_can_be() -> Result<()> {
     };
     let right = actor.tenant.tenant_secret.clone();
     assert_eq!(at_once(&right).await, [401; 30]);
-    assert_eq!(world.secret_calls.take(), both, "thirty first requests load it once");
+    assert_eq!(world.secret_calls.take(), both, "30 concurrent first requests must load the secret once");
     assert_eq!(at_once("not the tenant's").await, [403; 30]);
-    assert_eq!(world.secret_calls.take(), both, "perhaps it was rotated");
+    assert_eq!(world.secret_calls.take(), both, "wrong credentials must reload the secret");
     assert_eq!(at_once("not the tenant's").await, [403; 30]);
-    assert_eq!(world.secret_calls.take(), [""; 0], "it was not, for a minute");
+    assert_eq!(world.secret_calls.take(), [""; 0], "the secret was reloaded twice within a minute");
     world.clock.advance(Duration::from_secs(60));
     assert_eq!(at_once("not the tenant's").await, [403; 30]);
     assert_eq!(world.secret_calls.take(), both);
 
-    // An unknown tenant costs a look at the table in five seconds, and no secret.
+    // An unknown tenant costs one read of the table in five seconds, and no call of Secrets Manager.
     let mut nowhere = actor.clone();
     nowhere.tenant.tenant_id = "no_such_tenant".into();
     world.calls.take();
@@ -355,7 +358,7 @@ async fn secrets_manager_is_asked_as_seldom_as_can_be() -> Result<()> {
     }
     assert_eq!((world.calls.take(), world.secret_calls.take()), (vec!["GetItem".to_owned()], vec![]));
 
-    // A tenant whose secret is not there is asked for once in half a minute.
+    // A missing secret is requested at most once in 30 seconds.
     let gone = "tenant_without_a_secret";
     let mut record = world.store.tenant(&TenantId::parse(TENANT)?).await?.unwrap();
     record.id = TenantId::parse(gone)?;
@@ -371,20 +374,21 @@ async fn secrets_manager_is_asked_as_seldom_as_can_be() -> Result<()> {
     Ok(())
 }
 
-// docs/design/security.md#rule-18: a transient failure serves what is known up to a hard limit, then 503.
+// docs/design/security.md#rule-18: during a failure of Secrets Manager, the cached secret is used for
+// an hour; after that, requests get 503.
 #[tokio::test]
-async fn a_secret_outlives_its_source_for_an_hour() -> Result<()> {
+async fn cached_secret_is_used_for_an_hour_without_secrets_manager() -> Result<()> {
     let world = World::start().await?;
     let actor = world.actor(ADMIN)?;
     world.login(&actor).await?;
     world.secret_calls.set_down(true);
     world.clock.advance(Duration::from_secs(60 * 60) - Duration::from_millis(1));
-    assert!(world.login(&actor).await.is_ok(), "until the last millisecond");
+    assert!(world.login(&actor).await.is_ok(), "the cached secret must be used until the last millisecond");
     world.clock.advance(Duration::from_millis(1));
     let refused = world.try_login(&actor, &actor.user.password).await?;
     assert_eq!(refused.verdict(), (503, "UNAVAILABLE"));
     assert_eq!(refused.header("retry-after"), "2");
-    // Nothing is known of the other tenant: 503, and never that its credentials are wrong.
+    // The other tenant's secret is not cached, so requests get 503 instead of wrong credentials.
     let other = world.actor(NORDIC_ADMIN)?;
     assert_eq!(world.try_login(&other, &other.user.password).await?.verdict(), (503, "UNAVAILABLE"));
     world.secret_calls.set_down(false);
@@ -392,9 +396,10 @@ async fn a_secret_outlives_its_source_for_an_hour() -> Result<()> {
     Ok(())
 }
 
-// docs/design/security.md#rule-17: what callers send is never a key, and the item that notes its use holds nothing of it.
+// docs/design/security.md#rule-17: a caller's credentials are never used as a key, and the stored use
+// contains no part of them.
 #[tokio::test]
-async fn the_note_of_a_use_holds_an_id_and_times_alone() -> Result<()> {
+async fn stored_secret_use_contains_only_an_id_and_times() -> Result<()> {
     let world = World::start().await?;
     world.login(&world.actor(ADMIN)?).await?;
     let found = world

@@ -1,4 +1,4 @@
-//! Walks through the routes over real HTTP, as a backend would, and says what it sees.
+//! Requests over real HTTP, as a backend sends them, with printed results.
 
 #![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "tests, and their output")]
 
@@ -20,35 +20,35 @@ use tokio::task::JoinSet;
 
 use crate::{Actor, Answer, Login, find_actor};
 
-/// Where Doorward answers, and what talks to it.
+/// A running Doorward and an HTTP client.
 #[derive(Clone)]
 pub struct Server {
     /// `http://127.0.0.1:PORT`.
     url: String,
-    /// The name in `Host`, where it is another.
+    /// Value of the `Host` header, if it differs from the address.
     host: Option<String>,
-    /// Whose users use it.
+    /// The tenants whose users send the requests.
     tenants: Vec<local::stack::Tenant>,
     http: Client<HttpConnector, Full<Bytes>>,
 }
 
 impl Server {
-    /// One that answers at that address.
+    /// A server at this address.
     pub fn new(url: impl Into<String>, tenants: Vec<local::stack::Tenant>) -> Self {
         let http = Client::builder(TokioExecutor::new()).build_http();
         Self { url: url.into(), host: None, tenants, http }
     }
 
-    /// The same under another name than its address.
+    /// The same server with another `Host` header.
     #[must_use]
     pub fn named(self, host: impl Into<String>) -> Self {
         Self { host: Some(host.into()), ..self }
     }
 
-    /// One of the users, by its username.
+    /// Finds a user by username.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the user does not exist.
     pub fn actor(&self, username: &str) -> Result<Actor> {
         find_actor(&self.tenants, username)
     }
@@ -56,7 +56,7 @@ impl Server {
     /// Sends one request.
     ///
     /// # Errors
-    /// When nothing answers.
+    /// When the server does not respond.
     pub async fn send(
         &self,
         method: Method,
@@ -74,7 +74,7 @@ impl Server {
     /// Sends one request with those headers.
     ///
     /// # Errors
-    /// When nothing answers.
+    /// When the server does not respond.
     pub async fn send_with(
         &self,
         method: Method,
@@ -98,25 +98,25 @@ impl Server {
         let (mut head, body) = response.into_parts();
         let bytes = body.collect().await?.to_bytes().to_vec();
         if bytes.is_empty() {
-            // API Gateway says that nothing is JSON, where the function does not say what it is.
+            // API Gateway adds a JSON content type to an empty body without one.
             head.headers.remove(CONTENT_TYPE);
         }
         Answer::new(head.status.as_u16().into(), head.headers, bytes)
     }
 
-    /// Logs in, rightly or wrongly.
+    /// Sends a login request.
     ///
     /// # Errors
-    /// When nothing answers.
+    /// When the server does not respond.
     pub async fn try_login(&self, actor: &Actor, password: &str) -> Result<Answer> {
         let tenant = &actor.tenant.tenant_id;
         self.send(Method::POST, &actor.sessions(), tenant, None, Some(&actor.credentials(password))).await
     }
 
-    /// Logs in with the user's password.
+    /// Logs a user in.
     ///
     /// # Errors
-    /// When that is refused.
+    /// When the login is rejected.
     pub async fn login(&self, actor: &Actor) -> Result<Login> {
         Login::from_answer(actor, &self.try_login(actor, &actor.user.password).await?)
     }
@@ -124,7 +124,7 @@ impl Server {
     /// Refreshes a login's tokens.
     ///
     /// # Errors
-    /// When nothing answers.
+    /// When the server does not respond.
     pub async fn refresh(&self, login: &Login) -> Result<Answer> {
         let (method, path) = login.refresh_route();
         let body = json!({ "refreshToken": login.refresh });
@@ -132,10 +132,10 @@ impl Server {
     }
 }
 
-/// Says what was answered, and counts one.
+/// Compares a response with the expected one, prints it and returns 1.
 ///
 /// # Errors
-/// When something else was expected.
+/// When the response differs.
 pub fn expect(what: &str, answer: &Answer, status: i64, error_type: &str) -> Result<u32> {
     let found = answer.body["data"]["errorType"].as_str().unwrap_or_default();
     ensure!(
@@ -149,10 +149,10 @@ pub fn expect(what: &str, answer: &Answer, status: i64, error_type: &str) -> Res
     Ok(1)
 }
 
-/// Every function that answers requests, as a backend uses them, for both of a session's paths.
+/// Calls every function that serves requests, on the admin and on the customer path.
 ///
 /// # Errors
-/// At the first answer that is not as expected.
+/// At the first unexpected response.
 pub async fn walk_through(server: &Server) -> Result<u32> {
     let mut passed = 0;
     for name in ["admin@cloudvault.example", "marcus.jensen@example.com"] {
@@ -201,10 +201,10 @@ pub async fn walk_through(server: &Server) -> Result<u32> {
     Ok(passed)
 }
 
-/// What parallel calls come to.
+/// Sends concurrent requests and checks their combined result.
 ///
 /// # Errors
-/// At the first that is not as expected.
+/// At the first unexpected result.
 pub async fn many_at_once(server: &Server) -> Result<u32> {
     let actor = server.actor("ingrid.larsen@example.com")?;
     let login = server.login(&actor).await?;

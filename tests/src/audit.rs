@@ -1,4 +1,4 @@
-//! The audit log, in tests: a sink that keeps it, and batches as CloudWatch Logs sends them.
+//! The audit log in memory, and batches of it in the format of CloudWatch Logs.
 
 use std::{
     io::{self, Write},
@@ -9,30 +9,30 @@ use anyhow::{Result, anyhow};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use doorward::{
     audit::{Audit, Sink},
+    function::SystemEntropy,
     port::Clock,
-    runtime::SystemEntropy,
 };
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 
 use crate::World;
 
-/// Keeps what it is given.
+/// A sink that stores all lines.
 #[derive(Debug, Default)]
 pub struct AuditLog(Mutex<Vec<String>>);
 
 impl AuditLog {
-    /// Every line so far, without its newline.
+    /// All lines, without newlines.
     pub fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Every event so far.
+    /// All events.
     pub fn events(&self) -> Vec<Value> {
         self.lines().iter().map(|line| serde_json::from_str(line).unwrap_or_default()).collect()
     }
 
-    /// The newest event, or null.
+    /// The last event, or null.
     pub fn last(&self) -> Value {
         self.events().pop().unwrap_or_default()
     }
@@ -46,7 +46,7 @@ impl Sink for AuditLog {
     }
 }
 
-/// The log of one more process into `log`.
+/// The audit log of another process, which writes to `log`.
 ///
 /// # Errors
 /// When the system has no randomness.
@@ -55,17 +55,17 @@ pub(crate) fn audit(log: &Arc<AuditLog>, clock: &dyn Clock) -> Result<Arc<Audit>
     Ok(Arc::new(audit))
 }
 
-/// An event as CloudWatch Logs sends it to the function that it feeds.
+/// The event in which CloudWatch Logs sends a batch to a function.
 ///
 /// # Errors
-/// When it cannot be packed.
+/// When the batch cannot be compressed.
 pub fn packed(batch: &Value) -> Result<Value> {
     let mut packer = GzEncoder::new(Vec::new(), Compression::default());
     packer.write_all(batch.to_string().as_bytes())?;
     Ok(json!({ "awslogs": { "data": STANDARD.encode(packer.finish()?) } }))
 }
 
-/// A batch of these lines.
+/// A batch with these lines.
 pub fn batch(lines: &[String]) -> Value {
     let events = lines.iter().enumerate().map(|(place, line)| {
         json!({ "id": format!("{place:056}"), "timestamp": 1_900_000_000_974_i64, "message": line })
@@ -81,15 +81,15 @@ pub fn batch(lines: &[String]) -> Value {
 }
 
 impl World {
-    /// Hands an event of CloudWatch Logs to the function that anchors.
+    /// Sends an event of CloudWatch Logs to the function that stores anchors.
     ///
     /// # Errors
-    /// When the function fails: it is to be sent again.
+    /// When the function fails; CloudWatch Logs then sends the event again.
     pub async fn anchor(&self, event: &Value) -> Result<Value> {
         self.anchoring.answer(&event.to_string(), "e2e-request").await.map_err(|error| anyhow!("{error}"))
     }
 
-    /// Anchors these lines.
+    /// Stores the anchors of these lines.
     ///
     /// # Errors
     /// As [`Self::anchor`].

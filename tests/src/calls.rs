@@ -1,4 +1,4 @@
-//! What is asked of the table, counted where the SDK sends it; and answers that get lost on their way.
+//! Counter of SDK calls, which can also lose responses and refuse all calls.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,7 +27,7 @@ use aws_smithy_runtime_api::client::orchestrator::Metadata;
 
 use crate::permissions::Asked;
 
-/// The operations that a client sent, in order.
+/// The recorded calls of an SDK client.
 #[derive(Debug, Clone, Default)]
 pub struct Calls(Arc<Mutex<State>>);
 
@@ -41,11 +41,11 @@ struct State {
     cost: Cost,
 }
 
-/// What some calls cost.
+/// Cost of recorded calls.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Cost {
-    /// The operations: those of one step are under way together, each step begins once the one before
-    /// it has ended.
+    /// The operations by step. Operations of one step are concurrent; each step begins after the
+    /// previous one ended.
     pub steps: Vec<Vec<String>>,
     /// Read units.
     pub read: f64,
@@ -54,14 +54,14 @@ pub struct Cost {
 }
 
 impl Calls {
-    /// Those since the last time, sorted: what runs in parallel has no order.
+    /// Takes the operations since the last call, sorted because concurrent ones have no order.
     pub fn take(&self) -> Vec<String> {
         let mut taken = std::mem::take(&mut self.state().sent);
         taken.sort();
         taken
     }
 
-    /// What the calls since the last time cost.
+    /// Takes the cost of the calls since the last call.
     pub fn take_cost(&self) -> Cost {
         let mut cost = std::mem::take(&mut self.state().cost);
         for step in &mut cost.steps {
@@ -70,17 +70,17 @@ impl Calls {
         cost
     }
 
-    /// What the calls since the last time asked for, as a role's permissions see it.
+    /// Takes the permissions that the calls since the last call required.
     pub fn take_asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.state().asked)
     }
 
-    /// Loses the answer to the next call of that operation, once it is done.
+    /// Discards the response to the next call of this operation, after its execution.
     pub fn lose_answer(&self, operation: &str) {
         self.state().losing = Some(operation.to_owned());
     }
 
-    /// Lets nothing through any more, or everything again.
+    /// Makes every call fail, or work again.
     pub fn set_down(&self, down: bool) {
         self.state().down = down;
     }
@@ -115,7 +115,7 @@ impl Intercept for Calls {
             _ => state.cost.steps.push(vec![sent]),
         }
         state.in_flight += 1;
-        if state.down { Err("told to be down".into()) } else { Ok(()) }
+        if state.down { Err("the test made the service unavailable".into()) } else { Ok(()) }
     }
 
     fn read_before_deserialization(
@@ -127,7 +127,7 @@ impl Intercept for Calls {
         let mut state = self.state();
         if state.losing.as_ref() == Some(&operation(config)) {
             state.losing = None;
-            return Err("the answer was lost".into());
+            return Err("the test discarded the response".into());
         }
         Ok(())
     }
@@ -191,7 +191,7 @@ impl Intercept for Calls {
     }
 }
 
-/// What an answer says it used: one table's units, or several tables'.
+/// Consumed capacity units of a response, of one or several tables.
 trait Used {
     fn units(&self) -> f64;
 }

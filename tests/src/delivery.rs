@@ -18,12 +18,13 @@ use doorward::{
         AttemptId, Code, CodeKind, CodeMessage, CodeProof, Failure, Medium, Notification, ResetCode,
         TenantId, UserId,
     },
-    port::{BusEvent, Clock, Committed, Courier, CourierError, Mail, NewCode, OutboxKey, Store},
-    runtime::SystemEntropy,
+    function::SystemEntropy,
+    function::stream::Deliveries,
+    port::{BusEvent, Clock, Courier, CourierError, Mail},
     secrets::SecretsManager,
     store::DynamoStore,
-    stream::Deliveries,
-    usecase::deliver_notification::{Notifier, Place},
+    store::{Committed, NewCode, OutboxKey},
+    usecase::deliver_notification::{Notifier, SenderSettings},
 };
 use local::{SECRET_PREFIX, TABLE};
 use serde_json::{Value, json};
@@ -93,7 +94,7 @@ pub enum Fate {
     Refused,
 }
 
-/// Keeps what it is given.
+/// A sink that stores all lines.
 pub struct RecordingCourier {
     sent: Mutex<Vec<Sent>>,
     fate: Mutex<Fate>,
@@ -273,7 +274,7 @@ impl World {
             replaces: before.map(|before| before.id),
             code: ResetCode { id, proof, ends_at, sent: vec![now], spent: None },
             message: Some(message),
-            once: None,
+            result: None,
         };
         ensure!(self.store.issue_code(None, &new).await? == Committed::Done, "another code came first");
         Ok(Queued { key, code })
@@ -296,8 +297,8 @@ pub(crate) fn deliveries(
     log: &Arc<AuditLog>,
 ) -> Result<Deliveries> {
     let secrets = SecretsManager::new(secrets.clone(), SECRET_PREFIX.to_owned());
-    let place = Place { public_url: PUBLIC_URL.to_owned(), mail_from: MAIL_FROM.to_owned() };
-    let notifier = Notifier::new(store.clone(), Arc::new(secrets), courier, clock.clone(), place);
+    let settings = SenderSettings { public_url: PUBLIC_URL.to_owned(), mail_from: MAIL_FROM.to_owned() };
+    let notifier = Notifier::new(store.clone(), Arc::new(secrets), courier, clock.clone(), settings);
     Ok(Deliveries::new(Arc::new(notifier), audit::audit(log, &**clock)?))
 }
 

@@ -1,7 +1,7 @@
-//! An emulated AWS on this machine: ministack, pinned, in a process of its own on loopback.
+//! Emulated AWS on this machine: a pinned version of ministack in its own process on loopback.
 //!
-//! It runs the functions' zip files as Lambda does: it starts `bootstrap` and serves it the Runtime
-//! API. Nothing leaves this machine, and nothing of a developer's own AWS account is looked at.
+//! It runs the functions' zip files like Lambda: it starts `bootstrap` and serves the Runtime API. It
+//! sends nothing to other machines and does not read a developer's AWS credentials.
 
 use std::{process::Stdio, time::Duration};
 
@@ -17,23 +17,23 @@ use tokio::{
     process::{Child, ChildStdin, Command},
 };
 
-/// What the deployment was tried with. To take a newer one: its version, and the lines of
-/// `ministack.txt` as `uv pip compile --universal --python-version 3.10 --generate-hashes
-/// --no-annotate --no-header` writes them.
+/// Version that the deployment is tested with. To update it, change the version here and generate
+/// `ministack.txt` with `uv pip compile --universal --python-version 3.10 --generate-hashes
+/// --no-annotate --no-header`.
 const MINISTACK: pip::Package =
     pip::Package { name: "ministack", version: "1.5.33", requirements: include_str!("../ministack.txt") };
 
-/// The account that everything is in.
+/// AWS account ID of the emulator.
 pub const ACCOUNT: &str = "000000000000";
-/// What credentials are there, since the tools sign with some.
-const NOBODY: &str = "test";
+/// Key ID and secret. The emulator ignores them, but the tools need some to sign with.
+const CREDENTIAL: &str = "test";
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
-/// Its last line before it answers.
+/// Last line that the emulator prints before it accepts requests.
 const ANSWERS: &str = "Running on http://";
 
-/// Starts the module, and ends it with its functions once our end of its stdin is closed: then we have
-/// ended, however that came.
+/// Python program that starts ministack. It ends ministack and its functions when stdin closes, which
+/// happens when this process ends for any reason.
 const LAUNCHER: &str = "
 import os, runpy, signal, sys, threading
 
@@ -46,20 +46,20 @@ sys.argv = ['ministack']
 runpy.run_module('ministack', run_name='__main__')
 ";
 
-/// A running emulator. It ends when dropped, and with this process.
+/// Running emulator. It ends when dropped, and when this process ends.
 pub struct Emulator {
     child: Child,
     _stdin: ChildStdin,
     port: u16,
-    /// What it writes goes with it.
+    /// Files of the emulator. They are removed with it.
     _folder: TempDir,
 }
 
 impl Emulator {
-    /// Gets ministack if need be, and starts it. 0 takes any free port.
+    /// Installs ministack if it is missing, and starts it. Port 0 means any free port.
     ///
     /// # Errors
-    /// When it cannot be had or does not start.
+    /// When the installation or the start fails.
     pub async fn start(project: &Project, ui: &Ui, port: u16) -> Result<Self> {
         let place = MINISTACK.ensure(project, ui).await?;
         let python = pip::find_python().await.ok_or_else(no_python)?;
@@ -78,7 +78,7 @@ impl Emulator {
             .env("BIND_HOST", "127.0.0.1")
             .env("GATEWAY_PORT", port.to_string())
             .env("MINISTACK_REGION", REGION)
-            // Its functions call it, too.
+            // For the functions, which call the emulator.
             .env("AWS_ENDPOINT_URL", url(port))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -86,40 +86,42 @@ impl Emulator {
             .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn().context("cannot start Python")?;
-        let stdin = child.stdin.take().context("its input is not piped")?;
-        let stderr = child.stderr.take().context("its output is not piped")?;
+        let stdin = child.stdin.take().context("stdin of the emulator is not piped")?;
+        let stderr = child.stderr.take().context("stderr of the emulator is not piped")?;
         let mut lines = BufReader::new(stderr).lines();
-        let mut said = Vec::new();
+        let mut printed = Vec::new();
         let ready = async {
             while let Some(line) = lines.next_line().await? {
                 if line.contains(ANSWERS) {
                     return Ok(());
                 }
-                said.push(line);
+                printed.push(line);
             }
-            bail!("ministack ended before it answered:\n{}", said.join("\n"))
+            bail!("ministack ended before it was ready:\n{}", printed.join("\n"))
         };
-        tokio::time::timeout(STARTS_WITHIN, ready).await.context("ministack did not start in time")??;
-        // Whatever it still says must not fill the pipe.
+        tokio::time::timeout(STARTS_WITHIN, ready)
+            .await
+            .context("ministack did not start within 60 seconds")??;
+        // Keeps reading, because a full pipe would block the emulator.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(Self { child, _stdin: stdin, port, _folder: folder })
     }
 
-    /// Where all of AWS answers: `http://127.0.0.1:PORT`.
+    /// Endpoint of all AWS services: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         url(self.port)
     }
 
-    /// What makes a tool work on it: the SDKs, the CDK and `doorwardctl` read these.
+    /// Variables that make the SDKs, the CDK and `doorwardctl` use the emulator.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         [
             ("AWS_ENDPOINT_URL", self.url()),
             ("AWS_REGION", REGION.to_owned()),
-            ("AWS_ACCESS_KEY_ID", NOBODY.to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", NOBODY.to_owned()),
+            ("AWS_ACCESS_KEY_ID", CREDENTIAL.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", CREDENTIAL.to_owned()),
             ("CDK_DEFAULT_ACCOUNT", ACCOUNT.to_owned()),
             ("CDK_DEFAULT_REGION", REGION.to_owned()),
-            // No source of a person's own settings or credentials may answer instead.
+            // Disables the user's own settings and credentials.
             ("AWS_CONFIG_FILE", "/dev/null".to_owned()),
             ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null".to_owned()),
             ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
@@ -127,34 +129,36 @@ impl Emulator {
         .into()
     }
 
-    /// A command that reaches this AWS, and no other.
+    /// Creates a command that can reach only the emulator.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = process::command(program);
         command.envs(self.environment());
         command
     }
 
-    /// Waits until it ends by itself, which it should not.
+    /// Waits until the emulator ends, which is always an error.
     ///
     /// # Errors
-    /// Always: that it ended.
+    /// Always.
     pub async fn ended(&mut self) -> Result<()> {
         let status = self.child.wait().await?;
-        bail!("the emulator ended ({status})")
+        bail!("the emulator ended unexpectedly ({status})")
     }
 
-    /// Ends it with every function it started, and sees that nothing answers any more.
+    /// Ends the emulator and every function that it started. Checks that its port is closed.
     ///
     /// # Errors
-    /// When something is left.
+    /// When a process or the port remains.
     pub async fn stop(mut self) -> Result<()> {
-        let id = self.child.id().context("it has ended already")?;
+        let id = self.child.id().context("the emulator has already ended")?;
         kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM)?;
-        tokio::time::timeout(STOPS_WITHIN, self.child.wait()).await.context("it did not end in time")??;
-        // The functions that it leaves behind.
+        tokio::time::timeout(STOPS_WITHIN, self.child.wait())
+            .await
+            .context("the emulator did not end within 30 seconds")??;
+        // Functions that outlive the emulator.
         let left = process::end_all(process::Ending::Graceful).await?;
-        ensure!(left.is_empty(), "{} processes are left", left.len());
-        ensure!(!port::is_answered(self.port), "port {} still answers", self.port);
+        ensure!(left.is_empty(), "{} processes did not end", left.len());
+        ensure!(!port::is_answered(self.port), "port {} still accepts connections", self.port);
         Ok(())
     }
 }
@@ -163,11 +167,11 @@ fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
-/// What to do where Python is missing.
+/// Error for a machine without Python.
 pub fn no_python() -> Problem {
     Problem::new(
-        "The emulated AWS needs Python 3.10 or newer with pip, and there is none.",
-        "Install it (Debian, Ubuntu: apt install python3-pip), and start again.",
+        "The emulated AWS needs Python 3.10 or newer with pip, but Python was not found.",
+        "Install it (Debian, Ubuntu: apt install python3-pip), then start again.",
     )
 }
 
@@ -176,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pip_must_check_every_file() {
+    fn every_package_has_hashes() {
         let lines = MINISTACK.requirements;
         let pins = lines.lines().filter(|line| line.contains("==")).count();
         assert!(lines.contains(&format!("{}=={} ", MINISTACK.name, MINISTACK.version)));

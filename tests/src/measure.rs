@@ -1,10 +1,11 @@
-//! `cargo measure`: what starts and requests cost, as ratios taken in one run.
+//! `cargo measure`: measures the start time of a function and the CPU time of requests.
 //!
-//! The release binaries run as Lambda runs them, one process each against a Runtime API of ours, on
-//! an embedded DynamoDB and Secrets Manager over plain HTTP on loopback: TLS and the network are not
-//! in these numbers. CPU time is the function's own process's, from /proc.
+//! The release binaries run as on Lambda: one process for each function, connected to a Runtime API.
+//! DynamoDB and Secrets Manager are embedded and use plain HTTP on loopback, so that the numbers
+//! include neither TLS nor the network. The CPU time is that of the function's process, from /proc.
+//! Compare the ratios, because absolute times depend on the machine.
 
-#![allow(clippy::print_stdout, reason = "its output is what it is for")]
+#![allow(clippy::print_stdout, reason = "the printed numbers are the result")]
 
 use std::{
     path::PathBuf,
@@ -23,7 +24,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
-use doorward::{domain::HashCost, port::Clock, runtime::SystemClock};
+use doorward::{domain::HashCost, function::SystemClock, port::Clock};
 use e2e::{Actor, Login, World, authorizer_event, event};
 use http::Method;
 use local::{REGION, SECRET_PREFIX, TABLE};
@@ -33,7 +34,7 @@ use tokio::{
     sync::{Mutex, oneshot},
 };
 
-/// The example that does nothing.
+/// Example function that returns a constant.
 const HELLO: &str = "hello";
 const STARTS: usize = 30;
 const LOGINS: usize = 150;
@@ -43,10 +44,10 @@ const SESSIONS: usize = 1_000;
 async fn main() -> Result<()> {
     build_functions().await?;
     let world = World::start_with(HashCost::default()).await?;
-    world.clock.set(SystemClock.now()); // the functions have their own
+    world.clock.set(SystemClock.now()); // the functions use the time of the machine
     let admin = world.actor("admin@nordic.example")?;
 
-    println!("Start: exec to the first answer posted, median of {STARTS}, interleaved");
+    println!("Start time, from exec to the first response: median of {STARTS} interleaved runs");
     let mut sessions = Vec::new();
     for _ in 0..STARTS {
         sessions.push(world.login(&admin).await?);
@@ -60,9 +61,9 @@ async fn main() -> Result<()> {
     println!("  hello world                        {hello:>8.2} ms   1.0 ×");
     println!("  refresh-session, an ES256 refresh  {refresh:>8.2} ms   {:.1} ×", refresh / hello);
 
-    println!("CPU of the function's own process, a request");
+    println!("CPU time of the function's process per request");
     let hash = raw_hash()?;
-    println!("  argon2id alone, memory reused      {hash:>8.2} ms   1.00 ×");
+    println!("  only argon2id, memory reused       {hash:>8.2} ms   1.00 ×");
     let logins = vec![login_event(&admin); LOGINS];
     let login = cpu(&world, "create-session", logins).await?;
     println!("  login                              {login:>8.2} ms   {:.2} ×", login / hash);
@@ -85,7 +86,10 @@ async fn main() -> Result<()> {
 async fn build_functions() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let arguments = ["build", "--release", "--package", "functions", "--bins", "--example", HELLO];
-    ensure!(Command::new(cargo).args(arguments).status().await?.success(), "the functions do not build");
+    ensure!(
+        Command::new(cargo).args(arguments).status().await?.success(),
+        "the functions do not compile; correct the errors above"
+    );
     Ok(())
 }
 
@@ -105,7 +109,7 @@ fn logout_event(login: &Login) -> String {
     event(&Method::DELETE, &login.path(), tenant, Some(&login.token), None).to_string()
 }
 
-/// Milliseconds from the start of a process to its answer to one event.
+/// Milliseconds from the start of a process to its first response.
 async fn start(world: &World, binary: &str, event: String, checked: bool) -> Result<f64> {
     let run = Run::begin(vec![event]).await?;
     let begun = Instant::now();
@@ -115,7 +119,7 @@ async fn start(world: &World, binary: &str, event: String, checked: bool) -> Res
     Ok(milliseconds(answered.duration_since(begun)))
 }
 
-/// CPU milliseconds of one of many requests, the first left out.
+/// Average CPU milliseconds of one request, without the first request.
 async fn cpu(world: &World, binary: &str, mut events: Vec<String>) -> Result<f64> {
     let rest = events.split_off(1);
     let count = rest.len();
@@ -136,12 +140,17 @@ fn cpu_ticks(child: &Child) -> Result<u64> {
     let id = child.id().context("the function ended")?;
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let field =
-        |index: usize| fields.get(index).context("no such field")?.parse::<u64>().context("no number");
+    let field = |index: usize| {
+        fields
+            .get(index)
+            .context("a field is missing in /proc/PID/stat")?
+            .parse::<u64>()
+            .context("a field of /proc/PID/stat is not a number")
+    };
     Ok(field(11)? + field(12)?)
 }
 
-/// Milliseconds of one hash at the default cost, in memory that is used again.
+/// Milliseconds of one hash at the default cost, in reused memory.
 fn raw_hash() -> Result<f64> {
     let cost = HashCost::default();
     let params =
@@ -173,7 +182,7 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
-/// A Runtime API with events for one process.
+/// Runtime API that sends events to one process.
 struct Run {
     url: String,
     queue: Arc<Mutex<Queue>>,
@@ -211,7 +220,7 @@ impl Run {
         Ok(run)
     }
 
-    /// Queues events; what comes back is told when all of them are answered.
+    /// Queues events. The returned channel receives a value after the last response.
     async fn more(&self, mut events: Vec<String>) -> oneshot::Receiver<Answered> {
         let (done, answered) = oneshot::channel();
         events.reverse();
@@ -225,7 +234,11 @@ impl Run {
 
     fn spawn(&self, world: &World, binary: &str) -> Result<Child> {
         // This program is in target/debug, what it measures in target/release.
-        let target = std::env::current_exe()?.ancestors().nth(2).map(PathBuf::from).context("no folder")?;
+        let target = std::env::current_exe()?
+            .ancestors()
+            .nth(2)
+            .map(PathBuf::from)
+            .context("cannot find the target folder")?;
         let folder = if binary == HELLO { "release/examples" } else { "release" };
         let environment = [
             ("AWS_LAMBDA_RUNTIME_API", self.url.as_str()),

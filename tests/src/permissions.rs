@@ -1,5 +1,6 @@
-//! What a function asks of the table, held against what its role allows (docs/design/security.md#rule-26). The emulators allow
-//! everything: whether the deployed functions may do what they do is seen here alone.
+//! Comparison of a function's DynamoDB calls with the permissions of its role
+//! (docs/design/security.md#rule-26). The emulators check no permissions, so this is the only check
+//! before a deployment.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,8 +13,8 @@ use anyhow::{Context, Result, ensure};
 use doorward::route::Function;
 use serde_json::Value;
 
-/// One thing that a call asks for: a permission's action, and the partition keys that it names. A transaction asks
-/// for one for each of its parts.
+/// A permission that a call requires: the action, the partition keys and the attributes. A transaction
+/// requires one permission for each of its parts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Asked {
     /// `UpdateItem`, for example.
@@ -24,7 +25,7 @@ pub struct Asked {
     pub attributes: BTreeSet<String>,
 }
 
-/// Words of expressions that are no attributes.
+/// Words in expressions that are not attributes.
 const WORDS: [&str; 16] = [
     "SET",
     "REMOVE",
@@ -45,7 +46,7 @@ const WORDS: [&str; 16] = [
 ];
 
 impl Asked {
-    /// What a call of DynamoDB's JSON protocol asks for.
+    /// The permissions that a call of DynamoDB's JSON protocol requires.
     pub(crate) fn of(operation: &str, input: &Value) -> Vec<Self> {
         let one = |action: &str, input: &Value, keys: Vec<&Value>| Self {
             action: action.to_owned(),
@@ -91,21 +92,21 @@ fn attributes(input: &Value) -> BTreeSet<String> {
     named.chain(keys).map(str::to_owned).collect()
 }
 
-/// What each function's role allows on the table, and what of it was used.
+/// The table permissions of each function's role, and those that were used.
 pub struct Roles {
     grants: BTreeMap<String, Vec<Grant>>,
     used: Mutex<BTreeSet<Allowed>>,
 }
 
-/// A function, an action, and one pattern of keys that it is for.
+/// A function, an action and a key pattern.
 type Allowed = (String, String, String);
 
-/// What no recorded event can show, and why it is needed.
+/// Permissions that no recorded event can show, with the reason.
 const NEEDED: [(&str, &str, &str, &str); 1] = [(
     "update-credentials",
     "UpdateItem",
     "T#*#F#*",
-    "a wrong present password of a session from before there were device proofs counts as a stranger's",
+    "a wrong current password in a session without a device counts as an attempt of an unknown device",
 )];
 
 struct Grant {
@@ -115,10 +116,10 @@ struct Grant {
 }
 
 impl Roles {
-    /// Those of the deployment (`infra/permissions.json`).
+    /// Reads the roles of the deployment (`infra/permissions.json`).
     ///
     /// # Errors
-    /// When that cannot be read.
+    /// When the file cannot be read.
     pub fn load() -> Result<Self> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/permissions.json");
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
@@ -139,10 +140,10 @@ impl Roles {
         })
     }
 
-    /// That a function's role allows what it asked.
+    /// Checks that a function's role allows its calls.
     ///
     /// # Errors
-    /// What it does not.
+    /// When a call is not allowed.
     pub fn check(&self, function: Function, asked: &[Asked]) -> Result<()> {
         let function = function.name();
         let grants = self.grants.get(function).with_context(|| format!("{function} has no role"))?;
@@ -156,10 +157,10 @@ impl Roles {
         Ok(())
     }
 
-    /// That nothing is allowed which was never asked.
+    /// Checks that the calls used every permission.
     ///
     /// # Errors
-    /// What was not.
+    /// When a permission was not used.
     pub fn check_all_used(&self) -> Result<()> {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let allowed = self.grants.iter().flat_map(|(function, grants)| {
@@ -173,13 +174,13 @@ impl Roles {
             NEEDED.iter().any(|needed| (needed.0, needed.1, needed.2) == (function, action, keys))
         };
         let idle: Vec<_> = allowed.filter(|allowed| !used.contains(allowed) && !needed(allowed)).collect();
-        ensure!(idle.is_empty(), "roles allow what no recorded event needs: {idle:#?}");
+        ensure!(idle.is_empty(), "no recorded event uses these permissions: {idle:#?}");
         Ok(())
     }
 }
 
 impl Grant {
-    /// IAM wants one grant for all of a call's keys and attributes.
+    /// IAM requires one grant that covers all keys and attributes of a call.
     fn allows(&self, asked: &Asked) -> bool {
         let keys = !asked.keys.is_empty()
             && asked.keys.iter().all(|key| self.keys.iter().any(|pattern| matches(pattern, key)));
@@ -188,7 +189,7 @@ impl Grant {
     }
 }
 
-/// IAM's `StringLike`, of which patterns here use `*` alone.
+/// IAM's `StringLike`, limited to `*`.
 fn matches(pattern: &str, text: &str) -> bool {
     let (first, rest) = pattern.split_once('*').map_or((pattern, None), |(first, rest)| (first, Some(rest)));
     let Some(after) = text.strip_prefix(first) else {
@@ -206,7 +207,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn patterns_match_as_iams_do() {
+    fn key_patterns_match_like_iam_patterns() {
         for (pattern, text, expected) in [
             ("T#*", "T#a#U#b", true),
             ("T#*#U#*", "T#a#U#b", true),
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_is_for_all_of_a_calls_keys_and_attributes() {
+    fn grant_must_cover_all_keys_and_attributes_of_a_call() {
         let grant = |keys: &[&str], attributes: Option<&[&str]>| Grant {
             actions: vec!["UpdateItem".to_owned()],
             keys: keys.iter().map(|&key| key.to_owned()).collect(),

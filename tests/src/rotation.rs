@@ -1,11 +1,11 @@
-//! Rotating a tenant's secret, as an operator or a rotation function does.
+//! Rotation of a tenant's secret, by an operator or by the rotation function.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use doorward::{
-    rotation::Rotations,
-    runtime::SystemEntropy,
+    function::SystemEntropy,
+    function::secret_rotation::Rotations,
     secrets::{Rotator, Step},
 };
 use local::SECRET_PREFIX;
@@ -13,33 +13,34 @@ use serde_json::{Value, json};
 
 use crate::World;
 
-/// The stage that opens until it is retired.
+/// The stage of the previous version, which is accepted until it is retired.
 const PREVIOUS: &str = "AWSPREVIOUS";
 
 impl World {
     /// A tenant's current secret document.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the user does not exist.
     pub async fn secret_document(&self, tenant: &str) -> Result<Value> {
         let found =
             self.secrets.get_secret_value().secret_id(format!("{SECRET_PREFIX}{tenant}")).send().await?;
         Ok(serde_json::from_str(found.secret_string().context("no text")?)?)
     }
 
-    /// Makes `document` the current one, and the one before the previous; the new version's id.
+    /// Makes `document` the current version and the current version the previous one. Returns the new
+    /// version's ID.
     ///
     /// # Errors
-    /// When Secrets Manager refuses.
+    /// When Secrets Manager rejects the call.
     pub async fn rotate_secret(&self, tenant: &str, document: &Value) -> Result<String> {
         self.retire_previous_secret(tenant).await?;
         self.put_secret(tenant, document, "AWSCURRENT").await
     }
 
-    /// Adds a version of the secret at that stage; its id.
+    /// Adds a version of the secret at this stage and returns its ID.
     ///
     /// # Errors
-    /// When Secrets Manager refuses.
+    /// When Secrets Manager rejects the call.
     pub async fn put_secret(&self, tenant: &str, document: &Value, stage: &str) -> Result<String> {
         let put = self
             .secrets
@@ -52,10 +53,10 @@ impl World {
         put.version_id.context("no version")
     }
 
-    /// Takes the previous secret's stage away.
+    /// Removes the stage of the previous version.
     ///
     /// # Errors
-    /// When Secrets Manager refuses.
+    /// When Secrets Manager rejects the call.
     pub async fn retire_previous_secret(&self, tenant: &str) -> Result<()> {
         for (version, stages) in self.secret_versions(tenant).await? {
             if stages.iter().any(|stage| stage == PREVIOUS) {
@@ -71,10 +72,10 @@ impl World {
         Ok(())
     }
 
-    /// The id of the version at that stage.
+    /// The ID of the version at this stage.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the user does not exist.
     pub async fn secret_version(&self, tenant: &str, stage: &str) -> Result<String> {
         let versions = self.secret_versions(tenant).await?;
         let at = versions.into_iter().find(|(_, stages)| stages.iter().any(|known| known == stage));
@@ -96,26 +97,26 @@ impl World {
         Ok(versions.collect())
     }
 
-    /// What makes and installs versions of secrets, as an operator's command has it.
+    /// The rotator that `doorwardctl` uses.
     pub fn rotator(&self) -> Rotator {
         let client = self.counted_secrets.clone();
         Rotator::new(client, SECRET_PREFIX.to_owned(), self.clock.clone(), Arc::new(SystemEntropy))
     }
 
-    /// Switches the rotation of a tenant's secret on.
+    /// Enables the rotation of a tenant's secret.
     ///
     /// # Errors
-    /// When Secrets Manager refuses.
+    /// When Secrets Manager rejects the call.
     pub async fn switch_rotation_on(&self, tenant: &str) -> Result<()> {
         self.secrets.rotate_secret().secret_id(format!("{SECRET_PREFIX}{tenant}")).send().await?;
-        // The emulator rotates at once, to a version of the same text.
+        // The emulator rotates immediately, to a version with the same text.
         self.retire_previous_secret(tenant).await
     }
 
-    /// Begins a rotation as Secrets Manager does: a version at `AWSPENDING` without a value.
+    /// Starts a rotation like Secrets Manager: creates a version at `AWSPENDING` without a value.
     ///
     /// # Errors
-    /// When Secrets Manager refuses.
+    /// When Secrets Manager rejects the call.
     pub async fn begin_rotation(&self, tenant: &str, version: &str) -> Result<()> {
         self.secrets
             .put_secret_value()
@@ -127,10 +128,10 @@ impl World {
         Ok(())
     }
 
-    /// Asks the rotation function for a step.
+    /// Sends a step to the rotation function.
     ///
     /// # Errors
-    /// What the function fails with.
+    /// The function's error.
     pub async fn rotation_step(&self, step: Step, tenant: &str, version: &str) -> Result<Value> {
         self.send_rotation(&json!({
             "Step": step.name(),
@@ -143,7 +144,7 @@ impl World {
     /// Sends an event to the rotation function.
     ///
     /// # Errors
-    /// What the function fails with.
+    /// The function's error.
     pub async fn send_rotation(&self, event: &Value) -> Result<Value> {
         let rotations = Rotations::new(self.rotator());
         rotations.answer(&event.to_string(), "e2e-request").await.map_err(|error| anyhow!("{error}"))
@@ -152,17 +153,17 @@ impl World {
     /// The ARN of a tenant's secret.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the user does not exist.
     pub async fn secret_arn(&self, tenant: &str) -> Result<String> {
         let secret =
             self.secrets.describe_secret().secret_id(format!("{SECRET_PREFIX}{tenant}")).send().await?;
         secret.arn.context("no ARN")
     }
 
-    /// The text of a version of a tenant's secret; empty while it has none.
+    /// The text of a version of a tenant's secret; empty if it has no value yet.
     ///
     /// # Errors
-    /// When there is no such version.
+    /// When the version does not exist.
     pub async fn secret_text(&self, tenant: &str, version: &str) -> Result<String> {
         let found = self.secrets.get_secret_value().secret_id(format!("{SECRET_PREFIX}{tenant}"));
         Ok(found.version_id(version).send().await?.secret_string.unwrap_or_default())

@@ -1,12 +1,13 @@
-//! `cargo timing`: whether time tells a known user from an unknown one, or one way of failing to log
-//! in from another (docs/design/security.md#rule-9 and #rule-19).
+//! `cargo timing`: checks that response times reveal neither whether a user exists nor why a login
+//! failed (docs/design/security.md#rule-9 and #rule-19).
 //!
-//! Classes of requests, interleaved, each sample on a user of its own, in process over the embedded
-//! services. What counts is the difference of the medians, as a share of the smaller one: absolute
-//! times are this machine's. Exits non-zero when a difference is above its bound, or when the bench
-//! does not notice, of each kind of known users, that unknown ones cost no hash.
+//! The benchmark sends several classes of requests in turn, in this process, with embedded services.
+//! Each sample uses its own user. The result is the difference of the medians relative to the smaller
+//! one, because absolute times depend on the machine. The exit code is not 0 when a difference exceeds
+//! its limit. The benchmark also checks itself: it must detect a build in which unknown users cost no
+//! password hash.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the printed numbers are the result")]
 
 use std::{
     io::{IsTerminal, stderr},
@@ -23,19 +24,19 @@ use e2e::{Actor, NORDIC, World, as_tenant, event};
 use http::Method;
 use serde_json::{Value, json};
 
-/// Samples of each class of logins (docs/design/security.md#rule-9).
+/// Samples of each class of failed logins (docs/design/security.md#rule-9).
 const SAMPLES: usize = 1_000;
-/// Samples of each class of what leads to a new password.
+/// Samples of each class of password recovery requests.
 const RECOVERY_SAMPLES: usize = 500;
-/// Samples of each class that show whether the bench notices what it must.
+/// Samples of each class in the benchmark's check of itself.
 const CHECK_SAMPLES: usize = 100;
-/// Largest difference of the medians, as a share of the smaller one: an unknown user's item is not
-/// there to be read and decoded, which is most of what is left.
+/// Maximum relative difference of the medians. The main remaining difference is that an unknown user
+/// has no item to read and decode.
 const BOUND: f64 = 0.10;
-/// The same for logins: beside a hash, what is left is less.
+/// Maximum relative difference for logins, where the hash takes most of the time.
 const LOGIN_BOUND: f64 = 0.05;
-/// What a password costs here: a few milliseconds in this build, which optimises the hashing alone. With
-/// the default's cost the bench would take ten times as long, and forgive more.
+/// Hash cost of the benchmark: a few milliseconds in this build, which optimizes only the hashing. The
+/// default cost would take ten times as long and hide larger differences.
 const COST: HashCost = HashCost { memory_kib: 4_096, passes: 2, lanes: 1 };
 const HOME: &str = "admin@nordic.example";
 
@@ -57,32 +58,35 @@ async fn main() -> Result<()> {
     );
     too_large.extend(logins(&world, "login", SAMPLES).await?);
 
-    println!("The same where an unknown user costs no hash, {CHECK_SAMPLES} samples each: it must show");
+    println!("Self-check without a hash for unknown users, {CHECK_SAMPLES} samples each: must differ");
     world.passwords.set_skips_unknown(true);
     let noticed = logins(&world, "check", CHECK_SAMPLES).await?;
     let known = WAYS.iter().filter(|way| way.exists).map(|way| way.name);
     let missed: Vec<_> = known.filter(|name| !noticed.contains(name)).collect();
     if !missed.is_empty() {
-        bail!("the bench does not notice that unknown users cost no hash beside: {}", missed.join(", "));
+        bail!(
+            "the benchmark does not detect a missing hash of unknown users, compared with: {}",
+            missed.join(", ")
+        );
     }
     if too_large.is_empty() {
         return Ok(());
     }
-    bail!("above the bound: {}", too_large.join(", "))
+    bail!("response times differ by more than the limit: {}", too_large.join(", "))
 }
 
-/// Known and unknown users, in what leads to a new password; what is above the bound.
+/// Compares known and unknown users in password recovery. Returns the requests above the limit.
 async fn recovery(world: &World) -> Result<Vec<&'static str>> {
     let known = known_users(world).await?;
     let unknown: Vec<_> = (0..RECOVERY_SAMPLES).map(|n| format!("nobody-{n:05}")).collect();
     println!("Difference of medians, known and unknown users, {RECOVERY_SAMPLES} samples each, interleaved");
     let mut too_large = Vec::new();
     for (name, request) in [
-        ("asking for a code", ask as Request),
-        ("a wrong code, typed", try_typed),
-        ("asking for one by text message", ask_text),
-        ("a wrong code, typed, of one that lives", try_typed),
-        ("a wrong code, of a link", try_link),
+        ("request a code", ask as Request),
+        ("wrong short code", try_typed),
+        ("request a code by text message", ask_text),
+        ("wrong short code, a short code exists", try_typed),
+        ("wrong code of a link", try_link),
     ] {
         let mut times = [Vec::new(), Vec::new()];
         for (n, users) in known.iter().zip(&unknown).enumerate() {
@@ -103,7 +107,7 @@ async fn recovery(world: &World) -> Result<Vec<&'static str>> {
     Ok(too_large)
 }
 
-/// The ways of failing to log in, each against each; what is above the bound.
+/// Compares the causes of a failed login. Returns the causes above the limit.
 async fn logins(world: &World, prefix: &str, samples: usize) -> Result<Vec<&'static str>> {
     let mut times: [Vec<f64>; WAYS.len()] = Default::default();
     let mut events: [Vec<String>; WAYS.len()] = Default::default();
@@ -122,7 +126,7 @@ async fn logins(world: &World, prefix: &str, samples: usize) -> Result<Vec<&'sta
     }
     for n in 0..samples {
         progress("logins", n, samples);
-        // Whoever is first in a round is so equally often.
+        // Each class is equally often the first of a round.
         for class in (0..WAYS.len()).map(|class| (class + n) % WAYS.len()) {
             let event = events.get(class).and_then(|events| events.get(n)).context("an event each")?;
             let taken = time(world, Function::CreateSession, event, 401).await?;
@@ -134,8 +138,8 @@ async fn logins(world: &World, prefix: &str, samples: usize) -> Result<Vec<&'sta
     let mut too_large = Vec::new();
     for (way, median) in WAYS.iter().zip(medians) {
         let share = difference(median, fastest);
-        println!("  {:<38} {median:>7.0} µs  {:>5.1} % above the fastest", way.name, share * 100.0);
-        // Every pair is within the bound when each is within it of the fastest.
+        println!("  {:<38} {median:>7.0} µs  {:>5.1} % slower than the fastest", way.name, share * 100.0);
+        // If each median is within the limit of the fastest, every pair is within the limit.
         if share > LOGIN_BOUND {
             too_large.push(way.name);
         }
@@ -143,7 +147,7 @@ async fn logins(world: &World, prefix: &str, samples: usize) -> Result<Vec<&'sta
     Ok(too_large)
 }
 
-/// A way of failing to log in.
+/// Cause of a failed login.
 struct Way {
     name: &'static str,
     exists: bool,
@@ -183,7 +187,7 @@ impl Way {
     }
 }
 
-/// Microseconds until the answer, which must have that status.
+/// Microseconds until the response, which must have the given status.
 async fn time(world: &World, function: Function, event: &str, status: i64) -> Result<f64> {
     let begun = Instant::now();
     let answer = world.send(function, event).await?;
@@ -196,7 +200,7 @@ fn difference(one: f64, other: f64) -> f64 {
     (one - other).abs() / one.min(other)
 }
 
-/// One line that is written over and over, for whoever waits.
+/// Progress line in a terminal, overwritten with each call.
 fn progress(what: &str, done: usize, of: usize) {
     if stderr().is_terminal() && done.is_multiple_of(50) {
         eprint!("\r\x1b[K  {what} {done}/{of}\r");
@@ -233,7 +237,7 @@ fn post(path: &str, body: &Value) -> Value {
     event(&Method::POST, path, NORDIC, None, Some(body))
 }
 
-/// As many copies of a demo user as there are samples.
+/// Creates one copy of a demo user for each sample.
 async fn known_users(world: &World) -> Result<Vec<String>> {
     let model = world.actor("marcus.jensen@example.com")?;
     let record = world.user(&model).await?;
@@ -247,7 +251,7 @@ async fn known_users(world: &World) -> Result<Vec<String>> {
     Ok(users)
 }
 
-/// An actor of another id and name.
+/// Copies an actor with another ID and username.
 fn copy(model: &Actor, id: &str) -> Actor {
     let mut actor = model.clone();
     id.clone_into(&mut actor.user.user_id);
@@ -255,7 +259,7 @@ fn copy(model: &Actor, id: &str) -> Actor {
     actor
 }
 
-/// The user that an actor is, like `record` otherwise.
+/// Creates the user of an actor. Other attributes are those of `record`.
 async fn create(world: &World, record: User, actor: &Actor) -> Result<()> {
     let (id, username) = (UserId::parse(&actor.user.user_id)?, Username::parse(&actor.user.username)?);
     let user = User { id, username, ..record };

@@ -1,0 +1,259 @@
+//! The limit on the number of sessions of a user.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_concurrent_logins_leave_a_single_session() {
+    let world = Arc::new(World::start().await.unwrap());
+    limit(&world, 1, WhenFull::Single).await;
+    let marcus = world.actor(MARCUS).unwrap();
+    let answers = logins(&world, &marcus, 20).await;
+    // Each session was the newest when it was written.
+    assert_eq!(verdicts(&answers), BTreeMap::from([((200, "NONE"), 20)]));
+    assert_eq!(live(&world, &marcus).await.len(), 1);
+    assert_tokens_follow(&world, &marcus, &granted(&marcus, &answers)).await;
+    assert_eq!(world.user(&marcus).await.unwrap().sessions_revision, 20);
+    // Sessions of other users are not affected.
+    let ingrid = world.login(&world.actor(INGRID).unwrap()).await.unwrap();
+    world.login(&marcus).await.unwrap();
+    assert!(world.opens(&ingrid).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_concurrent_logins_leave_as_many_sessions_as_the_limit() {
+    let world = Arc::new(World::start().await.unwrap());
+    limit(&world, 3, WhenFull::Oldest).await;
+    let marcus = world.actor(MARCUS).unwrap();
+    let answers = logins(&world, &marcus, 20).await;
+    assert_eq!(verdicts(&answers), BTreeMap::from([((200, "NONE"), 20)]));
+    assert_eq!(live(&world, &marcus).await.len(), 3);
+    assert_tokens_follow(&world, &marcus, &granted(&marcus, &answers)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_concurrent_logins_succeed_only_up_to_the_session_limit() {
+    let world = Arc::new(World::start().await.unwrap());
+    limit(&world, 5, WhenFull::Reject).await;
+    let marcus = world.actor(MARCUS).unwrap();
+    let answers = logins(&world, &marcus, 50).await;
+    assert_eq!(verdicts(&answers), BTreeMap::from([((200, "NONE"), 5), ((409, "SESSION_LIMIT"), 45)]));
+    // docs/design/security.md#rule-24: the audit event of a rejected login contains no session.
+    let told = world.audit.events();
+    assert!(told.iter().all(|event| (event["outcome"] == "SUCCESS") == event["session"].is_string()));
+    let granted = granted(&marcus, &answers);
+    assert_tokens_follow(&world, &marcus, &granted).await;
+    // Each ended session allows exactly one new login.
+    for login in &granted {
+        assert_eq!(world.logout(login).await.unwrap().status, 200);
+        assert!(world.login(&marcus).await.is_ok());
+        let refused = world.try_login(&marcus, &marcus.user.password).await.unwrap();
+        assert_eq!(refused.verdict(), (409, "SESSION_LIMIT"));
+    }
+    assert_eq!(live(&world, &marcus).await.len(), 5);
+}
+
+#[tokio::test]
+async fn full_session_limit_evicts_the_oldest_session() {
+    let world = World::start().await.unwrap();
+    limit(&world, 3, WhenFull::Oldest).await;
+    let marcus = world.actor(MARCUS).unwrap();
+    let mut kept = Vec::new();
+    for _ in 0..6 {
+        world.clock.advance(Duration::from_millis(1));
+        kept.push(world.login(&marcus).await.unwrap());
+        // A refresh does not change a session's age.
+        kept[0] = match world.refreshed(&kept[0]).await {
+            Ok(refreshed) => refreshed,
+            Err(_) => kept[0].clone(),
+        };
+        let newest: BTreeSet<_> = kept.iter().rev().take(3).map(|login| login.session.clone()).collect();
+        assert_eq!(live(&world, &marcus).await, newest);
+    }
+    assert_tokens_follow(&world, &marcus, &kept).await;
+    // Requests with an evicted session get the same response as with any ended session.
+    let gone = ask(&world, &kept[0], Method::GET, &marcus.sessions()).await;
+    assert_eq!(gone.verdict(), (401, "INVALID_TOKEN"));
+    assert!(!world.session(&kept[0]).await.unwrap().ended.unwrap().reuse);
+}
+
+// docs/design/security.md#rule-13, #rule-15
+#[tokio::test]
+async fn ended_and_expired_sessions_do_not_count_against_the_limit() {
+    let world = World::start().await.unwrap();
+    limit(&world, 1, WhenFull::Reject).await;
+    let marcus = world.actor(MARCUS).unwrap();
+    let full = async || {
+        world.try_login(&marcus, &marcus.user.password).await.unwrap().verdict() == (409, "SESSION_LIMIT")
+    };
+
+    let ended = world.login(&marcus).await.unwrap();
+    assert!(full().await);
+    world.logout(&ended).await.unwrap();
+    // Idle timeout, exact to the millisecond.
+    world.login(&marcus).await.unwrap();
+    world.clock.advance(8 * HOUR - Duration::from_millis(1));
+    assert!(full().await);
+    world.clock.advance(Duration::from_millis(1));
+    // Absolute timeout: 24 hours after the login, regardless of refreshes.
+    let mut kept = world.login(&marcus).await.unwrap();
+    for _ in 0..3 {
+        world.clock.advance(7 * HOUR);
+        kept = world.refreshed(&kept).await.unwrap();
+    }
+    world.clock.advance(3 * HOUR - Duration::from_millis(1));
+    assert!(full().await);
+    world.clock.advance(Duration::from_millis(1));
+    // The user's epoch, which ends all sessions of the user.
+    let last = world.login(&marcus).await.unwrap();
+    assert!(full().await);
+    assert_eq!(ask(&world, &last, Method::DELETE, &marcus.sessions()).await.status, 200);
+    world.login(&marcus).await.unwrap();
+    assert!(full().await);
+    // The tenant's epoch, which ends all sessions of the tenant.
+    end_tenants_sessions(&world).await;
+    world.login(&marcus).await.unwrap();
+    assert!(full().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_session_limit_counts_existing_sessions() {
+    let world = Arc::new(World::start().await.unwrap());
+    world.change_policy(NORDIC, |policy| policy.max_attempts = 100).await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let mut earlier = granted(&marcus, &logins(&world, &marcus, 70).await);
+    assert_eq!(earlier.len(), 70);
+    world.clock.advance(Duration::from_secs(1));
+    earlier.push(world.login(&marcus).await.unwrap());
+    limit(&world, 71, WhenFull::Reject).await;
+    let refused = world.try_login(&marcus, &marcus.user.password).await.unwrap();
+    assert_eq!(refused.verdict(), (409, "SESSION_LIMIT"));
+    assert_eq!(live(&world, &marcus).await.len(), 71);
+    // A transaction has too few slots: 69 sessions end, 19 of them before the transaction.
+    limit(&world, 3, WhenFull::Oldest).await;
+    let newest = world.login(&marcus).await.unwrap();
+    let left = live(&world, &marcus).await;
+    assert_eq!(left.len(), 3);
+    assert!(left.contains(&newest.session) && left.contains(&earlier[70].session));
+    earlier.push(newest);
+    assert_tokens_follow(&world, &marcus, &earlier).await;
+}
+
+// docs/design/security.md#rule-7: a correct password that the session limit rejects neither counts as a
+// failure nor clears earlier failures.
+#[tokio::test]
+async fn login_rejected_by_the_session_limit_releases_its_attempt_slot() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    limit(&world, 1, WhenFull::Reject).await;
+    world.change_policy(NORDIC, |policy| policy.max_attempts = 5).await.unwrap();
+    world.login(&marcus).await.unwrap();
+    for _ in 0..4 {
+        assert_eq!(world.try_login(&marcus, "wrong").await.unwrap().verdict(), (401, "AUTHENTICATION"));
+        let refused = world.try_login(&marcus, &marcus.user.password).await.unwrap();
+        assert_eq!(refused.verdict(), (409, "SESSION_LIMIT"));
+    }
+    assert_eq!(world.try_login(&marcus, "wrong").await.unwrap().verdict(), (401, "AUTHENTICATION"));
+    let locked = world.try_login(&marcus, &marcus.user.password).await.unwrap();
+    assert_eq!(locked.verdict(), (401, "ACCOUNT_LOCKED"));
+}
+
+// docs/design/security.md#rule-9: without the correct password, neither the response nor the DynamoDB
+// calls reveal the limit.
+#[tokio::test]
+async fn session_limit_costs_one_query_and_is_visible_only_with_the_correct_password() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let nobody = {
+        let mut nobody = marcus.clone();
+        nobody.user.user_id = "nobody".into();
+        nobody
+    };
+    let calls = async |actor: &Actor, password: &str| {
+        world.calls.take();
+        let answer = world.try_login(actor, password).await.unwrap();
+        (answer.verdict().0, world.calls.take())
+    };
+    let right = marcus.user.password.as_str();
+    world.login(&marcus).await.unwrap();
+    let written = |calls: &[&str]| -> Vec<String> { calls.iter().map(ToString::to_string).collect() };
+    let unlimited = written(&["BatchGetItem", "PutItem", "UpdateItem", "UpdateItem"]);
+    assert_eq!(calls(&marcus, right).await, (200, unlimited));
+    // After a failure, a correct password costs one more write, which clears the failure.
+    let (status, mut wrong) = calls(&world.actor(INGRID).unwrap(), "wrong").await;
+    assert!(status == 401 && !wrong.contains(&"Query".to_owned()), "{wrong:?}");
+
+    let limit = SessionLimit { max: 3, when_full: WhenFull::Reject };
+    world.change_policy(NORDIC, |policy| policy.session_limit = Some(limit)).await.unwrap();
+    world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let limited = written(&["BatchGetItem", "Query", "TransactWriteItems", "UpdateItem", "UpdateItem"]);
+    assert_eq!(calls(&marcus, right).await, (200, limited));
+    let refused = written(&["BatchGetItem", "Query", "UpdateItem", "UpdateItem"]);
+    assert_eq!(calls(&marcus, right).await, (409, refused));
+    wrong.push("Query".to_owned());
+    wrong.sort();
+    assert_eq!(calls(&marcus, "wrong").await, (401, wrong.clone()));
+    assert_eq!(calls(&nobody, right).await, (401, wrong));
+}
+
+// In every interleaving of logins, logouts, refreshes and a password change, the sessions stay within
+// the limit and exactly the tokens of stored live sessions are accepted.
+#[tokio::test(flavor = "multi_thread")]
+async fn session_limit_holds_during_concurrent_logouts_refreshes_and_password_changes() {
+    let world = Arc::new(World::start().await.unwrap());
+    limit(&world, 2, WhenFull::Oldest).await;
+    let marcus = world.actor(MARCUS).unwrap();
+    let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let mut password = marcus.user.password.clone();
+    for round in 0..4 {
+        world.clock.advance(Duration::from_secs(1));
+        let mut marcus = marcus.clone();
+        marcus.user.password.clone_from(&password);
+        let held = [world.login(&marcus).await.unwrap(), world.login(&marcus).await.unwrap()];
+        let next = format!("passphrase of round {round}");
+        let mut tasks = JoinSet::new();
+        for index in 0..14 {
+            let (world, marcus, held, admin) =
+                (Arc::clone(&world), marcus.clone(), held.clone(), admin.clone());
+            let body = json!({ "password": next, "changeRequired": false });
+            tasks.spawn(async move {
+                match index {
+                    0 => world.logout(&held[0]).await.unwrap(),
+                    1 if round % 2 == 1 => world.update(&admin, &marcus.user.user_id, &body).await.unwrap(),
+                    1..=4 => world.refresh(&held[index % 2]).await.unwrap(),
+                    _ => world.try_login(&marcus, &marcus.user.password).await.unwrap(),
+                }
+            });
+        }
+        let answers = tasks.join_all().await;
+        for answer in &answers {
+            let expected = [200, 401, 503].contains(&answer.status);
+            assert!(expected && (answer.status != 503 || round % 2 == 1), "round {round}: {}", answer.text);
+        }
+        let live = live(&world, &marcus).await;
+        let least = if round % 2 == 1 { 0 } else { 2 };
+        assert!(live.len() <= 2, "round {round}: {live:?}");
+        assert!(live.len() >= least, "round {round}: {live:?}");
+        let opened = granted(&marcus, &answers);
+        assert_tokens_follow(&world, &marcus, &opened).await;
+        if round % 2 == 1 {
+            password = next;
+        }
+    }
+}
+
+// docs/design/security.md#rule-15: a change of the own password keeps the session that set it, also
+// within a limit.
+#[tokio::test]
+async fn session_kept_by_a_password_change_counts_against_the_limit() {
+    let world = World::start().await.unwrap();
+    limit(&world, 1, WhenFull::Reject).await;
+    let marcus = world.actor(MARCUS).unwrap();
+    let login = world.login(&marcus).await.unwrap();
+    let body = json!({ "password": NEW_PASSWORD, "currentPassword": marcus.user.password });
+    assert_eq!(world.update(&login, &marcus.user.user_id, &body).await.unwrap().status, 200);
+    assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().verdict(), (409, "SESSION_LIMIT"));
+    assert_eq!(
+        ids(&listed(&world, &login, &marcus.sessions(), 20).await),
+        std::slice::from_ref(&login.session)
+    );
+}

@@ -1,0 +1,90 @@
+//! A browser that visits the hosted password page.
+
+use anyhow::{Context, Result};
+use doorward::route::Function;
+use http::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::json;
+
+use crate::{Answer, World, event};
+
+/// A browser without scripts, on the hosted page of one tenant.
+#[derive(Debug, Clone, Default)]
+pub struct Visitor {
+    /// The page's path.
+    pub path: String,
+    /// Value of the `Cookie` header.
+    pub cookie: Option<String>,
+    /// Further request headers. The default is what a browser sends under `no-referrer`.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl Visitor {
+    /// A browser that has not visited the tenant's page yet.
+    pub fn new(tenant: &str) -> Self {
+        let headers = [("origin", "null"), ("sec-fetch-site", "same-origin")];
+        Self {
+            path: format!("/tenants/{tenant}/password/change"),
+            cookie: None,
+            headers: headers.map(|(name, value)| (name, value.to_owned())).into(),
+        }
+    }
+
+    /// Opens the page with this query string.
+    ///
+    /// # Errors
+    /// As [`World::send`].
+    pub async fn open(&mut self, world: &World, query: &str) -> Result<Answer> {
+        self.send(world, &Method::GET, query, None).await
+    }
+
+    /// Submits the form.
+    ///
+    /// # Errors
+    /// As [`World::send`].
+    pub async fn submit(&mut self, world: &World, fields: &[(&str, &str)]) -> Result<Answer> {
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let fields = fields.iter().map(|(name, value)| format!("{name}={}", encode(value)));
+        self.send(world, &Method::POST, "", Some(fields.collect::<Vec<_>>().join("&"))).await
+    }
+
+    /// Follows a reset link to the form and returns the form's token.
+    ///
+    /// # Errors
+    /// When the page shows no form.
+    pub async fn follow(&mut self, world: &World, user: &str, code: Option<&str>) -> Result<String> {
+        let user = utf8_percent_encode(user, NON_ALPHANUMERIC);
+        let code = code.map_or_else(String::new, |code| format!("&code={code}"));
+        self.open(world, &format!("userId={user}{code}")).await?;
+        let form = self.open(world, "").await?;
+        let token =
+            form.text.split_once("name=\"token\" value=\"").and_then(|(_, rest)| rest.split_once('"'));
+        Ok(token.with_context(|| format!("the page shows no form: {}", form.text))?.0.to_owned())
+    }
+
+    async fn send(
+        &mut self,
+        world: &World,
+        method: &Method,
+        query: &str,
+        body: Option<String>,
+    ) -> Result<Answer> {
+        let mut event = event(method, &self.path, "", None, None);
+        event["rawQueryString"] = json!(query);
+        event["cookies"] = json!(self.cookie.iter().collect::<Vec<_>>());
+        let mut headers = json!({ "user-agent": "e2e/1.0" });
+        if body.is_some() {
+            headers["content-type"] = json!("application/x-www-form-urlencoded");
+        }
+        for (name, value) in &self.headers {
+            headers[*name] = json!(value);
+        }
+        event["headers"] = headers;
+        event["body"] = json!(body);
+        let answer = world.send(Function::PasswordPage, &event.to_string()).await?;
+        if let Some(cookie) = answer.cookies.first().and_then(|set| set.split(';').next()) {
+            self.cookie = (!cookie.ends_with('=')).then(|| cookie.to_owned());
+        }
+        Ok(answer)
+    }
+}

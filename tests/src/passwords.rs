@@ -1,0 +1,115 @@
+//! A password hasher that tests can observe, delay and break.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use doorward::{
+    domain::{Failure, HashCost, Password, PasswordHash},
+    function::SystemEntropy,
+    password::Argon2id,
+    port::Passwords,
+};
+
+/// Hash parameters that keep tests fast. The benchmarks measure the default parameters.
+pub const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
+
+/// Argon2id hasher that counts verifications and can be held or made to fail.
+pub struct CountedPasswords {
+    inner: Argon2id,
+    verified: AtomicUsize,
+    gate: tokio::sync::watch::Sender<bool>,
+    broken: AtomicBool,
+    skips_unknown: AtomicBool,
+}
+
+impl Default for CountedPasswords {
+    fn default() -> Self {
+        Self {
+            inner: Argon2id::new(Arc::new(SystemEntropy), 512, 2),
+            verified: AtomicUsize::new(0),
+            gate: tokio::sync::watch::Sender::new(true),
+            broken: AtomicBool::new(false),
+            skips_unknown: AtomicBool::new(false),
+        }
+    }
+}
+
+impl CountedPasswords {
+    /// Makes the hasher skip the hashing for users that do not exist. The timing benchmark must
+    /// notice the difference.
+    pub fn set_skips_unknown(&self, skips: bool) {
+        self.skips_unknown.store(skips, Ordering::SeqCst);
+    }
+
+    /// Makes every call that starts from now on fail with an internal error, or work again.
+    pub fn set_broken(&self, broken: bool) {
+        self.broken.store(broken, Ordering::SeqCst);
+    }
+
+    /// Waits until more than `before` passwords have been verified.
+    ///
+    /// # Panics
+    /// When the count is not exceeded within 30 s.
+    pub async fn until_more_than(&self, before: usize) {
+        let more = async {
+            while self.verified() <= before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), more).await.unwrap();
+    }
+
+    /// The number of passwords verified so far, correct or wrong.
+    pub fn verified(&self) -> usize {
+        self.verified.load(Ordering::SeqCst)
+    }
+
+    /// Holds the result of every verification until [`Self::open`].
+    pub fn close(&self) {
+        self.gate.send_replace(false);
+    }
+
+    /// Releases the held verifications.
+    pub fn open(&self) {
+        self.gate.send_replace(true);
+    }
+}
+
+#[async_trait]
+impl Passwords for CountedPasswords {
+    async fn verify(
+        &self,
+        password: Password,
+        hash: Option<PasswordHash>,
+        cost: HashCost,
+    ) -> Result<bool, Failure> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(Failure::Internal("the test broke the hasher".into()));
+        }
+        if hash.is_none() && self.skips_unknown.load(Ordering::SeqCst) {
+            return Ok(false);
+        }
+        let result = self.inner.verify(password, hash, cost).await;
+        self.verified.fetch_add(1, Ordering::SeqCst);
+        let mut gate = self.gate.subscribe();
+        gate.wait_for(|open| *open).await.map_err(|closed| Failure::Internal(Box::new(closed)))?;
+        result
+    }
+
+    async fn hash(&self, password: Password, cost: HashCost) -> Result<PasswordHash, Failure> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(Failure::Internal("the test broke the hasher".into()));
+        }
+        self.inner.hash(password, cost).await
+    }
+
+    fn is_current(&self, hash: &PasswordHash, cost: HashCost) -> bool {
+        self.inner.is_current(hash, cost)
+    }
+}
