@@ -1,4 +1,4 @@
-//! What API Gateway's Lambda authorizers say and are told: payload format 2.0, simple responses.
+//! Requests and responses of an API Gateway Lambda authorizer: payload format 2.0, simple responses.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -9,17 +9,17 @@ use crate::{
     usecase::authorize::{Command, Outcome},
 };
 
-/// Who calls somebody's API.
+/// Parses the caller of an API.
 ///
 /// # Errors
-/// `InvalidToken` without a token of ours by its form; `TenantMismatch` for a header that names no tenant.
+/// `InvalidToken` for a missing or malformed token; `TenantMismatch` for an invalid `X-Tenant-ID`.
 pub(crate) fn parse(request: &HttpRequest) -> Result<Command, Failure> {
     let (tenant, bearer) = request.bearer_and_tenant()?;
     Ok(Command { tenant, bearer, ip: request.ip.clone() })
 }
 
-/// Lets the request through, and tells the API who sends it: by the names of the token's claims, as strings,
-/// which are all that access logs and parameter mappings take.
+/// Allows the request and passes the caller to the API. The fields have the names of the token's claims. All
+/// values are strings, because access logs and parameter mappings support no other type.
 pub(crate) fn allow(outcome: &Outcome) -> Value {
     let Outcome { tenant, user, session, collection, owner, roles, scope, expires_at } = outcome;
     let roles: Vec<_> = roles.iter().map(|role: &Role| role.name()).collect();
@@ -44,7 +44,7 @@ pub(crate) fn allow(outcome: &Outcome) -> Value {
     json!({ "isAuthorized": true, "context": context })
 }
 
-/// Keeps the request out. Why is for the audit log alone.
+/// Denies the request. Only the audit log has the reason.
 pub(crate) fn deny() -> Value {
     json!({ "isAuthorized": false })
 }

@@ -1,6 +1,7 @@
-//! Headers by which pages of other origins may call (Fetch, "CORS protocol"), in every dialect alike.
-//! Credentials are never allowed: tokens travel in headers that the page itself sets. The hosted page
-//! is for itself alone.
+//! CORS headers (Fetch, "CORS protocol"), the same for every dialect.
+//!
+//! Credentials are never allowed: pages send tokens in headers that they set themselves. The hosted page and the
+//! public documents have no CORS headers.
 
 use http::{HeaderValue, StatusCode, header};
 
@@ -15,21 +16,21 @@ pub(crate) static PREFLIGHT: Dialect = Dialect {
     failure: |failure, _, now| finhub::failure(failure, now),
 };
 
-/// How long a browser believes a preflight's answer, in seconds: an origin that is taken away is refused
-/// by the answers themselves, within 5 s.
+/// How long a browser caches a preflight response, in seconds. A removed origin is blocked sooner: the responses
+/// themselves stop allowing it within 5 s.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
-/// What a page may send besides what it always may. A tenant's own credentials belong into no page:
-/// `X-Tenant-Key` and `X-Tenant-Secret` are not among them.
+/// Request headers that a page may send. `X-Tenant-Key` and `X-Tenant-Secret` are not among them, because a page
+/// must not hold a tenant's credentials.
 const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
     "Authorization, Connect-Protocol-Version, Connect-Timeout-Ms, Content-Type, device-id, deviceId, \
      Grpc-Timeout, Idempotency-Key, platform, X-Device-Id, X-Forwarded-From, X-Grpc-Web, X-Tenant-ID, \
      X-User-Agent",
 );
-/// What a page may read of an answer besides what it always may.
+/// Response headers that a page may read.
 const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static("X-Request-Id, Retry-After, WWW-Authenticate");
 
-/// Answers a browser that asks whether a page may call a path: by its origin alone, since it does not
-/// say for which tenant. Where it may not, nothing is said, and the browser refuses.
+/// Handles a preflight request. Only the origin decides, because a preflight request names no tenant. Without CORS
+/// headers in the response, the browser blocks the call.
 pub(crate) async fn preflight(call: &Call<'_>, methods: &'static str) -> Result<Reply, Failure> {
     let Call { service, context, request, .. } = *call;
     let mut reply = Reply::new(StatusCode::NO_CONTENT, ReplyBody::Empty);
@@ -46,8 +47,7 @@ pub(crate) async fn preflight(call: &Call<'_>, methods: &'static str) -> Result<
     Ok(reply)
 }
 
-/// Lets the page that sent a request read its answer, if the tenant that the request proved to be of
-/// names the page's origin.
+/// Adds the headers that let a page read a response, if its origin is allowed for the request.
 pub(crate) async fn add_headers(call: &Call<'_>, reply: &mut Reply) {
     if !call.request.headers.contains_key(header::ORIGIN) {
         return;
@@ -61,7 +61,7 @@ pub(crate) async fn add_headers(call: &Call<'_>, reply: &mut Reply) {
     }
 }
 
-/// The page's origin. What is none of any tenant's by its form is not looked for.
+/// The origin of the page; `None` for a text that cannot be an allowed origin.
 fn origin(request: &HttpRequest) -> Option<WebOrigin> {
     WebOrigin::parse(request.headers.get(header::ORIGIN)?.to_str().ok()?).ok()
 }

@@ -24,30 +24,30 @@ use crate::{
     usecase::Service,
 };
 
-/// Largest body that is read (docs/design/contract.md#every-request).
+/// Maximum size of a body (docs/design/contract.md#every-request).
 const MAX_BODY_BYTES: usize = 64 * 1024;
-/// Bytes of a tenant's key and secret that are compared.
+/// Maximum length of a tenant's key and secret, in bytes.
 const MAX_TENANT_CREDENTIAL_BYTES: usize = 1_024;
-/// The header that makes a request one that may be sent again.
+/// Header of the idempotency key.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
-/// How long a client waits before it tries a dependency again.
+/// `Retry-After` of a 503 response, in seconds.
 const UNAVAILABLE_FOR_SECONDS: u64 = 2;
 
-/// A request as it came, body decoded. No `Debug`: headers and body hold secrets (docs/design/security.md#rule-25).
+/// An HTTP request with a decoded body. No `Debug`, because headers and body hold secrets (docs/design/security.md#rule-25).
 pub struct HttpRequest {
     /// Method.
     pub method: Method,
     /// Path, without the stage.
     pub path: String,
-    /// What follows the `?`, as sent.
+    /// Query string without the `?`, still encoded.
     pub query: String,
-    /// Headers; those sent twice arrive joined by commas.
+    /// Headers. API Gateway joins repeated headers with commas.
     pub headers: HeaderMap,
     /// Cookies, `name=value` each.
     pub cookies: Vec<String>,
     /// Body.
     pub body: Vec<u8>,
-    /// Where it comes from.
+    /// Client address.
     pub ip: ClientAddress,
 }
 
@@ -76,8 +76,8 @@ pub struct Dialect {
     pub name: &'static str,
     /// Whether pages of other origins may call its routes (CORS).
     pub shares_cross_origin: bool,
-    /// Whether its requests appear in the audit log. Public documents do not, because they decide about
-    /// nobody and anybody can request them: a flood of requests must not fill the log
+    /// Whether its requests appear in the audit log. Public documents do not, because their requests
+    /// decide nothing and need no credentials: a flood of them must not fill the log
     /// (docs/design/security.md#rule-24).
     pub is_audited: bool,
     /// Renders a failure.
@@ -117,7 +117,7 @@ impl Site {
 }
 
 impl HttpRequest {
-    /// A header's text, trimmed; none when it is absent or empty.
+    /// Trimmed text of a header; `None` if the header is missing or empty.
     fn header(&self, name: &str) -> Option<String> {
         let value = self.headers.get(name)?;
         let text = String::from_utf8_lossy(value.as_bytes());
@@ -125,8 +125,8 @@ impl HttpRequest {
         (!text.is_empty()).then(|| text.to_owned())
     }
 
-    /// What the request is known again by, where it has an `Idempotency-Key`. What is sent is
-    /// fingerprinted as it came: two spellings of one request are two.
+    /// Idempotency key and request fingerprint; `None` without an `Idempotency-Key`. The fingerprint covers the bytes
+    /// as sent: two spellings of one JSON body are two requests.
     fn repeatable(&self, route: &'static str) -> Result<Option<KeyedRequest>, Invalid> {
         let Some(value) = self.headers.get(IDEMPOTENCY_KEY) else {
             return Ok(None);
@@ -137,14 +137,14 @@ impl HttpRequest {
         Ok(Some(KeyedRequest::new(key, route, &[parts.as_slice(), &[self.body.as_slice()]].concat())))
     }
 
-    /// What the body is said to be, without parameters, in lower case.
+    /// Content type in lower case, without parameters.
     fn content_type(&self) -> Option<String> {
         let value = self.header("Content-Type")?;
         Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
     }
 
     /// # Errors
-    /// `PayloadTooLarge` for a body that is not read.
+    /// `PayloadTooLarge` for a body above the maximum size.
     fn checked_size(&self) -> Result<(), Failure> {
         if self.body.len() > MAX_BODY_BYTES { Err(Failure::PayloadTooLarge) } else { Ok(()) }
     }
@@ -169,7 +169,7 @@ impl HttpRequest {
     /// `Authorization: Bearer …` (RFC 6750, section 2.1).
     ///
     /// # Errors
-    /// `InvalidToken` when it is missing or not a token of ours by its form.
+    /// `InvalidToken` for a missing or malformed token.
     fn bearer(&self) -> Result<Unverified, Failure> {
         let missing = Failure::InvalidToken(TokenFault::Missing);
         let Some(value) = self.header("Authorization") else {
@@ -183,11 +183,11 @@ impl HttpRequest {
         }
     }
 
-    /// The bearer and its tenant, where `X-Tenant-ID` need not be sent but must agree
-    /// (docs/design/contract.md#every-request). Both are only what the request says.
+    /// The bearer and its tenant. `X-Tenant-ID` is optional but must equal the token's tenant
+    /// (docs/design/contract.md#every-request). Neither is verified yet.
     ///
     /// # Errors
-    /// `InvalidToken` as [`Self::bearer`]; `TenantMismatch` for a header that names no tenant.
+    /// `InvalidToken` as [`Self::bearer`]; `TenantMismatch` for an invalid `X-Tenant-ID`.
     fn bearer_and_tenant(&self) -> Result<(TenantId, Unverified), Failure> {
         let token = self.bearer()?;
         let tenant = if self.header("X-Tenant-ID").is_some() {
@@ -199,7 +199,7 @@ impl HttpRequest {
     }
 }
 
-/// A tenant's key or secret, as its caller sends it.
+/// Parses a tenant key or secret.
 fn tenant_credential(text: &str) -> Result<SecretString, Invalid> {
     if text.len() > MAX_TENANT_CREDENTIAL_BYTES {
         return Err(Invalid::new("must be at most 1024 bytes"));
@@ -209,36 +209,35 @@ fn tenant_credential(text: &str) -> Result<SecretString, Invalid> {
 
 /// A text of 1 to `most` characters.
 fn bounded<'a>(text: &'a str, most: usize, why: &'static str) -> Result<&'a str, Invalid> {
-    // Counting a novel's characters is no use: none has more than four bytes.
+    // The length in bytes is checked first, because counting the characters of a long text is slow.
     let fits = !text.is_empty() && text.len() <= most.saturating_mul(4) && text.chars().count() <= most;
     if fits { Ok(text) } else { Err(Invalid::new(why)) }
 }
 
-/// An answer in some dialect; what every answer carries is added by the runtime. No `Debug`: the
-/// body may hold tokens (docs/design/security.md#rule-25).
+/// A response in one dialect. The entry point adds the headers of every response. No `Debug`, because the body may
+/// hold tokens (docs/design/security.md#rule-25).
 pub struct Reply {
     /// Status.
     pub status: StatusCode,
-    /// Headers beside those that every answer carries.
+    /// Headers in addition to those of every response.
     pub headers: HeaderMap,
     /// `Set-Cookie` values.
     pub cookies: Vec<String>,
     /// Body.
     pub body: ReplyBody,
-    /// What it tells of, where that is no success and is told together with more than
-    /// `failure` knows: for the log.
+    /// The failure that the reply renders, for the audit log.
     pub failure: Option<Failure>,
 }
 
-/// What an answer says.
+/// Body of a response.
 pub enum ReplyBody {
-    /// Nothing.
+    /// No body.
     Empty,
     /// `application/json`
     Json(Value),
-    /// Text of that type.
+    /// Content type and text.
     Text(&'static str, String),
-    /// Bytes of that type.
+    /// Content type and bytes.
     Bytes(HeaderValue, Vec<u8>),
 }
 
@@ -256,8 +255,7 @@ impl Reply {
         Self { failure: Some(failure), ..self }
     }
 
-    /// The headers that a failure has in every dialect: a challenge on 401 (RFC 6750, section 3), and
-    /// when to try again.
+    /// Adds the headers of a failure: a challenge on 401 (RFC 6750, section 3), and `Retry-After`.
     fn with_failure_headers(mut self, failure: &Failure, now: Timestamp) -> Self {
         if self.status == StatusCode::UNAUTHORIZED {
             self.headers.insert(header::WWW_AUTHENTICATE, challenge(failure));
@@ -269,7 +267,7 @@ impl Reply {
     }
 }
 
-/// Seconds until another try is worth it.
+/// Seconds after which a client may retry; `None` if a retry cannot help.
 fn retry_after(failure: &Failure, now: Timestamp) -> Option<u64> {
     match failure {
         Failure::AccountLocked(until) => Some(seconds_until(*until, now)),
@@ -281,7 +279,7 @@ fn retry_after(failure: &Failure, now: Timestamp) -> Option<u64> {
     }
 }
 
-/// An error code only where a token was presented.
+/// The challenge of a 401 response. It has an error code only if a token was presented.
 fn challenge(failure: &Failure) -> HeaderValue {
     match failure {
         Failure::InvalidToken(TokenFault::Missing) => HeaderValue::from_static("Bearer realm=\"doorward\""),
@@ -292,12 +290,12 @@ fn challenge(failure: &Failure) -> HeaderValue {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds and `Z`: what every language's parser takes.
+/// RFC 3339 in UTC with milliseconds and `Z`, which parsers of all languages accept.
 fn time(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
-/// Whole seconds, rounded up, so that trying again then is not too early.
+/// Whole seconds, rounded up, so that a retry at that time is not too early.
 fn seconds_until(at: Timestamp, now: Timestamp) -> u64 {
     let millis = at.as_millisecond().saturating_sub(now.as_millisecond());
     u64::try_from(millis).unwrap_or_default().div_ceil(1_000).max(1)

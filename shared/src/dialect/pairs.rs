@@ -1,16 +1,16 @@
-//! Names and values, as queries and forms have them.
+//! Names and values in a query or a form.
 
 use percent_encoding::percent_decode_str;
 
-/// Names and values of a query or a form (URL, section 5.1). Strict where that section is not: a
-/// password must not be changed into another by replacing what is no UTF-8.
+/// Decoded names and values (URL, section 5.1). Unlike that section, invalid UTF-8 is an error: replacing it would
+/// change a password.
 pub(super) struct Pairs(Vec<(String, String)>);
 
-/// A name is there twice: which value counts is nobody's guess.
+/// Error for a name that appears more than once.
 pub(super) struct Twice;
 
 impl Pairs {
-    /// `None` for what is no UTF-8.
+    /// Decodes a text; `None` if it is not UTF-8.
     pub(super) fn read(text: &str) -> Option<Self> {
         let decoded =
             |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8().map(String::from).ok();
@@ -21,10 +21,10 @@ impl Pairs {
         text.split('&').filter(|part| !part.is_empty()).map(pair).collect::<Option<_>>().map(Self)
     }
 
-    /// The value of that name.
+    /// The value of a name; `None` if the name does not appear.
     ///
     /// # Errors
-    /// [`Twice`].
+    /// [`Twice`] if the name appears more than once.
     pub(super) fn one(&self, name: &str) -> Result<Option<&str>, Twice> {
         let mut values = self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
         match (values.next(), values.next()) {

@@ -1,6 +1,6 @@
-//! The function that the audit log's subscription feeds: from what CloudWatch Logs sends to lines.
+//! Batches of audit log lines from a CloudWatch Logs subscription.
 //!
-//! It tells nothing in the audit log itself: that would feed it without end.
+//! This function writes no audit events, because they would trigger it again without end.
 
 use std::{io::Read, sync::Arc};
 
@@ -20,14 +20,14 @@ use crate::{
     usecase::anchor_audit::{Anchorer, Outcome},
 };
 
-/// Most that a batch may be once it is unpacked. CloudWatch Logs sends at most 1 MiB packed, which is
-/// some 10 to 20 MB of such lines; a thousandfold is what gzip can be made to hold.
+/// Maximum size of an unpacked batch. CloudWatch Logs sends at most 1 MiB of compressed data, about 10 to 20 MB of
+/// audit lines. The limit rejects data that was compressed to expand a thousandfold.
 const MAX_UNPACKED_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Builds the function's client and serves its batches.
 ///
 /// # Errors
-/// When the configuration is incomplete or the Runtime API is gone.
+/// The configuration is incomplete, or the Runtime API is gone.
 pub async fn serve() -> Result<(), Error> {
     telemetry::init();
     let anchoring = Anchoring::from_env().await?;
@@ -38,12 +38,12 @@ pub async fn serve() -> Result<(), Error> {
     .await
 }
 
-/// The function, wired: shared by `main` and the tests.
+/// The function with its clients. `main` and the tests share it.
 #[derive(Clone)]
 pub struct Anchoring(Arc<Anchorer>);
 
 impl Anchoring {
-    /// A function over an anchorer.
+    /// A function that stores chain heads with `anchorer`.
     pub fn new(anchorer: Arc<Anchorer>) -> Self {
         Self(anchorer)
     }
@@ -55,11 +55,11 @@ impl Anchoring {
         Ok(Self::new(Arc::new(Anchorer::new(Arc::new(store), Arc::new(SystemClock)))))
     }
 
-    /// Keeps the heads of a batch.
+    /// Stores the chain heads of a batch.
     ///
     /// # Errors
-    /// When it cannot be read, or not all of it could be kept: Lambda then sends it again, and puts it
-    /// aside when that does not help either. It is never passed over.
+    /// The batch cannot be read, or not all of its heads could be stored. Lambda then retries the whole batch, and at
+    /// last moves it to the failure destination. No batch is skipped.
     pub async fn answer(&self, event: &str, request_id: &str) -> Result<Value, Error> {
         let anchored = catch_panic(async {
             let lines = unpack(event)?;
@@ -99,18 +99,18 @@ struct LogEvent {
     message: String,
 }
 
-/// The lines of a batch: JSON, packed by gzip (RFC 1952), in base64, in JSON. A message that only tries
-/// whether the function is there has none.
+/// Unpacks the lines of a batch: JSON, compressed with gzip (RFC 1952), in base64, in JSON. A control message has no
+/// lines.
 fn unpack(event: &str) -> Result<Vec<LogEvent>, Failure> {
     let unreadable = |what: &'static str| Failure::Internal(what.into());
     let envelope: Envelope =
-        serde_json::from_str(event).map_err(|_| unreadable("the batch is none of CloudWatch Logs"))?;
+        serde_json::from_str(event).map_err(|_| unreadable("the batch is not a CloudWatch Logs event"))?;
     let packed = STANDARD.decode(envelope.awslogs.data).map_err(|_| unreadable("the batch is not base64"))?;
     let mut unpacked = Vec::new();
     let mut reader = GzDecoder::new(packed.as_slice()).take(MAX_UNPACKED_BYTES + 1);
     reader.read_to_end(&mut unpacked).map_err(|_| unreadable("the batch is not gzip"))?;
     if u64::try_from(unpacked.len()).unwrap_or(u64::MAX) > MAX_UNPACKED_BYTES {
-        return Err(unreadable("the batch is larger than is read"));
+        return Err(unreadable("the unpacked batch is larger than 32 MiB"));
     }
     let batch: LogBatch =
         serde_json::from_slice(&unpacked).map_err(|_| unreadable("the batch holds no log events"))?;

@@ -18,15 +18,15 @@ use crate::{
     usecase::{Service, authorize::Outcome},
 };
 
-/// The one payload format that is read.
+/// The only supported payload format.
 const PAYLOAD_FORMAT: &str = "2.0";
-/// What it decides, by its name in the audit log.
+/// Action in the audit log.
 const ACTION: &str = "session.authorize";
 
-/// Builds the function's clients and serves its questions.
+/// Builds the function's clients and serves its requests.
 ///
 /// # Errors
-/// When the configuration is incomplete or the Runtime API is gone.
+/// The configuration is incomplete, or the Runtime API is gone.
 pub async fn serve() -> Result<(), Error> {
     telemetry::init();
     let service = config::service(Config::from_env()?).await;
@@ -38,12 +38,12 @@ pub async fn serve() -> Result<(), Error> {
     .await
 }
 
-/// Why nothing was decided. Its text is told to nobody but the function's log.
+/// Error for a request that could not be decided. Its text appears only in the function's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("whether the caller is logged in could not be decided: the log says why")]
+#[error("the caller could not be authorized because of a server error; the function's log has the cause")]
 pub struct Undecided;
 
-/// The function, wired: shared by `main` and the tests.
+/// The function with its clients. `main` and the tests share it.
 #[derive(Clone)]
 pub struct Authorizer {
     service: Arc<Service>,
@@ -51,16 +51,16 @@ pub struct Authorizer {
 }
 
 impl Authorizer {
-    /// A function over a service, which tells of its decisions in `audit`.
+    /// A function that writes its audit events to `audit`.
     pub fn new(service: Arc<Service>, audit: Arc<Audit>) -> Self {
         Self { service, audit }
     }
 
-    /// Whether a request may pass, and who sends it.
+    /// Allows or denies a request.
     ///
     /// # Errors
-    /// [`Undecided`] for what is no fault of the caller: API Gateway then answers 500. A refusal it would
-    /// answer with 403, and may keep: nobody whose session lives is told that because we cannot look.
+    /// [`Undecided`] for a server error: API Gateway then returns 500. A denial would return 403 and may be cached, so
+    /// a caller with a live session would be rejected because of a server error.
     pub async fn answer(&self, event: &str) -> Result<Value, Undecided> {
         let started = Instant::now();
         let (request, request_id) = read(event);
@@ -95,10 +95,11 @@ impl Authorizer {
     }
 }
 
-/// The request that API Gateway asks about, and the id it goes by. What it asks in another form is a mistake
-/// in the authorizer's configuration, and no caller's.
+/// Parses the request and its id. Another payload format is a fault of the authorizer's configuration, so it counts
+/// as a server error.
 fn read(event: &str) -> (Result<HttpRequest, Failure>, String) {
-    let unreadable = || Failure::Internal("the event is none of an authorizer of payload format 2.0".into());
+    let unreadable =
+        || Failure::Internal("the event is not an authorizer event of payload format 2.0".into());
     let Ok(event) = serde_json::from_str::<ApiGatewayV2CustomAuthorizerV2Request>(event) else {
         return (Err(unreadable()), String::new());
     };

@@ -1,6 +1,6 @@
-//! The function that Secrets Manager asks for each step of a rotation.
+//! Steps of a secret rotation, called by Secrets Manager.
 //!
-//! It tells nothing in the audit log: it decides about nobody's login. CloudTrail has each of its calls.
+//! This function writes no audit events, because it decides no request of a user. CloudTrail records its calls.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{
 /// Builds the function's client and serves its steps.
 ///
 /// # Errors
-/// When the Runtime API is gone.
+/// The Runtime API is gone.
 pub async fn serve() -> Result<(), Error> {
     telemetry::init();
     let sdk = aws::sdk_config().await;
@@ -32,20 +32,20 @@ pub async fn serve() -> Result<(), Error> {
     .await
 }
 
-/// The function, wired: shared by `main` and the tests.
+/// The function with its client. `main` and the tests share it.
 #[derive(Clone)]
 pub struct Rotations(Rotator);
 
 impl Rotations {
-    /// A function over a rotator.
+    /// A function that rotates with `rotator`.
     pub fn new(rotator: Rotator) -> Self {
         Self(rotator)
     }
 
-    /// Takes a step. Secrets Manager looks at nothing of the answer but whether it is an error.
+    /// Takes one step. Secrets Manager only checks whether the response is an error.
     ///
     /// # Errors
-    /// When the step cannot be taken: Secrets Manager tries again later, from the first.
+    /// The step failed. Secrets Manager retries the rotation later from the first step.
     pub async fn answer(&self, event: &str, request_id: &str) -> Result<Value, Error> {
         let step = async {
             // The inner result is the step's own error, the outer one a panic.
@@ -59,9 +59,10 @@ impl Rotations {
     }
 
     async fn take(&self, event: &str) -> Result<Value, Error> {
-        let request: StepRequest = serde_json::from_str(event)
-            .map_err(|_| "the event is no rotation's: it must have Step, SecretId and ClientRequestToken")?;
-        // On the heap: the futures of three calls and their retries would make this one very large.
+        let request: StepRequest = serde_json::from_str(event).map_err(
+            |_| "the event is not a rotation step: it must have Step, SecretId and ClientRequestToken",
+        )?;
+        // Boxed, because the futures of three calls with retries are large.
         let done = Box::pin(self.0.step(&request)).await?;
         let (step, version) = (request.step.name(), &request.client_request_token);
         tracing::info!(tenant = %done.tenant, step, version, was_current = done.was_current, "secret.step_taken");

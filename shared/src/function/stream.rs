@@ -1,5 +1,4 @@
-//! The function that the table's stream feeds: from a batch of records to messages, and to those
-//! records that another try is wanted for.
+//! Batches of the table's stream: delivers the queued messages and reports the records to retry.
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
@@ -22,13 +21,13 @@ use crate::{
     usecase::deliver_notification::{Notifier, Outcome, SenderSettings},
 };
 
-/// Users whose messages are delivered at the same time.
+/// Maximum number of users whose messages are delivered in parallel.
 const USERS_AT_ONCE: usize = 8;
 
 /// Builds the function's clients and serves its batches.
 ///
 /// # Errors
-/// When the configuration is incomplete or the Runtime API is gone.
+/// The configuration is incomplete, or the Runtime API is gone.
 pub async fn serve() -> Result<(), Error> {
     telemetry::init();
     let deliveries = Deliveries::from_env().await?;
@@ -39,7 +38,7 @@ pub async fn serve() -> Result<(), Error> {
     .await
 }
 
-/// The function, wired: shared by `main` and the tests.
+/// The function with its clients. `main` and the tests share it.
 #[derive(Clone)]
 pub struct Deliveries {
     notifier: Arc<Notifier>,
@@ -47,7 +46,7 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    /// A function over a notifier, which tells of its decisions in `audit`.
+    /// A function that writes its audit events to `audit`.
     pub fn new(notifier: Arc<Notifier>, audit: Arc<Audit>) -> Self {
         Self { notifier, audit }
     }
@@ -72,8 +71,8 @@ impl Deliveries {
         Ok(Self::new(Arc::new(notifier), config::audit_to_stdout()?))
     }
 
-    /// Delivers what a batch tells of, and names the records to send again: a partial batch response.
-    /// What is no news of the outbox is passed over.
+    /// Delivers the messages of a batch and returns the records to retry (a partial batch response). Records that are
+    /// not new messages are ignored.
     pub async fn answer(&self, event: &str, request_id: &str) -> Value {
         let undelivered = stream::iter(by_user(records(event)))
             .map(|records| self.deliver_each(records, request_id))
@@ -84,7 +83,7 @@ impl Deliveries {
         json!({ "batchItemFailures": failures.collect::<Vec<_>>() })
     }
 
-    /// One user's messages, in their order; gives back what is to be reported of those that stay.
+    /// Delivers the messages of one user in order; returns the sequence numbers of those that failed.
     async fn deliver_each(&self, records: Vec<Record>, request_id: &str) -> Vec<String> {
         let mut undelivered = Vec::new();
         for Record { key, sequence } in records {
@@ -95,7 +94,7 @@ impl Deliveries {
         undelivered
     }
 
-    /// Whether a message is done with.
+    /// Delivers a message; returns whether it needs no retry.
     async fn deliver(&self, key: &OutboxKey, request_id: &str) -> bool {
         let started = Instant::now();
         let span = tracing::info_span!(
@@ -125,7 +124,7 @@ impl Deliveries {
                 }
                 Err(cause) => {
                     tracing::error!(outcome = cause.name(), %cause, "message.failed");
-                    // Whatever keeps a message, keeps it for another try.
+                    // The message stays in the outbox and is retried, for every failure.
                     audit::Outcome { class: Class::Failed, ..audit::Outcome::from(cause) }
                 }
             };
@@ -137,14 +136,14 @@ impl Deliveries {
     }
 }
 
-/// News of a message.
+/// A stream record of a new message.
 struct Record {
     key: OutboxKey,
-    /// What it is reported by; empty where the stream named none: that asks for the whole batch again.
+    /// Sequence number. If it is empty, reporting it retries the whole batch.
     sequence: String,
 }
 
-/// The records of a batch that tell of a message, in its order.
+/// The records of new messages, in the order of the batch.
 fn records(event: &str) -> Vec<Record> {
     let event: Value = serde_json::from_str(event).unwrap_or_default();
     let read = |record: &Value| {
@@ -159,7 +158,7 @@ fn records(event: &str) -> Vec<Record> {
     event.get("Records").and_then(Value::as_array).into_iter().flatten().filter_map(read).collect()
 }
 
-/// Each user's records, users in the order in which they first appear.
+/// Groups records by user. Users are in the order of their first record.
 fn by_user(records: Vec<Record>) -> Vec<Vec<Record>> {
     let mut indexes: HashMap<(TenantId, UserId), usize> = HashMap::new();
     let mut users: Vec<Vec<Record>> = Vec::new();
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn only_news_of_the_outbox_are_read_and_each_users_stay_in_order() {
+    fn only_new_messages_are_read_and_each_users_stay_in_order() {
         let id = |last: char| format!("OUT#01ARZ3NDEKTSV4RRFFQ69G5FA{last}");
         let mut records = vec![
             news("INSERT", "T#t#U#a", &id('A'), "1"),

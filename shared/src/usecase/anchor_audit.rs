@@ -1,4 +1,4 @@
-//! Keeping the heads of the audit log's chains where the log cannot be rewritten.
+//! Storing the chain heads of the audit log outside the log, where a change of the log cannot alter them.
 
 use std::sync::Arc;
 
@@ -11,37 +11,37 @@ use crate::{
     store::{Anchored, DynamoStore},
 };
 
-/// Chains that are written at the same time.
+/// Maximum number of chains that are written in parallel.
 const CHAINS_AT_ONCE: usize = 8;
 
-/// What keeps the heads; built once per process.
+/// Stores chain heads; built once per process.
 pub struct Anchorer {
     anchors: Arc<DynamoStore>,
     clock: Arc<dyn Clock>,
 }
 
-/// What a batch held.
+/// Content of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Events that were as they were written.
+    /// Number of intact events.
     pub events: u64,
-    /// Their chains.
+    /// Number of their chains.
     pub chains: usize,
-    /// Events that were not, and lines that only begin like one.
+    /// Number of altered events and of invalid lines that begin like an event.
     pub faulty: u64,
 }
 
 impl Anchorer {
-    /// An anchorer over these ports.
+    /// Creates an anchorer that stores heads in `anchors`.
     pub fn new(anchors: Arc<DynamoStore>, clock: Arc<dyn Clock>) -> Self {
         Self { anchors, clock }
     }
 
-    /// One write for each chain of a batch. Batches may come twice, in any order and side by side: the
-    /// latest head stays.
+    /// Stores the head of each chain of a batch, with one write per chain. Batches may arrive repeatedly, in any order
+    /// and in parallel: the latest head stays.
     ///
     /// # Errors
-    /// `Unavailable`: the batch must be handed in again, all of it.
+    /// `Unavailable`: the whole batch must be retried.
     pub async fn anchor<'a>(&self, lines: impl IntoIterator<Item = &'a str>) -> Result<Outcome, Failure> {
         let Reading { heads, broken, events, faulty } = read(lines);
         let chains = heads.len();

@@ -292,7 +292,7 @@ impl Service {
     /// The session that an identical login created, with new tokens.
     ///
     /// The session must not have been refreshed, so that its refresh token equals the one in the first
-    /// response. The user's credentials must not have changed, so that an old password logs nobody in.
+    /// response. The user's credentials must not have changed, so that an old password cannot log in.
     ///
     /// # Errors
     /// `IdempotencyExpired` otherwise.

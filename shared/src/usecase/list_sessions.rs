@@ -22,7 +22,7 @@ pub struct Command {
     pub cursor: Option<String>,
 }
 
-/// One page.
+/// A page of sessions.
 #[derive(Debug)]
 pub struct Outcome {
     /// Live sessions, newest first, at most as many as requested.

@@ -1,4 +1,4 @@
-//! Verifying an audit log against what is kept of its chains.
+//! Verification of an audit log against the stored anchors of its chains.
 
 use std::{
     collections::BTreeSet,
@@ -14,33 +14,35 @@ use crate::{
     store::DynamoStore,
 };
 
-/// Within this time an event is anchored: CloudWatch Logs hands it on in seconds, and Lambda keeps a batch
-/// that it cannot hand over for up to six hours.
+/// Time within which an event is anchored. CloudWatch Logs delivers it within seconds, and Lambda retries a failed
+/// batch for up to six hours.
 pub const ANCHORED_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// So much may the clocks of functions and operators differ.
+/// Maximum difference between the clocks of functions and operators.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(5 * 60);
 
 /// Why a log could not be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// It cannot be read.
+    /// The log cannot be read.
     #[error("the log cannot be read: {0}")]
     Log(#[from] io::Error),
-    /// What is kept of its chains cannot be read.
+    /// The anchors cannot be read.
     #[error("the anchors cannot be read: {0}")]
     Anchors(#[from] Failure),
-    /// It has no event of the scope, and no day is named that should have some.
+    /// The log has no event of the scope, and the scope names no days.
     #[error("the log has no event to verify; name the first and the last day that it should have")]
     Nothing,
 }
 
-/// Reads a log, in any order and with whatever else its lines hold. Besides the tenants and days in it,
-/// those of the scope are looked up, so that a whole day that is missing is found too: from the scope's
-/// first day, or the log's, to the last; and of every tenant that there is, where the scope names none.
+/// Verifies a log. Its lines may be in any order, and other lines are ignored.
+///
+/// Reads the anchors of all tenants and days in the log and in the scope, so that it also detects a missing day. The
+/// days are those of the scope, otherwise those between the first and the last day of the log. Without a tenant in the
+/// scope, all tenants are checked.
 ///
 /// # Errors
-/// [`VerifyError`] when it could not be verified, whole or not.
+/// [`VerifyError`] if the log could not be verified.
 pub async fn verify(
     mut log: impl BufRead,
     anchors: &DynamoStore,
@@ -72,16 +74,16 @@ pub async fn verify(
     Ok(verifier.finish())
 }
 
-/// The first and the last day that are to be verified.
+/// The first and the last day to verify.
 ///
 /// # Errors
-/// `Nothing` when neither scope nor log says.
+/// `Nothing` if neither scope nor log has a day.
 fn days(scope: &Scope, seen: &BTreeSet<Partition>) -> Result<(Date, Date), VerifyError> {
     let days = || seen.iter().map(|partition| partition.day);
     scope.from.or(days().min()).zip(scope.to.or(days().max())).ok_or(VerifyError::Nothing)
 }
 
-/// Tenants and days of the scope of which the log has nothing: of those in it, and of those `known`.
+/// Tenants and days of the scope without an event in the log: the tenants in the log, and those `known`.
 fn unseen(
     scope: &Scope,
     (first, last): (Date, Date),

@@ -1,5 +1,5 @@
-//! Requests in FinHub's shapes into commands. Everything wrong with a request is found before it is
-//! refused, so that a client fixes it in one go.
+//! Parses FinHub requests into commands. A rejected request lists all of its faults, so that a client can fix them
+//! at once.
 
 use secrecy::SecretString;
 
@@ -19,13 +19,13 @@ use crate::{
     },
 };
 
-/// Characters kept of what a client says of itself.
+/// Maximum length of client metadata, in characters. Longer texts are cut.
 const MAX_METADATA_CHARS: usize = 256;
-/// Sessions of a page that asks for no number of them.
+/// Default page size.
 const DEFAULT_PAGE: usize = 20;
-/// Most sessions of a page.
+/// Maximum page size.
 const MAX_PAGE: usize = 100;
-/// Characters of a reset's reason (docs/design/contract.md#login-reset).
+/// Maximum length of the reason of a login reset, in characters (docs/design/contract.md#login-reset).
 const MAX_REASON_CHARS: usize = 500;
 
 pub(super) fn create_session(
@@ -100,7 +100,7 @@ pub(super) fn refresh_session(
     }
 }
 
-/// For a logout, or a look at a session.
+/// Parses a logout, or a request to read a session.
 pub(super) fn one_session(
     request: &HttpRequest,
     matched: &MatchedPath,
@@ -120,7 +120,7 @@ pub(super) fn end_sessions(
         let query = form.query();
         form.parameter(query.as_ref(), "except", |text| match text {
             "current" => Ok(Ending::AllButCurrent),
-            _ => Err(Invalid::new("must be current, or be left out to end all")),
+            _ => Err(Invalid::new("must be current; omit it to end all sessions")),
         })
     })?;
     Ok(end_sessions::Command { at, ending: except.unwrap_or(Ending::All) })
@@ -139,7 +139,7 @@ pub(super) fn list_sessions(
     Ok(list_sessions::Command { at, limit: limit.unwrap_or(DEFAULT_PAGE), cursor })
 }
 
-/// A request without a body under a user's path; `rest` reads what is the route's own.
+/// Parses a request without a body on a path of a user's sessions. `rest` reads the parts of the single route.
 fn under_user<T>(
     request: &HttpRequest,
     matched: &MatchedPath,
@@ -195,7 +195,7 @@ pub(super) fn update_credentials(
     if let (Some(one), Some(other)) = (&password, &new_password)
         && one.as_bytes() != other.as_bytes()
     {
-        form.fault("newPassword", "must not differ from password: send one of them");
+        form.fault("newPassword", "must equal password; send only one of them");
     }
     let password = password.map(|it| (it, "password")).or(new_password.map(|it| (it, "newPassword")));
     let current_password = form.optional("currentPassword", Password::parse);
@@ -220,7 +220,7 @@ enum BodyIs {
     Ignored,
 }
 
-/// A request being read: its JSON members, and what was found wrong so far.
+/// A request that is being parsed, with the faults found so far.
 struct RequestReader<'a> {
     request: &'a HttpRequest,
     body: ObjectReader,
@@ -295,7 +295,7 @@ impl<'a> RequestReader<'a> {
         }
     }
 
-    /// The organization or customer that a collection's path names.
+    /// Organization or customer in the path.
     fn path_owner(&mut self, matched: &MatchedPath, collection: Collection) -> Option<String> {
         let name = match collection {
             Collection::Admin => "organizationId",
@@ -304,7 +304,7 @@ impl<'a> RequestReader<'a> {
         self.path(matched, name, UserId::parse).map(String::from)
     }
 
-    /// The query's parameters.
+    /// Parameters of the query.
     fn query(&mut self) -> Option<Pairs> {
         let pairs = Pairs::read(&self.request.query);
         if pairs.is_none() {
@@ -313,7 +313,7 @@ impl<'a> RequestReader<'a> {
         pairs
     }
 
-    /// A parameter of the query that may be there once; others are ignored.
+    /// An optional parameter of the query. Unknown parameters are ignored.
     fn parameter<T>(
         &mut self,
         query: Option<&Pairs>,
@@ -324,7 +324,7 @@ impl<'a> RequestReader<'a> {
             Ok(None) => return None,
             Ok(Some("")) => Err("must not be empty".to_owned()),
             Ok(Some(text)) => parse(text).map_err(|why| why.to_string()),
-            Err(Twice) => Err("must be there once".to_owned()),
+            Err(Twice) => Err("must appear exactly once".to_owned()),
         };
         parsed.map_err(|why| self.fault(name, why)).ok()
     }
@@ -352,12 +352,12 @@ fn non_empty<T>(parse: impl FnOnce(&str) -> Result<T, Invalid>) -> impl FnOnce(&
     |text| if text.is_empty() { Err(Invalid::new("must not be empty")) } else { parse(text) }
 }
 
-/// Unreachable while `finish` reports what is missing; kept an error, not a panic.
+/// Error for a missing field that `finish` did not report. It cannot occur; an error is safer than a panic.
 fn incomplete() -> Failure {
     Failure::field("body", "is incomplete")
 }
 
-/// Digits alone: what a number's parser takes beyond them is none here.
+/// Parses a page size. Accepts only digits: the standard parser would also accept a plus sign.
 fn page_limit(text: &str) -> Result<usize, Invalid> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit()).then_some(text);
     let limit = digits.and_then(|digits| digits.parse().ok());
@@ -457,7 +457,7 @@ mod tests {
     }
 
     proptest! {
-        // docs/design/security.md#rule-23: whatever comes is a command or a refusal of the client's kind.
+        // docs/design/security.md#rule-23: every input is a command or a client error.
         #[test]
         fn no_body_is_our_fault(body in prop::collection::vec(any::<u8>(), 0..300)) {
             match parse(&HEADERS, &body) {

@@ -1,4 +1,4 @@
-//! Outcomes and failures in FinHub's shapes.
+//! Renders outcomes and failures as FinHub responses.
 
 use http::StatusCode;
 use jiff::Timestamp;
@@ -81,7 +81,7 @@ pub(super) fn session(outcome: &read_session::Outcome) -> Reply {
     ok(json!({ "success": true, "data": details(&outcome.session, &outcome.current) }))
 }
 
-/// What is shown of a live session; what its client did not tell is null.
+/// JSON of a live session. Metadata that the client did not send is null.
 fn details(session: &Session, current: &SessionId) -> Value {
     let Session { id, device, created_at, refreshed_at, idle_expires_at, expires_at, .. } = session;
     json!({
@@ -120,7 +120,7 @@ pub(super) fn credentials(outcome: &update_credentials::Outcome) -> Reply {
     }))
 }
 
-/// A failure (docs/design/contract.md#create-session).
+/// Renders a failure (docs/design/contract.md#create-session).
 pub(crate) fn failure(failure: &Failure, now: Timestamp) -> Reply {
     let (status, error_type, message) = words(failure);
     let mut data = json!({ "success": false, "errorType": error_type, "message": message });
@@ -163,7 +163,7 @@ fn words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
         Failure::PasswordDisabled => (
             StatusCode::UNAUTHORIZED,
             "ACCOUNT_LOCKED",
-            "Too many failed attempts: the account is locked until its password is set anew",
+            "Too many failed attempts: the account is locked until its password is reset",
         ),
         Failure::SessionLimit => (
             StatusCode::CONFLICT,
@@ -178,7 +178,7 @@ fn words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
         Failure::IdempotencyExpired => (
             StatusCode::CONFLICT,
             "IDEMPOTENCY_EXPIRED",
-            "What this Idempotency-Key succeeded in is over: use a new one",
+            "The result stored for this Idempotency-Key has expired: use a new key",
         ),
         Failure::CredentialsResetRequired => (
             StatusCode::UNAUTHORIZED,

@@ -11,7 +11,7 @@ use crate::{
     usecase::update_credentials,
 };
 
-/// Clients match these to the letter (docs/design/contract.md#ocariot-v1).
+/// Texts that clients compare literally (docs/design/contract.md#ocariot-v1).
 const REQUIRED: &str = "is required!";
 const NO_STRING: &str = "must be a string!";
 const EMPTY: &str = "must have at least one character!";
@@ -35,7 +35,7 @@ pub(crate) async fn reset_password(call: &Call<'_>) -> Result<Reply, Failure> {
     Ok(Reply::new(StatusCode::NO_CONTENT, ReplyBody::Empty))
 }
 
-/// The first fault ends it: this dialect's errors have room for one.
+/// Parses a request. Reports only the first fault, because an error of this dialect holds one.
 fn parse(request: &HttpRequest, matched: &MatchedPath) -> Result<update_credentials::Command, Failure> {
     request.checked_size()?;
     let body = if request.body.is_empty() {
@@ -77,7 +77,7 @@ fn parse(request: &HttpRequest, matched: &MatchedPath) -> Result<update_credenti
     })
 }
 
-/// A failure in this dialect's words.
+/// Renders a failure.
 fn failure(failure: &Failure, now: Timestamp) -> Reply {
     let (status, message, description) = words(failure);
     let message = message.unwrap_or_else(|| status.canonical_reason().unwrap_or_default());
@@ -89,7 +89,7 @@ fn failure(failure: &Failure, now: Timestamp) -> Reply {
     Reply::json(status, body).with_failure_headers(failure, now)
 }
 
-/// What is wrong: with the text where that is no JSON, else with the field it names.
+/// Description of the faults: of invalid JSON, or of each invalid field.
 fn described(errors: &[FieldError]) -> String {
     let each: Vec<_> = errors
         .iter()
@@ -111,7 +111,7 @@ fn faulty(errors: &[FieldError]) -> &'static str {
     }
 }
 
-/// Status, message unless it is the status in words, description.
+/// Status; message, if it is not the reason phrase of the status; description.
 fn words(failure: &Failure) -> (StatusCode, Option<&'static str>, &'static str) {
     let bad_request = |message| (StatusCode::BAD_REQUEST, Some(message), "");
     match failure {
@@ -152,7 +152,7 @@ fn words(failure: &Failure) -> (StatusCode, Option<&'static str>, &'static str) 
             (StatusCode::UNPROCESSABLE_ENTITY, None, "This Idempotency-Key was used for another request.")
         }
         Failure::IdempotencyExpired => {
-            (StatusCode::CONFLICT, None, "What this Idempotency-Key succeeded in is over.")
+            (StatusCode::CONFLICT, None, "The result stored for this Idempotency-Key has expired.")
         }
         Failure::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, None, "The body is larger than 64 KiB."),
         Failure::UnsupportedMediaType => {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     proptest! {
-        // docs/design/security.md#rule-23: whatever comes is a command or a refusal of the client's kind.
+        // docs/design/security.md#rule-23: every input is a command or a client error.
         #[test]
         fn no_body_is_our_fault(body in prop::collection::vec(any::<u8>(), 0..300)) {
             match parsed(ID, &body) {

@@ -1,8 +1,8 @@
 //! The hosted page where a person sets a new password (docs/design/contract.md#public-documents).
 //!
-//! A link's GET consumes nothing: what it says moves into a cookie, and the address is clean. The
-//! form works without scripts; what it sends is taken only from this origin and with a token that
-//! came with a form for the same link.
+//! Opening a link spends nothing: its parameters move into a cookie, so that the address holds no code. The form
+//! works without scripts. A submission is accepted only from the page's own origin and with the token of a form for
+//! the same link.
 
 mod parse;
 mod render;
@@ -129,7 +129,7 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// What the form asks for, or everything that is wrong with it.
+    /// The command of a submitted form, or all of its faults.
     fn command(
         &self,
         link: &Link,

@@ -1,4 +1,4 @@
-//! Queries, cookies and forms into what they say.
+//! Parses queries, cookies and forms of the hosted page.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::SecretString;
@@ -10,10 +10,10 @@ use crate::{
     domain::{Code, Failure, Invalid, TenantId, UserId},
 };
 
-/// Holds what a link said, between the link and the form. The prefix binds it to this very host
-/// (RFC 6265bis, section 4.1.3.2).
+/// Name of the cookie that holds the parameters of a link until the form is sent. The prefix binds the cookie to the
+/// host (RFC 6265bis, section 4.1.3.2).
 pub(super) const COOKIE: &str = "__Host-doorward-reset";
-/// The query that a success leads to.
+/// Query of the page after a success.
 pub(super) const DONE: &str = "done=1";
 
 /// The origin of the hosted page, as browsers send it in the `Origin` header.
@@ -46,7 +46,7 @@ impl PageOrigin {
     }
 }
 
-/// What a link said: who sets a password, and the code, unless it is to be typed.
+/// Parameters of a link: the user, and the code unless the user types it.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     pub(super) user: UserId,
@@ -54,15 +54,15 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// `{tenant}.{user}.{code}`, the latter two as base64url: the one cookie of this host must not
-    /// open another tenant's form.
+    /// Cookie value `{tenant}.{user}.{code}`, user and code in base64url. It names the tenant, because all tenants
+    /// share the host and its cookie.
     pub(super) fn to_cookie(&self, tenant: &TenantId) -> String {
         let user = URL_SAFE_NO_PAD.encode(self.user.as_str());
         let code = URL_SAFE_NO_PAD.encode(self.code.as_ref().map_or("", Code::expose));
         format!("{tenant}.{user}.{code}")
     }
 
-    /// The link that this browser followed to this tenant's page.
+    /// The link that this browser followed to the tenant's page.
     pub(super) fn from_cookies(cookies: &[String], tenant: &TenantId) -> Option<Self> {
         let named = |cookie: &String| {
             let (name, value) = cookie.split_once('=')?;
@@ -79,12 +79,12 @@ impl Link {
     }
 }
 
-/// What a GET wants to see.
+/// The page that a GET request asks for.
 #[derive(Debug)]
 pub(super) enum Wanted {
     /// The form of a link; `None` when that is incomplete.
     Link(Option<Link>),
-    /// That it was done.
+    /// The confirmation of a success.
     Done,
     /// The form of the link that the cookie holds.
     Form,
@@ -108,7 +108,7 @@ fn link(user: &str, code: Option<&str>) -> Option<Link> {
     Some(Link { user: UserId::parse(user).ok()?, code: code.map(Code::parse).transpose().ok()? })
 }
 
-/// What the form sends; what is missing is empty.
+/// Fields of the form; a missing field is empty.
 pub(super) struct PasswordForm {
     pub(super) token: SecretString,
     pub(super) code: String,
@@ -117,15 +117,15 @@ pub(super) struct PasswordForm {
 }
 
 /// # Errors
-/// `UnsupportedMediaType`, `PayloadTooLarge`, or `Malformed` for what no browser sends.
+/// `UnsupportedMediaType`, `PayloadTooLarge`, or `Malformed` for a body that no browser sends.
 pub(super) fn form(request: &HttpRequest) -> Result<PasswordForm, Failure> {
     request.checked_size()?;
     if request.content_type().as_deref() != Some("application/x-www-form-urlencoded") {
         return Err(Failure::UnsupportedMediaType);
     }
-    let malformed = || Failure::Malformed("The body is no form in UTF-8");
+    let malformed = || Failure::Malformed("The body is not a UTF-8 form");
     let pairs = std::str::from_utf8(&request.body).ok().and_then(Pairs::read).ok_or_else(malformed)?;
-    let twice = |Twice| Failure::Malformed("The form has a field twice");
+    let twice = |Twice| Failure::Malformed("The form has a field more than once");
     let text = |name| pairs.one(name).map(Option::unwrap_or_default).map_err(twice);
     Ok(PasswordForm {
         token: text("token")?.into(),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     proptest! {
-        // docs/design/security.md#rule-23: whatever comes is read or refused.
+        // docs/design/security.md#rule-23: every input is read or rejected.
         #[test]
         fn no_query_cookie_or_form_is_our_fault(
             text in "(userId=|code=|password=|&|%|[A-Za-z0-9._=+-]|\\PC){0,60}",

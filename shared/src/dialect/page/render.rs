@@ -1,4 +1,4 @@
-//! Pages from templates. Tenants' names and whatever else is not ours is escaped by the engine.
+//! Renders the hosted page from templates. The template engine escapes tenant names and all other values.
 
 use std::sync::LazyLock;
 
@@ -19,9 +19,9 @@ use crate::domain::Failure;
 
 const HTML: &str = "text/html; charset=utf-8";
 const STYLE: &str = include_str!("page.css");
-/// How long a link is remembered, in seconds.
+/// Life of the cookie, in seconds.
 const COOKIE_LIFE_SECONDS: u32 = 15 * 60;
-/// The page, relative to itself: whatever host and stage it is reached through.
+/// Relative URL of the page. It is correct under every host and stage.
 const CLEAN_URL: &str = "change";
 
 static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = LazyLock::new(|| {
@@ -43,14 +43,14 @@ static CONTENT_POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
     HeaderValue::try_from(policy).ok()
 });
 
-/// To whom a page is shown, and for which tenant if that is known.
+/// Language and tenant of a page; the tenant may be unknown.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) language: Language,
     pub(super) tenant: Option<&'a str>,
 }
 
-/// What the form asks for, and what was wrong with it.
+/// Content of the form, with the faults of the last submission.
 #[derive(Debug)]
 pub(super) struct FormView<'a> {
     pub(super) token: &'a SecretString,

@@ -1,15 +1,15 @@
-//! Every text of the page, in each of its languages.
+//! Texts of the hosted page in every language.
 
 use serde::Serialize;
 
-/// A language that the page speaks.
+/// A language of the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Language {
     English,
     German,
 }
 
-/// Something that a page says by itself.
+/// A page that consists of a title and a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Notice {
     Done,
@@ -26,7 +26,7 @@ pub(super) enum Notice {
     Broken,
 }
 
-/// What is wrong with a field.
+/// Fault of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wrong {
     NoCode,
@@ -34,11 +34,11 @@ pub(super) enum Wrong {
     NoPassword,
     TooLong,
     Differs,
-    /// A rule for new passwords, in the words of every dialect.
+    /// A broken password rule, in English as in every dialect.
     Rule(String),
 }
 
-/// The form's own words.
+/// Texts of the form.
 #[derive(Debug, Serialize)]
 pub(super) struct Words {
     pub(super) title: &'static str,
@@ -77,15 +77,15 @@ const GERMAN: Words = Words {
 };
 
 impl Language {
-    /// The best of what a browser accepts (RFC 9110, section 12.5.4), or else the nearest to
-    /// `locale`.
+    /// The language that the browser prefers (RFC 9110, section 12.5.4), otherwise the language of `locale`,
+    /// otherwise English.
     pub(super) fn choose(accepted: Option<&str>, locale: &str) -> Self {
         let mut best: Option<(f32, Self)> = None;
         for range in accepted.unwrap_or_default().split(',') {
             let (tag, quality) = range.split_once(';').unwrap_or((range, "q=1"));
             let quality = quality.trim().strip_prefix("q=").and_then(|text| text.parse::<f32>().ok());
             let quality = quality.filter(|quality| *quality > 0.0 && *quality <= 1.0);
-            // Of two equally welcome, the one named first.
+            // Of two languages with equal quality, the first wins.
             if let (Some(language), Some(quality)) = (Self::of(tag), quality)
                 && best.is_none_or(|(known, _)| quality > known)
             {
@@ -102,7 +102,7 @@ impl Language {
             .find(|language| language.tag().eq_ignore_ascii_case(primary))
     }
 
-    /// Its tag (BCP 47).
+    /// Language tag (BCP 47).
     pub(super) fn tag(self) -> &'static str {
         match self {
             Self::English => "en",
@@ -117,12 +117,14 @@ impl Language {
         }
     }
 
-    /// What a new password must be.
+    /// Hint below the password field.
     pub(super) fn password_hint(self, min_length: usize) -> String {
         match self {
-            Self::English => format!("At least {min_length} characters. A few words in a row do well."),
+            Self::English => format!("At least {min_length} characters. Tip: use several unrelated words."),
             Self::German => {
-                format!("Mindestens {min_length} Zeichen. Gut sind einige Wörter hintereinander.")
+                format!(
+                    "Mindestens {min_length} Zeichen. Tipp: Verwenden Sie mehrere Wörter, die nicht zusammengehören."
+                )
             }
         }
     }
@@ -165,8 +167,8 @@ impl Language {
                 ),
             ),
             Notice::NotFound => (
-                ("Page not found", "There is nothing at this address."),
-                ("Seite nicht gefunden", "Unter dieser Adresse gibt es nichts."),
+                ("Page not found", "There is no page at this address."),
+                ("Seite nicht gefunden", "Unter dieser Adresse gibt es keine Seite."),
             ),
             Notice::Unreadable => (
                 ("The form could not be read", "Nothing was changed. Open the form again and fill it in."),
@@ -202,10 +204,10 @@ impl Language {
                 ("Gerade nicht verfügbar", "Versuchen Sie es in einer Minute noch einmal."),
             ),
             Notice::Broken => (
-                ("Something went wrong", "The mistake is ours. Try again later."),
+                ("This did not work", "The service has an internal error. Try again later."),
                 (
-                    "Etwas ist schiefgegangen",
-                    "Der Fehler liegt bei uns. Versuchen Sie es später noch einmal.",
+                    "Das hat nicht geklappt",
+                    "Der Dienst hat einen internen Fehler. Versuchen Sie es später noch einmal.",
                 ),
             ),
         };
@@ -215,7 +217,7 @@ impl Language {
         }
     }
 
-    /// What is wrong with a field, as a sentence.
+    /// Fault of a field as a sentence.
     pub(super) fn wrong(self, wrong: &Wrong) -> String {
         let (english, german) = match wrong {
             Wrong::NoCode => ("Enter the code.", "Geben Sie den Code ein."),
@@ -242,11 +244,11 @@ impl Language {
     }
 }
 
-/// What any rule comes to.
+/// German text for a rule without a translation.
 const GERMAN_RULE: &str = "Das neue Passwort ist zu leicht zu erraten oder wurde schon benutzt.";
 
-/// A rule of [`crate::domain::PasswordPolicy`], which speaks English; one that is not known here is
-/// told as what it comes to.
+/// German text of a rule of [`crate::domain::PasswordPolicy`], whose messages are English. A rule without a
+/// translation gets a general text.
 fn german_rule(rule: &str) -> String {
     let number = |before: &str, after: &str| rule.strip_prefix(before)?.strip_suffix(after);
     if let Some(length) = number("must have at least ", " characters") {

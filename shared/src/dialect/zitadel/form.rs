@@ -1,7 +1,7 @@
-//! The forms that one message comes in: JSON, gRPC-Web and Connect.
+//! Wire formats of a message: JSON, gRPC-Web and Connect.
 //!
-//! Written out, because each is a few lines for unary calls, and a failure must be rendered after the
-//! use case ended with it, where it is logged: an RPC library renders inside its own service.
+//! No RPC library is used: each format needs only a few lines for unary calls, and a library would render failures
+//! inside its own service, before they are logged.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, StatusCode};
@@ -21,7 +21,7 @@ const COMPRESSED: u8 = 1;
 /// A frame that holds trailers (gRPC-Web, "Protocol differences").
 const TRAILERS: u8 = 0x80;
 
-/// A form, by route and content type.
+/// Wire format of a request, from its route and content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WireFormat {
     /// The JSON routes.
@@ -37,7 +37,7 @@ pub(super) enum WireFormat {
 }
 
 impl WireFormat {
-    /// The form of a request; `None` for a content type that its route does not read.
+    /// Wire format of a request; `None` for a content type that its route does not accept.
     pub(super) fn of(framing: Framing, request: &HttpRequest) -> Option<Self> {
         let content_type = request.content_type();
         match (framing, content_type.as_deref()) {
@@ -55,11 +55,10 @@ impl WireFormat {
         }
     }
 
-    /// The request's message.
+    /// Reads the message of a request.
     ///
     /// # Errors
-    /// `PayloadTooLarge`; `UnsupportedMediaType` for a compressed body; `Validation` for one that is
-    /// no such message.
+    /// `PayloadTooLarge`; `UnsupportedMediaType` for a compressed body; `Validation` for an invalid message.
     pub(super) fn read<M: messages::Request>(self, request: &HttpRequest) -> Result<M, Failure> {
         request.checked_size()?;
         if request.header("Content-Encoding").is_some_and(|it| !it.eq_ignore_ascii_case("identity")) {
@@ -80,7 +79,7 @@ impl WireFormat {
         }
     }
 
-    /// An answer that succeeded.
+    /// Renders a successful response.
     pub(super) fn reply<M: messages::Response>(self, message: &M) -> Reply {
         match self {
             Self::Json | Self::ConnectJson => Reply::json(StatusCode::OK, message.to_json()),
@@ -96,7 +95,7 @@ impl WireFormat {
         }
     }
 
-    /// A gRPC-Web answer that failed: trailers alone.
+    /// A failed gRPC-Web response. It consists of trailers only.
     pub(super) fn trailers(self, trailers: &[(&str, String)]) -> Reply {
         let lines: Vec<_> = trailers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         self.grpc_web(framed(TRAILERS, lines.concat().as_bytes()))
@@ -113,8 +112,8 @@ impl WireFormat {
     }
 }
 
-/// Base64 in the text form: runs one after the other, each padded by itself (PROTOCOL-WEB of gRPC, "HTTP
-/// wire protocols").
+/// Decodes base64 in the text form: consecutive runs, each with its own padding (PROTOCOL-WEB of gRPC, "HTTP wire
+/// protocols").
 fn decoded(text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     for quantum in text.chunks(4) {
@@ -129,13 +128,13 @@ fn from_json<M: messages::Request>(members: ObjectReader) -> Result<M, Failure> 
     members.finish().map(|()| message)
 }
 
-/// Of a oneof given twice the last one counts, as protobuf's binary form has it.
+/// Decodes protobuf. If a oneof appears twice, the last one counts, as the binary format requires.
 fn from_proto<M: Message + Default>(bytes: &[u8]) -> Result<M, Failure> {
-    // Where it went wrong helps nobody who did not write the encoder.
+    // The position of the fault would not help the author of a request.
     M::decode(bytes).map_err(|_| Failure::field("body", "is not a valid protobuf message of this call"))
 }
 
-/// The one message of a unary request.
+/// Returns the single message of a unary request.
 fn unframed(body: &[u8]) -> Result<&[u8], Failure> {
     let invalid = || Failure::field("body", "must be exactly one gRPC-Web message frame");
     let ([flags, length @ ..], message) = body.split_first_chunk::<FRAME_HEAD_BYTES>().ok_or_else(invalid)?;
@@ -148,7 +147,7 @@ fn unframed(body: &[u8]) -> Result<&[u8], Failure> {
 }
 
 fn framed(flags: u8, content: &[u8]) -> Vec<u8> {
-    // Answers are a few hundred bytes.
+    // Responses have a few hundred bytes.
     let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
     [&[flags][..], &length.to_be_bytes(), content].concat()
 }
@@ -363,7 +362,7 @@ mod tests {
     }
 
     proptest! {
-        // docs/design/security.md#rule-23: whatever comes is a command or a refusal of the client's kind.
+        // docs/design/security.md#rule-23: every input is a command or a client error.
         #[test]
         fn no_body_is_our_fault(
             bytes in prop::collection::vec(any::<u8>(), 0..300),

@@ -1,5 +1,5 @@
-//! Messages, whatever form they came in, into commands. Everything wrong with a message and its
-//! headers is found before it is refused, so that a client fixes it in one go.
+//! Parses messages of all wire formats into commands. A rejected request lists all faults of its message and headers,
+//! so that a client can fix them at once.
 
 use super::{
     HttpRequest, IDEMPOTENCY_KEY, MatchedPath, bounded,
@@ -18,12 +18,12 @@ use crate::{
     },
 };
 
-/// Characters of a password that are read (docs/design/contract.md#zitadel-v2).
+/// Maximum length of a password, in characters (docs/design/contract.md#zitadel-v2).
 const MAX_PASSWORD_CHARS: usize = 200;
-/// The new password's name, where its rules are told.
+/// Field name of the new password in errors.
 const NEW_PASSWORD: &str = "newPassword.password";
 
-/// The call's name, whichever route it comes by.
+/// Name of the call on both of its routes.
 const PASSWORD_RESET: &str = "zitadel.user.v2.UserService/PasswordReset";
 
 pub(super) fn password_reset(
@@ -39,14 +39,14 @@ pub(super) fn password_reset(
         Some(Wanted::SendLink(link)) => faults.delivery(link),
     };
     let credentials = faults.tenant_credentials(request);
-    // The call's two routes are one: a client may change from one form to another.
+    // Both routes share their idempotency keys, so that a client may switch its wire format.
     let idempotency = faults.check(IDEMPOTENCY_KEY, request.repeatable(PASSWORD_RESET)).flatten();
     faults.finish()?;
     let (Some(user), Some(delivery)) = (user, delivery) else {
         return Err(incomplete());
     };
     let caller = match credentials {
-        // A tenant starts recovery for somebody; it does not get into the account itself.
+        // A tenant may start a recovery, but not receive the code.
         Some(_) if matches!(delivery, CodeDelivery::Return) => return Err(Failure::Forbidden),
         Some((key, secret)) => CodeCaller::Tenant { tenant: request.tenant(), key, secret },
         None => {
@@ -57,11 +57,11 @@ pub(super) fn password_reset(
     Ok(password_reset::Command { caller, user, delivery, ip: request.ip.clone(), idempotency })
 }
 
-/// Which use case a new password is for.
+/// Use case of a SetPassword call.
 pub(super) enum SetPassword {
-    /// A code allows it; whoever has it needs no bearer, and one that is sent does not count.
+    /// A code authorizes the change. No bearer is needed, and a bearer that is sent is ignored.
     WithCode(set_password::Command),
-    /// The bearer's user does it: for itself with the present password, or as an administrator.
+    /// The bearer authorizes the change: the user itself with the current password, or an administrator.
     AsCaller(Box<update_credentials::Command>),
 }
 
@@ -94,7 +94,7 @@ pub(super) fn set_password(
     };
     let password = (password, NEW_PASSWORD);
     if let Some(code) = code {
-        // That the password must be changed is for an administrator to say.
+        // Only an administrator may require a password change.
         if change_required {
             return Err(Failure::Forbidden);
         }
@@ -120,13 +120,13 @@ pub(super) fn set_password(
             // Protobuf does not tell `false` from absent: then the tenant's policy decides.
             change_required: change_required.then_some(true),
         },
-        // Without a proof it is an administrator's, and never for its own password.
+        // Without a proof, only an administrator may set it, and only for another user.
         others_only: without_proof,
         ip: request.ip.clone(),
     })))
 }
 
-/// What was found wrong so far.
+/// The faults found so far.
 #[derive(Default)]
 struct Faults(Vec<FieldError>);
 
@@ -139,11 +139,11 @@ impl Faults {
         parsed.map_err(|why| self.0.push(FieldError::new(field, why.to_string()))).ok()
     }
 
-    /// The path's user, or the message's where the path names none.
+    /// User in the path, or in the message if the path has none.
     fn user(&mut self, matched: &MatchedPath, sent: &str) -> Option<UserId> {
         let path = matched.parameter("userId");
         if path.is_some_and(|path| !sent.is_empty() && sent != path) {
-            self.add("userId", "must not differ from the path's");
+            self.add("userId", "must equal the user ID in the path");
         }
         self.check("userId", UserId::parse(path.unwrap_or(sent)))
     }
@@ -162,7 +162,7 @@ impl Faults {
                 None
             }
         };
-        // Where it may lead is the tenant's to say, once it is known.
+        // The allowed hosts are checked later, when the tenant is known.
         if let Some(template) = &link.url_template {
             let template = bounded(template, LinkTemplate::MAX_CHARS, "must be 1 to 200 characters");
             self.check("sendLink.urlTemplate", template);
@@ -170,7 +170,7 @@ impl Faults {
         Some(CodeDelivery::Send { medium: medium?, link: link.url_template })
     }
 
-    /// The tenant's credentials, where it is the caller.
+    /// Credentials of the tenant, if the tenant is the caller.
     fn tenant_credentials(
         &mut self,
         request: &HttpRequest,
@@ -187,7 +187,7 @@ impl Faults {
         }
         let [key, secret] = sent.map(|(name, value)| {
             let Some(value) = value else {
-                self.add(name, "this header is required with the other of its pair");
+                self.add(name, "this header is required; send X-Tenant-Key and X-Tenant-Secret together");
                 return None;
             };
             self.check(name, tenant_credential(&value))
@@ -200,7 +200,7 @@ impl Faults {
     }
 }
 
-/// Unreachable while `finish` reports what is missing; kept an error, not a panic.
+/// Error for a missing field that `finish` did not report. It cannot occur; an error is safer than a panic.
 fn incomplete() -> Failure {
     Failure::field("body", "is incomplete")
 }

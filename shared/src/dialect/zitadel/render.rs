@@ -1,4 +1,4 @@
-//! Outcomes as messages, and failures in each form's own words over one table.
+//! Renders outcomes as messages, and failures in each wire format from one table.
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use http::{HeaderValue, StatusCode, header};
@@ -83,7 +83,7 @@ pub(super) fn failure(
             }
             form.trailers(&trailers)
         }
-        // A form that nobody reads is answered in Connect's: that one has a status and a text.
+        // An unsupported content type gets a Connect response, which has a status and a text.
         (
             Framing::Rpc,
             Some(WireFormat::ConnectJson | WireFormat::ConnectProto | WireFormat::Json) | None,
@@ -100,14 +100,14 @@ pub(super) fn failure(
     reply.with_failure_headers(failure, now)
 }
 
-/// What a gRPC message may not hold as it is (gRPC over HTTP/2, "Status-Message").
+/// Characters that are percent-encoded in a gRPC message (gRPC over HTTP/2, "Status-Message").
 const NOT_IN_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
-/// W3C Linked Data Platform 1.0, section 7.1: what a 415 says would have been right.
+/// Header of a 415 response that lists the accepted types (W3C Linked Data Platform 1.0, section 7.1).
 const ACCEPT_POST: header::HeaderName = header::HeaderName::from_static("accept-post");
 const RPC_TYPES: &str = "application/grpc-web+proto, application/grpc-web-text+proto, application/proto, \
                          application/json";
 
-/// gRPC's codes, as far as they are used.
+/// The gRPC status codes in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GrpcCode {
     InvalidArgument = 3,
@@ -154,7 +154,7 @@ impl GrpcCode {
     }
 }
 
-/// The one table of failures.
+/// Status code and text of a failure.
 fn words(failure: &Failure, framing: Framing) -> (GrpcCode, &'static str) {
     match failure {
         Failure::Malformed(why) => (GrpcCode::InvalidArgument, why),
@@ -183,15 +183,16 @@ fn words(failure: &Failure, framing: Framing) -> (GrpcCode, &'static str) {
             (GrpcCode::Unauthenticated, "Too many failed attempts: the account is locked for now")
         }
         Failure::PasswordDisabled => {
-            (GrpcCode::Unauthenticated, "Too many failed attempts: the password must be set anew")
+            (GrpcCode::Unauthenticated, "Too many failed attempts: the password must be reset")
         }
         Failure::SessionLimit => (GrpcCode::FailedPrecondition, "The user has too many sessions"),
         Failure::IdempotencyMismatch => {
             (GrpcCode::InvalidArgument, "This Idempotency-Key was used for another request: use a new one")
         }
-        Failure::IdempotencyExpired => {
-            (GrpcCode::FailedPrecondition, "What this Idempotency-Key succeeded in is over: use a new one")
-        }
+        Failure::IdempotencyExpired => (
+            GrpcCode::FailedPrecondition,
+            "The result stored for this Idempotency-Key has expired: use a new key",
+        ),
         Failure::InvalidToken(_) => {
             (GrpcCode::Unauthenticated, "The access token is missing, expired or not valid")
         }
@@ -231,7 +232,7 @@ fn listed(fields: &[FieldError]) -> String {
     each.join("; ")
 }
 
-/// A detail for programs, in the forms that carry it.
+/// A machine-readable error detail, for the wire formats that support it.
 struct Detail {
     type_name: &'static str,
     json: Value,
@@ -264,7 +265,7 @@ impl Detail {
     }
 }
 
-/// Of one failure: the fields that are wrong, and when to try again.
+/// Details of a failure: the invalid fields, and the time of a retry.
 fn details_of(fields: &[FieldError], retry_after_seconds: Option<u64>) -> Vec<Detail> {
     let mut details = Vec::new();
     if !fields.is_empty() {

@@ -39,7 +39,7 @@ impl Sending {
 impl Service {
     /// A new code that replaces `before`.
     ///
-    /// For a user that does not exist, the same items are created with a code that is sent to nobody. A try at
+    /// For a user that does not exist, the same items are created with a code that is never sent. A try at
     /// such a code costs the same as a try at a real one.
     ///
     /// # Errors
