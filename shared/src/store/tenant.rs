@@ -134,11 +134,11 @@ impl DynamoStore {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::store::item::{number, string};
 
-    fn record(policy: Attributes) -> TenantRecord {
+    pub(in crate::store) fn record(policy: Attributes) -> TenantRecord {
         let mut item = Key::tenant(&TenantId::parse("t").unwrap()).attributes();
         item.extend([
             ("tenant_id".to_owned(), string("t")),
@@ -150,7 +150,7 @@ mod tests {
         TenantRecord::read(item).unwrap()
     }
 
-    fn policy_with(name: &str, value: AttributeValue) -> Attributes {
+    pub(in crate::store) fn policy_with(name: &str, value: AttributeValue) -> Attributes {
         Attributes::from([(name.to_owned(), value)])
     }
 

@@ -433,22 +433,7 @@ fn each(origins: &[WebOrigin]) -> impl Iterator<Item = &WebOrigin> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn record(policy: Attributes) -> TenantRecord {
-        let mut item = Key::tenant(&TenantId::parse("t").unwrap()).attributes();
-        item.extend([
-            ("tenant_id".to_owned(), string("t")),
-            ("tenant_status".to_owned(), string("ACTIVE")),
-            ("session_epoch".to_owned(), number(7)),
-            ("of_a_later_version".to_owned(), AttributeValue::Ss(vec!["x".to_owned()])),
-            ("policy".to_owned(), AttributeValue::M(policy)),
-        ]);
-        TenantRecord::read(item).unwrap()
-    }
-
-    fn policy_with(name: &str, value: AttributeValue) -> Attributes {
-        Attributes::from([(name.to_owned(), value)])
-    }
+    use crate::store::tenant::tests::{policy_with, record};
 
     #[test]
     fn change_keeps_unknown_attributes_and_policy_fields() {
