@@ -51,7 +51,7 @@ impl Visitor {
     /// Follows a reset link to the form and returns the form's token.
     ///
     /// # Errors
-    /// When the page shows no form.
+    /// The page does not show the form.
     pub async fn follow(&mut self, world: &World, user: &str, code: Option<&str>) -> Result<String> {
         let user = utf8_percent_encode(user, NON_ALPHANUMERIC);
         let code = code.map_or_else(String::new, |code| format!("&code={code}"));
@@ -59,7 +59,7 @@ impl Visitor {
         let form = self.open(world, "").await?;
         let token =
             form.text.split_once("name=\"token\" value=\"").and_then(|(_, rest)| rest.split_once('"'));
-        Ok(token.with_context(|| format!("the page shows no form: {}", form.text))?.0.to_owned())
+        Ok(token.with_context(|| format!("the page does not show the form: {}", form.text))?.0.to_owned())
     }
 
     async fn send(

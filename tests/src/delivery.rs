@@ -55,24 +55,24 @@ pub enum Sent {
     },
     /// A text message.
     Text {
-        /// Its number.
+        /// Telephone number.
         number: String,
-        /// It.
+        /// Text.
         text: String,
     },
     /// An event.
     Event {
-        /// Its bus.
+        /// Name of the bus.
         bus: String,
-        /// Its type.
+        /// Detail type.
         detail_type: String,
-        /// Its particulars.
+        /// Detail.
         detail: Value,
     },
 }
 
 impl Sent {
-    /// The text that a person reads, or the event's particulars.
+    /// The text of the message, or the detail of the event.
     pub fn text(&self) -> String {
         match self {
             Self::Mail { text, .. } | Self::Text { text, .. } => text.clone(),
@@ -81,20 +81,20 @@ impl Sent {
     }
 }
 
-/// What becomes of what a courier is given.
+/// Result of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is taken.
+    /// The carrier accepts the message.
     Taken,
-    /// It is taken, but the answer never comes.
+    /// The carrier accepts the message, but the response is lost.
     Unanswered,
-    /// It is not taken just now.
+    /// The carrier fails temporarily.
     Failed,
-    /// It never will be.
+    /// The carrier rejects the message permanently.
     Refused,
 }
 
-/// A sink that stores all lines.
+/// A courier that stores all messages.
 pub struct RecordingCourier {
     sent: Mutex<Vec<Sent>>,
     fate: Mutex<Fate>,
@@ -302,7 +302,7 @@ pub(crate) fn deliveries(
     Ok(Deliveries::new(Arc::new(notifier), audit::audit(log, &**clock)?))
 }
 
-/// A batch of the table's stream that tells of these messages.
+/// A batch of the table's stream with a record for each message.
 pub fn batch(keys: &[OutboxKey]) -> Value {
     let records = keys.iter().enumerate().map(|(place, key)| {
         json!({
