@@ -41,7 +41,7 @@ fn documentation_lists_every_policy_field() {
     } else {
         assert_eq!(
             kept, fresh,
-            "docs/policy.md differs from shared/src/domain/policy; run the test with DOORWARD_REGENERATE=1 to rewrite it"
+            "docs/policy.md differs from shared/src/domain/policy/fields.rs; run the test with DOORWARD_REGENERATE=1 to rewrite it"
         );
     }
 }

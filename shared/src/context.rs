@@ -61,9 +61,9 @@ impl RequestContext {
         &self.span
     }
 
-    /// A copy of the facts recorded so far.
-    pub fn facts(&self) -> Facts {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Takes the facts recorded so far, for the audit event that ends the request.
+    pub fn take_facts(&self) -> Facts {
+        std::mem::take(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn record(&self, record: impl FnOnce(&mut Facts)) {

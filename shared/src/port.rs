@@ -1,14 +1,14 @@
-//! What use cases need from outside: time, randomness, storage, secrets, hashing. `store`,
-//! `secrets` and `password` implement these; tests put their own in.
+//! Traits with several implementations: time, randomness, hashing and message delivery. `function`, `password` and
+//! `courier` implement them for AWS, and tests for themselves.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::domain::{Failure, HashCost, Password, PasswordHash};
 
-/// The time. Asked once per request and passed down.
+/// The time. An entry point reads it once per request and passes it down.
 pub trait Clock: Send + Sync {
-    /// Now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 

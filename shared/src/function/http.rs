@@ -115,14 +115,16 @@ impl App {
         request: Result<HttpRequest, Failure>,
         body_fault: Option<Failure>,
     ) -> (Option<&'static Route>, Reply) {
+        // No route, so no dialect: the first dialect renders the failure.
+        let unrouted =
+            |failure: Failure| (None, finhub::failure(&failure, context.now).with_failure(failure));
         let request = match request {
             Ok(request) => request,
-            Err(failure) => return (None, finhub::failure(&failure, context.now).with_failure(failure)),
+            Err(failure) => return unrouted(failure),
         };
         context.record_client(request.ip.client(&[]));
         let Some((route, matched)) = self.router.find(&request.method, &request.path) else {
-            let failure = Failure::RouteNotFound;
-            return (None, finhub::failure(&failure, context.now).with_failure(failure));
+            return unrouted(Failure::RouteNotFound);
         };
         let call = Call {
             service: &self.service,

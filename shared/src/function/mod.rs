@@ -85,6 +85,6 @@ fn write_audit(
         outcome,
         status,
         elapsed: started.elapsed(),
-        facts: context.facts(),
+        facts: context.take_facts(),
     });
 }

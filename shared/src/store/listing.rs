@@ -1,7 +1,8 @@
-//! A user's sessions together: counted, held against a limit, listed in pages. They share the user's
-//! partition, so each is a consistent query of it.
+//! A user's live sessions: counted, read for the session limit, or listed in pages. They share the user's partition,
+//! so that one consistent query reads them.
 
-use crate::domain::{Collection, Session, TenantId, User, UserId};
+use std::collections::BTreeMap;
+
 use aws_sdk_dynamodb::{operation::query::builders::QueryFluentBuilder, types::Select};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -13,25 +14,27 @@ use super::{
     session::{LIVE, to_session},
     table::unavailable,
 };
-use crate::domain::{Failure, LiveSession, SessionId, SessionPosition};
+use crate::domain::{
+    Collection, Failure, LiveSession, Session, SessionId, SessionPosition, TenantId, User, UserId,
+};
 
-/// A user's sessions, of which those are live that its and its tenant's epochs have not passed.
+/// Selects a user's live sessions: those whose epochs are not behind the user's and the tenant's.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionsOf<'a> {
     /// Tenant.
     pub tenant: &'a TenantId,
     /// The user, whether it exists or not.
     pub user: &'a UserId,
-    /// Its epoch.
+    /// Session epoch of the user.
     pub user_epoch: u64,
-    /// The tenant's.
+    /// Session epoch of the tenant.
     pub tenant_epoch: u64,
-    /// Now.
+    /// Current time.
     pub now: Timestamp,
 }
 
 impl<'a> SessionsOf<'a> {
-    /// The sessions of a user as it was read.
+    /// Selects the sessions of a user that was read.
     pub fn user(user: &'a User, tenant_epoch: u64, now: Timestamp) -> Self {
         let User { tenant, id, session_epoch, .. } = user;
         Self { tenant, user: id, user_epoch: *session_epoch, tenant_epoch, now }
@@ -41,9 +44,9 @@ impl<'a> SessionsOf<'a> {
 /// A page of a user's sessions.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionPageQuery<'a> {
-    /// Whose.
+    /// User and epochs.
     pub of: SessionsOf<'a>,
-    /// The collection and its owner in the path, which the sessions must fit.
+    /// Collection and owner in the path. Only sessions under it are listed.
     pub path: (Collection, &'a str),
     /// Position at which the previous page ended.
     pub after: Option<&'a SessionPosition>,
@@ -51,7 +54,7 @@ pub struct SessionPageQuery<'a> {
     pub limit: usize,
 }
 
-/// What [`DynamoStore::session_page`] found.
+/// Result of [`DynamoStore::session_page`].
 #[derive(Debug)]
 pub struct SessionPage {
     /// Sessions, at most as many as requested.
@@ -60,7 +63,7 @@ pub struct SessionPage {
     pub after: Option<SessionPosition>,
 }
 
-/// What of a session is held against a limit.
+/// Attributes of a session that the session limit needs.
 #[derive(Deserialize)]
 struct LiveItem {
     session_id: SessionId,
@@ -68,8 +71,8 @@ struct LiveItem {
 }
 
 impl DynamoStore {
-    /// The sessions that live. As when a session is judged, one whose epochs are ahead does: it was
-    /// created or carried over after they were read.
+    /// Query for the live sessions. A session whose epochs are ahead counts as live, as in `Session::fault`: it was
+    /// created or kept after the epochs were read.
     fn live(&self, of: &SessionsOf<'_>, also: &str) -> QueryFluentBuilder {
         let SessionsOf { tenant, user, user_epoch, tenant_epoch, now } = *of;
         self.client
@@ -87,7 +90,7 @@ impl DynamoStore {
             .consistent_read(true)
     }
 
-    /// How many of a user's sessions are live, leaving out `except`.
+    /// Number of live sessions without `except`.
     ///
     /// # Errors
     /// `Unavailable` when storage does not answer.
@@ -110,7 +113,7 @@ impl DynamoStore {
         Ok(live)
     }
 
-    /// A user's live sessions, in no order.
+    /// Ids and creation times of the live sessions, in no particular order.
     ///
     /// # Errors
     /// `Unavailable` when storage does not answer.
@@ -136,18 +139,21 @@ impl DynamoStore {
     pub async fn session_page(&self, query: &SessionPageQuery<'_>) -> Result<SessionPage, Failure> {
         let SessionPageQuery { of, path: (collection, owner), after, limit } = *query;
         let mut items = self.live(&of, "").into_paginator().items().send();
-        let mut sessions = Vec::new();
+        let mut page = BTreeMap::new();
+        let mut has_more = false;
         while let Some(item) = items.next().await {
             let session = to_session(item.map_err(|error| unavailable(&error))?)?;
-            let is_on_later_page = after.is_none_or(|after| SessionPosition::of(&session) > *after);
-            if session.is_under(collection, owner) && is_on_later_page {
-                sessions.push(session);
+            let position = SessionPosition::of(&session);
+            if session.is_under(collection, owner) && after.is_none_or(|after| position > *after) {
+                page.insert(position, session);
+            }
+            // Holds one page in memory, however many sessions the user has.
+            if page.len() > limit {
+                page.pop_last();
+                has_more = true;
             }
         }
-        sessions.sort_by_cached_key(SessionPosition::of);
-        let has_more = sessions.len() > limit;
-        sessions.truncate(limit);
-        let after = sessions.last().map(SessionPosition::of).filter(|_| has_more);
-        Ok(SessionPage { sessions, after })
+        let after = page.last_key_value().map(|(position, _)| position.clone()).filter(|_| has_more);
+        Ok(SessionPage { sessions: page.into_values().collect(), after })
     }
 }

@@ -222,7 +222,8 @@ enum BatchFault {
     Failed(Failure),
 }
 
-/// Error that can report a conflict: the write had no effect because another write of the item was in progress.
+/// Error that can report a temporary cancellation: the write had no effect because of throttling, or because another
+/// write of the item was in progress.
 /// The SDK itself retries a transaction in progress, with the same request token.
 pub(super) trait Conflict {
     /// Returns whether the error is a conflict.

@@ -49,7 +49,7 @@ pub(super) enum Guard {
     Sessions,
     /// The idempotency key already has a stored result.
     IdempotencyKey,
-    /// The write has no condition.
+    /// A failed condition of this write is a server error; most of these writes have none.
     None,
 }
 

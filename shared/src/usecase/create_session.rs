@@ -126,9 +126,20 @@ impl Service {
     /// `RateLimited`, `Authentication`, `CredentialsResetRequired`, `SessionLimit`, `IdempotencyMismatch`,
     /// `IdempotencyExpired`, `Unavailable`.
     pub async fn create_session(&self, command: Command, context: &RequestContext) -> Result<Grant, Failure> {
-        let Command { tenant, tenant_key, tenant_secret, .. } = command;
-        let Command { collection, owner, user, username, password, .. } = command;
-        let Command { device, ip, idempotency, device_proof, .. } = command;
+        let Command {
+            tenant,
+            tenant_key,
+            tenant_secret,
+            collection,
+            owner,
+            user,
+            username,
+            password,
+            device,
+            ip,
+            idempotency,
+            device_proof,
+        } = command;
         context.record_user(&user);
         let credentials = (&tenant_key, &tenant_secret);
         let (request, used) = TenantRequest::open(&self.tenants, context, &tenant, credentials).await?;
@@ -208,7 +219,7 @@ impl Service {
         {
             return Ok(Checked::Replay(request, success));
         }
-        // The query for the session limit takes less time than the hash.
+        // The query for the session limit runs during hashing.
         let (right, held) = tokio::try_join!(
             self.verify_password(request, login.password.clone(), user.as_ref()),
             self.held_sessions(request, &login.user, user.as_ref())

@@ -33,7 +33,7 @@ pub struct Outcome {
 }
 
 impl Service {
-    /// Ends the sessions with one read, one query and one transaction, however many there are.
+    /// Ends the sessions with one read, one query per MB of session items, and one transaction.
     ///
     /// The transaction increments the user's session epoch. That ends every session created before, also one
     /// whose login is still in progress (docs/design/storage.md#epochs). The sessions are counted first, so

@@ -189,8 +189,8 @@ impl AttemptSlot<'_> {
     }
 
     /// Applies `budgets`, of which `used` units were used when they were read. A budget that is less than half
-    /// used counts the attempt only if it fails. Any other budget counts it now, before the verification, so
-    /// that a burst of attempts cannot exceed it.
+    /// used counts the attempt only if it fails. Any other budget counts it now, before the verification. A
+    /// burst that begins when at least half is used therefore cannot exceed the budget.
     ///
     /// # Errors
     /// `RateLimited` until the end of the hour; `Unavailable`. The slot gives back what it took.
