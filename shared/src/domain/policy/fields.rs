@@ -114,55 +114,55 @@ pub const FIELDS: &[PolicyField] = &[
     number(
         "grace_seconds",
         (0, 300),
-        "Grace period in which a refresh with a retired refresh token returns the current one, for parallel tabs and lost responses (RFC 9700, 4.14.2 gives no value). A reuse after the grace period ends the session.",
+        "Time for which a replaced refresh token still returns the current one, for parallel tabs and lost responses (RFC 9700, 4.14.2 gives no value). If a replaced token is used later, the session ends.",
         |policy| Some(policy.grace.as_secs()),
         |policy, number| policy.grace = Duration::from_secs(number),
     ),
     flag(
         "refresh_after_expiry",
-        "Whether a session can be refreshed after its access token expired. If false, a client must refresh before that.",
+        "Whether a session can be refreshed after its access token expired. If false, a client must refresh before the token expires.",
         |policy| policy.refresh_after_expiry,
         |policy, given| policy.refresh_after_expiry = given,
     ),
     number(
         "max_attempts",
         (1, 100),
-        "Consecutive failures until a user is locked out (FinHub's documents; PCI DSS 4.0, 8.3.4 allows ten).",
+        "Number of consecutive wrong passwords after which a user is locked out. The default is from FinHub's documents; PCI DSS 4.0, 8.3.4 allows ten. Unknown devices together and each trusted device are counted separately.",
         |policy| Some(wide(policy.max_attempts)),
         |policy, number| policy.max_attempts = count(number),
     ),
     number(
         "lockout_seconds",
         (1, DAY),
-        "Duration of a lockout, and time without failures after which they are forgotten (FinHub's documents; PCI DSS 4.0, 8.3.4: at least 30 minutes).",
+        "Duration of a lockout. Earlier failures are also forgotten after the same time without a further attempt. The default is from FinHub's documents; PCI DSS 4.0, 8.3.4 requires at least 30 minutes.",
         |policy| Some(policy.lockout.as_secs()),
         |policy, number| policy.lockout = Duration::from_secs(number),
     ),
     number(
         "disable_after",
         (1, MAX_CONSECUTIVE_FAILURES as u64),
-        "Consecutive failures, with any time between them, after which the password is disabled until it is reset (NIST SP 800-63B-4, 3.2.2: at most 100). Unknown devices together and each trusted device are counted separately.",
+        "Number of consecutive wrong passwords, with any time between them, after which the password is disabled (NIST SP 800-63B-4, 3.2.2: at most 100). It works again after a password reset or `doorwardctl user unlock`. Unknown devices together and each trusted device are counted separately.",
         |policy| Some(policy.disable_after.into()),
         |policy, number| policy.disable_after = narrow(number),
     ),
     number(
         "failures_per_user",
         (1, MAX_FAILURES_PER_USER),
-        "Wrong passwords for one user within an hour, across lockouts. The default is slightly more than the lockouts alone allow.",
+        "Maximum number of wrong passwords for one user within 60 minutes, over all lockouts. The default is slightly more than the lockouts allow. Unknown devices together and each trusted device are counted separately.",
         |policy| Some(policy.failures_per_user.into()),
         |policy, number| policy.failures_per_user = narrow(number),
     ),
     number(
         "failures_per_ip",
         (1, NO_LIMIT),
-        "Wrong passwords from one address (IPv6: one /64) within an hour. An office behind one address makes fewer errors; a list of stolen passwords is longer (OWASP Credential Stuffing Prevention).",
+        "Maximum number of wrong passwords from one client address (IPv6: one /64) within a clock hour. An office behind one address stays below the default; an attack with a list of stolen passwords exceeds it (OWASP Credential Stuffing Prevention).",
         |policy| Some(policy.failures_per_ip.into()),
         |policy, number| policy.failures_per_ip = narrow(number),
     ),
     number(
         "failures_per_tenant",
         (1, NO_LIMIT),
-        "Wrong passwords for all users of the tenant within an hour. The limit slows down an attack from many addresses.",
+        "Maximum number of wrong passwords for all users of the tenant within a clock hour. The limit slows down an attack from many addresses.",
         |policy| Some(policy.failures_per_tenant.into()),
         |policy, number| policy.failures_per_tenant = narrow(number),
     ),
@@ -179,7 +179,7 @@ pub const FIELDS: &[PolicyField] = &[
     text(
         "when_full",
         "reject, oldest or single",
-        "Behaviour of a login when the user has `session_limit` sessions. `reject` rejects the login and is the default, `oldest` ends the oldest session, `single` ends all other sessions and requires a limit of 1. Requires `session_limit`.",
+        "Effect of a login when the user has `session_limit` sessions. `reject` (the default) rejects the login. `oldest` ends the oldest session. `single` ends all other sessions and requires a `session_limit` of 1. Requires `session_limit`.",
         |policy| policy.session_limit.map(|limit| limit.when_full.name().to_owned()),
         |policy, name| {
             let known = WhenFull::from_name(name).ok_or(Invalid::new("must be reject, oldest or single"))?;
@@ -199,7 +199,7 @@ pub const FIELDS: &[PolicyField] = &[
     list(
         "trusted_proxies",
         ("networks as CIDR, IPv4 and IPv6", 100),
-        "Proxies whose `X-Forwarded-For` header is trusted. The client address is the nearest address that is not a trusted proxy. None: the client address is the source address that API Gateway reports.",
+        "Proxies whose `X-Forwarded-For` header is trusted. The client address is then the last address in this header that is not a trusted proxy. None: the client address is the source address that API Gateway reports.",
         |policy| texts(&policy.trusted_proxies),
         |policy, element| {
             let net = network(element)?;
@@ -248,7 +248,7 @@ pub const FIELDS: &[PolicyField] = &[
     ),
     flag(
         "admin_set_password_expires",
-        "Whether a user must change a password that an administrator set, because two persons know it (ASVS 5.0, 6.4.1).",
+        "Whether a user must change a password that an administrator set, because two people know it (ASVS 5.0, 6.4.1).",
         |policy| policy.admin_set_password_expires,
         |policy, given| policy.admin_set_password_expires = given,
     ),
@@ -269,14 +269,14 @@ pub const FIELDS: &[PolicyField] = &[
     number(
         "codes_per_hour",
         (1, 60),
-        "Reset codes sent to one user within an hour. The limit prevents flooding of a mailbox (OWASP Forgot Password Cheat Sheet).",
+        "Maximum number of reset codes that are sent to one user within an hour. The limit prevents flooding of a mailbox (OWASP Forgot Password Cheat Sheet).",
         |policy| Some(wide(policy.codes_per_hour)),
         |policy, number| policy.codes_per_hour = count(number),
     ),
     number(
         "wrong_codes_per_ip",
         (1, NO_LIMIT),
-        "Wrong reset codes from one address (IPv6: one /64) within an hour.",
+        "Maximum number of wrong reset codes from one client address (IPv6: one /64) within a clock hour.",
         |policy| Some(policy.wrong_codes_per_ip.into()),
         |policy, number| policy.wrong_codes_per_ip = narrow(number),
     ),
