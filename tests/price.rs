@@ -91,7 +91,7 @@ const PRICES: [&Price; 16] = [
 const CORE_MIB: f64 = 1_769.0;
 /// CPU milliseconds of a request that hashes once, with its hash (docs/performance.md, "login").
 const LOGIN_CPU_MS: f64 = 22.0;
-/// Of each hash more (docs/performance.md, "argon2id alone").
+/// Of each hash more (docs/performance.md, "only argon2id, memory reused").
 const HASH_CPU_MS: f64 = 19.8;
 /// Of a request that hashes nothing (docs/performance.md, "refresh").
 const OTHER_CPU_MS: f64 = 1.3;

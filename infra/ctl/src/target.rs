@@ -27,8 +27,8 @@ use crate::output::UsageError;
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(crate) struct Target {
-    /// Use the stack that `cargo dev` runs on this machine. Pass its stack.json if it is not in the usual
-    /// folder target/local
+    /// Use the stack that `cargo dev` runs on this machine. Pass the path of its stack.json if that file is
+    /// not in target/local
     #[arg(
         long,
         global = true,

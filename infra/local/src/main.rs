@@ -18,9 +18,9 @@ use local::{
 /// tenants, builds the functions, and serves the HTTP API with cargo-lambda. It installs
 /// cargo-lambda into target/ if it is missing.
 ///
-/// When all functions respond, it prints the address, the demo logins and a curl command. It also
-/// prints the addresses of two pages: one shows the API and sends requests, the other shows sent
-/// mails, text messages and events.
+/// When all functions respond, the command prints the address, the demo logins and a curl command.
+/// It also prints the addresses of two pages. The API page shows the routes and can send requests.
+/// The mailbox page shows the mails, text messages and events that the functions sent.
 ///
 /// Press Ctrl-C to stop everything. All ports are on 127.0.0.1.
 #[derive(Debug, Parser)]
@@ -56,8 +56,8 @@ struct Cli {
     #[arg(long)]
     release: bool,
 
-    /// Do not rebuild the functions when the code changes. Each function then handles several
-    /// requests at once, as on Lambda
+    /// Do not rebuild the functions when the code changes. Each function can then handle several
+    /// requests at the same time, as on Lambda
     #[arg(long)]
     no_watch: bool,
 

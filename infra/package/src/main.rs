@@ -15,8 +15,8 @@ use serde_json::json;
 /// checks their hashes. This requires python3 with pip.
 ///
 /// The zip files are in target/package/arm64 and target/package/x86_64, where the CDK app in
-/// infra/aws reads them. They contain neither the time of the build nor paths of this machine. The
-/// command prints their SHA-256 hashes.
+/// infra/aws reads them. They contain neither the time of the build nor paths of this machine, so
+/// that two builds of a commit produce the same files. The command prints their SHA-256 hashes.
 #[derive(Debug, Parser)]
 #[command(
     bin_name = "cargo package-functions",
@@ -28,7 +28,7 @@ use serde_json::json;
                                             fast build, slow functions, for tests"
 )]
 struct Cli {
-    /// Build for Graviton (default if no processor is given)
+    /// Build for Graviton; this is the default without --x86-64
     #[arg(long)]
     arm64: bool,
 

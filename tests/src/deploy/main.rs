@@ -41,11 +41,12 @@ const NODE: u32 = 20;
 
 /// Tests the deployment in an emulated AWS on this machine.
 ///
-/// The command deploys Doorward, calls its HTTP API, deploys other settings, and destroys the
-/// deployment. It needs no AWS account and no Docker.
+/// The command deploys Doorward, calls its HTTP API, deploys it again with other settings, and
+/// deletes the deployment. It needs no AWS account and no Docker.
 ///
-/// It requires Rust, Node 20 with npm, and Python 3.10 with pip, and installs everything else into
-/// the target folder. All ports are on 127.0.0.1. All processes have ended when the command ends.
+/// It requires Rust, Node 20 or newer with npm, and Python 3.10 or newer with pip. It installs
+/// everything else into the target folder. All ports are on 127.0.0.1. Before the command ends, it
+/// stops all processes that it started.
 #[derive(Debug, Parser)]
 #[command(
     bin_name = "cargo deploy-test",
@@ -64,7 +65,8 @@ struct Cli {
     #[arg(long, value_name = "DIR", conflicts_with = "profile")]
     zips: Option<PathBuf>,
 
-    /// Only run the emulated AWS until Ctrl-C, and print the variables that make tools use it
+    /// Only run the emulated AWS until Ctrl-C. Prints the environment variables with which other tools
+    /// use it
     #[arg(long)]
     emulator: bool,
 

@@ -41,7 +41,7 @@ struct Arguments {
     /// Names of documents, such as `README` or `sessions` [default: all]
     documents: Vec<String>,
 
-    /// Replace documented outputs that differ by the real ones
+    /// Write the real outputs into the documents where the documented outputs differ
     #[arg(long)]
     write: bool,
 }

@@ -21,8 +21,9 @@ pub(crate) enum TenantCommand {
     /// Create a tenant and show its credentials
     ///
     /// Creates the tenant's secret, then its record. Shows the tenantKey and the tenantSecret that API
-    /// callers send; they are not shown again. If the command is interrupted, the tenant does not exist. Run
-    /// the command again; if the secret already exists, add --replace-secret.
+    /// callers send. They are not shown again. If the command is interrupted, the tenant does not exist, and
+    /// you can run the command again. If it then reports that the secret exists, and no other stack uses this
+    /// secret, add --replace-secret.
     #[command(after_help = "Example:
   doorwardctl --table doorward tenant create tenant_acme --name Acme \\
     --set max_attempts=3")]
@@ -33,8 +34,8 @@ pub(crate) enum TenantCommand {
     List,
     /// Show a tenant and its policy
     ///
-    /// Shows the value in force for each policy field, and whether it is set or the default. Also lists
-    /// faults of the stored policy.
+    /// Shows the value of each policy field, and whether this value is set or the default. Also lists faults
+    /// of the stored policy.
     Show {
         /// Tenant ID
         #[arg(value_parser = TenantId::parse)]
@@ -72,9 +73,10 @@ pub(crate) enum TenantCommand {
     },
     /// Delete a suspended tenant permanently
     ///
-    /// Deletes the tenant's record, its users and all its other items. Reads the whole table. Only the
-    /// anchors of the audit log stay, for 400 days. The secret can be restored until --recovery-days have
-    /// passed. If the command is interrupted, run it again. Asks for confirmation unless --yes is given.
+    /// Deletes the tenant's record, its users and all its other items, except the anchors of its audit log.
+    /// The anchors stay for 400 days, because `audit verify` needs them. The secret can be restored for the
+    /// number of days in --recovery-days. The command reads the whole table. If it is interrupted, run it
+    /// again. Asks for confirmation unless --yes is given.
     #[command(after_help = "Example:
   doorwardctl --table doorward tenant suspend TENANT
   doorwardctl --table doorward tenant delete TENANT --recovery-days 7")]
@@ -92,7 +94,7 @@ pub(crate) enum TenantCommand {
     /// Rotate or retire the credentials that a tenant's callers send
     #[command(subcommand)]
     Secret(secret::SecretCommand),
-    /// Rotate the key behind refresh tokens, codes and HS256 access tokens
+    /// Rotate the root key, which protects refresh tokens, codes and HS256 tokens
     #[command(subcommand)]
     RootKey(secret::RootKeyCommand),
     /// Rotate the keys that sign access tokens
@@ -100,7 +102,7 @@ pub(crate) enum TenantCommand {
     SigningKey(secret::SigningKeyCommand),
     /// Show the versions of a tenant's secret and when each was last used
     ///
-    /// Retire the previous version with `tenant secret retire` when callers no longer use it.
+    /// When callers no longer use the previous version, retire it with `tenant secret retire`.
     SecretUsage {
         /// Tenant ID
         #[arg(value_parser = TenantId::parse)]
@@ -125,8 +127,8 @@ pub(crate) struct CreateTenant {
     /// JSON file with an object of policy fields to set
     #[arg(long, value_name = "POLICY_JSON")]
     pub(super) file: Option<PathBuf>,
-    /// Replace the content of an existing secret with this tenant's name. Use it only if the secret does
-    /// not belong to another stack: the old credentials are rejected within 5 min
+    /// Replace the content of an existing secret with this tenant's name. The old credentials are rejected
+    /// within 5 min, so use this option only if no other stack uses the secret
     #[arg(long)]
     pub(super) replace_secret: bool,
     /// Skip the confirmation

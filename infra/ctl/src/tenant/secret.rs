@@ -23,8 +23,8 @@ const PREVIOUS: &str = "AWSPREVIOUS";
 pub(crate) enum SecretCommand {
     /// Create a new tenantSecret and show it once
     ///
-    /// Callers can use the old tenantSecret until `tenant secret retire`. With --leaked, the old tenantKey
-    /// and tenantSecret are both replaced and are rejected within 5 min.
+    /// Callers can use the old tenantSecret until `tenant secret retire` or the next rotation. With --leaked,
+    /// the command replaces tenantKey and tenantSecret, and the old ones are rejected within 5 min.
     #[command(after_help = "Example:
   doorwardctl --table doorward tenant secret rotate TENANT")]
     Rotate {
@@ -36,8 +36,9 @@ pub(crate) enum SecretCommand {
     },
     /// Retire the previous version of a tenant's secret
     ///
-    /// Its tenantSecret, and the keys that only this version contains, are rejected within 5 min. Asks for
-    /// confirmation unless --yes is given; the question shows when the version was last used.
+    /// The tenantSecret of this version is rejected within 5 min, and so is everything that was made with
+    /// keys that only this version contains. Asks for confirmation unless --yes is given. The question shows
+    /// when the version was last used.
     Retire {
         /// Tenant ID
         #[arg(value_parser = TenantId::parse)]
@@ -52,8 +53,9 @@ pub(crate) enum SecretCommand {
 pub(crate) enum RootKeyCommand {
     /// Create a new root key
     ///
-    /// The old root keys stay valid for the tokens and codes that they created, so that no session ends.
-    /// With --leaked, the old root keys are removed: sessions that depend on them end within 5 min.
+    /// The old root key stays in the secret for 367 days, so that its tokens and codes stay valid and no
+    /// session ends. With --leaked, the command removes all old root keys, and sessions that depend on them
+    /// end within 5 min.
     #[command(after_help = "Example:
   doorwardctl --table doorward tenant root-key rotate TENANT")]
     Rotate(RotationArgs),
@@ -61,11 +63,11 @@ pub(crate) enum RootKeyCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SigningKeyCommand {
-    /// Sign with the next key and publish a new next key
+    /// Sign with the published standby key and publish a new standby key
     ///
-    /// The next key is already published, so that verifiers know it. The old keys stay valid for the tokens
-    /// that they signed, so that no session ends. With --leaked, the old keys are removed: tokens that they
-    /// signed are rejected within 5 min.
+    /// Verifiers already know the standby key, because an earlier rotation published it. The old key stays
+    /// in the secret for 367 days, so that its tokens stay valid and no session ends. With --leaked, the
+    /// command removes all old keys, and tokens that they signed are rejected within 5 min.
     #[command(after_help = "Example:
   doorwardctl --table doorward tenant signing-key rotate TENANT \\
     --algorithm RS256")]
@@ -84,8 +86,8 @@ pub(crate) struct RotationArgs {
     /// Tenant ID
     #[arg(value_parser = TenantId::parse)]
     tenant: TenantId,
-    /// Treat the old values as leaked: keep none of them and retire the previous version at once. Their users
-    /// are rejected or logged out within 5 min
+    /// Remove the old values that are being replaced, because they leaked, and retire the previous version at
+    /// once. Callers and sessions that depend on them are rejected within 5 min
     #[arg(long)]
     leaked: bool,
     /// Skip the confirmation

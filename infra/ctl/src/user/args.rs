@@ -13,16 +13,16 @@ use crate::prompt::PasswordFrom;
 pub(crate) enum UserCommand {
     /// Create a user
     ///
-    /// Without --password or --password-stdin the user has no password. It sets one with a reset code
-    /// before its first login.
+    /// Without --password or --password-stdin, the user has no password, and sets one with a reset code before
+    /// its first login.
     #[command(after_help = "Example:
   doorwardctl --local user create TENANT --username ada@example.com \\
     --organization ORGANIZATION --role ADMIN --password")]
     Create(Box<CreateUser>),
     /// List the users of a tenant
     ///
-    /// Reads the table until it has found enough users, at one read unit for each 4 KB. The order is
-    /// fixed but has no meaning.
+    /// Reads the table until it has found enough users, at one read unit for each 4 KB. The order is always
+    /// the same, but the users are not sorted by name or ID.
     #[command(after_help = "Example:
   doorwardctl --table doorward user list TENANT --limit 20")]
     List(ListUsers),
@@ -40,19 +40,19 @@ pub(crate) enum UserCommand {
     Update(Box<UpdateUser>),
     /// Import users from a file, with their password hashes
     ///
-    /// Reads one JSON object per line; docs/users.md describes the format. Rejected lines are reported with
-    /// their number and the reason. The other lines are imported, and the exit code is 1. Existing users
-    /// are never changed. After an interruption, run the command again: it skips users that an earlier run
+    /// Reads one JSON object per line. docs/users.md describes the format. If the command rejects lines, it
+    /// reports their numbers and the reasons, imports the other lines, and ends with exit code 1. It never
+    /// changes existing users. If it is interrupted, run it again: it skips users that an earlier run
     /// imported from the same line.
     #[command(after_help = "Example:
   doorwardctl --table doorward user import TENANT users.ndjson --dry-run")]
     Import(ImportUsers),
     /// Export the users of a tenant, WITH THEIR PASSWORD HASHES
     ///
-    /// Writes one JSON object per line, sorted by user ID. An import into an empty tenant followed by an
-    /// export produces the same bytes. Reads the whole table, at one read unit for each 4 KB, and keeps the
-    /// users in memory. The export is not a snapshot: a user that changes during the export is written
-    /// either with the old or with the new values.
+    /// Writes one JSON object per line, sorted by user ID. If you import the file into an empty tenant and
+    /// export it again, the new file has the same bytes. Reads the whole table, at one read unit for each
+    /// 4 KB, and keeps the users in memory. The export is not a snapshot: if a user changes during the
+    /// export, the file contains its old or its new values.
     #[command(after_help = "Example:
   doorwardctl --table doorward user export TENANT --out users.ndjson")]
     Export(ExportUsers),
@@ -68,8 +68,8 @@ pub(crate) enum UserCommand {
     Enable(UserRef),
     /// Unlock a user after too many wrong passwords
     ///
-    /// Ends the lockout of the user. Also enables a password that was disabled after too many consecutive
-    /// failures. Does not reset the hourly attempt budgets of the caller's address and of the tenant.
+    /// Ends the lockout of the user, and enables a password that was disabled after too many consecutive
+    /// failures. Does not reset the hourly budgets of client addresses and of the tenant.
     Unlock(UserRef),
     /// Delete a user
     ///
@@ -125,7 +125,7 @@ pub(crate) struct CreateUser {
     /// Verified phone number in E.164 format, such as +4512345678
     #[arg(long, value_name = "NUMBER", value_parser = phone_number)]
     pub(crate) phone: Option<String>,
-    /// Language of the user's messages: en or pt-BR [default: the tenant's language]
+    /// Language of the user's messages, such as en or pt-BR [default: the tenant's language]
     #[arg(long, value_name = "TAG", value_parser = language)]
     pub(crate) locale: Option<String>,
     #[command(flatten)]
