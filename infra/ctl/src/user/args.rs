@@ -13,8 +13,8 @@ use crate::prompt::PasswordFrom;
 pub(crate) enum UserCommand {
     /// Create a user
     ///
-    /// Without --password or --password-stdin, the user has no password, and sets one with a reset code before
-    /// its first login.
+    /// Without --password or --password-stdin, the user has no password, and sets one with a reset code
+    /// before its first login.
     #[command(after_help = "Example:
   doorwardctl --local user create TENANT --username ada@example.com \\
     --organization ORGANIZATION --role ADMIN --password")]
