@@ -18,6 +18,8 @@ pub enum Storage {
     Memory,
     /// SQLite file, which is created if it is missing. Its data survives restarts.
     File(PathBuf),
+    /// Copy of a SQLite file in memory. The file does not change and is not needed after the start.
+    CopyOf(PathBuf),
 }
 
 /// Running DynamoDB endpoint on a free loopback port. It ends when dropped.
@@ -57,12 +59,22 @@ impl EmbeddedDynamo {
 fn open(storage: &Storage) -> Result<Database> {
     match storage {
         Storage::Memory => Database::memory().context("cannot create an in-memory database"),
+        Storage::CopyOf(path) => {
+            let database = Database::memory().context("cannot create an in-memory database")?;
+            let name = name(path)?;
+            database.restore_from(name).with_context(|| format!("cannot copy the database {name}"))?;
+            Ok(database)
+        }
         Storage::File(path) => {
-            let name = path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))?;
+            let name = name(path)?;
             make_private_file(path)?;
             Database::new(name).with_context(|| format!("cannot open the database {name}"))
         }
     }
+}
+
+fn name(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))
 }
 
 /// Creates the file with a private mode. SQLite accepts an empty file as a new database, and gives

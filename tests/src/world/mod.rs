@@ -3,6 +3,7 @@
 
 mod items;
 mod requests;
+mod template;
 
 use std::{
     collections::HashMap,
@@ -24,13 +25,10 @@ use doorward::{
     store::DynamoStore,
     usecase::{Service, anchor_audit::Anchorer},
 };
-use local::{
-    REGION, SECRET_PREFIX, TABLE, clients,
-    demo::{self, SeedContext},
-    dynamodb::{EmbeddedDynamo, Storage},
-    secrets::EmbeddedSecrets,
-    table,
-};
+use local::{SECRET_PREFIX, TABLE, clients, dynamodb::EmbeddedDynamo, secrets::EmbeddedSecrets};
+use tempfile::TempDir;
+
+use self::template::Seeded;
 
 use crate::{
     Actor, Answer, CHEAP, CountedPasswords, PUBLIC_URL, TestClock,
@@ -73,6 +71,7 @@ pub struct World {
     apps: HashMap<Function, App>,
     embedded: Mutex<Option<EmbeddedDynamo>>,
     _secrets: EmbeddedSecrets,
+    _folder: TempDir,
 }
 
 impl World {
@@ -89,26 +88,10 @@ impl World {
     /// # Errors
     /// When a part does not start.
     pub async fn start_with(hash_cost: HashCost) -> Result<Self> {
-        let embedded = EmbeddedDynamo::start(Storage::Memory).await?;
-        let secrets = EmbeddedSecrets::start(None, REGION).await?;
+        let Seeded { dynamodb: embedded, secrets, tenants, folder } = template::start(hash_cost).await?;
         let dynamodb_url = embedded.url().to_owned();
         let dynamodb = clients::dynamodb(&dynamodb_url);
         let secrets_client = clients::secrets_manager(secrets.url());
-        table::create_if_missing(&dynamodb, TABLE).await?;
-        let context = SeedContext {
-            dynamodb: dynamodb.clone(),
-            secrets: secrets_client.clone(),
-            table: TABLE.to_owned(),
-            public_url: PUBLIC_URL.to_owned(),
-            keep_credentials: false,
-            hash_cost,
-        };
-        let seeded = demo::seed(&context).await?;
-        let tenants = seeded
-            .tenants
-            .into_iter()
-            .chain(seeded.showcases.into_iter().map(|(tenant, _)| tenant))
-            .collect();
         // A date so late that no TTL of a test has passed by the machine's clock.
         let clock = Arc::new(TestClock::at(1_900_000_000_974));
         let passwords = Arc::new(CountedPasswords::default());
@@ -147,6 +130,7 @@ impl World {
             apps,
             embedded,
             _secrets: secrets,
+            _folder: folder,
         })
     }
 
