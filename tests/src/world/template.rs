@@ -53,15 +53,11 @@ pub(super) async fn start(hash_cost: HashCost) -> Result<Seeded> {
     let (database, secrets) = (database_in(folder.path()), secrets_in(folder.path()));
     let tenants = {
         let mut templates = TEMPLATES.lock().await;
-        let known = templates.iter().position(|(cost, _)| *cost == hash_cost);
-        let index = match known {
-            Some(index) => index,
-            None => {
-                templates.push((hash_cost, Template::create(hash_cost).await?));
-                templates.len() - 1
-            }
-        };
-        let (_, template) = templates.get(index).context("the template is missing")?;
+        if !templates.iter().any(|(cost, _)| *cost == hash_cost) {
+            templates.push((hash_cost, Template::create(hash_cost).await?));
+        }
+        let template = templates.iter().find(|(cost, _)| *cost == hash_cost);
+        let (_, template) = template.context("the template is missing")?;
         std::fs::write(&database, &template.database)?;
         std::fs::write(&secrets, &template.secrets)?;
         template.tenants.clone()
