@@ -94,7 +94,9 @@ impl LinkTemplate {
         check_target(&url, hosts)?;
         let placeholders = template.pieces.iter().filter(|piece| !matches!(piece, Piece::Text(_))).count();
         let in_path = url.path().matches(STAND_IN).count();
-        let in_values: usize = url.query_pairs().map(|(_, value)| value.matches(STAND_IN).count()).sum();
+        // In the text as written: a decoded value could imitate the stand-in of another placeholder.
+        let values = url.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+        let in_values: usize = values.map(|(_, value)| value.matches(STAND_IN).count()).sum();
         if in_path + in_values != placeholders {
             return Err(Invalid::new("must have placeholders only in path segments and query values"));
         }
@@ -274,6 +276,8 @@ mod tests {
             "https://app.example.com/{{.Code}}/../x",
             "https://app.example.com/doorwardvalue#{{.Code}}",
             "https://app.example.com/?x=DoorwardValue&{{.Code}}=y",
+            "https://app.example.com/?x=%64oorwardvalue#{{.Code}}",
+            "https://app.example.com/?x=%64oorwardvalue&{{.Code}}=y",
             "https://app.example.com/{{.code}}",
             "https://app.example.com/{{.Password}}",
             "https://app.example.com/{{if .Code}}",
