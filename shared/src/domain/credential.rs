@@ -102,7 +102,7 @@ impl Password {
 }
 
 /// A password hash as a PHC string. It is never returned or logged (docs/design/security.md#rule-25).
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct PasswordHash(SecretString);
 
 impl PasswordHash {
@@ -117,9 +117,9 @@ impl PasswordHash {
     }
 }
 
-impl std::fmt::Debug for PasswordHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PasswordHash([redacted])")
+impl PartialEq for PasswordHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_phc() == other.as_phc()
     }
 }
 

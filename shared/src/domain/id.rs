@@ -45,6 +45,25 @@ macro_rules! text_conversions {
 }
 pub(super) use text_conversions;
 
+/// Adds the conversions to and from the names that `strum` derives for an enum. Stored items, tokens, logs and
+/// responses contain these names.
+macro_rules! named {
+    ($name:ident) => {
+        impl $name {
+            /// Returns the name.
+            pub fn name(self) -> &'static str {
+                self.into()
+            }
+
+            /// Returns the value with exactly this name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                name.parse().ok()
+            }
+        }
+    };
+}
+pub(super) use named;
+
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $valid:ident) => {
         $(#[$doc])*

@@ -90,7 +90,7 @@ pub enum NextStep {
 
 impl AttemptState {
     /// Returns the attempts that failed, including those whose process ended without a result.
-    pub fn lost(&self, now: Timestamp) -> Vec<AttemptId> {
+    pub fn failed_attempts(&self, now: Timestamp) -> Vec<AttemptId> {
         self.slots.iter().copied().filter(|id| !self.is_in_progress(*id, now)).collect()
     }
 
@@ -115,7 +115,7 @@ impl AttemptState {
     ) -> NextStep {
         if self.slots.contains(&attempt) {
             // The SDK repeated a write whose response was lost. The first write reserved the slot.
-            return NextStep::Return(Reservation::Granted(self.lost(now)));
+            return NextStep::Return(Reservation::Granted(self.failed_attempts(now)));
         }
         let is_outdated =
             |device: TrustedDevice| self.proofs_after.is_some_and(|since| device.proven_at < since);
@@ -129,10 +129,11 @@ impl AttemptState {
             return NextStep::Return(Reservation::Disabled);
         }
         let recent = self.last_hour(now);
-        let limited_until = recent.len().checked_sub(budget.per_hour).and_then(|index| recent.get(index));
-        let limited_until = limited_until.copied().map(end_of_hour);
+        // The next attempt is possible when this one no longer counts.
+        let blocking = recent.len().checked_sub(budget.per_hour).and_then(|index| recent.get(index));
+        let limited_until = blocking.copied().map(end_of_hour);
         let max = budget.max.min(self.reduced_slots.unwrap_or(budget.max));
-        if !is_over && self.lost(now).len() >= max {
+        if !is_over && self.failed_attempts(now).len() >= max {
             let until = limited_until.map_or(quiet_at, |at| at.max(quiet_at));
             return NextStep::Return(Reservation::Locked(until));
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr};
 
-use super::{Policy, TenantId};
+use super::{Policy, TenantId, id::named};
 
 /// A tenant record.
 #[derive(Debug, Clone)]
@@ -35,17 +35,7 @@ pub enum TenantStatus {
     Suspended,
 }
 
-impl TenantStatus {
-    /// Name in a tenant record.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// Returns the status with exactly this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        name.parse().ok()
-    }
-}
+named!(TenantStatus);
 
 /// Message templates of one tenant: by language (BCP 47), then by message name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,14 +1,12 @@
 //! A user, who is an administrator or a customer.
 
-use std::collections::HashSet;
-
 use jiff::Timestamp;
 use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
 
-use super::{Collection, CustomerId, OrganizationId, PasswordHash, TenantId, UserId, Username};
+use super::{Collection, CustomerId, OrganizationId, PasswordHash, TenantId, UserId, Username, id::named};
 
 /// A user as stored.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct User {
     /// Tenant of the user.
     pub tenant: TenantId,
@@ -56,11 +54,10 @@ impl User {
     /// Returns whether sessions of this user must end when the user becomes `new`
     /// (docs/design/security.md#rule-15).
     pub fn must_end_sessions(&self, new: &Self) -> bool {
-        let roles = |user: &Self| user.roles.iter().copied().collect::<HashSet<_>>();
-        roles(self) != roles(new)
+        Role::ordered(&self.roles) != Role::ordered(&new.roles)
             || self.organization != new.organization
             || (&self.customer, self.customer_kind) != (&new.customer, new.customer_kind)
-            || self.password.as_phc() != new.password.as_phc()
+            || self.password != new.password
             || new.status == UserStatus::Disabled && self.status == UserStatus::Active
             || new.reset_required && !self.reset_required
             || new.session_epoch > self.session_epoch
@@ -84,43 +81,20 @@ impl User {
         }
     }
 
-    /// Returns whether both records describe the same user with the same content. The epoch and the counters of
-    /// changes and sessions are ignored.
+    /// Returns whether both records describe the same user with the same content. The epoch, the counters of
+    /// changes and sessions, and the order of roles are ignored. Times are compared in milliseconds, as stored.
     pub fn has_same_content(&self, other: &Self) -> bool {
-        let Self {
-            tenant,
-            id,
-            username,
-            password,
-            organization,
-            customer,
-            customer_kind,
-            roles,
-            password_history,
-            email,
-            phone,
-            locale,
-            status,
-            session_epoch: _,
-            sessions_revision: _,
-            reset_required,
-            change_required,
-            sequence: _,
-            created_at,
-            changed_at,
-        } = self;
-        let hashes =
-            |hashes: &[PasswordHash]| hashes.iter().map(|hash| hash.as_phc().to_owned()).collect::<Vec<_>>();
-        (tenant, id, username, organization)
-            == (&other.tenant, &other.id, &other.username, &other.organization)
-            && (customer, customer_kind, status) == (&other.customer, &other.customer_kind, &other.status)
-            && Role::ordered(roles) == Role::ordered(&other.roles)
-            && (email, phone, locale) == (&other.email, &other.phone, &other.locale)
-            && (reset_required, change_required) == (&other.reset_required, &other.change_required)
-            && created_at.as_millisecond() == other.created_at.as_millisecond()
-            && changed_at.as_millisecond() == other.changed_at.as_millisecond()
-            && password.as_phc() == other.password.as_phc()
-            && hashes(password_history) == hashes(&other.password_history)
+        let stored = |time: Timestamp| Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time);
+        let content = |user: &Self| Self {
+            roles: Role::ordered(&user.roles),
+            session_epoch: 0,
+            sessions_revision: 0,
+            sequence: 0,
+            created_at: stored(user.created_at),
+            changed_at: stored(user.changed_at),
+            ..user.clone()
+        };
+        content(self) == content(other)
     }
 
     /// Returns the hashes of the last `count` passwords, starting with the current one.
@@ -200,17 +174,9 @@ impl Role {
     pub fn ordered(roles: &[Self]) -> Vec<Self> {
         Self::iter().filter(|role| roles.contains(role)).collect()
     }
-
-    /// Name in claims and stored items.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// Returns the role with exactly this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        name.parse().ok()
-    }
 }
+
+named!(Role);
 
 /// Status of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, EnumString)]
@@ -222,17 +188,7 @@ pub enum UserStatus {
     Disabled,
 }
 
-impl UserStatus {
-    /// Name in user files and in the output of `doorwardctl`.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// Returns the status with exactly this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        name.parse().ok()
-    }
-}
+named!(UserStatus);
 
 #[cfg(test)]
 mod tests {

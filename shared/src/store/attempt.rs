@@ -186,7 +186,8 @@ impl DynamoStore {
             let kept = match self.change_attempts(attempt, reserve_slot(attempt, budget, now)).await? {
                 Ok(after) => {
                     let after = read(&after, Bucket::of(attempt))?;
-                    let seen = after.lost(now).into_iter().filter(|id| *id != attempt.id).collect();
+                    let seen =
+                        after.failed_attempts(now).into_iter().filter(|id| *id != attempt.id).collect();
                     return Ok(Reservation::Granted(seen));
                 }
                 Err(kept) => read(&kept, Bucket::of(attempt))?,

@@ -78,12 +78,7 @@ pub(super) const fn number(
     of: fn(&Policy) -> Option<u64>,
     set: fn(&mut Policy, u64),
 ) -> PolicyField {
-    PolicyField {
-        name,
-        meaning,
-        severity: Severity::Unusable,
-        kind: FieldKind::Number { least, most, of, set },
-    }
+    PolicyField::new(name, meaning, FieldKind::Number { least, most, of, set })
 }
 
 pub(super) const fn flag(
@@ -92,7 +87,7 @@ pub(super) const fn flag(
     of: fn(&Policy) -> bool,
     set: fn(&mut Policy, bool),
 ) -> PolicyField {
-    PolicyField { name, meaning, severity: Severity::Unusable, kind: FieldKind::Flag { of, set } }
+    PolicyField::new(name, meaning, FieldKind::Flag { of, set })
 }
 
 pub(super) const fn text(
@@ -102,7 +97,7 @@ pub(super) const fn text(
     of: fn(&Policy) -> Option<String>,
     set: SetText,
 ) -> PolicyField {
-    PolicyField { name, meaning, severity: Severity::Unusable, kind: FieldKind::Text { format, of, set } }
+    PolicyField::new(name, meaning, FieldKind::Text { format, of, set })
 }
 
 pub(super) const fn list(
@@ -112,15 +107,14 @@ pub(super) const fn list(
     of: fn(&Policy) -> Vec<String>,
     add: SetText,
 ) -> PolicyField {
-    PolicyField {
-        name,
-        meaning,
-        severity: Severity::Unusable,
-        kind: FieldKind::List { format, most, of, add },
-    }
+    PolicyField::new(name, meaning, FieldKind::List { format, most, of, add })
 }
 
 impl PolicyField {
+    const fn new(name: &'static str, meaning: &'static str, kind: FieldKind) -> Self {
+        Self { name, meaning, severity: Severity::Unusable, kind }
+    }
+
     pub(super) const fn ignored(self) -> Self {
         Self { severity: Severity::Ignored, ..self }
     }
@@ -174,17 +168,14 @@ impl PolicyField {
         let mut unusable = |message: String| faults.push(PolicyFault::new(self.name, message, self.severity));
         match self.kind {
             FieldKind::Number { least, most, set, .. } => {
-                let whole = value.as_u64().or_else(|| value.as_i64().map(|_| 0));
-                let Some(given) = whole else {
+                // A negative number is below every range.
+                let Some(given) = value.as_u64().or_else(|| value.as_i64().map(|_| 0)) else {
                     return unusable("must be a whole number".to_owned());
                 };
                 set(policy, given.clamp(least, most));
                 if value.as_u64().is_none_or(|given| !(least..=most).contains(&given)) {
-                    faults.push(PolicyFault::new(
-                        self.name,
-                        format!("must be {}", self.allowed()),
-                        Severity::Bounded,
-                    ));
+                    let message = format!("must be {}", self.allowed());
+                    faults.push(PolicyFault::new(self.name, message, Severity::Bounded));
                 }
             }
             FieldKind::Flag { set, .. } => match value.as_bool() {

@@ -2,7 +2,7 @@
 
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
-use crate::domain::{LiveSession, SessionId};
+use crate::domain::{LiveSession, SessionId, id::named};
 
 /// The limit of concurrent sessions of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,17 +44,7 @@ pub enum WhenFull {
     Single,
 }
 
-impl WhenFull {
-    /// Name in a tenant record.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// Returns the value with exactly this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        name.parse().ok()
-    }
-}
+named!(WhenFull);
 
 /// MessageDelivery of notifications to a tenant's users.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,17 +70,7 @@ pub enum SigningAlgorithm {
     Hs256,
 }
 
-impl SigningAlgorithm {
-    /// Name in the `alg` header of a JWT (RFC 7518, section 3.1; RFC 8037 for `EdDSA`).
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// Returns the algorithm with exactly this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        name.parse().ok()
-    }
-}
+named!(SigningAlgorithm);
 
 /// Cost parameters of an argon2id hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
