@@ -213,13 +213,16 @@ async fn fifty_concurrent_logins_form_one_chain_in_write_order() {
     let lines = world.audit.lines();
     let read: Vec<_> = lines.iter().map(|line| Line::read(line).unwrap().unwrap()).collect();
     assert!(read.iter().all(|line| line.is_intact));
-    let sequences: Vec<_> = read.iter().map(|line| line.sequence).collect();
+    let sequences: Vec<_> = read.iter().map(|line| line.event.sequence).collect();
     assert_eq!(
         sequences,
         (1..=50).collect::<Vec<_>>(),
         "sequence numbers must be complete, unique and in write order"
     );
-    assert!(read.windows(2).all(|two| two[1].previous == two[0].hash && two[1].chain == two[0].chain));
+    assert!(
+        read.windows(2)
+            .all(|two| two[1].previous == two[0].event.hash && two[1].event.chain == two[0].event.chain)
+    );
     world.anchor_lines(&lines).await.unwrap();
     assert!(verified(&world, &lines).await.is_whole());
 }
@@ -266,7 +269,7 @@ async fn repeated_reordered_and_concurrent_batches_keep_the_latest_chain_head() 
         }
     }
     assert_eq!(batches.join_all().await.len(), 36);
-    let last = Line::read(&lines[23]).unwrap().unwrap();
+    let last = Line::read(&lines[23]).unwrap().unwrap().event;
     let anchors = world.store.anchors(&last.partition()).await.unwrap();
     let [anchor] = anchors.as_slice() else { panic!("{anchors:?}") };
     let head = anchor.head.as_ref().unwrap();
@@ -285,7 +288,7 @@ async fn altered_event_marks_the_anchor_as_broken() {
     let altered = lines[1].replace("session.create", "session.refresh");
     let batch = [lines[0].clone(), altered, lines[2].clone()];
     assert_eq!(world.anchor_lines(&batch).await.unwrap(), json!({ "events": 2, "chains": 1, "faulty": 1 }));
-    let partition = Line::read(&lines[0]).unwrap().unwrap().partition();
+    let partition = Line::read(&lines[0]).unwrap().unwrap().event.partition();
     let first = world.store.anchors(&partition).await.unwrap();
     assert_eq!((first[0].broken_at, first[0].head.as_ref().unwrap().sequence), (Some(world.clock.now()), 3));
     // The head moves forward, and the mark remains.
@@ -302,7 +305,7 @@ async fn two_valid_events_with_one_sequence_number_mark_the_anchor_as_broken() {
     let world = World::start().await.unwrap();
     let lines = some_logins(&world, 2).await;
     world.anchor_lines(&lines).await.unwrap();
-    let partition = Line::read(&lines[0]).unwrap().unwrap().partition();
+    let partition = Line::read(&lines[0]).unwrap().unwrap().event.partition();
     // A second event with the same sequence number and a correct hash.
     let (text, _) = lines[1].rsplit_once(",\"hash\"").unwrap();
     let text = text.replace("127.0.0.1", "198.51.100.7") + "}";

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::domain::TenantId;
 
-/// Chain head: the last known event of a chain.
+/// Last known event of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// Tenant, if known.
@@ -30,11 +30,6 @@ pub struct Head {
 }
 
 impl Head {
-    fn of(line: Line) -> Self {
-        let Line { at, tenant, function, instance, chain, sequence, hash, previous: _, is_intact: _ } = line;
-        Self { tenant, chain, sequence, hash, instance, function, at }
-    }
-
     /// Returns the partition of the chain.
     pub fn partition(&self) -> Partition {
         Partition { tenant: self.tenant.clone(), day: self.chain.day() }
@@ -74,23 +69,23 @@ pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Reading {
     let mut reading = Reading::default();
     for line in lines.into_iter().filter_map(Line::read) {
         match line {
-            Ok(line) if line.is_intact => {
+            Ok(Line { event, is_intact: true, .. }) => {
                 reading.events += 1;
-                match heads.get(&line.chain) {
-                    Some(head) if head.sequence == line.sequence && head.hash != line.hash => {
-                        tracing::error!(chain = %line.chain, sequence = line.sequence, "audit.forked");
-                        broken.insert((line.partition(), line.chain));
+                match heads.get(&event.chain) {
+                    Some(head) if head.sequence == event.sequence && head.hash != event.hash => {
+                        tracing::error!(chain = %event.chain, sequence = event.sequence, "audit.forked");
+                        broken.insert((event.partition(), event.chain));
                     }
-                    Some(head) if head.sequence >= line.sequence => {}
+                    Some(head) if head.sequence >= event.sequence => {}
                     _ => {
-                        heads.insert(line.chain, Head::of(line));
+                        heads.insert(event.chain, event);
                     }
                 }
             }
-            Ok(line) => {
+            Ok(Line { event, .. }) => {
                 reading.faulty += 1;
-                tracing::error!(chain = %line.chain, sequence = line.sequence, "audit.altered");
-                broken.insert((line.partition(), line.chain));
+                tracing::error!(chain = %event.chain, sequence = event.sequence, "audit.altered");
+                broken.insert((event.partition(), event.chain));
             }
             Err(problem) => {
                 reading.faulty += 1;

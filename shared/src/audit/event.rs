@@ -1,11 +1,10 @@
-//! JSON text of an audit event: fields in a fixed order, without absent fields.
+//! JSON text of an audit event: fields in a fixed order without absent fields, and metrics.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
-    decision::Decision,
+    decision::{Class, Decision},
     id::{ChainId, VERSION},
-    metrics,
 };
 use crate::{
     context::Facts,
@@ -15,6 +14,8 @@ use crate::{
 
 /// Characters of a request ID that are kept. API Gateway's IDs have 16 characters, Lambda's have 36.
 const MAX_REQUEST_ID: usize = 128;
+/// CloudWatch namespace of the metrics.
+const NAMESPACE: &str = "Doorward";
 
 /// Fields that link an event to its chain.
 pub(super) struct ChainLink<'a> {
@@ -69,9 +70,40 @@ pub(super) fn text(decision: &Decision<'_>, link: &ChainLink<'_>, is_cold: bool)
         ("previous", link.previous.into()),
     ];
     let present = fields.into_iter().filter(|(_, value)| !value.is_null());
-    let event: Map<_, _> = present
-        .chain(metrics::fields(decision, is_cold))
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
+    let event: Map<_, _> =
+        present.chain(metrics(decision, is_cold)).map(|(name, value)| (name.to_owned(), value)).collect();
     Value::Object(event).to_string()
+}
+
+/// Returns the metrics of a decision in CloudWatch's embedded metric format: definitions, followed by values
+/// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>).
+///
+/// CloudWatch bills each metric for each combination of dimensions. Therefore the function is the only
+/// dimension, and metrics with the value 0 are omitted. Tenants and outcomes are ordinary fields of the line:
+/// log queries count them at no additional cost.
+fn metrics(decision: &Decision<'_>, is_cold: bool) -> Vec<(&'static str, Value)> {
+    let class = decision.outcome.class;
+    let failure = decision.outcome.failure;
+    let is_lockout = matches!(failure, Some(Failure::AccountLocked(_) | Failure::PasswordDisabled));
+    let counters = [
+        ("Succeeded", class == Class::Succeeded),
+        ("Refused", class == Class::Refused),
+        ("Failed", class == Class::Failed),
+        ("LockedOut", is_lockout),
+        ("RateLimited", matches!(failure, Some(Failure::RateLimited(..)))),
+        ("RefreshReuse", matches!(failure, Some(Failure::RefreshTokenReused))),
+        ("ColdStart", is_cold),
+    ];
+    let counted = counters.into_iter().filter_map(|(name, occurred)| occurred.then_some(name));
+    let mut definitions = vec![json!({ "Name": "Requests", "Unit": "Count" })];
+    let mut values = vec![("Requests", Value::from(1)), ("Latency", decision.milliseconds().into())];
+    for name in counted {
+        definitions.push(json!({ "Name": name, "Unit": "Count" }));
+        values.push((name, 1.into()));
+    }
+    definitions.push(json!({ "Name": "Latency", "Unit": "Milliseconds" }));
+    let directive = json!({ "Namespace": NAMESPACE, "Dimensions": [["function"]], "Metrics": definitions });
+    let metadata = json!({ "Timestamp": decision.at.as_millisecond(), "CloudWatchMetrics": [directive] });
+    values.insert(0, ("_aws", metadata));
+    values
 }

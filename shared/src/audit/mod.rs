@@ -13,7 +13,6 @@ mod decision;
 mod event;
 mod id;
 mod line;
-mod metrics;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -22,5 +21,5 @@ pub use anchor::{Anchor, Head, Reading, read};
 pub use chain::{Audit, Sink, Stdout};
 pub use decision::{Class, Decision, Outcome};
 pub use id::{ChainId, Partition, VERSION};
-pub use line::{Line, MARK, Unreadable};
+pub use line::{Line, MARK};
 pub use verify::{Fault, FaultKind, Report, Scope, Verifier};

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     context::Facts,
-    domain::{Failure, Limit, TenantId, TokenFault, UserId},
+    domain::{Failure, Invalid, Limit, TenantId, TokenFault, UserId},
     port::{Clock, Entropy},
 };
 
@@ -127,6 +127,7 @@ fn first_line_matches_the_documentation() {
     assert_eq!(line.split_at(expected.len()).0, expected);
     let read = Line::read(&format!("2026-01-13T21:21:49.001Z {line}\r")).unwrap().unwrap();
     assert!(read.is_intact);
+    let read = read.event;
     assert_eq!((read.chain.began_at(), read.at), (at(NOW), at(NOW)));
     assert_eq!((read.tenant.unwrap(), read.function.as_str()), (tenant("t_1"), "create-session"));
 }
@@ -142,8 +143,8 @@ fn each_tenant_and_day_has_a_separate_chain() {
     for line in lines(&kept) {
         let read = Line::read(&line).unwrap().unwrap();
         assert!(read.is_intact && read.is_of_its_day());
-        let whose = read.tenant.as_ref().map_or("", TenantId::as_str).to_owned();
-        chains.entry((whose, read.chain)).or_default().push(line);
+        let whose = read.event.tenant.as_ref().map_or("", TenantId::as_str).to_owned();
+        chains.entry((whose, read.event.chain)).or_default().push(line);
     }
     let found: Vec<_> = chains.iter().map(|((whose, _), chain)| (whose.as_str(), chain.len())).collect();
     assert_eq!(found, [("", 2), ("a", 3), ("b", 1), ("b", 1)]);
@@ -158,7 +159,7 @@ fn least_recently_used_chain_is_closed_at_capacity() {
         audit.tell(&decision(NOW, Some(whose), Outcome::SUCCESS));
     }
     let places: Vec<_> =
-        lines(&kept).iter().map(|line| Line::read(line).unwrap().unwrap().sequence).collect();
+        lines(&kept).iter().map(|line| Line::read(line).unwrap().unwrap().event.sequence).collect();
     // `c` evicts `b`, the least recently used chain. The next event of `b` starts a new chain.
     assert_eq!(places, [1, 1, 2, 1, 3, 1]);
 }
@@ -386,7 +387,7 @@ proptest! {
     fn added_event_is_detected((log, place, kind) in (a_log(), any::<prop::sample::Index>(), 0..3_usize)) {
         let known = anchors(&log);
         let like = place.get(&log).clone();
-        let read = Line::read(&like).unwrap().unwrap();
+        let read = Line::read(&like).unwrap().unwrap().event;
         let text = match kind {
             // A duplicate of an event.
             0 => like.clone(),
@@ -415,13 +416,13 @@ proptest! {
         let known = anchors(&log);
         let from = Line::read(&log[line.index(log.len())]).unwrap().unwrap();
         let mut altered = log.clone();
-        let mut previous = from.previous.clone();
+        let Line { event: from, mut previous, .. } = from;
         // An attacker with write access to the log can recompute every hash.
         for line in &mut altered {
-            let read = Line::read(line).unwrap().unwrap();
+            let read = Line::read(line).unwrap().unwrap().event;
             if read.chain == from.chain && read.sequence >= from.sequence {
                 *line = forged(&line.replace("session.create", "session.refresh"), read.sequence, &previous);
-                previous = Line::read(line).unwrap().unwrap().hash;
+                previous = Line::read(line).unwrap().unwrap().event.hash;
             }
         }
         prop_assert_eq!(names(&verified(&altered, &known, later())), ["REWRITTEN"]);
@@ -464,7 +465,7 @@ fn each_fault_is_reported_with_its_kind() {
     assert_eq!(
         kinds(&cut, &known),
         [
-            FaultKind::Unreadable { line: 3, problem: "the end of the line is missing" },
+            FaultKind::Unreadable { line: 3, problem: Invalid::new("the end of the line is missing") },
             FaultKind::Missing { from: 3, to: 3 },
         ]
     );
@@ -477,7 +478,7 @@ fn each_fault_is_reported_with_its_kind() {
     let strange = forged(
         &log[3].replace("\"tenant\":\"t\"", "\"tenant\":\"u\""),
         4,
-        &Line::read(&log[2]).unwrap().unwrap().hash,
+        &Line::read(&log[2]).unwrap().unwrap().event.hash,
     );
     let moved = [log[..3].to_vec(), vec![strange], log[4..].to_vec()].concat();
     assert_eq!(
@@ -511,7 +512,7 @@ fn scope_limits_verification_to_tenant_and_days() {
     let mut verifier = Verifier::new(scope, at(NOW), later());
     for line in lines(&kept) {
         if let Some(line) = verifier.read(&line) {
-            assert_eq!(line.partition(), Partition { tenant: Some(tenant("a")), day: day(1) });
+            assert_eq!(line.event.partition(), Partition { tenant: Some(tenant("a")), day: day(1) });
             verifier.take(line);
         }
     }

@@ -4,16 +4,17 @@
 //! Lines may come in any order and from any number of logs. Memory use grows with the number of chains and of
 //! gaps between the lines read, not with the number of events.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use jiff::{Timestamp, civil::Date};
+use strum::IntoStaticStr;
 
 use super::{
     anchor::Anchor,
     id::{ChainId, NO_PREVIOUS_HASH, Partition},
     line::Line,
 };
-use crate::domain::TenantId;
+use crate::domain::{Invalid, TenantId};
 
 /// Maximum number of faults in a report. Further faults are only counted.
 const MAX_LISTED: usize = 1_000;
@@ -50,16 +51,19 @@ pub struct Fault {
 }
 
 /// Kind of a fault.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, IntoStaticStr)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum FaultKind {
     /// A line starts like an event but cannot be parsed.
+    #[error("line {line} cannot be read: {problem}")]
     Unreadable {
         /// Line number, from 1.
         line: u64,
         /// Problem of the line.
-        problem: &'static str,
+        problem: Invalid,
     },
     /// An event was altered: its hash does not match its content.
+    #[error("event {sequence} in line {line} was altered")]
     Altered {
         /// Line number, from 1.
         line: u64,
@@ -67,6 +71,7 @@ pub enum FaultKind {
         sequence: u64,
     },
     /// Events are missing.
+    #[error("{}", range(*from, *to, ("is missing", "are missing")))]
     Missing {
         /// First missing event.
         from: u64,
@@ -74,21 +79,25 @@ pub enum FaultKind {
         to: u64,
     },
     /// An event does not contain the hash of the event before it: one of the two was replaced or moved.
+    #[error("event {sequence} does not link to the event before it")]
     Unlinked {
         /// Sequence number of the event.
         sequence: u64,
     },
     /// Several events have the same sequence number.
+    #[error("several events have the sequence number {sequence}")]
     Repeated {
         /// Sequence number of the events.
         sequence: u64,
     },
     /// An event has another tenant, process or day than its chain.
+    #[error("event {sequence} has another tenant, process or day than its chain")]
     Strange {
         /// Sequence number of the event.
         sequence: u64,
     },
     /// The anchor is later than the last event of the log: the end of the chain is missing.
+    #[error("{}", truncation(*last, *anchored))]
     Truncated {
         /// Last event in the log; 0 if the log contains none.
         last: u64,
@@ -96,11 +105,13 @@ pub enum FaultKind {
         anchored: u64,
     },
     /// The anchored event differs from the event in the log: the chain was rewritten.
+    #[error("event {sequence} differs from the anchored event")]
     Rewritten {
         /// Sequence number of the anchored event.
         sequence: u64,
     },
     /// Events that are old enough to be anchored are not: they were added to the log.
+    #[error("{}", range(*from, *to, ("was never anchored", "were never anchored")))]
     NotAnchored {
         /// First such event.
         from: u64,
@@ -109,11 +120,13 @@ pub enum FaultKind {
     },
     /// An event has a time in the future: it was added to the log. Without this check, it would count as not
     /// yet anchored until that time.
+    #[error("event {sequence} has a time in the future")]
     FromTheFuture {
         /// Sequence number of the event.
         sequence: u64,
     },
     /// An altered event was received when the chain was anchored.
+    #[error("an altered event was received at {seen_at:.0}")]
     BrokenBefore {
         /// Time at which the first altered event was received.
         seen_at: Timestamp,
@@ -123,53 +136,24 @@ pub enum FaultKind {
 impl FaultKind {
     /// Returns the stable name.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Unreadable { .. } => "UNREADABLE",
-            Self::Altered { .. } => "ALTERED",
-            Self::Missing { .. } => "MISSING",
-            Self::Unlinked { .. } => "UNLINKED",
-            Self::Repeated { .. } => "REPEATED",
-            Self::Strange { .. } => "STRANGE",
-            Self::Truncated { .. } => "TRUNCATED",
-            Self::Rewritten { .. } => "REWRITTEN",
-            Self::NotAnchored { .. } => "NOT_ANCHORED",
-            Self::FromTheFuture { .. } => "FROM_THE_FUTURE",
-            Self::BrokenBefore { .. } => "BROKEN_BEFORE",
-        }
+        self.into()
     }
 }
 
-impl fmt::Display for FaultKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { line, problem } => write!(f, "line {line} cannot be read: {problem}"),
-            Self::Altered { line, sequence } => {
-                write!(f, "event {sequence} in line {line} was altered")
-            }
-            Self::Missing { from, to } if from == to => write!(f, "event {from} is missing"),
-            Self::Missing { from, to } => write!(f, "events {from} to {to} are missing"),
-            Self::Unlinked { sequence } => write!(f, "event {sequence} does not link to the event before it"),
-            Self::Repeated { sequence } => write!(f, "several events have the sequence number {sequence}"),
-            Self::Strange { sequence } => {
-                write!(f, "event {sequence} has another tenant, process or day than its chain")
-            }
-            Self::Truncated { last: 0, anchored } => {
-                write!(f, "the whole chain is missing; it was anchored up to event {anchored}")
-            }
-            Self::Truncated { last, anchored } => {
-                write!(f, "the log ends with event {last}, but event {anchored} was anchored")
-            }
-            Self::Rewritten { sequence } => write!(f, "event {sequence} differs from the anchored event"),
-            Self::NotAnchored { from, to } if from == to => write!(f, "event {from} was never anchored"),
-            Self::NotAnchored { from, to } => write!(f, "events {from} to {to} were never anchored"),
-            Self::FromTheFuture { sequence } => write!(f, "event {sequence} has a time in the future"),
-            Self::BrokenBefore { seen_at } => write!(f, "an altered event was received at {seen_at:.0}"),
-        }
+/// Describes a range of events, with the matching form of the verb.
+fn range(from: u64, to: u64, (one, several): (&str, &str)) -> String {
+    if from == to { format!("event {from} {one}") } else { format!("events {from} to {to} {several}") }
+}
+
+fn truncation(last: u64, anchored: u64) -> String {
+    match last {
+        0 => format!("the whole chain is missing; it was anchored up to event {anchored}"),
+        _ => format!("the log ends with event {last}, but event {anchored} was anchored"),
     }
 }
 
 /// Result of a verification.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Number of events in scope.
     pub events: u64,
@@ -190,6 +174,13 @@ impl Report {
     pub fn is_whole(&self) -> bool {
         self.fault_count == 0
     }
+
+    fn add(&mut self, fault: Fault) {
+        self.fault_count += 1;
+        if self.faults.len() < MAX_LISTED {
+            self.faults.push(fault);
+        }
+    }
 }
 
 /// Verifies a log line by line. The caller passes the anchors of a partition to [`Self::anchored`] before the
@@ -198,13 +189,10 @@ pub struct Verifier {
     scope: Scope,
     due_before: Timestamp,
     newest: Timestamp,
+    /// Number of lines read.
     lines: u64,
-    events: u64,
-    passed_over: u64,
-    not_yet_anchored: u64,
     chains: BTreeMap<ChainId, ObservedChain>,
-    faults: Vec<Fault>,
-    fault_count: u64,
+    report: Report,
 }
 
 /// State of a chain during verification.
@@ -232,31 +220,20 @@ impl Verifier {
     /// Creates a verifier for `scope`. Events before `due_before` must be anchored, and no event can be later
     /// than `newest`.
     pub fn new(scope: Scope, due_before: Timestamp, newest: Timestamp) -> Self {
-        Self {
-            scope,
-            due_before,
-            newest,
-            lines: 0,
-            events: 0,
-            passed_over: 0,
-            not_yet_anchored: 0,
-            chains: BTreeMap::new(),
-            faults: Vec::new(),
-            fault_count: 0,
-        }
+        Self { scope, due_before, newest, lines: 0, chains: BTreeMap::new(), report: Report::default() }
     }
 
     /// Parses the next line. Returns `None` for a line that is not an event in scope.
     pub fn read(&mut self, text: &str) -> Option<Line> {
         self.lines += 1;
         match Line::read(text) {
-            Some(Ok(line)) if self.scope.has(&line.partition()) => return Some(line),
+            Some(Ok(line)) if self.scope.has(&line.event.partition()) => return Some(line),
             Some(Err(problem)) => {
-                let kind = FaultKind::Unreadable { line: self.lines, problem: problem.why() };
-                self.fault(Fault { partition: None, chain: None, kind });
+                let kind = FaultKind::Unreadable { line: self.lines, problem };
+                self.report.add(Fault { partition: None, chain: None, kind });
             }
             None if text.trim().is_empty() => {}
-            Some(Ok(_)) | None => self.passed_over += 1,
+            Some(Ok(_)) | None => self.report.passed_over += 1,
         }
         None
     }
@@ -273,62 +250,51 @@ impl Verifier {
 
     /// Verifies the line that [`Self::read`] returned last.
     pub fn take(&mut self, line: Line) {
-        self.events += 1;
-        let partition = line.partition();
-        let (id, sequence) = (line.chain, line.sequence);
+        self.report.events += 1;
+        let is_of_its_day = line.is_of_its_day();
+        let Line { event, previous, is_intact } = line;
+        let partition = event.partition();
+        let (id, sequence) = (event.chain, event.sequence);
         let chain = self.chains.entry(id).or_insert_with(|| ObservedChain::new(partition.clone()));
-        let instance = chain.instance.get_or_insert_with(|| line.instance.clone());
-        let is_strange = *instance != line.instance || chain.partition != partition || !line.is_of_its_day();
+        let instance = chain.instance.get_or_insert_with(|| event.instance.clone());
+        let is_strange = *instance != event.instance || chain.partition != partition || !is_of_its_day;
         let mut faults = Vec::new();
-        if !line.is_intact {
+        if !is_intact {
             faults.push(FaultKind::Altered { line: self.lines, sequence });
         }
         if is_strange {
             faults.push(FaultKind::Strange { sequence });
         }
-        if line.at > self.newest {
+        if event.at > self.newest {
             faults.push(FaultKind::FromTheFuture { sequence });
         }
         match &chain.anchor {
-            Some((anchored, hash)) if *anchored == sequence && *hash != line.hash => {
+            Some((anchored, hash)) if *anchored == sequence && *hash != event.hash => {
                 faults.push(FaultKind::Rewritten { sequence });
             }
             Some((anchored, _)) if *anchored >= sequence => {}
-            _ if line.at < self.due_before => {
+            _ if event.at < self.due_before => {
                 let (from, to) = chain.overdue.unwrap_or((sequence, sequence));
                 chain.overdue = Some((from.min(sequence), to.max(sequence)));
             }
-            _ => self.not_yet_anchored += 1,
+            _ => self.report.not_yet_anchored += 1,
         }
-        faults.extend(chain.place(sequence, line.previous, line.hash));
+        faults.extend(chain.place(sequence, previous, event.hash));
         for kind in faults {
-            self.fault(Fault { partition: Some(partition.clone()), chain: Some(id), kind });
+            self.report.add(Fault { partition: Some(partition.clone()), chain: Some(id), kind });
         }
     }
 
     /// Returns the report after the last line.
-    pub fn finish(mut self) -> Report {
-        for (id, chain) in std::mem::take(&mut self.chains) {
+    pub fn finish(self) -> Report {
+        let Self { chains, mut report, .. } = self;
+        report.chains = chains.len();
+        for (id, chain) in chains {
             for kind in chain.finish() {
-                self.fault(Fault { partition: Some(chain.partition.clone()), chain: Some(id), kind });
+                report.add(Fault { partition: Some(chain.partition.clone()), chain: Some(id), kind });
             }
-            self.chains.insert(id, chain);
         }
-        Report {
-            events: self.events,
-            chains: self.chains.len(),
-            passed_over: self.passed_over,
-            not_yet_anchored: self.not_yet_anchored,
-            faults: self.faults,
-            fault_count: self.fault_count,
-        }
-    }
-
-    fn fault(&mut self, fault: Fault) {
-        self.fault_count += 1;
-        if self.faults.len() < MAX_LISTED {
-            self.faults.push(fault);
-        }
+        report
     }
 }
 

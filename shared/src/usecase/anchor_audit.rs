@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{TryStreamExt, stream};
 
 use crate::{
     audit::{ChainId, Head, Partition, Reading, read},
@@ -45,15 +45,13 @@ impl Anchorer {
     pub async fn anchor<'a>(&self, lines: impl IntoIterator<Item = &'a str>) -> Result<Outcome, Failure> {
         let Reading { heads, broken, events, faulty } = read(lines);
         let chains = heads.len();
-        stream::iter(heads)
-            .map(|head| async move { self.keep(&head).await })
-            .buffer_unordered(CHAINS_AT_ONCE)
-            .try_collect::<()>()
+        stream::iter(heads.into_iter().map(Ok))
+            .try_for_each_concurrent(CHAINS_AT_ONCE, async |head| self.keep(&head).await)
             .await?;
-        stream::iter(broken)
-            .map(|(partition, chain)| async move { self.mark_broken(&partition, chain).await })
-            .buffer_unordered(CHAINS_AT_ONCE)
-            .try_collect::<()>()
+        stream::iter(broken.into_iter().map(Ok))
+            .try_for_each_concurrent(CHAINS_AT_ONCE, async |(partition, chain)| {
+                self.mark_broken(&partition, chain).await
+            })
             .await?;
         Ok(Outcome { events, chains, faulty })
     }

@@ -56,7 +56,7 @@ pub async fn verify(
     let mut bytes = Vec::new();
     while log.read_until(b'\n', &mut bytes)? > 0 {
         if let Some(line) = verifier.read(&String::from_utf8_lossy(&bytes)) {
-            let partition = line.partition();
+            let partition = line.event.partition();
             if seen.insert(partition.clone()) {
                 let kept = anchors.anchors(&partition).await?;
                 verifier.anchored(&partition, kept);
