@@ -267,12 +267,12 @@ impl World {
             OutboxKey { tenant: tenant.clone(), user: user.clone(), id: AttemptId::new(now, random()?) };
         let message = keys.seal_notification(key.clone(), &say(&code, id), ends_at, &SystemEntropy)?;
         let before = self.store.recovery(&tenant, &user, None).await?.code;
-        let proof = CodeProof::of(&code, &tenant, &user, &keys);
+        let proof = CodeProof::of(&code, &tenant, &user, &keys)?;
         let new = NewCode {
             tenant,
             user,
             replaces: before.map(|before| before.id),
-            code: ResetCode { id, proof, ends_at, sent: vec![now], spent: None },
+            code: ResetCode { id, proof: Some(proof), ends_at, sent: vec![now], spent: None },
             message: Some(message),
             result: None,
         };

@@ -1,5 +1,6 @@
 //! Notifications to users. They wait in the outbox until they are delivered by mail or text message.
 
+use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
 use super::{AttemptId, Code};
@@ -40,7 +41,8 @@ pub struct CodeMessage {
 }
 
 /// Delivery medium of a notification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Medium {
     /// Mail to the verified address.
     Mail,

@@ -197,14 +197,8 @@ impl Unverified {
         let Some(verifier) = keys.verifier(&self.kid) else {
             return fault(TokenFault::UnknownKey);
         };
-        let signed = self.algorithm == verifier.name
-            && jsonwebtoken::crypto::verify(
-                self.signature.expose_secret(),
-                self.message.expose_secret().as_bytes(),
-                &verifier.key,
-                verifier.algorithm,
-            )
-            .is_ok_and(|valid| valid);
+        let signed = self.algorithm == verifier.algorithm.name()
+            && verifier.accepts(self.message.expose_secret().as_bytes(), self.signature.expose_secret());
         let claims = &self.claims;
         if !signed || claims.iss != policy.issuer || claims.aud != policy.audience {
             return fault(TokenFault::Forged);

@@ -7,7 +7,7 @@ use super::{
     framed,
     keys::{MacPurpose, TenantKeys},
 };
-use crate::domain::{Code, CodeProof, TenantId, UserId};
+use crate::domain::{Code, CodeProof, Failure, TenantId, UserId};
 
 /// First part of the MAC's input for a reset code.
 const PASSWORD_RESET: &str = "password";
@@ -15,30 +15,38 @@ const PASSWORD_RESET: &str = "password";
 const SUBMISSION: &str = "submission";
 
 impl CodeProof {
-    /// Returns the proof to store for a new code, or `None` when the tenant's root key no longer exists.
-    pub fn of(code: &Code, tenant: &TenantId, user: &UserId, keys: &TenantKeys) -> Option<Self> {
+    /// Returns the proof to store for a new code.
+    ///
+    /// # Errors
+    /// `Unavailable` when the tenant's root key no longer exists.
+    pub fn of(code: &Code, tenant: &TenantId, user: &UserId, keys: &TenantKeys) -> Result<Self, Failure> {
         let key_version = keys.root_version();
         let message = framed(&[PASSWORD_RESET, tenant.as_str(), user.as_str(), code.expose()]);
         let digest = URL_SAFE_NO_PAD.encode(keys.mac(MacPurpose::Code, key_version, &message)?);
-        Some(Self { kind: code.kind(), digest, key_version })
+        Ok(Self { kind: code.kind(), digest, key_version })
     }
 
     /// Returns whether this is the proof of `code`.
     pub fn is(&self, code: &Code, tenant: &TenantId, user: &UserId, keys: &TenantKeys) -> bool {
         let message = framed(&[PASSWORD_RESET, tenant.as_str(), user.as_str(), code.expose()]);
         code.kind() == self.kind
-            && URL_SAFE_NO_PAD
-                .decode(&self.digest)
-                .is_ok_and(|mac| keys.is_mac(MacPurpose::Code, self.key_version, &message, &mac))
+            && keys.is_encoded_mac(MacPurpose::Code, self.key_version, &message, &self.digest)
     }
 }
 
 impl TenantKeys {
     /// Returns the digest to store for a form submission, so that a repeated submission is recognised.
-    pub fn submission_digest(&self, tenant: &TenantId, user: &UserId, submission: &SecretString) -> String {
+    ///
+    /// # Errors
+    /// `Unavailable` when the tenant's root key no longer exists.
+    pub fn submission_digest(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        submission: &SecretString,
+    ) -> Result<String, Failure> {
         let message = framed(&[SUBMISSION, tenant.as_str(), user.as_str(), submission.expose_secret()]);
-        let mac = self.mac(MacPurpose::Code, self.root_version(), &message);
-        mac.map_or_else(String::new, |mac| URL_SAFE_NO_PAD.encode(mac))
+        Ok(URL_SAFE_NO_PAD.encode(self.mac(MacPurpose::Code, self.root_version(), &message)?))
     }
 }
 
@@ -73,7 +81,7 @@ mod tests {
         let (tenant, user) = (TenantId::parse("t").unwrap(), UserId::parse("u").unwrap());
         let code = Code::from_random(CodeKind::Typed, &[9; 20]);
         let proof = CodeProof::of(&code, &tenant, &user, &keys("t")).unwrap();
-        let digest = keys("t").submission_digest(&tenant, &user, &SecretString::from(code.expose()));
+        let digest = keys("t").submission_digest(&tenant, &user, &SecretString::from(code.expose())).unwrap();
         assert_ne!(digest, proof.digest);
     }
 }

@@ -36,9 +36,7 @@ impl PageCursor<'_> {
     /// `Unavailable` when the tenant's root key no longer exists.
     pub fn make(&self, after: &SessionPosition, keys: &TenantKeys) -> Result<String, Failure> {
         let version = keys.root_version();
-        let mac = keys
-            .mac(MacPurpose::Cursor, version, &self.message(version, after))
-            .ok_or_else(|| Failure::Unavailable("the tenant's root key no longer exists".into()))?;
+        let mac = keys.mac(MacPurpose::Cursor, version, &self.message(version, after))?;
         let version = version.to_be_bytes();
         let created_at = after.created_at().to_be_bytes();
         let id = after.id().as_str().as_bytes();
@@ -61,11 +59,8 @@ impl PageCursor<'_> {
     fn message(&self, version: u32, after: &SessionPosition) -> Vec<u8> {
         let Self { tenant, user, collection, owner } = self;
         let texts = [tenant.as_str(), user.as_str(), collection.user_type(), owner, after.id().as_str()];
-        let mut message = framed(&texts);
-        message.push(LAYOUT);
-        message.extend_from_slice(&version.to_be_bytes());
-        message.extend_from_slice(&after.created_at().to_be_bytes());
-        message
+        let (version, created_at) = (version.to_be_bytes(), after.created_at().to_be_bytes());
+        [framed(&texts).as_slice(), &[LAYOUT], &version, &created_at].concat()
     }
 }
 

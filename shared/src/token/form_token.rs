@@ -11,7 +11,7 @@ use super::{
     framed,
     keys::{MAC_BYTES, MacPurpose, TenantKeys},
 };
-use crate::domain::{Code, TenantId, UserId};
+use crate::domain::{Code, Failure, TenantId, UserId};
 
 const NONCE_BYTES: usize = 16;
 /// Length of a token in characters: 52 bytes in base64url.
@@ -29,12 +29,15 @@ pub struct FormToken<'a> {
 }
 
 impl FormToken<'_> {
-    /// Creates a token for the form, or returns `None` when the tenant's root key no longer exists.
-    pub fn make(&self, nonce: [u8; NONCE_BYTES], keys: &TenantKeys) -> Option<SecretString> {
+    /// Creates a token for the form.
+    ///
+    /// # Errors
+    /// `Unavailable` when the tenant's root key no longer exists.
+    pub fn make(&self, nonce: [u8; NONCE_BYTES], keys: &TenantKeys) -> Result<SecretString, Failure> {
         let version = keys.root_version();
         let mac = keys.mac(MacPurpose::Page, version, &self.message(version, &nonce))?;
         let bytes = [version.to_be_bytes().as_slice(), &nonce, mac.as_ref()].concat();
-        Some(SecretString::from(URL_SAFE_NO_PAD.encode(bytes)))
+        Ok(SecretString::from(URL_SAFE_NO_PAD.encode(bytes)))
     }
 
     /// Returns the root key version stated in a token, or `None` for a text that is not a token.
@@ -52,10 +55,8 @@ impl FormToken<'_> {
     fn message(&self, version: u32, nonce: &[u8; NONCE_BYTES]) -> Vec<u8> {
         // The empty string means "no code", because a code is never empty.
         let code = self.code.map_or("", Code::expose);
-        let mut message = framed(&[self.tenant.as_str(), self.user.as_str(), code]);
-        message.extend_from_slice(&version.to_be_bytes());
-        message.extend_from_slice(nonce);
-        message
+        let texts = framed(&[self.tenant.as_str(), self.user.as_str(), code]);
+        [texts.as_slice(), &version.to_be_bytes(), nonce].concat()
     }
 }
 

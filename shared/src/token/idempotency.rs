@@ -11,7 +11,7 @@ use super::{
     keys::{MacPurpose, TenantKeys},
 };
 use crate::{
-    domain::{IdempotencyKey, TenantId, UserId},
+    domain::{Failure, IdempotencyKey, TenantId, UserId},
     store::ResultKey,
 };
 
@@ -48,19 +48,19 @@ impl KeyedRequest {
         ResultKey { tenant: tenant.clone(), digest }
     }
 
-    /// Returns the fingerprint to store and its root key version, or `None` when the tenant's root key no longer
-    /// exists.
-    pub fn fingerprint(&self, keys: &TenantKeys) -> Option<(String, u32)> {
+    /// Returns the fingerprint to store and its root key version.
+    ///
+    /// # Errors
+    /// `Unavailable` when the tenant's root key no longer exists.
+    pub fn fingerprint(&self, keys: &TenantKeys) -> Result<(String, u32), Failure> {
         let version = keys.root_version();
         let mac = keys.mac(MacPurpose::Fingerprint, version, self.request.as_ref())?;
-        Some((URL_SAFE_NO_PAD.encode(mac), version))
+        Ok((URL_SAFE_NO_PAD.encode(mac), version))
     }
 
     /// Returns whether a stored fingerprint belongs to this request.
     pub fn is(&self, fingerprint: &str, version: u32, keys: &TenantKeys) -> bool {
-        URL_SAFE_NO_PAD
-            .decode(fingerprint)
-            .is_ok_and(|mac| keys.is_mac(MacPurpose::Fingerprint, version, self.request.as_ref(), &mac))
+        keys.is_encoded_mac(MacPurpose::Fingerprint, version, self.request.as_ref(), fingerprint)
     }
 }
 

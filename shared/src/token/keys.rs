@@ -26,6 +26,7 @@ use base64::{
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use secrecy::{ExposeSecret, SecretString};
+use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
 use zeroize::Zeroizing;
 
 use super::document::SecretDocument;
@@ -90,8 +91,9 @@ struct DerivedKeys {
 /// Size of every MAC in bytes (HMAC-SHA256).
 pub(super) const MAC_BYTES: usize = 32;
 
-/// Purpose of a MAC. Each purpose has its own key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Purpose of a MAC. Each purpose has its own key, derived with the name of the purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub(super) enum MacPurpose {
     Refresh,
     Audit,
@@ -100,24 +102,6 @@ pub(super) enum MacPurpose {
     Cursor,
     Fingerprint,
     Device,
-}
-
-impl MacPurpose {
-    const ALL: [Self; 7] =
-        [Self::Refresh, Self::Audit, Self::Code, Self::Page, Self::Cursor, Self::Fingerprint, Self::Device];
-
-    /// Returns the name that the key derivation uses.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Refresh => "refresh",
-            Self::Audit => "audit",
-            Self::Code => "code",
-            Self::Page => "page",
-            Self::Cursor => "cursor",
-            Self::Fingerprint => "fingerprint",
-            Self::Device => "device",
-        }
-    }
 }
 
 /// Signs access tokens.
@@ -129,9 +113,16 @@ pub(super) struct Signer {
 
 /// Verifies access tokens of one key ID.
 pub(super) struct VerifyingKey {
-    pub(super) algorithm: Algorithm,
-    pub(super) name: &'static str,
+    pub(super) algorithm: SigningAlgorithm,
     pub(super) key: DecodingKey,
+}
+
+impl VerifyingKey {
+    /// Returns whether the signature of `message` is valid.
+    pub(super) fn accepts(&self, message: &[u8], signature: &str) -> bool {
+        jsonwebtoken::crypto::verify(signature, message, &self.key, jwt_algorithm(self.algorithm))
+            .is_ok_and(|valid| valid)
+    }
 }
 
 impl TenantKeys {
@@ -193,19 +184,38 @@ impl TenantKeys {
     /// Returns the digest that identifies a session in logs (docs/design/security.md#rule-24).
     pub fn session_digest(&self, session: &SessionId) -> SessionDigest {
         let mac = self.mac(MacPurpose::Audit, self.current_root, session.as_str().as_bytes());
-        SessionDigest(mac.map_or_else(String::new, |tag| {
-            URL_SAFE_NO_PAD.encode(tag.as_ref().get(..12).unwrap_or_default())
-        }))
+        let start = mac.as_ref().ok().and_then(|mac| mac.as_ref().get(..12)).unwrap_or_default();
+        SessionDigest(URL_SAFE_NO_PAD.encode(start))
     }
 
-    /// Computes a MAC, or returns `None` when the root key version is unknown.
-    pub(super) fn mac(&self, purpose: MacPurpose, version: u32, message: &[u8]) -> Option<hmac::Tag> {
-        Some(hmac::sign(self.mac_key(purpose, version)?, message))
+    /// Computes a MAC.
+    ///
+    /// # Errors
+    /// `Unavailable` when the root key version is unknown.
+    pub(super) fn mac(
+        &self,
+        purpose: MacPurpose,
+        version: u32,
+        message: &[u8],
+    ) -> Result<hmac::Tag, Failure> {
+        let missing = || Failure::Unavailable("the tenant's root key is missing".into());
+        Ok(hmac::sign(self.mac_key(purpose, version).ok_or_else(missing)?, message))
     }
 
     /// Verifies a MAC in constant time.
     pub(super) fn is_mac(&self, purpose: MacPurpose, version: u32, message: &[u8], mac: &[u8]) -> bool {
         self.mac_key(purpose, version).is_some_and(|key| hmac::verify(key, message, mac).is_ok())
+    }
+
+    /// Verifies a MAC in base64url.
+    pub(super) fn is_encoded_mac(
+        &self,
+        purpose: MacPurpose,
+        version: u32,
+        message: &[u8],
+        mac: &str,
+    ) -> bool {
+        URL_SAFE_NO_PAD.decode(mac).is_ok_and(|mac| self.is_mac(purpose, version, message, &mac))
     }
 
     fn mac_key(&self, purpose: MacPurpose, version: u32) -> Option<&hmac::Key> {
@@ -222,11 +232,8 @@ impl TenantKeys {
     }
 
     pub(super) fn signer(&self, algorithm: SigningAlgorithm) -> Result<&Signer, Failure> {
-        self.signers.get(&algorithm).ok_or_else(|| {
-            Failure::Unavailable(Box::new(
-                self.invalid("signingKeys", "has no key for the tenant's algorithm"),
-            ))
-        })
+        let missing = || self.invalid("signingKeys", "has no key for the tenant's algorithm");
+        self.signers.get(&algorithm).ok_or_else(|| Failure::Unavailable(Box::new(missing())))
     }
 
     /// Checks for each algorithm that the verifying key of the same key ID accepts the signatures of the signing
@@ -239,10 +246,9 @@ impl TenantKeys {
         const MESSAGE: &[u8] = b"doorward";
         for Signer { kid, algorithm, key } in self.signers.values() {
             let signed = jsonwebtoken::crypto::sign(MESSAGE, key, *algorithm);
-            let verified = self.verifiers.get(kid).zip(signed.ok()).is_some_and(|(verifier, signature)| {
-                jsonwebtoken::crypto::verify(&signature, MESSAGE, &verifier.key, verifier.algorithm)
-                    .is_ok_and(|valid| valid)
-            });
+            let verifier = self.verifiers.get(kid).zip(signed.ok());
+            let verified =
+                verifier.is_some_and(|(verifier, signature)| verifier.accepts(MESSAGE, &signature));
             if !verified {
                 return Err(self.invalid("signingKeys", "has a key whose signature cannot be verified"));
             }
@@ -326,9 +332,7 @@ impl TenantKeys {
                 let signer = Signer { kid: kid.clone(), algorithm: jwt_algorithm(algorithm), key: encoding };
                 self.signers.insert(algorithm, signer);
             }
-            let verifier =
-                VerifyingKey { algorithm: jwt_algorithm(algorithm), name: algorithm.name(), key: decoding };
-            self.verifiers.entry(kid).or_insert(verifier);
+            self.verifiers.entry(kid).or_insert(VerifyingKey { algorithm, key: decoding });
         }
         self.credentials.push(Credentials {
             key: document.tenant_key.clone(),
@@ -341,13 +345,12 @@ impl TenantKeys {
 
     fn add_root(&mut self, version: u32, bytes: &[u8]) -> Result<(), Unspecified> {
         let mut macs = HashMap::new();
-        for purpose in MacPurpose::ALL {
-            macs.insert(purpose, hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, purpose.name())?));
+        for purpose in MacPurpose::iter() {
+            macs.insert(purpose, hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, purpose.into())?));
         }
         let outbox = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*derive(bytes, "outbox")?)?);
         let verifier = VerifyingKey {
-            algorithm: Algorithm::HS256,
-            name: SigningAlgorithm::Hs256.name(),
+            algorithm: SigningAlgorithm::Hs256,
             key: DecodingKey::from_secret(&*derive(bytes, "hs256")?),
         };
         self.verifiers.insert(self.hs256_kid(version), verifier);
@@ -426,7 +429,7 @@ fn key_pair(algorithm: SigningAlgorithm, der: &[u8]) -> Option<(EncodingKey, Dec
     }
 }
 
-fn jwt_algorithm(algorithm: SigningAlgorithm) -> Algorithm {
+pub(super) fn jwt_algorithm(algorithm: SigningAlgorithm) -> Algorithm {
     match algorithm {
         SigningAlgorithm::Es256 => Algorithm::ES256,
         SigningAlgorithm::EdDsa => Algorithm::EdDSA,

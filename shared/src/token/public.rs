@@ -1,12 +1,9 @@
 //! Public keys that a tenant publishes so that others can verify its access tokens.
 
-use jsonwebtoken::{
-    Algorithm,
-    jwk::{Jwk, PublicKeyUse},
-};
+use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
 
-use super::TenantKeys;
-use crate::domain::Failure;
+use super::{TenantKeys, keys::jwt_algorithm};
+use crate::domain::{Failure, SigningAlgorithm};
 
 /// One of a tenant's public keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,15 +21,14 @@ impl TenantKeys {
     /// # Errors
     /// `Internal` when a key cannot be converted to a JWK.
     pub fn public_keys(&self) -> Result<Vec<PublicKey>, Failure> {
-        let asymmetric = self.verifiers().filter(|(_, verifier)| {
-            matches!(verifier.algorithm, Algorithm::ES256 | Algorithm::EdDSA | Algorithm::RS256)
-        });
+        let asymmetric =
+            self.verifiers().filter(|(_, verifier)| verifier.algorithm != SigningAlgorithm::Hs256);
         let public = asymmetric.map(|(kid, verifier)| {
-            let mut jwk = Jwk::from_decoding_key(&verifier.key, Some(verifier.algorithm))
+            let mut jwk = Jwk::from_decoding_key(&verifier.key, Some(jwt_algorithm(verifier.algorithm)))
                 .map_err(|error| Failure::Internal(Box::new(error)))?;
             jwk.common.key_id = Some(kid.to_owned());
             jwk.common.public_key_use = Some(PublicKeyUse::Signature);
-            Ok(PublicKey { algorithm: verifier.name, jwk })
+            Ok(PublicKey { algorithm: verifier.algorithm.name(), jwk })
         });
         public.collect()
     }

@@ -16,7 +16,7 @@ use super::{
     framed,
     keys::{MAC_BYTES, MacPurpose, TenantKeys},
 };
-use crate::domain::{Nonce, Session, SessionId, TenantId, UserId};
+use crate::domain::{Failure, Nonce, Session, SessionId, TenantId, UserId};
 
 /// Prefix by which secret scanners recognise leaked tokens. It also identifies the layout.
 const PREFIX: &str = "dwr1_";
@@ -40,12 +40,6 @@ pub struct RefreshToken {
     pub generation: u64,
     key_version: u32,
     mac: [u8; MAC_BYTES],
-}
-
-impl std::fmt::Debug for RefreshToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RefreshToken([redacted])")
-    }
 }
 
 impl RefreshToken {
@@ -80,14 +74,17 @@ impl RefreshToken {
         })
     }
 
-    /// Returns the current refresh token of a session: the same text for the same generation. Returns `None` when
-    /// the root key no longer exists.
-    pub fn current(session: &Session, keys: &TenantKeys) -> Option<SecretString> {
+    /// Returns the current refresh token of a session: the same text for the same generation.
+    ///
+    /// # Errors
+    /// `Unavailable` when the root key no longer exists, or for a session that has no refresh token.
+    pub fn current(session: &Session, keys: &TenantKeys) -> Result<SecretString, Failure> {
         let Session { tenant, user, id, generation, nonce, key_version, .. } = session;
-        let head = head(id, *generation, *key_version, *nonce)?;
+        let head = head(id, *generation, *key_version, *nonce)
+            .ok_or_else(|| Failure::Unavailable("the session has no refresh token".into()))?;
         let mac = keys.mac(MacPurpose::Refresh, *key_version, &message(tenant, user, &head))?;
         let bytes = [head.as_slice(), mac.as_ref(), user.as_str().as_bytes()].concat();
-        Some(SecretString::from(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
+        Ok(SecretString::from(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
     }
 
     /// Returns the root key version stated in the token.
@@ -108,7 +105,5 @@ fn head(session: &SessionId, generation: u64, key_version: u32, nonce: Nonce) ->
 }
 
 fn message(tenant: &TenantId, user: &UserId, head: &[u8; HEAD_BYTES]) -> Vec<u8> {
-    let mut message = framed(&[tenant.as_str(), user.as_str()]);
-    message.extend_from_slice(head);
-    message
+    [framed(&[tenant.as_str(), user.as_str()]).as_slice(), head].concat()
 }

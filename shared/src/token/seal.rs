@@ -19,20 +19,13 @@ enum PlainMessage {
     ResetCode {
         code: String,
         id: String,
-        medium: MediumName,
+        medium: Medium,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         link: Option<String>,
     },
     PasswordChanged,
     UsernameChanged,
     Nothing,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum MediumName {
-    Mail,
-    Text,
 }
 
 impl TenantKeys {
@@ -88,10 +81,7 @@ impl From<&Notification> for PlainMessage {
             Notification::ResetCode(CodeMessage { code, id, medium, link }) => Self::ResetCode {
                 code: code.expose().to_owned(),
                 id: id.to_string(),
-                medium: match medium {
-                    Medium::Mail => MediumName::Mail,
-                    Medium::Text => MediumName::Text,
-                },
+                medium: *medium,
                 link: link.clone(),
             },
             Notification::PasswordChanged => Self::PasswordChanged,
@@ -109,10 +99,7 @@ impl TryFrom<PlainMessage> for Notification {
             PlainMessage::ResetCode { code, id, medium, link } => Self::ResetCode(CodeMessage {
                 code: Code::parse(&code).map_err(|_| ())?,
                 id: AttemptId::parse(&id).map_err(|_| ())?,
-                medium: match medium {
-                    MediumName::Mail => Medium::Mail,
-                    MediumName::Text => Medium::Text,
-                },
+                medium,
                 link,
             }),
             PlainMessage::PasswordChanged => Self::PasswordChanged,

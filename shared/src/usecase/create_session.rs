@@ -380,7 +380,7 @@ impl Service {
         let owner = (&session.tenant, &session.user);
         let proof = session
             .proven_device
-            .and_then(|device| DeviceProof::issue(device, owner, &request.keys, request.now()));
+            .and_then(|device| DeviceProof::issue(device, owner, &request.keys, request.now()).ok());
         Ok(Grant { device_proof: proof, ..self.grant(request, session, user)? })
     }
 

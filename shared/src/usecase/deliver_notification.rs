@@ -259,10 +259,7 @@ impl Notifier {
             "tenantId": sealed.key.tenant,
             "userId": sealed.key.user,
             "kind": name,
-            "medium": match kind.medium() {
-                Medium::Mail => "mail",
-                Medium::Text => "text",
-            },
+            "medium": kind.medium(),
             "email": user.email,
             "phone": user.phone,
             "locale": user.locale,

@@ -78,11 +78,9 @@ impl Service {
         let (policy, keys) = (request.policy(), &request.keys);
         let token_id = SessionId::from_random(random(&*self.entropy)?);
         let claims = Claims::new(&session, user, policy, request.now(), &token_id);
-        let refresh_token = RefreshToken::current(&session, keys)
-            .ok_or_else(|| Failure::Unavailable("the root key of a live session is missing".into()))?;
         Ok(Grant {
             token: claims.sign(keys, policy)?,
-            refresh_token,
+            refresh_token: RefreshToken::current(&session, keys)?,
             token_expires_at: Timestamp::from_second(claims.exp).unwrap_or(Timestamp::MAX),
             expires_in: claims.exp - claims.iat,
             password_change_required: user.change_required,

@@ -80,15 +80,13 @@ impl Service {
     /// A token for one form. It also identifies the submission of that form.
     ///
     /// # Errors
-    /// `Internal`.
+    /// `Unavailable`; `Internal`.
     pub fn form_token(
         &self,
         page: &PasswordPage,
         user: &UserId,
         code: Option<&Code>,
     ) -> Result<SecretString, Failure> {
-        FormToken { tenant: page.tenant(), user, code }
-            .make(random(&*self.entropy)?, &page.keys)
-            .ok_or_else(|| Failure::Internal("the current root key is missing".into()))
+        FormToken { tenant: page.tenant(), user, code }.make(random(&*self.entropy)?, &page.keys)
     }
 }

@@ -111,7 +111,7 @@ impl Service {
         let has_key = |keys: &TenantKeys| keys.has_root(proof.key_version);
         let request = request.with_key(&self.tenants, has_key, Failure::InvalidCode).await?;
         let submission = match submission {
-            Some(text) => request.keys.submission_digest(tenant, id, &text),
+            Some(text) => request.keys.submission_digest(tenant, id, &text)?,
             // Identifies this try if the response to its write is lost.
             None => attempt.id.to_string(),
         };

@@ -57,8 +57,7 @@ impl Service {
             Some(Sending { medium: Medium::Text, .. }) | None => CodeKind::Typed,
         };
         let code = Code::from_random(kind, &random(&*self.entropy)?);
-        let proof = CodeProof::of(&code, tenant, id, &request.keys)
-            .ok_or_else(|| Failure::Unavailable("the tenant's root key is missing".into()))?;
+        let proof = CodeProof::of(&code, tenant, id, &request.keys)?;
         let code_id = self.attempt_id(now)?;
         let ends_at = now.checked_add(request.policy().code_life).unwrap_or(Timestamp::MAX);
         let mut sent = before.map_or_else(Vec::new, |before| recent(&before.sent, now));

@@ -49,10 +49,7 @@ impl IdempotentRequest {
         success: Success,
         request: &TenantRequest<'_>,
     ) -> Result<NewStoredResult, Failure> {
-        let (fingerprint, key_version) = self
-            .request
-            .fingerprint(&request.keys)
-            .ok_or_else(|| Failure::Unavailable("the tenant's root key is missing".into()))?;
+        let (fingerprint, key_version) = self.request.fingerprint(&request.keys)?;
         let now = request.now();
         let ends_at = now.checked_add(LIFE).unwrap_or(jiff::Timestamp::MAX);
         let result = StoredResult { fingerprint, key_version, success, ends_at };
