@@ -3,6 +3,7 @@
 
 pub(crate) mod authorizer;
 pub(crate) mod cors;
+mod failure;
 pub(crate) mod finhub;
 pub(crate) mod ocariot;
 pub(crate) mod page;
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::Value;
 
+use self::failure::{challenge, retry_after};
 pub use self::page::PageOrigin;
 use crate::{
     context::RequestContext,
@@ -30,9 +32,6 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_TENANT_CREDENTIAL_BYTES: usize = 1_024;
 /// Header of the idempotency key.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
-/// `Retry-After` of a 503 response, in seconds.
-const UNAVAILABLE_FOR_SECONDS: u64 = 2;
-
 /// An HTTP request with a decoded body. No `Debug`, because headers and body hold secrets (docs/design/security.md#rule-25).
 pub struct HttpRequest {
     /// Method.
@@ -267,49 +266,17 @@ impl Reply {
     }
 }
 
-/// Seconds after which a client may retry; `None` if a retry cannot help.
-fn retry_after(failure: &Failure, now: Timestamp) -> Option<u64> {
-    match failure {
-        Failure::AccountLocked(until) => Some(seconds_until(*until, now)),
-        Failure::RateLimited(_, wait) => {
-            Some(wait.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX).max(1))
-        }
-        Failure::Unavailable(_) => Some(UNAVAILABLE_FOR_SECONDS),
-        _ => None,
-    }
-}
-
-/// The challenge of a 401 response. It has an error code only if a token was presented.
-fn challenge(failure: &Failure) -> HeaderValue {
-    match failure {
-        Failure::InvalidToken(TokenFault::Missing) => HeaderValue::from_static("Bearer realm=\"doorward\""),
-        Failure::InvalidToken(_) => {
-            HeaderValue::from_static("Bearer realm=\"doorward\", error=\"invalid_token\"")
-        }
-        _ => HeaderValue::from_static("Bearer realm=\"doorward\""),
-    }
-}
-
 /// RFC 3339 in UTC with milliseconds and `Z`, which parsers of all languages accept.
 fn time(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
-/// Whole seconds, rounded up, so that a retry at that time is not too early.
-fn seconds_until(at: Timestamp, now: Timestamp) -> u64 {
-    let millis = at.as_millisecond().saturating_sub(now.as_millisecond());
-    u64::try_from(millis).unwrap_or_default().div_ceil(1_000).max(1)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::{HeaderName, Method};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::Limit;
 
     pub(super) fn request(headers: &[(&str, &str)], body: &[u8]) -> HttpRequest {
         let mut map = HeaderMap::new();
@@ -332,18 +299,6 @@ mod tests {
         let at = Timestamp::from_millisecond(1_768_342_908_974).unwrap();
         assert_eq!(time(at), "2026-01-13T22:21:48.974Z");
         assert_eq!(time(Timestamp::from_second(1_768_342_908).unwrap()), "2026-01-13T22:21:48.000Z");
-    }
-
-    #[test]
-    fn waits_are_rounded_up() {
-        let at = |millis| Timestamp::from_millisecond(millis).unwrap();
-        assert_eq!(seconds_until(at(1_001), at(0)), 2);
-        assert_eq!(seconds_until(at(1_000), at(0)), 1);
-        assert_eq!(seconds_until(at(0), at(5_000)), 1);
-        assert_eq!(
-            retry_after(&Failure::RateLimited(Limit::User, Duration::from_millis(1_001)), at(0)),
-            Some(2)
-        );
     }
 
     proptest! {

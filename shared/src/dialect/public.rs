@@ -3,7 +3,7 @@
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::{Call, Dialect, Reply, ReplyBody, finhub};
+use super::{Call, Dialect, Reply, ReplyBody, failure::UNAVAILABLE_FOR_SECONDS, finhub};
 use crate::{
     domain::{Failure, TenantId, tenant_url},
     usecase::publish::Published,
@@ -80,6 +80,6 @@ pub(crate) async fn health(call: &Call<'_>) -> Result<Reply, Failure> {
         return Ok(Reply::json(StatusCode::OK, json!({ "status": "ok" })));
     }
     let mut reply = Reply::json(StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "unavailable" }));
-    reply.headers.insert(header::RETRY_AFTER, HeaderValue::from(super::UNAVAILABLE_FOR_SECONDS));
+    reply.headers.insert(header::RETRY_AFTER, HeaderValue::from(UNAVAILABLE_FOR_SECONDS));
     Ok(reply)
 }

@@ -6,7 +6,11 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::{
-    dialect::{Reply, time},
+    dialect::{
+        Reply,
+        failure::{status, text},
+        time,
+    },
     domain::{Failure, FieldError, Session, SessionId},
     usecase::{Grant, delete_session, end_sessions, list_sessions, read_session, update_credentials},
 };
@@ -122,8 +126,8 @@ pub(super) fn credentials(outcome: &update_credentials::Outcome) -> Reply {
 
 /// Renders a failure (docs/design/contract.md#create-session).
 pub(crate) fn failure(failure: &Failure, now: Timestamp) -> Reply {
-    let (status, error_type, message) = words(failure);
-    let mut data = json!({ "success": false, "errorType": error_type, "message": message });
+    let (status, message) = (status(failure), text(failure));
+    let mut data = json!({ "success": false, "errorType": error_type(failure), "message": message });
     let mut extra = |name: &str, value: Value| {
         if let Some(members) = data.as_object_mut() {
             members.insert(name.to_owned(), value);
@@ -138,104 +142,13 @@ pub(crate) fn failure(failure: &Failure, now: Timestamp) -> Reply {
         .with_failure_headers(failure, now)
 }
 
-fn words(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
+/// `errorType` of a failure.
+fn error_type(failure: &Failure) -> &'static str {
     match failure {
-        Failure::Malformed(why) => (StatusCode::BAD_REQUEST, "VALIDATION", why),
-        Failure::Validation(_) => (StatusCode::BAD_REQUEST, "VALIDATION", "The request is not valid"),
-        Failure::PasswordPolicy(_) => {
-            (StatusCode::BAD_REQUEST, "PASSWORD_POLICY", "The new password breaks the tenant's policy")
-        }
-        Failure::PayloadTooLarge => {
-            (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "The body is larger than 64 KiB")
-        }
-        Failure::UnsupportedMediaType => (
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "UNSUPPORTED_MEDIA_TYPE",
-            "Send the body as application/json",
-        ),
-        Failure::RouteNotFound => (StatusCode::NOT_FOUND, "NOT_FOUND", "There is no such route"),
-        Failure::Authentication => (StatusCode::UNAUTHORIZED, "AUTHENTICATION", "Authentication failed"),
-        Failure::AccountLocked(_) => (
-            StatusCode::UNAUTHORIZED,
-            "ACCOUNT_LOCKED",
-            "Too many failed attempts: the account is locked for now",
-        ),
-        Failure::PasswordDisabled => (
-            StatusCode::UNAUTHORIZED,
-            "ACCOUNT_LOCKED",
-            "Too many failed attempts: the account is locked until its password is reset",
-        ),
-        Failure::SessionLimit => (
-            StatusCode::CONFLICT,
-            "SESSION_LIMIT",
-            "The user has as many sessions as the tenant allows: end one first",
-        ),
-        Failure::IdempotencyMismatch => (
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "IDEMPOTENCY_MISMATCH",
-            "This Idempotency-Key was used for another request: use a new one",
-        ),
-        Failure::IdempotencyExpired => (
-            StatusCode::CONFLICT,
-            "IDEMPOTENCY_EXPIRED",
-            "The result stored for this Idempotency-Key has expired: use a new key",
-        ),
-        Failure::CredentialsResetRequired => (
-            StatusCode::UNAUTHORIZED,
-            "CREDENTIALS_RESET_REQUIRED",
-            "The login was reset: set a new password first",
-        ),
-        Failure::InvalidCode => (
-            StatusCode::BAD_REQUEST,
-            "INVALID_CODE",
-            "The code is wrong or no longer valid: ask for a new one",
-        ),
-        Failure::InvalidToken(_) => {
-            (StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "The access token is missing, expired or not valid")
-        }
-        Failure::InvalidRefreshToken => (
-            StatusCode::UNAUTHORIZED,
-            "INVALID_REFRESH_TOKEN",
-            "The refresh token is not valid for this session",
-        ),
-        Failure::RefreshTokenReused => (
-            StatusCode::UNAUTHORIZED,
-            "REFRESH_TOKEN_REUSED",
-            "The refresh token was used before: the session is ended, log in again",
-        ),
-        Failure::SessionExpired => {
-            (StatusCode::UNAUTHORIZED, "SESSION_EXPIRED", "The session has expired: log in again")
-        }
-        Failure::SessionTerminated => {
-            (StatusCode::UNAUTHORIZED, "SESSION_TERMINATED", "The session was ended: log in again")
-        }
-        Failure::InvalidTenantCredentials => (
-            StatusCode::FORBIDDEN,
-            "INVALID_TENANT_CREDENTIALS",
-            "The tenant, its key or its secret is not valid",
-        ),
-        Failure::TenantSuspended => (StatusCode::FORBIDDEN, "TENANT_SUSPENDED", "The tenant is suspended"),
-        Failure::IpNotAllowed => {
-            (StatusCode::FORBIDDEN, "IP_NOT_ALLOWED", "The tenant does not accept requests from this address")
-        }
-        Failure::Forbidden => (StatusCode::FORBIDDEN, "FORBIDDEN", "The caller may not do this"),
-        Failure::TenantMismatch => {
-            (StatusCode::FORBIDDEN, "TENANT_MISMATCH", "X-Tenant-ID is not the token's tenant")
-        }
-        Failure::UserNotFound => (StatusCode::NOT_FOUND, "USER_NOT_FOUND", "There is no such user"),
-        Failure::SessionNotFound => (StatusCode::NOT_FOUND, "SESSION_NOT_FOUND", "There is no such session"),
-        Failure::UsernameTaken => (StatusCode::CONFLICT, "USERNAME_TAKEN", "The username is taken"),
-        Failure::RateLimited(..) => {
-            (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "Too many requests: try again later")
-        }
-        Failure::Unavailable(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "The service is unavailable: try again shortly")
-        }
-        Failure::Internal(_) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "INTERNAL",
-            "The request failed: quote its X-Request-Id to the operator",
-        ),
+        Failure::Malformed(_) => "VALIDATION",
+        Failure::RouteNotFound => "NOT_FOUND",
+        Failure::PasswordDisabled => "ACCOUNT_LOCKED",
+        other => other.name(),
     }
 }
 

@@ -4,7 +4,10 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Call, Dialect, HttpRequest, MatchedPath, Reply, ReplyBody};
+use super::{
+    Call, Dialect, HttpRequest, MatchedPath, Reply, ReplyBody,
+    failure::{status, text},
+};
 use crate::{
     domain::{Failure, FieldError, Password, UserId},
     json::{self, ObjectError},
@@ -79,11 +82,21 @@ fn parse(request: &HttpRequest, matched: &MatchedPath) -> Result<update_credenti
 
 /// Renders a failure.
 fn failure(failure: &Failure, now: Timestamp) -> Reply {
-    let (status, message, description) = words(failure);
-    let message = message.unwrap_or_else(|| status.canonical_reason().unwrap_or_default());
-    let description = match failure {
-        Failure::Validation(errors) | Failure::PasswordPolicy(errors) => described(errors),
-        _ => description.to_owned(),
+    let status = status(failure);
+    let reason = status.canonical_reason().unwrap_or_default();
+    let (message, description) = match (failure, status) {
+        (Failure::Malformed(why), _) => (reason, (*why).to_owned()),
+        (Failure::Validation(errors) | Failure::PasswordPolicy(errors), _) => {
+            (faulty(errors), described(errors))
+        }
+        (Failure::UserNotFound, _) => ("User not found!", "There is no user with that id.".to_owned()),
+        (_, StatusCode::UNAUTHORIZED) => {
+            ("UNAUTHORIZED", "Authentication failed for lack of authentication credentials.".to_owned())
+        }
+        (_, StatusCode::FORBIDDEN) => {
+            ("FORBIDDEN", "Authorization failed due to insufficient permissions.".to_owned())
+        }
+        _ => (reason, format!("{}.", text(failure))),
     };
     let body = json!({ "code": status.as_u16(), "message": message, "description": description });
     Reply::json(status, body).with_failure_headers(failure, now)
@@ -108,67 +121,6 @@ fn faulty(errors: &[FieldError]) -> &'static str {
         Some(error) if error.field == USER_ID => "Parameter {user_id} is not in valid format!",
         Some(error) if error.message == REQUIRED => "Required field not provided...",
         _ => "One or more request fields are invalid...",
-    }
-}
-
-/// Status; message, if it is not the reason phrase of the status; description.
-fn words(failure: &Failure) -> (StatusCode, Option<&'static str>, &'static str) {
-    let bad_request = |message| (StatusCode::BAD_REQUEST, Some(message), "");
-    match failure {
-        Failure::Malformed(why) => (StatusCode::BAD_REQUEST, None, why),
-        Failure::Validation(errors) => bad_request(faulty(errors)),
-        Failure::PasswordPolicy(_) => bad_request("One or more request fields are invalid..."),
-        Failure::InvalidCode => (StatusCode::BAD_REQUEST, None, "The code is wrong or no longer valid."),
-        Failure::InvalidToken(_)
-        | Failure::Authentication
-        | Failure::AccountLocked(_)
-        | Failure::PasswordDisabled
-        | Failure::CredentialsResetRequired
-        | Failure::InvalidRefreshToken
-        | Failure::RefreshTokenReused
-        | Failure::SessionExpired
-        | Failure::SessionTerminated => (
-            StatusCode::UNAUTHORIZED,
-            Some("UNAUTHORIZED"),
-            "Authentication failed for lack of authentication credentials.",
-        ),
-        Failure::InvalidTenantCredentials
-        | Failure::TenantSuspended
-        | Failure::IpNotAllowed
-        | Failure::Forbidden
-        | Failure::TenantMismatch => (
-            StatusCode::FORBIDDEN,
-            Some("FORBIDDEN"),
-            "Authorization failed due to insufficient permissions.",
-        ),
-        Failure::UserNotFound => {
-            (StatusCode::NOT_FOUND, Some("User not found!"), "There is no user with that id.")
-        }
-        Failure::RouteNotFound => (StatusCode::NOT_FOUND, None, "There is no such route."),
-        Failure::SessionNotFound => (StatusCode::NOT_FOUND, None, "There is no such session."),
-        Failure::UsernameTaken => (StatusCode::CONFLICT, None, "The username is taken."),
-        Failure::SessionLimit => (StatusCode::CONFLICT, None, "The user has too many sessions."),
-        Failure::IdempotencyMismatch => {
-            (StatusCode::UNPROCESSABLE_ENTITY, None, "This Idempotency-Key was used for another request.")
-        }
-        Failure::IdempotencyExpired => {
-            (StatusCode::CONFLICT, None, "The result stored for this Idempotency-Key has expired.")
-        }
-        Failure::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, None, "The body is larger than 64 KiB."),
-        Failure::UnsupportedMediaType => {
-            (StatusCode::UNSUPPORTED_MEDIA_TYPE, None, "Send the body as application/json.")
-        }
-        Failure::RateLimited(..) => {
-            (StatusCode::TOO_MANY_REQUESTS, None, "Too many requests: try again later.")
-        }
-        Failure::Unavailable(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, None, "The service is unavailable: try again shortly.")
-        }
-        Failure::Internal(_) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            None,
-            "The request failed: quote its X-Request-Id to the operator.",
-        ),
     }
 }
 

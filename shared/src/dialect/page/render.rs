@@ -15,7 +15,7 @@ use super::{
     parse::{COOKIE, DONE},
     texts::{Language, Notice, Wrong},
 };
-use crate::domain::Failure;
+use crate::{dialect::failure::status, domain::Failure};
 
 const HTML: &str = "text/html; charset=utf-8";
 const STYLE: &str = include_str!("page.css");
@@ -118,29 +118,29 @@ impl View<'_> {
     /// That it was done. The link is forgotten here and not before: until this page is there, the
     /// button may be pressed again.
     pub(super) fn done(&self) -> Reply {
-        let mut reply = self.notice(StatusCode::OK, Notice::Done, false);
+        let mut reply = self.notice(StatusCode::OK, Notice::Done);
         reply.cookies.push(forgotten());
         reply
     }
 
     /// What to do without a link.
     pub(super) fn no_link(&self, status: StatusCode) -> Reply {
-        self.notice(status, Notice::OpenTheLink, false)
+        self.notice(status, Notice::OpenTheLink)
     }
 
     /// A failure.
     pub(super) fn failure(&self, failure: &Failure, now: Timestamp) -> Reply {
-        let (status, notice, can_go_on) = words(failure);
-        let mut reply = self.notice(status, notice, can_go_on).with_failure_headers(failure, now);
+        let reply = self.notice(status(failure), notice_of(failure));
+        let mut reply = reply.with_failure_headers(failure, now);
         if matches!(failure, Failure::InvalidCode) {
             reply.cookies.push(forgotten());
         }
         reply
     }
 
-    fn notice(&self, status: StatusCode, notice: Notice, can_go_on: bool) -> Reply {
+    fn notice(&self, status: StatusCode, notice: Notice) -> Reply {
         let (title, text) = self.language.notice(notice);
-        let back = can_go_on.then_some(self.language.words().back);
+        let back = notice.leads_back().then_some(self.language.words().back);
         let html = render("notice.html", context! { title, text, back, ..self.context() });
         // Nothing in it needs escaping: it is all ours.
         page(status, html.unwrap_or_else(|_| format!("<!doctype html><title>{title}</title><p>{text}</p>")))
@@ -183,40 +183,22 @@ fn forgotten() -> String {
     set_cookie("", 0)
 }
 
-/// Status, what to say, and whether the form may still be of use.
-fn words(failure: &Failure) -> (StatusCode, Notice, bool) {
+fn notice_of(failure: &Failure) -> Notice {
     match failure {
-        Failure::Malformed(_) | Failure::Validation(_) | Failure::PasswordPolicy(_) => {
-            (StatusCode::BAD_REQUEST, Notice::Unreadable, true)
-        }
-        Failure::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Notice::Unreadable, true),
-        Failure::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Notice::Unreadable, true),
-        Failure::InvalidCode => (StatusCode::BAD_REQUEST, Notice::LinkDead, false),
-        Failure::Forbidden => (StatusCode::FORBIDDEN, Notice::Stale, true),
-        Failure::TenantSuspended => (StatusCode::FORBIDDEN, Notice::Suspended, false),
-        Failure::IpNotAllowed => (StatusCode::FORBIDDEN, Notice::WrongNetwork, false),
-        Failure::InvalidTenantCredentials | Failure::TenantMismatch => {
-            (StatusCode::FORBIDDEN, Notice::Refused, false)
-        }
-        Failure::RouteNotFound | Failure::UserNotFound | Failure::SessionNotFound => {
-            (StatusCode::NOT_FOUND, Notice::NotFound, false)
-        }
-        Failure::Authentication
-        | Failure::AccountLocked(_)
-        | Failure::PasswordDisabled
-        | Failure::CredentialsResetRequired
-        | Failure::InvalidToken(_)
-        | Failure::InvalidRefreshToken
-        | Failure::RefreshTokenReused
-        | Failure::SessionExpired
-        | Failure::SessionTerminated => (StatusCode::UNAUTHORIZED, Notice::Refused, false),
-        Failure::UsernameTaken | Failure::SessionLimit | Failure::IdempotencyExpired => {
-            (StatusCode::CONFLICT, Notice::Refused, false)
-        }
-        Failure::IdempotencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, Notice::Refused, false),
-        Failure::RateLimited(..) => (StatusCode::TOO_MANY_REQUESTS, Notice::TooMany, true),
-        Failure::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, Notice::Unavailable, true),
-        Failure::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, Notice::Broken, true),
+        Failure::Malformed(_)
+        | Failure::Validation(_)
+        | Failure::PasswordPolicy(_)
+        | Failure::PayloadTooLarge
+        | Failure::UnsupportedMediaType => Notice::Unreadable,
+        Failure::InvalidCode => Notice::LinkDead,
+        Failure::Forbidden => Notice::Stale,
+        Failure::TenantSuspended => Notice::Suspended,
+        Failure::IpNotAllowed => Notice::WrongNetwork,
+        Failure::RouteNotFound | Failure::UserNotFound | Failure::SessionNotFound => Notice::NotFound,
+        Failure::RateLimited(..) => Notice::TooMany,
+        Failure::Unavailable(_) => Notice::Unavailable,
+        Failure::Internal(_) => Notice::Broken,
+        _ => Notice::Refused,
     }
 }
 

@@ -26,6 +26,13 @@ pub(super) enum Notice {
     Broken,
 }
 
+impl Notice {
+    /// Whether the page links to the form, because the form may still be of use.
+    pub(super) fn leads_back(self) -> bool {
+        matches!(self, Self::Stale | Self::Unreadable | Self::TooMany | Self::Unavailable | Self::Broken)
+    }
+}
+
 /// Fault of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wrong {

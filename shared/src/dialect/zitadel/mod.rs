@@ -11,8 +11,7 @@ mod render;
 use jiff::Timestamp;
 
 use super::{
-    Call, Dialect, HttpRequest, IDEMPOTENCY_KEY, MatchedPath, Reply, bounded, retry_after, tenant_credential,
-    time,
+    Call, Dialect, HttpRequest, IDEMPOTENCY_KEY, MatchedPath, Reply, bounded, tenant_credential, time,
 };
 use crate::domain::Failure;
 use form::WireFormat;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use prost::Message;
 use serde_json::{Value, json};
+use strum::IntoStaticStr;
 
 use super::{
     Framing, Reply, WireFormat,
@@ -14,9 +15,9 @@ use super::{
         rpc::{BadRequest, RetryInfo, Status, bad_request::FieldViolation},
         user::{Details, PasswordResetResponse, SetPasswordResponse},
     },
-    retry_after,
 };
 use crate::{
+    dialect::failure::{retry_after, status, text},
     domain::{Failure, FieldError, UserDetails},
     usecase::password_reset,
 };
@@ -53,18 +54,13 @@ pub(super) fn failure(
     form: Option<WireFormat>,
     now: Timestamp,
 ) -> Reply {
-    let (code, words) = words(failure, framing);
+    let ((code, status), words) = (code_and_status(failure), words(failure, framing));
     let fields = match failure {
         Failure::Validation(fields) | Failure::PasswordPolicy(fields) => fields.as_slice(),
         _ => &[],
     };
     let message = if fields.is_empty() { words.to_owned() } else { format!("{words}: {}", listed(fields)) };
     let details = details_of(fields, retry_after(failure, now));
-    let status = match failure {
-        Failure::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Failure::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        _ => code.status(),
-    };
     let reply = match (framing, form) {
         (Framing::Json, _) => {
             let details: Vec<_> = details.into_iter().map(Detail::into_json).collect();
@@ -89,7 +85,7 @@ pub(super) fn failure(
             Some(WireFormat::ConnectJson | WireFormat::ConnectProto | WireFormat::Json) | None,
         ) => {
             let details: Vec<_> = details.into_iter().map(Detail::into_connect).collect();
-            let body = json!({ "code": code.connect_name(), "message": message, "details": details });
+            let body = json!({ "code": <&str>::from(code), "message": message, "details": details });
             let mut reply = Reply::json(status, body);
             if form.is_none() {
                 reply.headers.insert(ACCEPT_POST, HeaderValue::from_static(RPC_TYPES));
@@ -107,8 +103,9 @@ const ACCEPT_POST: header::HeaderName = header::HeaderName::from_static("accept-
 const RPC_TYPES: &str = "application/grpc-web+proto, application/grpc-web-text+proto, application/proto, \
                          application/json";
 
-/// The gRPC status codes in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The gRPC status codes in use. Their names are those of Connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 enum GrpcCode {
     InvalidArgument = 3,
     NotFound = 5,
@@ -122,108 +119,41 @@ enum GrpcCode {
     Unauthenticated = 16,
 }
 
-impl GrpcCode {
-    /// The HTTP status (docs/design/contract.md#zitadel-v2); Connect uses the same mapping.
-    fn status(self) -> StatusCode {
-        match self {
-            Self::InvalidArgument | Self::FailedPrecondition => StatusCode::BAD_REQUEST,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::AlreadyExists => StatusCode::CONFLICT,
-            Self::PermissionDenied => StatusCode::FORBIDDEN,
-            Self::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+/// gRPC code and HTTP status of a failure (docs/design/contract.md#zitadel-v2).
+fn code_and_status(failure: &Failure) -> (GrpcCode, StatusCode) {
+    let status = status(failure);
+    let code = match (failure, status) {
+        (Failure::IdempotencyMismatch, _) => GrpcCode::InvalidArgument,
+        (Failure::SessionLimit | Failure::IdempotencyExpired | Failure::CredentialsResetRequired, _) => {
+            GrpcCode::FailedPrecondition
         }
-    }
-
-    fn connect_name(self) -> &'static str {
-        match self {
-            Self::InvalidArgument => "invalid_argument",
-            Self::NotFound => "not_found",
-            Self::AlreadyExists => "already_exists",
-            Self::PermissionDenied => "permission_denied",
-            Self::ResourceExhausted => "resource_exhausted",
-            Self::FailedPrecondition => "failed_precondition",
-            Self::Unimplemented => "unimplemented",
-            Self::Internal => "internal",
-            Self::Unavailable => "unavailable",
-            Self::Unauthenticated => "unauthenticated",
-        }
+        (_, StatusCode::BAD_REQUEST) => GrpcCode::InvalidArgument,
+        (_, StatusCode::UNAUTHORIZED) => GrpcCode::Unauthenticated,
+        (_, StatusCode::FORBIDDEN) => GrpcCode::PermissionDenied,
+        (_, StatusCode::NOT_FOUND) => GrpcCode::NotFound,
+        (_, StatusCode::CONFLICT) => GrpcCode::AlreadyExists,
+        (_, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS) => GrpcCode::ResourceExhausted,
+        (_, StatusCode::UNSUPPORTED_MEDIA_TYPE) => GrpcCode::Unimplemented,
+        (_, StatusCode::SERVICE_UNAVAILABLE) => GrpcCode::Unavailable,
+        _ => GrpcCode::Internal,
+    };
+    match code {
+        GrpcCode::InvalidArgument | GrpcCode::FailedPrecondition => (code, StatusCode::BAD_REQUEST),
+        _ => (code, status),
     }
 }
 
-/// Status code and text of a failure.
-fn words(failure: &Failure, framing: Framing) -> (GrpcCode, &'static str) {
-    match failure {
-        Failure::Malformed(why) => (GrpcCode::InvalidArgument, why),
-        Failure::Validation(_) => (GrpcCode::InvalidArgument, "The request is not valid"),
-        Failure::PasswordPolicy(_) => {
-            (GrpcCode::InvalidArgument, "The new password breaks the tenant's policy")
+/// Text of a failure.
+fn words(failure: &Failure, framing: Framing) -> &'static str {
+    match (failure, framing) {
+        (Failure::UnsupportedMediaType, Framing::Json) => "Send the body as application/json, not compressed",
+        (Failure::UnsupportedMediaType, Framing::Rpc) => {
+            "Use gRPC-Web (application/grpc-web+proto or application/grpc-web-text) or Connect \
+             (application/proto or application/json), not compressed: native gRPC needs HTTP/2 \
+             trailers, which do not get here"
         }
-        Failure::InvalidCode => {
-            (GrpcCode::InvalidArgument, "The code is wrong or no longer valid: ask for a new one")
-        }
-        Failure::PayloadTooLarge => (GrpcCode::ResourceExhausted, "The body is larger than 64 KiB"),
-        Failure::UnsupportedMediaType => (
-            GrpcCode::Unimplemented,
-            match framing {
-                Framing::Json => "Send the body as application/json, not compressed",
-                Framing::Rpc => {
-                    "Use gRPC-Web (application/grpc-web+proto or application/grpc-web-text) or Connect \
-                     (application/proto or application/json), not compressed: native gRPC needs HTTP/2 \
-                     trailers, which do not get here"
-                }
-            },
-        ),
-        Failure::RouteNotFound => (GrpcCode::NotFound, "There is no such route"),
-        Failure::Authentication => (GrpcCode::Unauthenticated, "Authentication failed"),
-        Failure::AccountLocked(_) => {
-            (GrpcCode::Unauthenticated, "Too many failed attempts: the account is locked for now")
-        }
-        Failure::PasswordDisabled => {
-            (GrpcCode::Unauthenticated, "Too many failed attempts: the password must be reset")
-        }
-        Failure::SessionLimit => (GrpcCode::FailedPrecondition, "The user has too many sessions"),
-        Failure::IdempotencyMismatch => {
-            (GrpcCode::InvalidArgument, "This Idempotency-Key was used for another request: use a new one")
-        }
-        Failure::IdempotencyExpired => (
-            GrpcCode::FailedPrecondition,
-            "The result stored for this Idempotency-Key has expired: use a new key",
-        ),
-        Failure::InvalidToken(_) => {
-            (GrpcCode::Unauthenticated, "The access token is missing, expired or not valid")
-        }
-        Failure::InvalidRefreshToken => {
-            (GrpcCode::Unauthenticated, "The refresh token is not valid for this session")
-        }
-        Failure::RefreshTokenReused => {
-            (GrpcCode::Unauthenticated, "The refresh token was used before: the session is ended")
-        }
-        Failure::SessionExpired => (GrpcCode::Unauthenticated, "The session has expired: log in again"),
-        Failure::SessionTerminated => (GrpcCode::Unauthenticated, "The session was ended: log in again"),
-        Failure::CredentialsResetRequired => {
-            (GrpcCode::FailedPrecondition, "The login was reset: set a new password first")
-        }
-        Failure::InvalidTenantCredentials => {
-            (GrpcCode::PermissionDenied, "The tenant, its key or its secret is not valid")
-        }
-        Failure::TenantSuspended => (GrpcCode::PermissionDenied, "The tenant is suspended"),
-        Failure::IpNotAllowed => {
-            (GrpcCode::PermissionDenied, "The tenant does not accept requests from this address")
-        }
-        Failure::Forbidden => (GrpcCode::PermissionDenied, "The caller may not do this"),
-        Failure::TenantMismatch => (GrpcCode::PermissionDenied, "X-Tenant-ID is not the token's tenant"),
-        Failure::UserNotFound => (GrpcCode::NotFound, "There is no such user"),
-        Failure::SessionNotFound => (GrpcCode::NotFound, "There is no such session"),
-        Failure::UsernameTaken => (GrpcCode::AlreadyExists, "The username is taken"),
-        Failure::RateLimited(..) => (GrpcCode::ResourceExhausted, "Too many requests: try again later"),
-        Failure::Unavailable(_) => (GrpcCode::Unavailable, "The service is unavailable: try again shortly"),
-        Failure::Internal(_) => {
-            (GrpcCode::Internal, "The request failed: quote its X-Request-Id to the operator")
-        }
+        (Failure::PasswordDisabled, _) => "Too many failed attempts: the password must be reset",
+        _ => text(failure),
     }
 }
 
