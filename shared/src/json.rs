@@ -75,6 +75,15 @@ impl ObjectReader {
         self.errors.push(FieldError::new(field, message));
     }
 
+    /// Records the error of a parsed value.
+    pub fn check<T, E: ToString>(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        parsed: Result<T, E>,
+    ) -> Option<T> {
+        parsed.map_err(|error| self.fault(name, error.to_string())).ok()
+    }
+
     /// Removes and returns a member.
     pub fn take(&mut self, name: &'static str) -> Option<Value> {
         let mut remove = |name: &str| self.members.shift_remove(name).filter(|value| !value.is_null());
@@ -105,7 +114,7 @@ impl ObjectReader {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let text = self.text(name)?;
-        parse(&text).map_err(|error| self.fault(name, error.to_string())).ok()
+        self.check(name, parse(&text))
     }
 
     /// Reads a required string and parses it.
@@ -143,8 +152,8 @@ impl ObjectReader {
             Some(text) => parse(text).map_err(|error| error.to_string()),
             None => Err(WRONG_TYPE.to_owned()),
         };
-        let parsed: Result<_, _> = values.iter().map(parse).collect();
-        parsed.map_err(|error| self.fault(name, error)).ok()
+        let parsed: Result<_, String> = values.iter().map(parse).collect();
+        self.check(name, parsed)
     }
 
     /// Reads an object with `read`. The errors of its members carry the path to them.

@@ -8,8 +8,15 @@ use http::Method;
 use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
 
 use crate::{
-    dialect::{Dialect, Handler, MatchedPath, cors, finhub, ocariot, page, public, zitadel},
-    domain::Collection::{Admin, Individual, Organization},
+    dialect::{
+        Dialect, Handler, MatchedPath, cors, finhub, ocariot, page, public,
+        zitadel::{
+            self,
+            Framing::{Json, Rpc},
+            ZITADEL_JSON, ZITADEL_RPC,
+        },
+    },
+    domain::Collection::{self, Admin, Individual, Organization},
 };
 
 /// A Lambda function. Its name is the name of its binary and of its folder of recorded events.
@@ -104,8 +111,8 @@ impl Function {
         match self {
             Self::CreateSession => &CREATE_SESSION,
             Self::RefreshSession => &REFRESH_SESSION,
-            Self::DeleteSession => &DELETE_SESSION,
-            Self::ListSessions => &LIST_SESSIONS,
+            Self::DeleteSession => DELETE_SESSION.as_flattened(),
+            Self::ListSessions => LIST_SESSIONS.as_flattened(),
             Self::ResetLogin => &RESET_LOGIN,
             Self::UpdateCredentials => &UPDATE_CREDENTIALS,
             Self::PasswordPage => &PASSWORD_PAGE,
@@ -124,51 +131,75 @@ pub fn table() -> impl Iterator<Item = (Function, &'static Route)> {
 /// A route and its handler.
 pub struct Route {
     /// HTTP method.
-    pub method: Method,
+    pub method: &'static Method,
     /// Path pattern with parameters in braces.
     pub path: &'static str,
     /// Name of the action in the audit log.
     pub action: &'static str,
     /// Wire format.
     pub dialect: &'static Dialect,
+    /// Collection of users in the path; [`Admin`] for a path without one.
+    pub(crate) collection: Collection,
     /// Parses the request, calls the use case and renders its outcome.
     pub(crate) handler: Handler,
 }
 
-const fn finhub(method: Method, path: &'static str, action: &'static str, handler: Handler) -> Route {
-    Route { method, path, action, dialect: &finhub::FINHUB, handler }
+const fn finhub(
+    method: &'static Method,
+    path: &'static str,
+    action: &'static str,
+    handler: Handler,
+) -> Route {
+    Route { method, path, action, dialect: &finhub::FINHUB, collection: Admin, handler }
 }
 
-const fn zitadel(path: &'static str, action: &'static str, handler: Handler) -> Route {
-    Route { method: Method::POST, path, action, dialect: &zitadel::ZITADEL_JSON, handler }
+/// A route of each collection.
+const fn finhub_each(
+    method: &'static Method,
+    [admin, individual, organization]: [&'static str; 3],
+    action: &'static str,
+    handler: Handler,
+) -> [Route; 3] {
+    [
+        finhub(method, admin, action, handler),
+        Route { collection: Individual, ..finhub(method, individual, action, handler) },
+        Route { collection: Organization, ..finhub(method, organization, action, handler) },
+    ]
 }
 
-const fn zitadel_rpc(path: &'static str, action: &'static str, handler: Handler) -> Route {
-    Route { method: Method::POST, path, action, dialect: &zitadel::ZITADEL_RPC, handler }
+const fn post(
+    path: &'static str,
+    action: &'static str,
+    dialect: &'static Dialect,
+    handler: Handler,
+) -> Route {
+    Route { method: &Method::POST, path, action, dialect, collection: Admin, handler }
 }
 
-const fn page(method: Method, action: &'static str, handler: Handler) -> Route {
-    Route { method, path: "/tenants/{tenantId}/password/change", action, dialect: &page::PAGE, handler }
+const fn page(method: &'static Method, action: &'static str, handler: Handler) -> Route {
+    Route { method, ..post("/tenants/{tenantId}/password/change", action, &page::PAGE, handler) }
 }
 
 const fn public(path: &'static str, action: &'static str, handler: Handler) -> Route {
-    Route { method: Method::GET, path, action, dialect: &public::PUBLIC, handler }
+    Route { method: &Method::GET, ..post(path, action, &public::PUBLIC, handler) }
 }
 
 const fn preflight(path: &'static str, handler: Handler) -> Route {
-    Route { method: Method::OPTIONS, path, action: "preflight", dialect: &cors::PREFLIGHT, handler }
+    Route { method: &Method::OPTIONS, ..post(path, "preflight", &cors::PREFLIGHT, handler) }
 }
 
-const ADMIN_SESSIONS: &str = "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions";
-const INDIVIDUAL_SESSIONS: &str = "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions";
-const ORGANIZATION_SESSIONS: &str = "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions";
-const ADMIN_SESSION: &str =
-    "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions/{sessionId}";
-const INDIVIDUAL_SESSION: &str =
-    "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions/{sessionId}";
-const ORGANIZATION_SESSION: &str =
-    "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions/{sessionId}";
-const ADMIN_REFRESH: &str = "/api/v2.1/admin/sessions/{sessionId}/refresh";
+const SESSIONS: [&str; 3] = [
+    "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
+    "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions",
+    "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions",
+];
+const SESSION: [&str; 3] = [
+    "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions/{sessionId}",
+    "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions/{sessionId}",
+    "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions/{sessionId}",
+];
+/// Paths of a refresh: an administrator's has no user.
+const REFRESH: [&str; 3] = ["/api/v2.1/admin/sessions/{sessionId}/refresh", SESSION[1], SESSION[2]];
 const LOGIN_RESET: &str = "/api/v2.1/admin/users/login/reset";
 const CREDENTIALS: &str = "/api/v2.1/admin/users/{userId}/credentials";
 const PASSWORD_RESET: &str = "/v2/users/{userId}/password_reset";
@@ -177,103 +208,52 @@ const PASSWORD: &str = "/v2/users/{userId}/password";
 const SET_PASSWORD_RPC: &str = "/zitadel.user.v2.UserService/SetPassword";
 const OCARIOT_RESET: &str = "/v1/users/{user_id}/reset-password";
 
+const ONLY_POST: Handler = |call| Box::pin(cors::preflight(call, "POST"));
+
 /// Routes of `create-session`.
-pub static CREATE_SESSION: [Route; 3] = [
-    finhub(Method::POST, ADMIN_SESSIONS, "session.create", |call| {
-        Box::pin(finhub::create_session(call, Admin))
-    }),
-    finhub(Method::POST, INDIVIDUAL_SESSIONS, "session.create", |call| {
-        Box::pin(finhub::create_session(call, Individual))
-    }),
-    finhub(Method::POST, ORGANIZATION_SESSIONS, "session.create", |call| {
-        Box::pin(finhub::create_session(call, Organization))
-    }),
-];
+pub static CREATE_SESSION: [Route; 3] =
+    finhub_each(&Method::POST, SESSIONS, "session.create", |call| Box::pin(finhub::create_session(call)));
 
 /// Routes of `refresh-session`.
-pub static REFRESH_SESSION: [Route; 3] = [
-    finhub(Method::POST, ADMIN_REFRESH, "session.refresh", |call| {
-        Box::pin(finhub::refresh_session(call, None))
-    }),
-    finhub(Method::PUT, INDIVIDUAL_SESSION, "session.refresh", |call| {
-        Box::pin(finhub::refresh_session(call, Some(Individual)))
-    }),
-    finhub(Method::PUT, ORGANIZATION_SESSION, "session.refresh", |call| {
-        Box::pin(finhub::refresh_session(call, Some(Organization)))
-    }),
+pub static REFRESH_SESSION: [Route; 3] = {
+    let refresh: Handler = |call| Box::pin(finhub::refresh_session(call));
+    let [admin, individual, organization] = finhub_each(&Method::PUT, REFRESH, "session.refresh", refresh);
+    [Route { method: &Method::POST, ..admin }, individual, organization]
+};
+
+/// Routes of `delete-session`: of one session, and of all.
+pub static DELETE_SESSION: [[Route; 3]; 2] = [
+    finhub_each(&Method::DELETE, SESSION, "session.end", |call| Box::pin(finhub::delete_session(call))),
+    finhub_each(&Method::DELETE, SESSIONS, "sessions.end", |call| Box::pin(finhub::end_sessions(call))),
 ];
 
-/// Routes of `delete-session`.
-pub static DELETE_SESSION: [Route; 6] = [
-    finhub(Method::DELETE, ADMIN_SESSION, "session.end", |call| {
-        Box::pin(finhub::delete_session(call, Admin))
-    }),
-    finhub(Method::DELETE, INDIVIDUAL_SESSION, "session.end", |call| {
-        Box::pin(finhub::delete_session(call, Individual))
-    }),
-    finhub(Method::DELETE, ORGANIZATION_SESSION, "session.end", |call| {
-        Box::pin(finhub::delete_session(call, Organization))
-    }),
-    finhub(Method::DELETE, ADMIN_SESSIONS, "sessions.end", |call| {
-        Box::pin(finhub::end_sessions(call, Admin))
-    }),
-    finhub(Method::DELETE, INDIVIDUAL_SESSIONS, "sessions.end", |call| {
-        Box::pin(finhub::end_sessions(call, Individual))
-    }),
-    finhub(Method::DELETE, ORGANIZATION_SESSIONS, "sessions.end", |call| {
-        Box::pin(finhub::end_sessions(call, Organization))
-    }),
-];
-
-/// Routes of `list-sessions`.
-pub static LIST_SESSIONS: [Route; 6] = [
-    finhub(Method::GET, ADMIN_SESSIONS, "sessions.list", |call| Box::pin(finhub::list_sessions(call, Admin))),
-    finhub(Method::GET, INDIVIDUAL_SESSIONS, "sessions.list", |call| {
-        Box::pin(finhub::list_sessions(call, Individual))
-    }),
-    finhub(Method::GET, ORGANIZATION_SESSIONS, "sessions.list", |call| {
-        Box::pin(finhub::list_sessions(call, Organization))
-    }),
-    finhub(Method::GET, ADMIN_SESSION, "session.read", |call| Box::pin(finhub::read_session(call, Admin))),
-    finhub(Method::GET, INDIVIDUAL_SESSION, "session.read", |call| {
-        Box::pin(finhub::read_session(call, Individual))
-    }),
-    finhub(Method::GET, ORGANIZATION_SESSION, "session.read", |call| {
-        Box::pin(finhub::read_session(call, Organization))
-    }),
+/// Routes of `list-sessions`: of all sessions, and of one.
+pub static LIST_SESSIONS: [[Route; 3]; 2] = [
+    finhub_each(&Method::GET, SESSIONS, "sessions.list", |call| Box::pin(finhub::list_sessions(call))),
+    finhub_each(&Method::GET, SESSION, "session.read", |call| Box::pin(finhub::read_session(call))),
 ];
 
 /// Routes of `reset-login`.
 pub static RESET_LOGIN: [Route; 3] = [
-    finhub(Method::POST, LOGIN_RESET, "login.reset", |call| Box::pin(finhub::reset_login(call))),
-    zitadel(PASSWORD_RESET, "code.ask", |call| {
-        Box::pin(zitadel::password_reset(call, zitadel::Framing::Json))
-    }),
-    zitadel_rpc(PASSWORD_RESET_RPC, "code.ask", |call| {
-        Box::pin(zitadel::password_reset(call, zitadel::Framing::Rpc))
-    }),
+    finhub(&Method::POST, LOGIN_RESET, "login.reset", |call| Box::pin(finhub::reset_login(call))),
+    post(PASSWORD_RESET, "code.ask", &ZITADEL_JSON, |call| Box::pin(zitadel::password_reset(call, Json))),
+    post(PASSWORD_RESET_RPC, "code.ask", &ZITADEL_RPC, |call| Box::pin(zitadel::password_reset(call, Rpc))),
 ];
 
 /// Routes of `update-credentials`.
 pub static UPDATE_CREDENTIALS: [Route; 4] = [
-    finhub(Method::PUT, CREDENTIALS, "credentials.update", |call| Box::pin(finhub::update_credentials(call))),
-    zitadel(PASSWORD, "password.set", |call| Box::pin(zitadel::set_password(call, zitadel::Framing::Json))),
-    zitadel_rpc(SET_PASSWORD_RPC, "password.set", |call| {
-        Box::pin(zitadel::set_password(call, zitadel::Framing::Rpc))
+    finhub(&Method::PUT, CREDENTIALS, "credentials.update", |call| {
+        Box::pin(finhub::update_credentials(call))
     }),
-    Route {
-        method: Method::POST,
-        path: OCARIOT_RESET,
-        action: "password.set",
-        dialect: &ocariot::OCARIOT,
-        handler: |call| Box::pin(ocariot::reset_password(call)),
-    },
+    post(PASSWORD, "password.set", &ZITADEL_JSON, |call| Box::pin(zitadel::set_password(call, Json))),
+    post(SET_PASSWORD_RPC, "password.set", &ZITADEL_RPC, |call| Box::pin(zitadel::set_password(call, Rpc))),
+    post(OCARIOT_RESET, "password.set", &ocariot::OCARIOT, |call| Box::pin(ocariot::reset_password(call))),
 ];
 
 /// Routes of `password-page`.
 pub static PASSWORD_PAGE: [Route; 2] = [
-    page(Method::GET, "page.show", |call| Box::pin(page::show(call))),
-    page(Method::POST, "page.submit", |call| Box::pin(page::submit(call))),
+    page(&Method::GET, "page.show", |call| Box::pin(page::show(call))),
+    page(&Method::POST, "page.submit", |call| Box::pin(page::submit(call))),
 ];
 
 /// Routes of `discovery`.
@@ -288,20 +268,20 @@ pub static DISCOVERY: [Route; 3] = [
 /// Routes of `preflight`: one for each path that pages of other origins may call. Each lists the methods of
 /// its path, because reading them from the other routes would link their handlers.
 pub static PREFLIGHT: [Route; 14] = [
-    preflight(ADMIN_SESSIONS, |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
-    preflight(INDIVIDUAL_SESSIONS, |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
-    preflight(ORGANIZATION_SESSIONS, |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
-    preflight(ADMIN_REFRESH, |call| Box::pin(cors::preflight(call, "POST"))),
-    preflight(INDIVIDUAL_SESSION, |call| Box::pin(cors::preflight(call, "PUT, DELETE, GET"))),
-    preflight(ORGANIZATION_SESSION, |call| Box::pin(cors::preflight(call, "PUT, DELETE, GET"))),
-    preflight(ADMIN_SESSION, |call| Box::pin(cors::preflight(call, "DELETE, GET"))),
-    preflight(LOGIN_RESET, |call| Box::pin(cors::preflight(call, "POST"))),
+    preflight(SESSIONS[0], |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
+    preflight(SESSIONS[1], |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
+    preflight(SESSIONS[2], |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
+    preflight(SESSION[0], |call| Box::pin(cors::preflight(call, "DELETE, GET"))),
+    preflight(SESSION[1], |call| Box::pin(cors::preflight(call, "PUT, DELETE, GET"))),
+    preflight(SESSION[2], |call| Box::pin(cors::preflight(call, "PUT, DELETE, GET"))),
     preflight(CREDENTIALS, |call| Box::pin(cors::preflight(call, "PUT"))),
-    preflight(PASSWORD_RESET, |call| Box::pin(cors::preflight(call, "POST"))),
-    preflight(PASSWORD_RESET_RPC, |call| Box::pin(cors::preflight(call, "POST"))),
-    preflight(PASSWORD, |call| Box::pin(cors::preflight(call, "POST"))),
-    preflight(SET_PASSWORD_RPC, |call| Box::pin(cors::preflight(call, "POST"))),
-    preflight(OCARIOT_RESET, |call| Box::pin(cors::preflight(call, "POST"))),
+    preflight(REFRESH[0], ONLY_POST),
+    preflight(LOGIN_RESET, ONLY_POST),
+    preflight(PASSWORD_RESET, ONLY_POST),
+    preflight(PASSWORD_RESET_RPC, ONLY_POST),
+    preflight(PASSWORD, ONLY_POST),
+    preflight(SET_PASSWORD_RPC, ONLY_POST),
+    preflight(OCARIOT_RESET, ONLY_POST),
 ];
 
 /// Finds the route of a request among the routes of one function.
@@ -331,12 +311,12 @@ impl Router {
     /// decoded here. A parameter that is not UTF-8 becomes empty. No id is empty, so each dialect rejects it.
     pub fn find(&self, method: &Method, path: &str) -> Option<(&'static Route, MatchedPath)> {
         let found = self.paths.at(path).ok()?;
-        let route = *found.value.iter().find(|route| route.method == *method)?;
+        let route = *found.value.iter().find(|route| route.method == method)?;
         let decoded = |text: &str| {
             percent_encoding::percent_decode_str(text).decode_utf8().map(String::from).unwrap_or_default()
         };
         let parameters = found.params.iter().map(|(name, value)| (name.to_owned(), decoded(value))).collect();
-        Some((route, MatchedPath { pattern: route.path, parameters }))
+        Some((route, MatchedPath { pattern: route.path, collection: route.collection, parameters }))
     }
 }
 
@@ -348,7 +328,7 @@ mod tests {
     fn each_function_routes_only_its_own_paths() {
         for (owner, route) in table() {
             for function in Function::all() {
-                let found = Router::new(function.routes()).unwrap().find(&route.method, route.path);
+                let found = Router::new(function.routes()).unwrap().find(route.method, route.path);
                 let found = found.map(|(found, _)| std::ptr::from_ref(found));
                 assert_eq!(found, (function == owner).then_some(std::ptr::from_ref(route)), "{}", route.path);
             }

@@ -7,5 +7,5 @@ use doorward::{
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    http::serve(Function::DeleteSession, &route::DELETE_SESSION).await
+    http::serve(Function::DeleteSession, route::DELETE_SESSION.as_flattened()).await
 }

@@ -7,5 +7,5 @@ use doorward::{
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    http::serve(Function::ListSessions, &route::LIST_SESSIONS).await
+    http::serve(Function::ListSessions, route::LIST_SESSIONS.as_flattened()).await
 }

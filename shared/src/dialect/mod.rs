@@ -21,7 +21,7 @@ use self::failure::{challenge, retry_after};
 pub use self::page::PageOrigin;
 use crate::{
     context::RequestContext,
-    domain::{ClientAddress, Failure, IdempotencyKey, Invalid, TenantId, TokenFault},
+    domain::{ClientAddress, Collection, Failure, IdempotencyKey, Invalid, TenantId, TokenFault},
     token::{KeyedRequest, Unverified},
     usecase::Service,
 };
@@ -48,6 +48,8 @@ pub struct HttpRequest {
     pub body: Vec<u8>,
     /// Client address.
     pub ip: ClientAddress,
+    /// The path pattern that the request matches. The router adds it.
+    pub matched: MatchedPath,
 }
 
 /// A request and everything that its handler needs.
@@ -59,8 +61,6 @@ pub(crate) struct Call<'a> {
     pub(crate) context: &'a RequestContext,
     /// The request.
     pub(crate) request: &'a HttpRequest,
-    /// The path pattern that the request matches, and its parameters.
-    pub(crate) matched: &'a MatchedPath,
     /// The public address, if the function knows it.
     pub(crate) site: Option<&'a Site>,
 }
@@ -84,10 +84,12 @@ pub struct Dialect {
 }
 
 /// The path pattern that a request matches, with the values of its parameters.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct MatchedPath {
     /// The pattern, parameters in braces.
     pub pattern: &'static str,
+    /// Collection of users in the path; `Admin` for a path without one.
+    pub collection: Collection,
     /// Decoded parameters by name, in the order of the path.
     pub parameters: Vec<(String, String)>,
 }
@@ -124,6 +126,15 @@ impl HttpRequest {
         (!text.is_empty()).then(|| text.to_owned())
     }
 
+    /// The tenant in the path. An id that is not valid is treated like an unknown one.
+    ///
+    /// # Errors
+    /// `RouteNotFound`
+    fn path_tenant(&self) -> Result<TenantId, Failure> {
+        let named = self.matched.parameter("tenantId");
+        named.and_then(|id| TenantId::parse(id).ok()).ok_or(Failure::RouteNotFound)
+    }
+
     /// Idempotency key and request fingerprint; `None` without an `Idempotency-Key`. The fingerprint covers the bytes
     /// as sent: two spellings of one JSON body are two requests.
     fn repeatable(&self, route: &'static str) -> Result<Option<KeyedRequest>, Invalid> {
@@ -155,8 +166,8 @@ impl HttpRequest {
 
     /// The tenant that the request names in its path, its `X-Tenant-ID` header or its bearer, in this order.
     /// Nothing of it is verified.
-    pub(crate) fn claimed_tenant(&self, matched: &MatchedPath) -> Option<TenantId> {
-        if let Some(tenant) = matched.parameter("tenantId") {
+    pub(crate) fn claimed_tenant(&self) -> Option<TenantId> {
+        if let Some(tenant) = self.matched.parameter("tenantId") {
             return TenantId::parse(tenant).ok();
         }
         if self.headers.contains_key("X-Tenant-ID") {
@@ -204,6 +215,11 @@ fn tenant_credential(text: &str) -> Result<SecretString, Invalid> {
         return Err(Invalid::new("must be at most 1024 bytes"));
     }
     Ok(SecretString::from(text))
+}
+
+/// Error for a missing field that the parser did not report. It cannot occur; an error is safer than a panic.
+fn incomplete() -> Failure {
+    Failure::field("body", "is incomplete")
 }
 
 /// A text of 1 to `most` characters.
@@ -277,6 +293,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::route::{Route, Router};
 
     pub(super) fn request(headers: &[(&str, &str)], body: &[u8]) -> HttpRequest {
         let mut map = HeaderMap::new();
@@ -291,7 +308,15 @@ mod tests {
             cookies: Vec::new(),
             body: body.to_vec(),
             ip: ClientAddress::new(Some([192, 0, 2, 1].into()), None),
+            matched: MatchedPath::default(),
         }
+    }
+
+    /// Sets the path and matches it with a route of a function.
+    pub(super) fn at(mut request: HttpRequest, path: &str, routes: &'static [Route]) -> HttpRequest {
+        path.clone_into(&mut request.path);
+        let (_, matched) = Router::new(routes).unwrap().find(&request.method, path).unwrap();
+        HttpRequest { matched, ..request }
     }
 
     #[test]

@@ -43,10 +43,9 @@ pub(crate) async fn keys(call: &Call<'_>) -> Result<Reply, Failure> {
     Ok(cached(ReplyBody::Text(JWK_SET, json!({ "keys": keys }).to_string())))
 }
 
-/// The tenant in the path and its public keys. An id that is not valid is treated like an unknown one.
+/// The tenant in the path and its public keys.
 async fn published(call: &Call<'_>) -> Result<(TenantId, Published), Failure> {
-    let named = call.matched.parameter("tenantId");
-    let tenant = named.and_then(|id| TenantId::parse(id).ok()).ok_or(Failure::RouteNotFound)?;
+    let tenant = call.request.path_tenant()?;
     let published = call.service.published(&tenant, call.context).await?.ok_or(Failure::RouteNotFound)?;
     Ok((tenant, published))
 }

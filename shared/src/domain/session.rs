@@ -63,9 +63,10 @@ impl std::fmt::Debug for Nonce {
 }
 
 /// The collection that a session is created in, from the request path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, EnumString)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, IntoStaticStr, EnumString)]
 pub enum Collection {
     /// `admin/organization/{organizationId}`
+    #[default]
     #[strum(serialize = "ADMIN")]
     Admin,
     /// `customer/individual/{customerId}`

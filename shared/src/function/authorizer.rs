@@ -7,12 +7,12 @@ use lambda_http::aws_lambda_events::apigw::ApiGatewayV2CustomAuthorizerV2Request
 use serde_json::Value;
 use tracing::Instrument;
 
-use super::{Config, Error, catch_panic, config, request_span, run, write_audit};
+use super::{Config, Error, catch_panic, client_address, config, request_span, run, write_audit};
 use crate::{
     audit::{self, Audit},
     context::RequestContext,
-    dialect::{HttpRequest, authorizer},
-    domain::{ClientAddress, Failure},
+    dialect::{HttpRequest, MatchedPath, authorizer},
+    domain::Failure,
     route::Function,
     telemetry,
     usecase::{Service, authorize::Outcome},
@@ -112,13 +112,11 @@ fn read(event: &str) -> (Result<HttpRequest, Failure>, String) {
         method: context.http.method,
         path: event.raw_path.unwrap_or_default(),
         query: event.raw_query_string.unwrap_or_default(),
-        ip: ClientAddress::new(
-            context.http.source_ip.and_then(|ip| ip.parse().ok()),
-            event.headers.get("x-forwarded-for").and_then(|chain| chain.to_str().ok()),
-        ),
+        ip: client_address(context.http.source_ip.as_deref(), &event.headers),
         headers: event.headers,
         cookies: event.cookies,
         body: Vec::new(),
+        matched: MatchedPath::default(),
     };
     (Ok(request), request_id)
 }

@@ -7,12 +7,12 @@ use http::{HeaderName, HeaderValue, header};
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use tracing::Instrument;
 
-use super::{Config, Error, catch_panic, config, request_span, run, write_audit};
+use super::{Config, Error, catch_panic, client_address, config, request_span, run, write_audit};
 use crate::{
     audit::{self, Audit},
     context::RequestContext,
-    dialect::{Call, HttpRequest, Reply, ReplyBody, Site, cors, finhub},
-    domain::{ClientAddress, Failure},
+    dialect::{Call, HttpRequest, MatchedPath, Reply, ReplyBody, Site, cors, finhub},
+    domain::Failure,
     route::{Function, Route, Router},
     telemetry,
     usecase::Service,
@@ -118,7 +118,7 @@ impl App {
         // No route, so no dialect: the first dialect renders the failure.
         let unrouted =
             |failure: Failure| (None, finhub::failure(&failure, context.now).with_failure(failure));
-        let request = match request {
+        let mut request = match request {
             Ok(request) => request,
             Err(failure) => return unrouted(failure),
         };
@@ -126,16 +126,11 @@ impl App {
         let Some((route, matched)) = self.router.find(&request.method, &request.path) else {
             return unrouted(Failure::RouteNotFound);
         };
-        let call = Call {
-            service: &self.service,
-            context,
-            request: &request,
-            matched: &matched,
-            site: self.site.as_deref(),
-        };
-        if let Some(tenant) = request.claimed_tenant(&matched) {
+        request.matched = matched;
+        if let Some(tenant) = request.claimed_tenant() {
             context.record_claimed_tenant(&tenant);
         }
+        let call = Call { service: &self.service, context, request: &request, site: self.site.as_deref() };
         let reply = match body_fault {
             Some(failure) => Err(failure),
             None => catch_panic((route.handler)(&call)).await,
@@ -191,13 +186,11 @@ fn read(event: &str) -> Event {
         method: context.http.method,
         path,
         query: event.raw_query_string.unwrap_or_default(),
-        ip: ClientAddress::new(
-            context.http.source_ip.and_then(|ip| ip.parse().ok()),
-            event.headers.get("x-forwarded-for").and_then(|chain| chain.to_str().ok()),
-        ),
+        ip: client_address(context.http.source_ip.as_deref(), &event.headers),
         headers: event.headers,
         cookies: event.cookies.unwrap_or_default(),
         body,
+        matched: MatchedPath::default(),
     };
     Event { request: Ok(request), body_fault, request_id }
 }

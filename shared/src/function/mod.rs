@@ -12,6 +12,7 @@ pub mod stream;
 
 use std::{panic::AssertUnwindSafe, time::Instant};
 
+use ::http::HeaderMap;
 use futures_util::{FutureExt, future::BoxFuture};
 use lambda_http::lambda_runtime::{self, LambdaEvent, service_fn};
 use serde::Serialize;
@@ -22,7 +23,7 @@ pub use self::config::{Config, SystemClock, SystemEntropy};
 use crate::{
     audit::{self, Audit, Decision},
     context::RequestContext,
-    domain::Failure,
+    domain::{ClientAddress, Failure},
     route::Function,
 };
 
@@ -51,6 +52,12 @@ where
 async fn catch_panic<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let result = AssertUnwindSafe(work).catch_unwind().await;
     result.unwrap_or_else(|_| Err(Failure::Internal("the event's handler panicked".into())))
+}
+
+/// The client address of a request: the connection's, and the ones that proxies add.
+fn client_address(source_ip: Option<&str>, headers: &HeaderMap) -> ClientAddress {
+    let forwarded = headers.get("x-forwarded-for").and_then(|chain| chain.to_str().ok());
+    ClientAddress::new(source_ip.and_then(|ip| ip.parse().ok()), forwarded)
 }
 
 /// The span of one request's log lines. [`RequestContext`] fills in the empty fields.

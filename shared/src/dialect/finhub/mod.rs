@@ -3,8 +3,8 @@
 mod parse;
 mod render;
 
-use super::{Call, Dialect, HttpRequest, IDEMPOTENCY_KEY, Reply, tenant_credential};
-use crate::domain::{Collection, Failure};
+use super::{Call, Dialect, HttpRequest, IDEMPOTENCY_KEY, Reply, incomplete, tenant_credential};
+use crate::domain::Failure;
 
 pub(crate) use render::failure;
 
@@ -17,55 +17,52 @@ pub(crate) static FINHUB: Dialect = Dialect {
 };
 
 /// Handles `POST …/users/{userId}/sessions`.
-pub(crate) async fn create_session(call: &Call<'_>, collection: Collection) -> Result<Reply, Failure> {
-    let command = parse::create_session(call.request, call.matched, collection)?;
+pub(crate) async fn create_session(call: &Call<'_>) -> Result<Reply, Failure> {
+    let command = parse::create_session(call.request)?;
     call.service.create_session(command, call.context).await.map(|grant| render::created(&grant))
 }
 
 /// Handles `POST …/sessions/{sessionId}/refresh` on the admin path, and `PUT …/sessions/{sessionId}` on the
 /// paths of customers.
-pub(crate) async fn refresh_session(
-    call: &Call<'_>,
-    customer_collection: Option<Collection>,
-) -> Result<Reply, Failure> {
-    let command = parse::refresh_session(call.request, call.matched, customer_collection)?;
+pub(crate) async fn refresh_session(call: &Call<'_>) -> Result<Reply, Failure> {
+    let command = parse::refresh_session(call.request)?;
     call.service.refresh_session(command, call.context).await.map(|grant| render::refreshed(&grant))
 }
 
 /// Handles `DELETE …/sessions/{sessionId}`.
-pub(crate) async fn delete_session(call: &Call<'_>, collection: Collection) -> Result<Reply, Failure> {
-    let command = parse::one_session(call.request, call.matched, collection)?;
+pub(crate) async fn delete_session(call: &Call<'_>) -> Result<Reply, Failure> {
+    let command = parse::one_session(call.request)?;
     call.service.delete_session(command, call.context).await.map(|outcome| render::terminated(&outcome))
 }
 
 /// Handles `DELETE …/users/{userId}/sessions`.
-pub(crate) async fn end_sessions(call: &Call<'_>, collection: Collection) -> Result<Reply, Failure> {
-    let command = parse::end_sessions(call.request, call.matched, collection)?;
+pub(crate) async fn end_sessions(call: &Call<'_>) -> Result<Reply, Failure> {
+    let command = parse::end_sessions(call.request)?;
     call.service.end_sessions(command, call.context).await.map(|outcome| render::all_terminated(&outcome))
 }
 
 /// Handles `GET …/users/{userId}/sessions`.
-pub(crate) async fn list_sessions(call: &Call<'_>, collection: Collection) -> Result<Reply, Failure> {
-    let command = parse::list_sessions(call.request, call.matched, collection)?;
+pub(crate) async fn list_sessions(call: &Call<'_>) -> Result<Reply, Failure> {
+    let command = parse::list_sessions(call.request)?;
     call.service.list_sessions(command, call.context).await.map(|outcome| render::sessions(&outcome))
 }
 
 /// Handles `GET …/sessions/{sessionId}`.
-pub(crate) async fn read_session(call: &Call<'_>, collection: Collection) -> Result<Reply, Failure> {
-    let command = parse::one_session(call.request, call.matched, collection)?;
+pub(crate) async fn read_session(call: &Call<'_>) -> Result<Reply, Failure> {
+    let command = parse::one_session(call.request)?;
     call.service.read_session(command, call.context).await.map(|outcome| render::session(&outcome))
 }
 
 /// Handles `POST …/users/login/reset`.
 pub(crate) async fn reset_login(call: &Call<'_>) -> Result<Reply, Failure> {
-    let command = parse::reset_login(call.request, call.matched)?;
+    let command = parse::reset_login(call.request)?;
     Box::pin(call.service.reset_login(command, call.context)).await?;
     Ok(render::login_reset())
 }
 
 /// Handles `PUT …/users/{userId}/credentials`.
 pub(crate) async fn update_credentials(call: &Call<'_>) -> Result<Reply, Failure> {
-    let command = parse::update_credentials(call.request, call.matched)?;
+    let command = parse::update_credentials(call.request)?;
     let outcome = Box::pin(call.service.update_credentials(command, call.context)).await?;
     Ok(render::credentials(&outcome))
 }

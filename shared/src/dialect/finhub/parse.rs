@@ -3,13 +3,10 @@
 
 use secrecy::SecretString;
 
-use super::{HttpRequest, IDEMPOTENCY_KEY, tenant_credential};
+use super::{HttpRequest, IDEMPOTENCY_KEY, incomplete, tenant_credential};
 use crate::{
-    dialect::{
-        MatchedPath,
-        pairs::{Pairs, Twice},
-    },
-    domain::{Collection, Device, Failure, Invalid, Password, SessionId, TenantId, UserId, Username},
+    dialect::pairs::{Pairs, Twice},
+    domain::{Collection, Device, Failure, Invalid, Password, SessionId, UserId, Username},
     json::{self, ObjectReader},
     store::Ending,
     token::KeyedRequest,
@@ -28,55 +25,41 @@ const MAX_PAGE: usize = 100;
 /// Maximum length of the reason of a login reset, in characters (docs/design/contract.md#login-reset).
 const MAX_REASON_CHARS: usize = 500;
 
-pub(super) fn create_session(
-    request: &HttpRequest,
-    matched: &MatchedPath,
-    collection: Collection,
-) -> Result<create_session::Command, Failure> {
+pub(super) fn create_session(request: &HttpRequest) -> Result<create_session::Command, Failure> {
     let mut form = RequestReader::read(request, BodyIs::Required)?;
-    let owner = form.path_owner(matched, collection);
-    let user = form.path(matched, "userId", UserId::parse);
+    let owner = form.path_owner();
+    let user = form.path("userId", UserId::parse);
     let username = form.required("username", Username::parse);
     let password = form.required("password", Password::parse);
     let tenant_key = form.required("tenantKey", tenant_credential);
     let tenant_secret = form.required("tenantSecret", tenant_credential);
     let device_proof = form.body.text("deviceProof").map(SecretString::from);
-    let tenant = form.tenant();
-    let idempotency = form.repeatable(matched);
+    let idempotency = form.repeatable();
     form.finish()?;
-    match (owner, user, username, password, tenant_key, tenant_secret) {
-        (Some(owner), Some(user), Some(username), Some(password), Some(tenant_key), Some(tenant_secret)) => {
-            Ok(create_session::Command {
-                tenant: tenant.ok_or(Failure::InvalidTenantCredentials)?,
-                tenant_key,
-                tenant_secret,
-                collection,
-                owner,
-                user,
-                username,
-                password,
-                device: device(request),
-                ip: request.ip.clone(),
-                idempotency,
-                device_proof,
-            })
-        }
-        _ => Err(incomplete()),
-    }
+    Ok(create_session::Command {
+        tenant: request.tenant().ok_or(Failure::InvalidTenantCredentials)?,
+        tenant_key: tenant_key.ok_or_else(incomplete)?,
+        tenant_secret: tenant_secret.ok_or_else(incomplete)?,
+        collection: request.matched.collection,
+        owner: owner.ok_or_else(incomplete)?,
+        user: user.ok_or_else(incomplete)?,
+        username: username.ok_or_else(incomplete)?,
+        password: password.ok_or_else(incomplete)?,
+        device: device(request),
+        ip: request.ip.clone(),
+        idempotency,
+        device_proof,
+    })
 }
 
-pub(super) fn refresh_session(
-    request: &HttpRequest,
-    matched: &MatchedPath,
-    customer_collection: Option<Collection>,
-) -> Result<refresh_session::Command, Failure> {
+pub(super) fn refresh_session(request: &HttpRequest) -> Result<refresh_session::Command, Failure> {
     let mut form = RequestReader::read(request, BodyIs::Required)?;
-    let session = form.path(matched, "sessionId", SessionId::parse);
-    let path = match customer_collection {
-        None => Some(refresh_session::Path::Admin),
-        Some(collection) => {
-            let customer = form.path_owner(matched, collection);
-            let user = form.path(matched, "userId", UserId::parse);
+    let session = form.path("sessionId", SessionId::parse);
+    let path = match request.matched.collection {
+        Collection::Admin => Some(refresh_session::Path::Admin),
+        collection => {
+            let customer = form.path_owner();
+            let user = form.path("userId", UserId::parse);
             customer.zip(user).map(|(customer, user)| refresh_session::Path::Customer {
                 collection,
                 customer,
@@ -85,38 +68,26 @@ pub(super) fn refresh_session(
         }
     };
     let refresh_token = form.required("refreshToken", |text| Ok(SecretString::from(text)));
-    let tenant = form.tenant();
     form.finish()?;
-    match (session, path, refresh_token) {
-        (Some(session), Some(path), Some(refresh_token)) => Ok(refresh_session::Command {
-            bearer: request.bearer()?,
-            tenant: tenant.ok_or(Failure::TenantMismatch)?,
-            refresh_token,
-            path,
-            session,
-            ip: request.ip.clone(),
-        }),
-        _ => Err(incomplete()),
-    }
+    let (tenant, bearer) = request.bearer_and_tenant()?;
+    Ok(refresh_session::Command {
+        tenant,
+        bearer,
+        refresh_token: refresh_token.ok_or_else(incomplete)?,
+        path: path.ok_or_else(incomplete)?,
+        session: session.ok_or_else(incomplete)?,
+        ip: request.ip.clone(),
+    })
 }
 
 /// Parses a logout, or a request to read a session.
-pub(super) fn one_session(
-    request: &HttpRequest,
-    matched: &MatchedPath,
-    collection: Collection,
-) -> Result<delete_session::Command, Failure> {
-    let (at, session) =
-        under_user(request, matched, collection, |form| form.path(matched, "sessionId", SessionId::parse))?;
+pub(super) fn one_session(request: &HttpRequest) -> Result<delete_session::Command, Failure> {
+    let (at, session) = under_user(request, |form| form.path("sessionId", SessionId::parse))?;
     Ok(delete_session::Command { at, session: session.ok_or_else(incomplete)? })
 }
 
-pub(super) fn end_sessions(
-    request: &HttpRequest,
-    matched: &MatchedPath,
-    collection: Collection,
-) -> Result<end_sessions::Command, Failure> {
-    let (at, except) = under_user(request, matched, collection, |form| {
+pub(super) fn end_sessions(request: &HttpRequest) -> Result<end_sessions::Command, Failure> {
+    let (at, except) = under_user(request, |form| {
         let query = form.query();
         form.parameter(query.as_ref(), "except", |text| match text {
             "current" => Ok(Ending::AllButCurrent),
@@ -126,12 +97,8 @@ pub(super) fn end_sessions(
     Ok(end_sessions::Command { at, ending: except.unwrap_or(Ending::All) })
 }
 
-pub(super) fn list_sessions(
-    request: &HttpRequest,
-    matched: &MatchedPath,
-    collection: Collection,
-) -> Result<list_sessions::Command, Failure> {
-    let (at, (limit, cursor)) = under_user(request, matched, collection, |form| {
+pub(super) fn list_sessions(request: &HttpRequest) -> Result<list_sessions::Command, Failure> {
+    let (at, (limit, cursor)) = under_user(request, |form| {
         let query = form.query();
         let limit = form.parameter(query.as_ref(), "limit", page_limit);
         (limit, form.parameter(query.as_ref(), "cursor", |text| Ok(text.to_owned())))
@@ -142,70 +109,54 @@ pub(super) fn list_sessions(
 /// Parses a request without a body on a path of a user's sessions. `rest` reads the parts of the single route.
 fn under_user<T>(
     request: &HttpRequest,
-    matched: &MatchedPath,
-    collection: Collection,
     rest: impl FnOnce(&mut RequestReader<'_>) -> T,
 ) -> Result<(UserPath, T), Failure> {
     let mut form = RequestReader::read(request, BodyIs::Ignored)?;
-    let owner = form.path_owner(matched, collection);
-    let user = form.path(matched, "userId", UserId::parse);
+    let owner = form.path_owner();
+    let user = form.path("userId", UserId::parse);
     let rest = rest(&mut form);
-    let tenant = form.tenant();
     form.finish()?;
-    let (owner, user) = owner.zip(user).ok_or_else(incomplete)?;
+    let (tenant, bearer) = request.bearer_and_tenant()?;
     let at = UserPath {
-        bearer: request.bearer()?,
-        tenant: tenant.ok_or(Failure::TenantMismatch)?,
-        collection,
-        owner,
-        user,
+        tenant,
+        bearer,
+        collection: request.matched.collection,
+        owner: owner.ok_or_else(incomplete)?,
+        user: user.ok_or_else(incomplete)?,
         ip: request.ip.clone(),
     };
     Ok((at, rest))
 }
 
-pub(super) fn reset_login(
-    request: &HttpRequest,
-    matched: &MatchedPath,
-) -> Result<reset_login::Command, Failure> {
+pub(super) fn reset_login(request: &HttpRequest) -> Result<reset_login::Command, Failure> {
     let mut form = RequestReader::read(request, BodyIs::Required)?;
     let user = form.optional("userId", UserId::parse);
     let reason = form.optional("reason", reason);
-    let tenant = form.tenant();
-    let idempotency = form.repeatable(matched);
+    let idempotency = form.repeatable();
     form.finish()?;
-    Ok(reset_login::Command {
-        bearer: request.bearer()?,
-        tenant: tenant.ok_or(Failure::TenantMismatch)?,
-        user,
-        reason,
-        ip: request.ip.clone(),
-        idempotency,
-    })
+    let (tenant, bearer) = request.bearer_and_tenant()?;
+    Ok(reset_login::Command { tenant, bearer, user, reason, ip: request.ip.clone(), idempotency })
 }
 
-pub(super) fn update_credentials(
-    request: &HttpRequest,
-    matched: &MatchedPath,
-) -> Result<update_credentials::Command, Failure> {
+pub(super) fn update_credentials(request: &HttpRequest) -> Result<update_credentials::Command, Failure> {
     let mut form = RequestReader::read(request, BodyIs::Required)?;
-    let user = form.path(matched, "userId", UserId::parse);
+    let user = form.path("userId", UserId::parse);
     let password = form.optional("password", Password::parse);
     let new_password = form.optional("newPassword", Password::parse);
     if let (Some(one), Some(other)) = (&password, &new_password)
         && one.as_bytes() != other.as_bytes()
     {
-        form.fault("newPassword", "must equal password; send only one of them");
+        form.body.fault("newPassword", "must equal password; send only one of them");
     }
     let password = password.map(|it| (it, "password")).or(new_password.map(|it| (it, "newPassword")));
     let current_password = form.optional("currentPassword", Password::parse);
     let username = form.optional("username", Username::parse);
     let change_required = form.body.flag("changeRequired");
-    let tenant = form.tenant();
     form.finish()?;
+    let (tenant, bearer) = request.bearer_and_tenant()?;
     Ok(update_credentials::Command {
-        bearer: request.bearer()?,
-        tenant: tenant.ok_or(Failure::TenantMismatch)?,
+        tenant,
+        bearer,
         user: user.ok_or_else(incomplete)?,
         changes: update_credentials::Changes { password, current_password, username, change_required },
         others_only: false,
@@ -231,32 +182,29 @@ impl<'a> RequestReader<'a> {
     fn read(request: &'a HttpRequest, body: BodyIs) -> Result<Self, Failure> {
         request.checked_size()?;
         let mut form = Self { request, body: ObjectReader::default(), is_body_invalid: false };
-        let mut needed = vec!["X-Tenant-ID", "User-Agent"];
-        if body == BodyIs::Required {
-            needed.push("Content-Type");
+        form.header("X-Tenant-ID");
+        form.header("User-Agent");
+        if body == BodyIs::Ignored {
+            return Ok(form);
         }
-        for name in needed {
-            if request.header(name).is_none() {
-                form.fault(name, "this header is required");
-            }
+        form.header("Content-Type");
+        if request.content_type().is_some_and(|kind| kind != "application/json") {
+            return Err(Failure::UnsupportedMediaType);
         }
-        if body == BodyIs::Required {
-            if request.content_type().is_some_and(|kind| kind != "application/json") {
-                return Err(Failure::UnsupportedMediaType);
-            }
-            match json::parse_object(&request.body) {
-                Ok(members) => form.body.set_members(members),
-                Err(error) => {
-                    form.is_body_invalid = true;
-                    form.fault("body", error.to_string());
-                }
+        match json::parse_object(&request.body) {
+            Ok(members) => form.body.set_members(members),
+            Err(error) => {
+                form.is_body_invalid = true;
+                form.body.fault("body", error.to_string());
             }
         }
         Ok(form)
     }
 
-    fn fault(&mut self, field: &'static str, message: impl Into<std::borrow::Cow<'static, str>>) {
-        self.body.fault(field, message);
+    fn header(&mut self, name: &'static str) {
+        if self.request.header(name).is_none() {
+            self.body.fault(name, "this header is required");
+        }
     }
 
     /// Reads a required, non-empty string. Records no error if the body could not be parsed.
@@ -280,37 +228,24 @@ impl<'a> RequestReader<'a> {
         self.body.optional(name, non_empty(parse))
     }
 
-    fn path<T>(
-        &mut self,
-        matched: &MatchedPath,
-        name: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, Invalid>,
-    ) -> Option<T> {
-        match parse(matched.parameter(name).unwrap_or_default()) {
-            Ok(parsed) => Some(parsed),
-            Err(why) => {
-                self.fault(name, why.to_string());
-                None
-            }
-        }
+    fn path<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Option<T> {
+        let value = self.request.matched.parameter(name).unwrap_or_default();
+        self.body.check(name, parse(value))
     }
 
     /// Organization or customer in the path.
-    fn path_owner(&mut self, matched: &MatchedPath, collection: Collection) -> Option<String> {
-        let name = match collection {
+    fn path_owner(&mut self) -> Option<String> {
+        let name = match self.request.matched.collection {
             Collection::Admin => "organizationId",
             Collection::Individual | Collection::Organization => "customerId",
         };
-        self.path(matched, name, UserId::parse).map(String::from)
+        self.path(name, UserId::parse).map(String::from)
     }
 
     /// Parameters of the query.
     fn query(&mut self) -> Option<Pairs> {
         let pairs = Pairs::read(&self.request.query);
-        if pairs.is_none() {
-            self.fault("query", "must be percent-encoded UTF-8");
-        }
-        pairs
+        self.body.check("query", pairs.ok_or("must be percent-encoded UTF-8"))
     }
 
     /// An optional parameter of the query. Unknown parameters are ignored.
@@ -320,26 +255,15 @@ impl<'a> RequestReader<'a> {
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Invalid>,
     ) -> Option<T> {
-        let parsed = match query?.one(name) {
-            Ok(None) => return None,
-            Ok(Some("")) => Err("must not be empty".to_owned()),
-            Ok(Some(text)) => parse(text).map_err(|why| why.to_string()),
-            Err(Twice) => Err("must appear exactly once".to_owned()),
-        };
-        parsed.map_err(|why| self.fault(name, why)).ok()
+        let value = query?.one(name).map_err(|Twice| Invalid::new("must appear exactly once"));
+        let parsed = value.and_then(|value| value.map(non_empty(parse)).transpose());
+        self.body.check(name, parsed).flatten()
     }
 
-    /// What the request is known again by, where it may be sent again.
-    fn repeatable(&mut self, matched: &MatchedPath) -> Option<KeyedRequest> {
-        let repeatable = self.request.repeatable(matched.pattern);
-        repeatable.unwrap_or_else(|why| {
-            self.fault(IDEMPOTENCY_KEY, why.to_string());
-            None
-        })
-    }
-
-    fn tenant(&self) -> Option<TenantId> {
-        self.request.tenant()
+    /// Idempotency key and request fingerprint, if the client sent a key.
+    fn repeatable(&mut self) -> Option<KeyedRequest> {
+        let repeatable = self.request.repeatable(self.request.matched.pattern);
+        self.body.check(IDEMPOTENCY_KEY, repeatable).flatten()
     }
 
     fn finish(self) -> Result<(), Failure> {
@@ -350,11 +274,6 @@ impl<'a> RequestReader<'a> {
 /// Wraps a parser so that it rejects the empty string.
 fn non_empty<T>(parse: impl FnOnce(&str) -> Result<T, Invalid>) -> impl FnOnce(&str) -> Result<T, Invalid> {
     |text| if text.is_empty() { Err(Invalid::new("must not be empty")) } else { parse(text) }
-}
-
-/// Error for a missing field that `finish` did not report. It cannot occur; an error is safer than a panic.
-fn incomplete() -> Failure {
-    Failure::field("body", "is incomplete")
 }
 
 /// Parses a page size. Accepts only digits: the standard parser would also accept a plus sign.
@@ -395,15 +314,16 @@ mod tests {
 
     use super::*;
     use crate::{
-        dialect::{MAX_BODY_BYTES, tests::request},
-        route::{self, Router},
+        dialect::{
+            MAX_BODY_BYTES,
+            tests::{at, request},
+        },
+        route,
     };
 
     fn parse(headers: &[(&str, &str)], body: &[u8]) -> Result<create_session::Command, Failure> {
-        let request = request(headers, body);
-        let router = Router::new(&route::CREATE_SESSION).unwrap();
-        let (_, matched) = router.find(&request.method, &request.path).unwrap();
-        create_session(&request, &matched, Collection::Admin)
+        let path = "/api/v2.1/admin/organization/o/users/u/sessions";
+        create_session(&at(request(headers, body), path, &route::CREATE_SESSION))
     }
 
     const HEADERS: [(&str, &str); 3] =

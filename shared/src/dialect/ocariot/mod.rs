@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Call, Dialect, HttpRequest, MatchedPath, Reply, ReplyBody,
+    Call, Dialect, HttpRequest, Reply, ReplyBody,
     failure::{status, text},
 };
 use crate::{
@@ -33,13 +33,13 @@ pub(crate) static OCARIOT: Dialect = Dialect {
 
 /// Handles `POST /v1/users/{user_id}/reset-password`.
 pub(crate) async fn reset_password(call: &Call<'_>) -> Result<Reply, Failure> {
-    let command = parse(call.request, call.matched)?;
+    let command = parse(call.request)?;
     call.service.update_credentials(command, call.context).await?;
     Ok(Reply::new(StatusCode::NO_CONTENT, ReplyBody::Empty))
 }
 
 /// Parses a request. Reports only the first fault, because an error of this dialect holds one.
-fn parse(request: &HttpRequest, matched: &MatchedPath) -> Result<update_credentials::Command, Failure> {
+fn parse(request: &HttpRequest) -> Result<update_credentials::Command, Failure> {
     request.checked_size()?;
     let body = if request.body.is_empty() {
         Value::Null
@@ -54,7 +54,8 @@ fn parse(request: &HttpRequest, matched: &MatchedPath) -> Result<update_credenti
     } else {
         return Err(Failure::UnsupportedMediaType);
     };
-    let user = matched
+    let user = request
+        .matched
         .parameter(USER_ID)
         .filter(|id| id.len() == 24 && id.bytes().all(|digit| digit.is_ascii_hexdigit()))
         .and_then(|id| UserId::parse(id).ok())
@@ -130,19 +131,17 @@ mod tests {
 
     use super::*;
     use crate::{
-        dialect::tests::request,
+        dialect::tests::{at, request},
         domain::TokenFault,
-        route::{self, Router},
+        route,
     };
 
     const ID: &str = "5a62be07de34500146d9c544";
 
     fn parsed(id: &str, body: &[u8]) -> Result<(), Failure> {
-        let mut request = request(&[("content-type", "application/json")], body);
-        request.path = format!("/v1/users/{id}/reset-password");
-        let router = Router::new(&route::UPDATE_CREDENTIALS).unwrap();
-        let (_, matched) = router.find(&request.method, &request.path).unwrap();
-        parse(&request, &matched).map(|_| ())
+        let request = request(&[("content-type", "application/json")], body);
+        let path = format!("/v1/users/{id}/reset-password");
+        parse(&at(request, &path, &route::UPDATE_CREDENTIALS)).map(|_| ())
     }
 
     fn told(failure: &Failure) -> (u16, String, String) {

@@ -19,7 +19,7 @@ use self::{
 };
 use super::{Call, Dialect, HttpRequest, Reply, ReplyBody};
 use crate::{
-    domain::{Code, Failure, FieldError, Password, TenantId, matches},
+    domain::{Code, Failure, FieldError, Password, matches},
     usecase::{password_page::PasswordPage, set_password},
 };
 
@@ -51,9 +51,7 @@ pub(crate) async fn submit(call: &Call<'_>) -> Result<Reply, Failure> {
 
 /// The page of the tenant in the path.
 async fn tenant_page(call: &Call<'_>) -> Result<PasswordPage, Failure> {
-    let named = call.matched.parameter("tenantId");
-    let tenant = named.and_then(|id| TenantId::parse(id).ok()).ok_or(Failure::RouteNotFound)?;
-    call.service.password_page(&tenant, call.context).await
+    call.service.password_page(&call.request.path_tenant()?, call.context).await
 }
 
 /// Renders a failure before the tenant is known.

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
     use crate::{
         dialect::{
-            tests::request,
+            tests::{at, request},
             zitadel::proto::user::{
                 Details, PasswordResetRequest, ReturnPasswordResetCode, SendPasswordResetLink,
                 SetPasswordRequest, SetPasswordResponse, password_reset_request::Medium,
@@ -167,7 +167,7 @@ mod tests {
             },
         },
         domain::TokenFault,
-        route::{self, Router},
+        route,
     };
 
     const FORMS: [(Framing, &str, WireFormat); 8] = [
@@ -375,15 +375,14 @@ mod tests {
                 WireFormat::GrpcWebText if wrap => STANDARD.encode(framed(0, &bytes)).into_bytes(),
                 _ => bytes,
             };
-            let mut request = request(&[("content-type", kind), ("x-tenant-id", "t")], &body);
-            request.path = "/zitadel.user.v2.UserService/PasswordReset".to_owned();
-            let router = Router::new(&route::RESET_LOGIN).unwrap();
-            let (_, matched) = router.find(&request.method, &request.path).unwrap();
+            let request = request(&[("content-type", kind), ("x-tenant-id", "t")], &body);
+            let path = "/zitadel.user.v2.UserService/PasswordReset";
+            let request = at(request, path, &route::RESET_LOGIN);
             let reset = form.read(&request)
-                .and_then(|message| super::super::parse::password_reset(&request, &matched, message))
+                .and_then(|message| super::super::parse::password_reset(&request, message))
                 .map(|_| ());
             let set = form.read(&request)
-                .and_then(|message| super::super::parse::set_password(&request, &matched, message))
+                .and_then(|message| super::super::parse::set_password(&request, message))
                 .map(|_| ());
             for refusal in [reset, set] {
                 match refusal {

@@ -11,7 +11,7 @@ mod render;
 use jiff::Timestamp;
 
 use super::{
-    Call, Dialect, HttpRequest, IDEMPOTENCY_KEY, MatchedPath, Reply, bounded, tenant_credential, time,
+    Call, Dialect, HttpRequest, IDEMPOTENCY_KEY, Reply, bounded, incomplete, tenant_credential, time,
 };
 use crate::domain::Failure;
 use form::WireFormat;
@@ -44,18 +44,18 @@ pub(crate) enum Framing {
 
 /// Handles the call `PasswordReset`.
 pub(crate) async fn password_reset(call: &Call<'_>, framing: Framing) -> Result<Reply, Failure> {
-    let Call { service, context, request, matched, .. } = *call;
+    let Call { service, context, request, .. } = *call;
     let form = WireFormat::of(framing, request).ok_or(Failure::UnsupportedMediaType)?;
-    let command = parse::password_reset(request, matched, form.read(request)?)?;
+    let command = parse::password_reset(request, form.read(request)?)?;
     let outcome = service.password_reset(command, context).await?;
     Ok(form.reply(&render::code_asked_for(&outcome)))
 }
 
 /// Handles the call `SetPassword`.
 pub(crate) async fn set_password(call: &Call<'_>, framing: Framing) -> Result<Reply, Failure> {
-    let Call { service, context, request, matched, .. } = *call;
+    let Call { service, context, request, .. } = *call;
     let form = WireFormat::of(framing, request).ok_or(Failure::UnsupportedMediaType)?;
-    let details = match parse::set_password(request, matched, form.read(request)?)? {
+    let details = match parse::set_password(request, form.read(request)?)? {
         SetPassword::WithCode(command) => service.set_password(command, context).await?,
         SetPassword::AsCaller(command) => service.update_credentials(*command, context).await?.details,
     };

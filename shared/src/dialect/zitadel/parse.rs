@@ -2,7 +2,7 @@
 //! so that a client can fix them at once.
 
 use super::{
-    HttpRequest, IDEMPOTENCY_KEY, MatchedPath, bounded,
+    HttpRequest, IDEMPOTENCY_KEY, bounded, incomplete,
     messages::NOTIFICATION_TYPES,
     proto::user::{
         NotificationType, PasswordResetRequest, SendPasswordResetLink, SetPasswordRequest,
@@ -28,11 +28,10 @@ const PASSWORD_RESET: &str = "zitadel.user.v2.UserService/PasswordReset";
 
 pub(super) fn password_reset(
     request: &HttpRequest,
-    matched: &MatchedPath,
     message: PasswordResetRequest,
 ) -> Result<password_reset::Command, Failure> {
     let mut faults = Faults::default();
-    let user = faults.user(matched, &message.user_id);
+    let user = faults.user(request, &message.user_id);
     let delivery = match message.medium {
         None => Some(CodeDelivery::Send { medium: Medium::Mail, link: None }),
         Some(Wanted::ReturnCode(_)) => Some(CodeDelivery::Return),
@@ -67,11 +66,10 @@ pub(super) enum SetPassword {
 
 pub(super) fn set_password(
     request: &HttpRequest,
-    matched: &MatchedPath,
     message: SetPasswordRequest,
 ) -> Result<SetPassword, Failure> {
     let mut faults = Faults::default();
-    let user = faults.user(matched, &message.user_id);
+    let user = faults.user(request, &message.user_id);
     let (password, change_required) = if let Some(new) = message.new_password {
         (faults.password(NEW_PASSWORD, &new.password), new.change_required)
     } else {
@@ -140,8 +138,8 @@ impl Faults {
     }
 
     /// User in the path, or in the message if the path has none.
-    fn user(&mut self, matched: &MatchedPath, sent: &str) -> Option<UserId> {
-        let path = matched.parameter("userId");
+    fn user(&mut self, request: &HttpRequest, sent: &str) -> Option<UserId> {
+        let path = request.matched.parameter("userId");
         if path.is_some_and(|path| !sent.is_empty() && sent != path) {
             self.add("userId", "must equal the user ID in the path");
         }
@@ -200,24 +198,17 @@ impl Faults {
     }
 }
 
-/// Error for a missing field that `finish` did not report. It cannot occur; an error is safer than a panic.
-fn incomplete() -> Failure {
-    Failure::field("body", "is incomplete")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        dialect::{tests::request, zitadel::proto::user},
+        dialect::{
+            tests::{at, request},
+            zitadel::proto::user,
+        },
         domain::TokenFault,
-        route::{self, Router},
+        route,
     };
-
-    fn matched(path: &str) -> MatchedPath {
-        let find = |routes| Router::new(routes).unwrap().find(&http::Method::POST, path);
-        find(&route::RESET_LOGIN).or_else(|| find(&route::UPDATE_CREDENTIALS)).unwrap().1
-    }
 
     const RESET: &str = "/v2/users/u/password_reset";
     const RESET_RPC: &str = "/zitadel.user.v2.UserService/PasswordReset";
@@ -241,7 +232,7 @@ mod tests {
         medium: Option<Wanted>,
     ) -> Result<password_reset::Command, Failure> {
         let message = PasswordResetRequest { user_id: user.to_owned(), medium };
-        password_reset(&request(headers, b""), &matched(path), message)
+        password_reset(&at(request(headers, b""), path, &route::RESET_LOGIN), message)
     }
 
     fn link(notification_type: i32, url_template: Option<&str>) -> Wanted {
@@ -302,7 +293,7 @@ mod tests {
         let new_password = password
             .map(|(text, change_required)| user::Password { password: text.to_owned(), change_required });
         let message = SetPasswordRequest { user_id: String::new(), new_password, verification };
-        set_password(&request(headers, b""), &matched(SET), message)
+        set_password(&at(request(headers, b""), SET, &route::UPDATE_CREDENTIALS), message)
     }
 
     #[test]
