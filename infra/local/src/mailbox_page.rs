@@ -200,8 +200,7 @@ fn set(row: &mut Value, name: &str, value: Value) {
 }
 
 fn spans(text: &str) -> Vec<Value> {
-    let spans = links::spans(text).into_iter();
-    spans.map(|span| json!({ "text": span.text, "isLink": span.is_link })).collect()
+    links::spans(text).map(|(text, is_link)| json!({ "text": text, "isLink": is_link })).collect()
 }
 
 fn at(time: Timestamp) -> String {
