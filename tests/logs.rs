@@ -55,7 +55,7 @@ impl<'a> MakeWriter<'a> for Captured {
 #[tokio::test(flavor = "current_thread")]
 async fn no_secret_is_logged_and_every_decision_is() {
     let captured = Captured::default();
-    let lines = doorward::telemetry::lines(captured.clone(), tracing::Level::TRACE);
+    let lines = doorward::function::log_lines(captured.clone(), tracing::Level::TRACE);
     let _logging = tracing::subscriber::set_default(lines);
 
     let world = World::start().await.unwrap();
@@ -276,7 +276,7 @@ fn check_lines(text: &str) {
 #[tokio::test(flavor = "current_thread")]
 async fn no_secret_of_the_hosted_page_is_logged() {
     let captured = Captured::default();
-    let lines = doorward::telemetry::lines(captured.clone(), tracing::Level::TRACE);
+    let lines = doorward::function::log_lines(captured.clone(), tracing::Level::TRACE);
     let _logging = tracing::subscriber::set_default(lines);
 
     let world = World::start().await.unwrap();
@@ -340,7 +340,7 @@ async fn no_secret_of_the_hosted_page_is_logged() {
 #[tokio::test(flavor = "current_thread")]
 async fn no_secret_is_logged_by_the_authorizer_and_the_public_routes() {
     let captured = Captured::default();
-    let lines = doorward::telemetry::lines(captured.clone(), tracing::Level::TRACE);
+    let lines = doorward::function::log_lines(captured.clone(), tracing::Level::TRACE);
     let _logging = tracing::subscriber::set_default(lines);
 
     let world = World::start().await.unwrap();

@@ -1,7 +1,6 @@
 //! A bounded cache with explicit lifetimes. At most one load per key runs at a time.
 
 use std::{
-    future::Future,
     hash::Hash,
     sync::{Arc, RwLock},
     time::Duration,
@@ -93,15 +92,12 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
     ///
     /// # Errors
     /// The error of `load` when no usable value is cached.
-    pub async fn get<F>(
+    pub async fn get(
         &self,
         key: &K,
         now: Timestamp,
-        load: impl FnOnce() -> F,
-    ) -> Result<Option<Arc<V>>, Failure>
-    where
-        F: Future<Output = Result<Option<V>, Failure>>,
-    {
+        load: impl AsyncFnOnce() -> Result<Option<V>, Failure>,
+    ) -> Result<Option<Arc<V>>, Failure> {
         if self.is_absent(key, now) {
             return Ok(None);
         }
@@ -123,15 +119,12 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
     ///
     /// # Errors
     /// The errors of [`Self::get`].
-    pub async fn reload<F>(
+    pub async fn reload(
         &self,
         key: &K,
         now: Timestamp,
-        load: impl FnOnce() -> F,
-    ) -> Result<Reloaded<V>, Failure>
-    where
-        F: Future<Output = Result<Option<V>, Failure>>,
-    {
+        load: impl AsyncFnOnce() -> Result<Option<V>, Failure>,
+    ) -> Result<Reloaded<V>, Failure> {
         let slot = self.slot(key);
         let _loading = slot.loading.lock().await;
         if self.is_absent(key, now) {
@@ -159,17 +152,14 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         }
     }
 
-    async fn load<F>(
+    async fn load(
         &self,
         key: &K,
         slot: &Slot<V>,
         now: Timestamp,
         forced: bool,
-        load: impl FnOnce() -> F,
-    ) -> Result<Option<Arc<V>>, Failure>
-    where
-        F: Future<Output = Result<Option<V>, Failure>>,
-    {
+        load: impl AsyncFnOnce() -> Result<Option<V>, Failure>,
+    ) -> Result<Option<Arc<V>>, Failure> {
         let known = slot.entry();
         let forced_at = if forced { Some(now) } else { known.as_ref().and_then(|entry| entry.forced_at) };
         match load().await {

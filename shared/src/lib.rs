@@ -22,6 +22,5 @@ pub mod port;
 pub mod route;
 pub mod secrets;
 pub mod store;
-pub mod telemetry;
 pub mod token;
 pub mod usecase;

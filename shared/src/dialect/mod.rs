@@ -7,13 +7,13 @@ mod failure;
 pub(crate) mod finhub;
 pub(crate) mod ocariot;
 pub(crate) mod page;
-mod pairs;
 pub(crate) mod public;
 pub(crate) mod zitadel;
 
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -227,6 +227,38 @@ fn bounded<'a>(text: &'a str, most: usize, why: &'static str) -> Result<&'a str,
     // The length in bytes is checked first, because counting the characters of a long text is slow.
     let fits = !text.is_empty() && text.len() <= most.saturating_mul(4) && text.chars().count() <= most;
     if fits { Ok(text) } else { Err(Invalid::new(why)) }
+}
+
+/// Decoded names and values of a query or a form (URL, section 5.1). Unlike that section, invalid UTF-8 is an error: replacing it would
+/// change a password.
+struct Pairs(Vec<(String, String)>);
+
+/// Error for a name that appears more than once.
+struct Twice;
+
+impl Pairs {
+    /// Decodes a text; `None` if it is not UTF-8.
+    fn read(text: &str) -> Option<Self> {
+        let decoded =
+            |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8().map(String::from).ok();
+        let pair = |pair: &str| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((decoded(name)?, decoded(value)?))
+        };
+        text.split('&').filter(|part| !part.is_empty()).map(pair).collect::<Option<_>>().map(Self)
+    }
+
+    /// The value of a name; `None` if the name does not appear.
+    ///
+    /// # Errors
+    /// [`Twice`] if the name appears more than once.
+    fn one(&self, name: &str) -> Result<Option<&str>, Twice> {
+        let mut values = self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value),
+            _ => Err(Twice),
+        }
+    }
 }
 
 /// A response in one dialect. The entry point adds the headers of every response. No `Debug`, because the body may

@@ -10,13 +10,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::Instrument;
 
-use super::{Config, Error, SystemClock, catch_panic, run};
+use super::{Config, Error, SystemClock, catch_panic, run, start_logs};
 use crate::{
     aws,
     domain::Failure,
     route::Function,
     store::DynamoStore,
-    telemetry,
     usecase::anchor_audit::{Anchorer, Outcome},
 };
 
@@ -29,13 +28,13 @@ const MAX_UNPACKED_BYTES: u64 = 32 * 1024 * 1024;
 /// # Errors
 /// The configuration is incomplete, or the Runtime API is gone.
 pub async fn serve() -> Result<(), Error> {
-    telemetry::init();
-    let anchoring = Anchoring::from_env().await?;
-    run(move |event, request_id| {
-        let anchoring = anchoring.clone();
-        async move { anchoring.answer(&event, &request_id).await }
-    })
-    .await
+    start_logs();
+    let config = Config::from_env()?;
+    let sdk = aws::sdk_config().await;
+    let store = DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table);
+    let anchoring = Anchoring::new(Arc::new(Anchorer::new(Arc::new(store), Arc::new(SystemClock))));
+    run(anchoring, |anchoring, event, request_id| async move { anchoring.answer(&event, &request_id).await })
+        .await
 }
 
 /// The function with its clients. `main` and the tests share it.
@@ -46,13 +45,6 @@ impl Anchoring {
     /// A function that stores chain heads with `anchorer`.
     pub fn new(anchorer: Arc<Anchorer>) -> Self {
         Self(anchorer)
-    }
-
-    async fn from_env() -> Result<Self, Error> {
-        let config = Config::from_env()?;
-        let sdk = aws::sdk_config().await;
-        let store = DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table);
-        Ok(Self::new(Arc::new(Anchorer::new(Arc::new(store), Arc::new(SystemClock)))))
     }
 
     /// Stores the chain heads of a batch.

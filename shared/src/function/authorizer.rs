@@ -7,14 +7,13 @@ use lambda_http::aws_lambda_events::apigw::ApiGatewayV2CustomAuthorizerV2Request
 use serde_json::Value;
 use tracing::Instrument;
 
-use super::{Config, Error, catch_panic, client_address, config, request_span, run, write_audit};
+use super::{Config, Error, catch_panic, client_address, config, request_span, run, start_logs, write_audit};
 use crate::{
     audit::{self, Audit},
     context::RequestContext,
     dialect::{HttpRequest, MatchedPath, authorizer},
     domain::Failure,
     route::Function,
-    telemetry,
     usecase::{Service, authorize::Outcome},
 };
 
@@ -28,14 +27,10 @@ const ACTION: &str = "session.authorize";
 /// # Errors
 /// The configuration is incomplete, or the Runtime API is gone.
 pub async fn serve() -> Result<(), Error> {
-    telemetry::init();
+    start_logs();
     let service = config::service(Config::from_env()?).await;
     let authorizer = Authorizer::new(Arc::new(service), config::audit_to_stdout()?);
-    run(move |event, _| {
-        let authorizer = authorizer.clone();
-        async move { Ok(authorizer.answer(&event).await?) }
-    })
-    .await
+    run(authorizer, |authorizer, event, _| async move { Ok(authorizer.answer(&event).await?) }).await
 }
 
 /// Error for a request that could not be decided. Its text appears only in the function's log.

@@ -7,14 +7,13 @@ use http::{HeaderName, HeaderValue, header};
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use tracing::Instrument;
 
-use super::{Config, Error, catch_panic, client_address, config, request_span, run, write_audit};
+use super::{Config, Error, catch_panic, client_address, config, request_span, run, start_logs, write_audit};
 use crate::{
     audit::{self, Audit},
     context::RequestContext,
     dialect::{Call, HttpRequest, MatchedPath, Reply, ReplyBody, Site, cors, finhub},
     domain::Failure,
     route::{Function, Route, Router},
-    telemetry,
     usecase::Service,
 };
 
@@ -29,13 +28,9 @@ const NO_ACTION: &str = "none";
 /// # Errors
 /// The configuration is incomplete, or the Runtime API is gone.
 pub async fn serve(function: Function, routes: &'static [Route]) -> Result<(), Error> {
-    telemetry::init();
+    start_logs();
     let app = App::from_env(function, routes).await?;
-    run(move |event, _| {
-        let app = app.clone();
-        async move { Ok(app.answer(&event).await) }
-    })
-    .await
+    run(app, |app, event, _| async move { Ok(app.answer(&event).await) }).await
 }
 
 /// One HTTP function with its clients. `main` and the tests share it.

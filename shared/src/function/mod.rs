@@ -2,6 +2,10 @@
 //!
 //! [`http`] serves API Gateway requests, [`stream`] the table's stream, [`audit_log`] a log subscription,
 //! [`authorizer`] API Gateway's authorizer calls, [`secret_rotation`] Secrets Manager.
+//!
+//! Log lines have fixed field names: `request_id`, `function`, `tenant` (its record was found), `claimed_tenant`
+//! (the request names it), `user`, `session` (a keyed digest, never the id), `caller`, `caller_session` (a digest),
+//! `kind` (of a message). No line holds a password, token, code, secret or body.
 
 pub mod audit_log;
 pub mod authorizer;
@@ -17,7 +21,10 @@ use futures_util::{FutureExt, future::BoxFuture};
 use lambda_http::lambda_runtime::{self, LambdaEvent, service_fn};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tracing::{Span, field};
+use tracing::{Level, Span, Subscriber, field};
+use tracing_subscriber::{
+    Layer, filter::Targets, fmt::MakeWriter, layer::SubscriberExt, registry::LookupSpan,
+};
 
 pub use self::config::{Config, SystemClock, SystemEntropy};
 use crate::{
@@ -31,18 +38,23 @@ use crate::{
 pub type Error = lambda_runtime::Error;
 
 /// Serves events until the Runtime API ends, several at once where Lambda allows it
-/// (`AWS_LAMBDA_MAX_CONCURRENCY`).
+/// (`AWS_LAMBDA_MAX_CONCURRENCY`). `answer` gets the function, the event and the request id.
 ///
 /// # Errors
 /// The Runtime API is gone.
-async fn run<F, Output>(answer: impl Fn(String, String) -> F + Clone + Send + 'static) -> Result<(), Error>
+async fn run<State, F, Output>(
+    function: State,
+    answer: impl Fn(State, String, String) -> F + Clone + Send + 'static,
+) -> Result<(), Error>
 where
+    State: Clone + Send + 'static,
     F: Future<Output = Result<Output, Error>> + Send + 'static,
     Output: Serialize + Send + 'static,
 {
     // Boxed, because the compiler limits the depth of nested future types.
     let answer = move |event: LambdaEvent<Box<RawValue>>| -> BoxFuture<'static, Result<Output, Error>> {
-        Box::pin(answer(String::from(Box::<str>::from(event.payload)), event.context.request_id))
+        let payload = String::from(Box::<str>::from(event.payload));
+        Box::pin(answer(function.clone(), payload, event.context.request_id))
     };
     Box::pin(lambda_runtime::run_concurrent(service_fn(answer))).await
 }
@@ -58,6 +70,29 @@ async fn catch_panic<T>(work: impl Future<Output = Result<T, Failure>>) -> Resul
 fn client_address(source_ip: Option<&str>, headers: &HeaderMap) -> ClientAddress {
     let forwarded = headers.get("x-forwarded-for").and_then(|chain| chain.to_str().ok());
     ClientAddress::new(source_ip.and_then(|ip| ip.parse().ok()), forwarded)
+}
+
+/// Starts logging to standard output. `DOORWARD_LOG` sets the level of Doorward's own lines (default `info`).
+fn start_logs() {
+    let level = std::env::var("DOORWARD_LOG").ok().and_then(|name| name.parse().ok());
+    // A subscriber that is already installed stays.
+    let _ = tracing::subscriber::set_global_default(log_lines(std::io::stdout, level.unwrap_or(Level::INFO)));
+}
+
+/// Writes one JSON line per event to `output`: Doorward's own events from `level` on, those of the SDK and
+/// the Lambda runtime from `warn` on. Their lower levels hold whole requests, so no setting enables them.
+pub fn log_lines<W>(output: W, level: Level) -> impl Subscriber + for<'span> LookupSpan<'span>
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let levels = Targets::new().with_default(Level::WARN).with_target("doorward", level);
+    let format = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_span_list(false)
+        .with_writer(output)
+        .with_filter(levels);
+    tracing_subscriber::registry().with(format)
 }
 
 /// The span of one request's log lines. [`RequestContext`] fills in the empty fields.

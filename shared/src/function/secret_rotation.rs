@@ -7,12 +7,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tracing::Instrument;
 
-use super::{Error, SystemClock, SystemEntropy, catch_panic, config::secret_prefix, run};
+use super::{Error, SystemClock, SystemEntropy, catch_panic, config::secret_prefix, run, start_logs};
 use crate::{
     aws,
     route::Function,
     secrets::{Rotator, StepRequest},
-    telemetry,
 };
 
 /// Builds the function's client and serves its steps.
@@ -20,16 +19,13 @@ use crate::{
 /// # Errors
 /// The Runtime API is gone.
 pub async fn serve() -> Result<(), Error> {
-    telemetry::init();
+    start_logs();
     let sdk = aws::sdk_config().await;
     let client = aws_sdk_secretsmanager::Client::new(&sdk);
     let rotator = Rotator::new(client, secret_prefix(), Arc::new(SystemClock), Arc::new(SystemEntropy));
     let rotations = Rotations::new(rotator);
-    run(move |event, request_id| {
-        let rotations = rotations.clone();
-        async move { rotations.answer(&event, &request_id).await }
-    })
-    .await
+    run(rotations, |rotations, event, request_id| async move { rotations.answer(&event, &request_id).await })
+        .await
 }
 
 /// The function with its client. `main` and the tests share it.

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tracing::{Instrument, field};
 
-use super::{Config, Error, SystemClock, catch_panic, config, run, write_audit};
+use super::{Config, Error, SystemClock, catch_panic, config, run, start_logs, write_audit};
 use crate::{
     audit::{self, Audit, Class},
     aws,
@@ -17,7 +17,6 @@ use crate::{
     route::Function,
     secrets::SecretsManager,
     store::{DynamoStore, OutboxKey, outbox_key},
-    telemetry,
     usecase::deliver_notification::{Notifier, Outcome, SenderSettings},
 };
 
@@ -29,11 +28,26 @@ const USERS_AT_ONCE: usize = 8;
 /// # Errors
 /// The configuration is incomplete, or the Runtime API is gone.
 pub async fn serve() -> Result<(), Error> {
-    telemetry::init();
-    let deliveries = Deliveries::from_env().await?;
-    run(move |event, request_id| {
-        let deliveries = deliveries.clone();
-        async move { Ok(deliveries.answer(&event, &request_id).await) }
+    start_logs();
+    let config = Config::from_env()?;
+    let settings = SenderSettings {
+        public_url: config.required_public_url()?.to_owned(),
+        mail_from: config.mail_from.ok_or("set DOORWARD_MAIL_FROM to the sender address of mails")?,
+    };
+    PageOrigin::of(&settings.public_url)?;
+    let sdk = aws::sdk_config().await;
+    let store = DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table);
+    let secrets = SecretsManager::new(aws_sdk_secretsmanager::Client::new(&sdk), config.secret_prefix);
+    let notifier = Notifier::new(
+        Arc::new(store),
+        Arc::new(secrets),
+        Arc::new(AwsCourier::new(&sdk)),
+        Arc::new(SystemClock),
+        settings,
+    );
+    let deliveries = Deliveries::new(Arc::new(notifier), config::audit_to_stdout()?);
+    run(deliveries, |deliveries, event, request_id| async move {
+        Ok(deliveries.answer(&event, &request_id).await)
     })
     .await
 }
@@ -49,26 +63,6 @@ impl Deliveries {
     /// A function that writes its audit events to `audit`.
     pub fn new(notifier: Arc<Notifier>, audit: Arc<Audit>) -> Self {
         Self { notifier, audit }
-    }
-
-    async fn from_env() -> Result<Self, Error> {
-        let config = Config::from_env()?;
-        let settings = SenderSettings {
-            public_url: config.required_public_url()?.to_owned(),
-            mail_from: config.mail_from.ok_or("set DOORWARD_MAIL_FROM to the sender address of mails")?,
-        };
-        PageOrigin::of(&settings.public_url)?;
-        let sdk = aws::sdk_config().await;
-        let store = DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table);
-        let secrets = SecretsManager::new(aws_sdk_secretsmanager::Client::new(&sdk), config.secret_prefix);
-        let notifier = Notifier::new(
-            Arc::new(store),
-            Arc::new(secrets),
-            Arc::new(AwsCourier::new(&sdk)),
-            Arc::new(SystemClock),
-            settings,
-        );
-        Ok(Self::new(Arc::new(notifier), config::audit_to_stdout()?))
     }
 
     /// Delivers the messages of a batch and returns the records to retry (a partial batch response). Records that are

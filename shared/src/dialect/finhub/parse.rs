@@ -5,7 +5,7 @@ use secrecy::SecretString;
 
 use super::{HttpRequest, IDEMPOTENCY_KEY, incomplete, tenant_credential};
 use crate::{
-    dialect::pairs::{Pairs, Twice},
+    dialect::{Pairs, Twice},
     domain::{Collection, Device, Failure, Invalid, Password, SessionId, UserId, Username},
     json::{self, ObjectReader},
     store::Ending,

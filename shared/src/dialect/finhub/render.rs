@@ -45,29 +45,23 @@ fn granted(grant: &Grant, message: &str) -> Reply {
             members.insert("deviceProof".to_owned(), proof.expose_secret().into());
         }
     }
-    ok(json!({ "code": 200, "message": "Success", "data": data }))
+    Reply::json(StatusCode::OK, json!({ "code": 200, "message": "Success", "data": data }))
 }
 
 pub(super) fn terminated(outcome: &delete_session::Outcome) -> Reply {
-    ok(json!({
-        "success": true,
-        "data": {
-            "sessionId": outcome.session.as_str(),
-            "status": "TERMINATED",
-            "terminatedAt": time(outcome.terminated_at),
-        },
+    success(json!({
+        "sessionId": outcome.session.as_str(),
+        "status": "TERMINATED",
+        "terminatedAt": time(outcome.terminated_at),
     }))
 }
 
 pub(super) fn all_terminated(outcome: &end_sessions::Outcome) -> Reply {
-    ok(json!({
-        "success": true,
-        "data": {
-            "userId": outcome.user.as_str(),
-            "status": "TERMINATED",
-            "sessionsTerminated": outcome.ended,
-            "terminatedAt": time(outcome.ended_at),
-        },
+    success(json!({
+        "userId": outcome.user.as_str(),
+        "status": "TERMINATED",
+        "sessionsTerminated": outcome.ended,
+        "terminatedAt": time(outcome.ended_at),
     }))
 }
 
@@ -78,11 +72,11 @@ pub(super) fn sessions(outcome: &list_sessions::Outcome) -> Reply {
     if let (Some(cursor), Some(members)) = (&outcome.cursor, data.as_object_mut()) {
         members.insert("nextCursor".to_owned(), Value::String(cursor.clone()));
     }
-    ok(json!({ "success": true, "data": data }))
+    success(data)
 }
 
 pub(super) fn session(outcome: &read_session::Outcome) -> Reply {
-    ok(json!({ "success": true, "data": details(&outcome.session, &outcome.current) }))
+    success(details(&outcome.session, &outcome.current))
 }
 
 /// JSON of a live session. Metadata that the client did not send is null.
@@ -104,7 +98,7 @@ fn details(session: &Session, current: &SessionId) -> Value {
 }
 
 pub(super) fn login_reset() -> Reply {
-    ok(json!({ "success": true, "data": { "message": "Credentials reset successfully" } }))
+    success(json!({ "message": "Credentials reset successfully" }))
 }
 
 pub(super) fn credentials(outcome: &update_credentials::Outcome) -> Reply {
@@ -113,14 +107,11 @@ pub(super) fn credentials(outcome: &update_credentials::Outcome) -> Reply {
     } else {
         "Credentials updated successfully"
     };
-    ok(json!({
-        "success": true,
-        "data": {
-            "userId": outcome.user.as_str(),
-            "message": message,
-            "updatedFields": outcome.updated,
-            "sessionsRevoked": outcome.sessions_revoked,
-        },
+    success(json!({
+        "userId": outcome.user.as_str(),
+        "message": message,
+        "updatedFields": outcome.updated,
+        "sessionsRevoked": outcome.sessions_revoked,
     }))
 }
 
@@ -156,8 +147,8 @@ fn list(errors: &[FieldError]) -> Value {
     errors.iter().map(|error| json!({ "field": error.field, "message": error.message })).collect()
 }
 
-fn ok(body: Value) -> Reply {
-    Reply::json(StatusCode::OK, body)
+fn success(data: Value) -> Reply {
+    Reply::json(StatusCode::OK, json!({ "success": true, "data": data }))
 }
 
 #[cfg(test)]

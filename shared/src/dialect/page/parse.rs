@@ -6,7 +6,7 @@ use url::Url;
 
 use super::HttpRequest;
 use crate::{
-    dialect::pairs::{Pairs, Twice},
+    dialect::{Pairs, Twice},
     domain::{Code, Failure, Invalid, TenantId, UserId},
 };
 

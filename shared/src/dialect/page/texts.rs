@@ -109,19 +109,20 @@ impl Language {
             .find(|language| language.tag().eq_ignore_ascii_case(primary))
     }
 
-    /// Language tag (BCP 47).
-    pub(super) fn tag(self) -> &'static str {
+    fn pick<T>(self, english: T, german: T) -> T {
         match self {
-            Self::English => "en",
-            Self::German => "de",
+            Self::English => english,
+            Self::German => german,
         }
     }
 
+    /// Language tag (BCP 47).
+    pub(super) fn tag(self) -> &'static str {
+        self.pick("en", "de")
+    }
+
     pub(super) fn words(self) -> &'static Words {
-        match self {
-            Self::English => &ENGLISH,
-            Self::German => &GERMAN,
-        }
+        self.pick(&ENGLISH, &GERMAN)
     }
 
     /// Hint below the password field.
@@ -218,10 +219,7 @@ impl Language {
                 ),
             ),
         };
-        match self {
-            Self::English => english,
-            Self::German => german,
-        }
+        self.pick(english, german)
     }
 
     /// Fault of a field as a sentence.
@@ -244,10 +242,7 @@ impl Language {
                 };
             }
         };
-        match self {
-            Self::English => english.to_owned(),
-            Self::German => german.to_owned(),
-        }
+        self.pick(english, german).to_owned()
     }
 }
 
