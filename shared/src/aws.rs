@@ -74,11 +74,13 @@ impl LoadServiceConfig for ServiceEndpoints {
     }
 }
 
-fn retries() -> RetryConfig {
+/// Retries of the SDK.
+pub fn retries() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(Duration::from_millis(25))
 }
 
-fn timeouts() -> TimeoutConfig {
+/// Timeouts of the SDK.
+pub fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)

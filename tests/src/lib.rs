@@ -14,6 +14,7 @@ pub mod calls;
 pub mod delivery;
 pub mod dev;
 pub mod emulator;
+pub mod fault_proxy;
 pub mod permissions;
 pub mod rotation;
 

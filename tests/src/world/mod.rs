@@ -35,6 +35,7 @@ use crate::{
     audit::{self, AuditLog},
     calls::Calls,
     delivery::{self, RecordingCourier},
+    fault_proxy::FaultProxy,
     find_actor,
 };
 
@@ -50,13 +51,17 @@ pub struct World {
     pub calls: Calls,
     /// The functions' calls of Secrets Manager.
     pub secret_calls: Calls,
-    /// A DynamoDB client for reading and changing stored items directly.
+    /// The proxy between the functions and DynamoDB.
+    pub faults: FaultProxy,
+    /// The proxy between the functions and Secrets Manager.
+    pub secret_faults: FaultProxy,
+    /// A DynamoDB client for reading and changing stored items directly, without the proxy.
     pub dynamodb: aws_sdk_dynamodb::Client,
-    /// Endpoint of DynamoDB.
+    /// Endpoint of DynamoDB, without the proxy.
     pub dynamodb_url: String,
-    /// Endpoint of Secrets Manager.
+    /// Endpoint of Secrets Manager, without the proxy.
     pub secrets_url: String,
-    /// A Secrets Manager client; its calls are not counted.
+    /// A Secrets Manager client without the proxy; its calls are not counted.
     pub secrets: aws_sdk_secretsmanager::Client,
     /// The demo tenants, with their users and passwords.
     pub tenants: Vec<local::stack::Tenant>,
@@ -96,12 +101,15 @@ impl World {
         let clock = Arc::new(TestClock::at(1_900_000_000_974));
         let passwords = Arc::new(CountedPasswords::default());
         let calls = Calls::default();
-        let counted = dynamodb.config().to_builder().interceptor(calls.clone()).build();
+        let faults = FaultProxy::start(&dynamodb_url).await?;
+        let counted = faults.dynamodb().config().to_builder().interceptor(calls.clone()).build();
         let counted = aws_sdk_dynamodb::Client::from_conf(counted);
         let store = Arc::new(DynamoStore::new(counted, TABLE.to_owned()));
         let audit = Arc::new(AuditLog::default());
         let secret_calls = Calls::default();
-        let counted_secrets = secrets_client.config().to_builder().interceptor(secret_calls.clone()).build();
+        let secret_faults = FaultProxy::start(secrets.url()).await?;
+        let counted_secrets = secret_faults.secrets_manager().config().to_builder();
+        let counted_secrets = counted_secrets.interceptor(secret_calls.clone()).build();
         let counted_secrets = aws_sdk_secretsmanager::Client::from_conf(counted_secrets);
         let service = service(&store, &counted_secrets, &passwords, &clock);
         let apps = functions(&service, &clock, &audit)?;
@@ -116,6 +124,8 @@ impl World {
             delivery,
             anchoring,
             authorizer,
+            faults,
+            secret_faults,
             dynamodb_url,
             secrets_url: secrets.url().to_owned(),
             secrets: secrets_client,

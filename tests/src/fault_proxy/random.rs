@@ -1,0 +1,93 @@
+//! Random mode: a seed decides which calls get a fault.
+
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use strum::IntoEnumIterator;
+
+use super::{
+    arrivals::Delay,
+    call::{Call, Operation},
+    fault::{Effect, Injection},
+};
+
+/// Chance of each effect, unless a test sets another.
+const DEFAULT_CHANCE: f64 = 0.01;
+/// Maximum number of calls that a held or late call lets pass.
+const MAX_OVERTAKEN: usize = 4;
+/// Maximum delay of a held or late call. It is well below the SDK's timeout of an attempt.
+const MAX_DELAY: Duration = Duration::from_millis(20);
+
+/// Random faults. The seed, the operation, the kinds of its items and the number of earlier calls like it
+/// determine the fault of a call, so that IDs and unrelated calls do not change it.
+#[derive(Debug, Clone)]
+pub struct Random {
+    seed: u64,
+    chances: Vec<(Effect, f64)>,
+    earlier: HashMap<(Operation, String), u64>,
+}
+
+impl Random {
+    /// Random faults in which every effect has a chance of 1 %.
+    pub fn new(seed: u64) -> Self {
+        let chances = Effect::iter().map(|effect| (effect, DEFAULT_CHANCE)).collect();
+        Self { seed, chances, earlier: HashMap::new() }
+    }
+
+    /// Sets the chance of an effect, between 0 and 1.
+    #[must_use]
+    pub fn chance(mut self, effect: Effect, chance: f64) -> Self {
+        self.chances.retain(|(other, _)| *other != effect);
+        self.chances.push((effect, chance));
+        self
+    }
+
+    /// Sets the chance of every effect, between 0 and 1.
+    #[must_use]
+    pub fn every_chance(mut self, chance: f64) -> Self {
+        self.chances = Effect::iter().map(|effect| (effect, chance)).collect();
+        self
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    pub(super) fn decide(&mut self, call: &Call) -> Option<Injection> {
+        let shape = shape(call);
+        let earlier = self.earlier.entry((call.operation, shape.clone())).or_default();
+        let mut hasher = DefaultHasher::new();
+        (self.seed, call.operation, &shape, *earlier).hash(&mut hasher);
+        *earlier += 1;
+        let mut drawn = hasher.finish();
+        let possible = self.chances.iter().filter(|(effect, _)| effect.fits(call.operation));
+        let effect = possible.copied().find(|(_, chance)| fraction(next(&mut drawn)) < *chance)?.0;
+        let others = 1 + usize::try_from(next(&mut drawn) % MAX_OVERTAKEN as u64).unwrap_or_default();
+        let delay = Delay { others, within: MAX_DELAY.mul_f64(fraction(next(&mut drawn))) };
+        Some(Injection { delay: Some(delay), ..Injection::new(effect) })
+    }
+}
+
+/// Kinds of the items of a call: keys without their IDs, such as `T#U# S#`.
+fn shape(call: &Call) -> String {
+    let kind = |key: &str| key.split('#').step_by(2).collect::<Vec<_>>().join("#");
+    call.keys.iter().map(|key| format!("{} {};", kind(&key.pk), kind(&key.sk))).collect()
+}
+
+/// Next number of the generator splitmix64.
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// Number between 0 and 1, from the upper 32 bits.
+fn fraction(drawn: u64) -> f64 {
+    f64::from(u32::try_from(drawn >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+}
