@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Error, Result, bail};
 use comfy_table::{Table, presets::NOTHING};
-use doorward::domain::{Failure, FieldError};
+use doorward::{
+    domain::{Failure, FieldError},
+    store::Switched,
+};
 use serde_json::{Value, json};
 
 /// Exit code of commands that were refused or failed.
@@ -34,6 +37,15 @@ pub(crate) struct Output {
     pub(crate) json: bool,
 }
 
+/// Returns whether a switch changed its target; `None` if the target does not exist.
+pub(crate) fn changed(done: Switched) -> Option<bool> {
+    match done {
+        Switched::Done => Some(true),
+        Switched::Already => Some(false),
+        Switched::Missing => None,
+    }
+}
+
 impl Output {
     /// Writes a result to stdout, as JSON or as text.
     ///
@@ -42,6 +54,25 @@ impl Output {
     pub(crate) fn result(self, value: &Value, text: impl FnOnce() -> String) -> Result<()> {
         let text = if self.json { format!("{value:#}") } else { text() };
         Ok(unless_closed(writeln!(io::stdout(), "{}", text.trim_end()))?)
+    }
+
+    /// Writes that `subject` has a new state and its effect, or that it was already in that state.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub(crate) fn switched(
+        self,
+        subject: &str,
+        value: &Value,
+        (changed, state, effect): (bool, &str, &str),
+    ) -> Result<()> {
+        self.result(value, || {
+            if changed {
+                format!("{subject} is {state}. {effect}")
+            } else {
+                format!("{subject} is already {state}; nothing changed.")
+            }
+        })
     }
 
     /// Writes one of several results as one JSON line.

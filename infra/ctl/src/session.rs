@@ -1,6 +1,6 @@
 //! `doorwardctl session …`
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use doorward::{
     domain::{Collection, Session, SessionId, SessionPosition, User},
@@ -141,7 +141,7 @@ async fn revoke_all(context: &Context, user_ref: &UserRef) -> Result<()> {
     // Sessions that start after this count end too, so the number is only approximate.
     let ended = context.store.count_sessions(&SessionsOf::user(&known, tenant_epoch, now), None).await?;
     if context.store.revoke_sessions(tenant, user, now).await? != Switched::Done {
-        bail!(unknown(user_ref));
+        bail!(user_ref.unknown());
     }
     let value = json!({ "tenant": tenant, "user": user, "ended": ended });
     context.output.result(&value, || format!("Ended all {ended} live sessions of user {user}."))
@@ -152,13 +152,8 @@ async fn read(context: &Context, user_ref: &UserRef) -> Result<(User, u64)> {
     let UserRef { tenant, user } = user_ref;
     let record = context.store.tenant_record(tenant).await?;
     let record = record.with_context(|| format!("tenant {tenant} does not exist; see `tenant list`"))?;
-    let user = context.store.user(tenant, user).await?.ok_or_else(|| unknown(user_ref))?;
+    let user = context.store.user(tenant, user).await?.ok_or_else(|| user_ref.unknown())?;
     Ok((user, record.tenant.session_epoch))
-}
-
-fn unknown(user_ref: &UserRef) -> anyhow::Error {
-    let UserRef { tenant, user } = user_ref;
-    anyhow!("user {user} of tenant {tenant} does not exist; pass the user ID, not the username")
 }
 
 /// Returns the session fields that an operator can see. They contain nothing that can create a token.

@@ -5,7 +5,7 @@ mod lifecycle;
 mod secret;
 mod show;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use doorward::{
     domain::{Policy, SigningAlgorithm, TenantId},
     store::{Switched, TenantChange},
@@ -17,7 +17,11 @@ use self::{
     lifecycle::delete,
     show::{described, text},
 };
-use crate::{Context, output::table, target::Target};
+use crate::{
+    Context,
+    output::{changed, table},
+    target::Target,
+};
 
 impl TenantCommand {
     pub(crate) async fn run(self, context: &Context, target: &Target) -> Result<()> {
@@ -75,18 +79,9 @@ fn report_switch(
     state: &str,
     effect: &str,
 ) -> Result<()> {
-    let changed = match done {
-        Switched::Done => true,
-        Switched::Already => false,
-        Switched::Missing => bail!(unknown(tenant)),
-    };
-    context.output.result(&json!({ "tenant": tenant, "state": state, "changed": changed }), || {
-        if changed {
-            format!("Tenant {tenant} is {state}. {effect}")
-        } else {
-            format!("Tenant {tenant} is already {state}; nothing changed.")
-        }
-    })
+    let changed = changed(done).ok_or_else(|| unknown(tenant))?;
+    let value = json!({ "tenant": tenant, "state": state, "changed": changed });
+    context.output.switched(&format!("Tenant {tenant}"), &value, (changed, state, effect))
 }
 
 fn unknown(tenant: &TenantId) -> anyhow::Error {

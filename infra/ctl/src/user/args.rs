@@ -1,5 +1,6 @@
 //! Arguments of `doorwardctl user …`.
 
+use anyhow::anyhow;
 use clap::{ArgGroup, Args, Subcommand};
 use doorward::domain::{
     Collection, CustomerId, OrganizationId, Role, TenantId, UserId, Username, language, mail_address,
@@ -93,6 +94,14 @@ pub(crate) struct UserRef {
     /// User ID, not the username
     #[arg(value_parser = UserId::parse)]
     pub(crate) user: UserId,
+}
+
+impl UserRef {
+    /// Error for a user that does not exist.
+    pub(crate) fn unknown(&self) -> anyhow::Error {
+        let Self { tenant, user } = self;
+        anyhow!("user {user} of tenant {tenant} does not exist; pass the user ID, not the username")
+    }
 }
 
 #[derive(Debug, Args)]

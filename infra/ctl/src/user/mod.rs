@@ -8,7 +8,7 @@ mod list;
 mod update;
 mod user_record;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use doorward::{
     domain::{Collection, Role, Tenant, TenantId, User},
     function::SystemClock,
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 pub(crate) use self::args::{UserCommand, UserRef};
 use crate::{
     Context,
-    output::{plain, table},
+    output::{changed, plain, table},
 };
 
 impl UserCommand {
@@ -67,28 +67,14 @@ fn report_switch(
     effect: &str,
 ) -> Result<()> {
     let UserRef { tenant, user } = user_ref;
-    let changed = match done {
-        Switched::Done => true,
-        Switched::Already => false,
-        Switched::Missing => {
-            bail!("user {user} of tenant {tenant} does not exist; pass the user ID, not the username")
-        }
-    };
+    let changed = changed(done).ok_or_else(|| user_ref.unknown())?;
     let value = json!({ "tenant": tenant, "user": user, "state": state, "changed": changed });
-    context.output.result(&value, || {
-        if changed {
-            format!("User {user} is {state}. {effect}")
-        } else {
-            format!("User {user} is already {state}; nothing changed.")
-        }
-    })
+    context.output.switched(&format!("User {user}"), &value, (changed, state, effect))
 }
 
 async fn show(context: &Context, user_ref: &UserRef) -> Result<()> {
     let UserRef { tenant, user } = user_ref;
-    let Some(known) = context.store.user(tenant, user).await? else {
-        bail!("user {user} of tenant {tenant} does not exist; pass the user ID, not the username");
-    };
+    let known = context.store.user(tenant, user).await?.ok_or_else(|| user_ref.unknown())?;
     let value = described(&known);
     context.output.result(&value, || {
         let rows = value.as_object().into_iter().flatten();

@@ -1,6 +1,6 @@
 //! `doorwardctl user update`
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, bail};
 use doorward::{
     domain::{Failure, Role, User},
     function::SystemClock,
@@ -19,13 +19,11 @@ impl UpdateUser {
         let UserRef { tenant: tenant_id, user } = &self.user_ref;
         let record = tenant(context, tenant_id).await?;
         self.check_consistency()?;
-        let unknown = || {
-            anyhow!("user {user} of tenant {tenant_id} does not exist; pass the user ID, not the username")
-        };
         let password = match self.password.read(context.output)? {
             None => None,
             Some(password) => {
-                let known = context.store.user(tenant_id, user).await?.with_context(unknown)?;
+                let known =
+                    context.store.user(tenant_id, user).await?.ok_or_else(|| self.user_ref.unknown())?;
                 let username = self.username.as_ref().unwrap_or(&known.username);
                 Some(hashed(&record, username, &password, Some(&known)).await?)
             }
@@ -53,7 +51,7 @@ impl UpdateUser {
                 }
                 Ok(())
             }
-            Ok(None) => Err(unknown()),
+            Ok(None) => Err(self.user_ref.unknown()),
             Err(Failure::UsernameTaken) => bail!("another user has this username; nothing changed"),
             Err(failure) => Err(failure.into()),
         }

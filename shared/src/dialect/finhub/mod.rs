@@ -16,17 +16,20 @@ pub(crate) static FINHUB: Dialect = Dialect {
     failure: |failure, _, now| self::failure(failure, now),
 };
 
+const CREATED: &str = "Session created successfully";
+const REFRESHED: &str = "Session refreshed successfully";
+
 /// Handles `POST …/users/{userId}/sessions`.
 pub(crate) async fn create_session(call: &Call<'_>) -> Result<Reply, Failure> {
     let command = parse::create_session(call.request)?;
-    call.service.create_session(command, call.context).await.map(|grant| render::created(&grant))
+    call.service.create_session(command, call.context).await.map(|grant| render::granted(&grant, CREATED))
 }
 
 /// Handles `POST …/sessions/{sessionId}/refresh` on the admin path, and `PUT …/sessions/{sessionId}` on the
 /// paths of customers.
 pub(crate) async fn refresh_session(call: &Call<'_>) -> Result<Reply, Failure> {
     let command = parse::refresh_session(call.request)?;
-    call.service.refresh_session(command, call.context).await.map(|grant| render::refreshed(&grant))
+    call.service.refresh_session(command, call.context).await.map(|grant| render::granted(&grant, REFRESHED))
 }
 
 /// Handles `DELETE …/sessions/{sessionId}`.

@@ -15,15 +15,8 @@ use crate::{
     usecase::{Grant, delete_session, end_sessions, list_sessions, read_session, update_credentials},
 };
 
-pub(super) fn created(grant: &Grant) -> Reply {
-    granted(grant, "Session created successfully")
-}
-
-pub(super) fn refreshed(grant: &Grant) -> Reply {
-    granted(grant, "Session refreshed successfully")
-}
-
-fn granted(grant: &Grant, message: &str) -> Reply {
+/// Tokens of a created or refreshed session.
+pub(super) fn granted(grant: &Grant, message: &str) -> Reply {
     let mut data = json!({
         "sessionId": grant.session.id.as_str(),
         "userId": grant.session.user.as_str(),
@@ -148,7 +141,7 @@ fn list(errors: &[FieldError]) -> Value {
 }
 
 fn success(data: Value) -> Reply {
-    Reply::json(StatusCode::OK, json!({ "success": true, "data": data }))
+    Reply::json(StatusCode::OK, Value::from_iter([("success", Value::Bool(true)), ("data", data)]))
 }
 
 #[cfg(test)]

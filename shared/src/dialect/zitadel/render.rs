@@ -123,11 +123,10 @@ enum GrpcCode {
 fn code_and_status(failure: &Failure) -> (GrpcCode, StatusCode) {
     let status = status(failure);
     let code = match (failure, status) {
-        (Failure::IdempotencyMismatch, _) => GrpcCode::InvalidArgument,
+        (Failure::IdempotencyMismatch, _) | (_, StatusCode::BAD_REQUEST) => GrpcCode::InvalidArgument,
         (Failure::SessionLimit | Failure::IdempotencyExpired | Failure::CredentialsResetRequired, _) => {
             GrpcCode::FailedPrecondition
         }
-        (_, StatusCode::BAD_REQUEST) => GrpcCode::InvalidArgument,
         (_, StatusCode::UNAUTHORIZED) => GrpcCode::Unauthenticated,
         (_, StatusCode::FORBIDDEN) => GrpcCode::PermissionDenied,
         (_, StatusCode::NOT_FOUND) => GrpcCode::NotFound,
