@@ -1,12 +1,20 @@
 //! Finds links in the text and HTML parts of a mail.
 
-use linkify::{LinkFinder, LinkKind};
 use url::Url;
+
+/// Part of a text: either one link, or the text between links.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TextSpan<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) is_link: bool,
+}
 
 /// Returns the links of a mail without duplicates: first those of the text, then those of the HTML.
 pub(crate) fn of_mail(text: Option<&str>, html: Option<&str>) -> Vec<String> {
-    let in_text = spans(text.unwrap_or_default()).filter(|(_, is_link)| *is_link);
-    let in_text = in_text.map(|(link, _)| link.to_owned());
+    let in_text = spans(text.unwrap_or_default())
+        .into_iter()
+        .filter(|span| span.is_link)
+        .map(|span| span.text.to_owned());
     let mut links = Vec::new();
     for link in in_text.chain(of_html(html.unwrap_or_default())) {
         if !links.contains(&link) {
@@ -16,12 +24,44 @@ pub(crate) fn of_mail(text: Option<&str>, html: Option<&str>) -> Vec<String> {
     links
 }
 
-/// Splits a text into parts: each is a link (`true`) or a text between links. The parts joined are the whole text.
-pub(crate) fn spans(text: &str) -> impl Iterator<Item = (&str, bool)> {
-    let mut finder = LinkFinder::new();
-    finder.kinds(&[LinkKind::Url]);
-    let spans: Vec<_> = finder.spans(text).collect();
-    spans.into_iter().map(|span| (span.as_str(), span.kind().is_some() && is_web(span.as_str())))
+/// Splits a text into links and the text between them. The spans joined are the whole text.
+pub(crate) fn spans(text: &str) -> Vec<TextSpan<'_>> {
+    let mut cut = Vec::new();
+    for piece in text.split_inclusive(char::is_whitespace) {
+        let word = piece.trim_end_matches(char::is_whitespace);
+        let begin = ["https://", "http://"].iter().filter_map(|scheme| word.find(scheme)).min();
+        let found = begin.and_then(|begin| {
+            let (before, rest) = piece.split_at_checked(begin)?;
+            // Punctuation at the end of a sentence and closing brackets do not belong to a link.
+            let link =
+                rest.trim_end().trim_end_matches(['.', ',', ';', ':', '!', '?', ')', '>', ']', '"', '\'']);
+            is_web(link).then_some((before, link, rest.strip_prefix(link)?))
+        });
+        match found {
+            Some((before, link, after)) => {
+                add(&mut cut, text, before);
+                cut.push(TextSpan { text: link, is_link: true });
+                add(&mut cut, text, after);
+            }
+            None => add(&mut cut, text, piece),
+        }
+    }
+    cut
+}
+
+/// Adds text that is not a link. Joins it with the last span, its neighbour in `whole`, if possible.
+fn add<'a>(cut: &mut Vec<TextSpan<'a>>, whole: &'a str, piece: &'a str) {
+    if piece.is_empty() {
+        return;
+    }
+    let joined = cut.last().filter(|last| !last.is_link).and_then(|last| {
+        let begin = last.text.as_ptr().addr() - whole.as_ptr().addr();
+        whole.get(begin..begin + last.text.len() + piece.len())
+    });
+    match (joined, cut.last_mut()) {
+        (Some(joined), Some(last)) => last.text = joined,
+        _ => cut.push(TextSpan { text: piece, is_link: false }),
+    }
 }
 
 /// Returns the links in `href` attributes, in the order of the document.
@@ -92,12 +132,13 @@ mod tests {
             "see:https://a.example",
             "",
         ] {
-            let whole: String = spans(text).map(|(part, _)| part).collect();
+            let whole: String = spans(text).iter().map(|span| span.text).collect();
             assert_eq!(whole, text);
         }
         let cut = spans("Open https://a.example/x?code=A&b=2.\r\n\n(or <http://b.example>), soon");
+        let cut: Vec<_> = cut.iter().map(|span| (span.text, span.is_link)).collect();
         assert_eq!(
-            cut.collect::<Vec<_>>(),
+            cut,
             [
                 ("Open ", false),
                 ("https://a.example/x?code=A&b=2", true),

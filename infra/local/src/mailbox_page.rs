@@ -200,7 +200,8 @@ fn set(row: &mut Value, name: &str, value: Value) {
 }
 
 fn spans(text: &str) -> Vec<Value> {
-    links::spans(text).map(|(text, is_link)| json!({ "text": text, "isLink": is_link })).collect()
+    let spans = links::spans(text).into_iter();
+    spans.map(|span| json!({ "text": span.text, "isLink": span.is_link })).collect()
 }
 
 fn at(time: Timestamp) -> String {
