@@ -47,8 +47,8 @@ pub(crate) enum SessionCommand {
     },
     /// End all sessions of a user
     ///
-    /// The sessions end at once. A login that is in progress produces a session that is already ended. The
-    /// password stays valid. Asks for confirmation unless --yes is given.
+    /// The sessions end at once. This includes the session of a login that is in progress. The password stays
+    /// valid. Asks for confirmation unless --yes is given.
     #[command(after_help = "Example:
   doorwardctl --table doorward session revoke-all TENANT USER")]
     RevokeAll {

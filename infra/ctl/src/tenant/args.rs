@@ -127,8 +127,8 @@ pub(crate) struct CreateTenant {
     /// JSON file with an object of policy fields to set
     #[arg(long, value_name = "POLICY_JSON")]
     pub(super) file: Option<PathBuf>,
-    /// Replace the content of an existing secret with this tenant's name. The old credentials are rejected
-    /// within 5 min, so use this option only if no other stack uses the secret
+    /// If the tenant's secret already exists, replace its content. The old credentials are rejected within
+    /// 5 min. Use this option only if no other stack uses the secret
     #[arg(long)]
     pub(super) replace_secret: bool,
     /// Skip the confirmation
