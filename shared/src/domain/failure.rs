@@ -94,7 +94,8 @@ pub enum Failure {
     Authentication,
     /// Too many wrong passwords. The lockout ends at the given time.
     AccountLocked(Timestamp),
-    /// Too many consecutive failures: the password is disabled until it is reset.
+    /// The password is disabled because of too many consecutive failures. A new password or an operator's unlock
+    /// ends this.
     PasswordDisabled,
     /// The password is correct, but the login was reset and the reset is not complete.
     CredentialsResetRequired,

@@ -15,19 +15,20 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Limits of the attempts at one user's password.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptBudget {
-    /// Attempt slots, and failures until a lockout.
+    /// Number of attempt slots. This many failures lock the user.
     pub max: usize,
     /// Failures within one hour, over all lockouts.
     pub per_hour: usize,
-    /// Consecutive failures that disable the password until it is reset (docs/design/security.md#rule-8).
+    /// Consecutive failures that disable the password (docs/design/security.md#rule-8). A new password or an
+    /// operator's unlock ends this.
     pub disable_after: u32,
     /// Length of a lockout in milliseconds. Failures are forgotten after the same time without an attempt.
     pub lockout_millis: i64,
 }
 
 impl AttemptBudget {
-    /// Returns the attempt slots of a lockout that starts after `failures` consecutive failures, if fewer than
-    /// usual remain until the password is disabled.
+    /// Returns the number of failures left until the password is disabled, if it is smaller than the usual number
+    /// of attempt slots. `failures` are the consecutive failures so far.
     pub fn reduced_slots(self, failures: u32) -> Option<usize> {
         let left = usize::try_from(self.disable_after.saturating_sub(failures)).unwrap_or(usize::MAX);
         (left < self.max).then_some(left)
@@ -49,7 +50,8 @@ pub enum Reservation {
     Locked(Timestamp),
     /// The hourly limit is reached. The next attempt is possible at this time.
     Limited(Timestamp),
-    /// The password is disabled until it is reset, because of too many consecutive failures.
+    /// The password is disabled because of too many consecutive failures. A new password or an operator's unlock
+    /// ends this.
     Disabled,
     /// All slots are taken by attempts in progress.
     Busy,
@@ -120,7 +122,8 @@ impl AttemptState {
         let is_outdated =
             |device: TrustedDevice| self.proofs_after.is_some_and(|since| device.proven_at < since);
         let Some(quiet_at) = self.quiet_at.filter(|_| !device.is_some_and(is_outdated)) else {
-            // Without earlier attempts, only the limit of devices can prevent a reservation.
+            // Either the proof is outdated, or there are no earlier attempts. In the second case, only the limit of
+            // trusted devices can have prevented the reservation.
             return NextStep::Return(Reservation::UnknownDevice);
         };
         let is_over = quiet_at <= now;
