@@ -68,7 +68,7 @@ pub const FIELDS: &[PolicyField] = &[
     text(
         "algorithm",
         "ES256, EdDSA, RS256 or HS256",
-        "Signature algorithm of access tokens (RFC 7518, RFC 8037). `ES256` has small keys and is widely supported. The JWT authorizer of API Gateway requires `RS256`. `HS256` keys are never published. All algorithms except `HS256` need a signing key in the tenant's secret before you select them; otherwise the tenant's requests return 503.",
+        "Signature algorithm of access tokens (RFC 7518, RFC 8037). `ES256` has small keys and is widely supported. The JWT authorizer of API Gateway requires `RS256`. `HS256` keys are never published. For every other algorithm, first add a signing key to the tenant's secret (`doorwardctl tenant signing-key rotate --algorithm`). `doorwardctl` rejects the change if this key is missing.",
         |policy| Some(policy.algorithm.name().to_owned()),
         |policy, name| {
             let known = SigningAlgorithm::from_name(name);
