@@ -204,7 +204,7 @@ async fn one_of_many_concurrent_password_changes_succeeds() {
     assert_eq!(opening, 1);
 }
 
-// The session that changes the password stays live, also in other tabs that refresh it concurrently.
+// A password change does not end the session that requested it, and concurrent refreshes of this session succeed.
 #[tokio::test(flavor = "multi_thread")]
 async fn refreshes_during_a_change_of_the_own_password_all_succeed() {
     let world = Arc::new(World::start().await.unwrap());

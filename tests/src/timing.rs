@@ -4,8 +4,8 @@
 //! The benchmark sends several classes of requests in turn, in this process, with embedded services.
 //! Each sample uses its own user. The result is the difference of the medians relative to the smaller
 //! one, because absolute times depend on the machine. The exit code is not 0 when a difference exceeds
-//! its limit. The benchmark also checks itself: it must detect a build in which unknown users cost no
-//! password hash.
+//! its limit. The benchmark also checks itself: it skips the password hash of unknown users, and must then
+//! find a difference.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the printed numbers are the result")]
 

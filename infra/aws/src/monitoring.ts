@@ -63,7 +63,7 @@ const RUNBOOK = "docs/runbook.md";
 
 /**
  * List prices in USD for us-east-1, November 2026: first tiers without free tiers. Sources: the pricing pages of the
- * services. Prices in other Regions differ by some tenths.
+ * services. Prices in other Regions differ.
  */
 export const PRICES = {
   apiRequest: 1.0 / 1e6,
@@ -139,7 +139,7 @@ function alarms(stack: Stack, monitored: Monitored, topic: ITopic | undefined): 
       comparisonOperator: ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
       datapointsToAlarm: bad,
       evaluationPeriods: seen,
-      // Metrics have no data points, instead of 0, while nothing happens, for example at night.
+      // While there are no requests, for example at night, a metric has no data points. They are missing, not 0.
       treatMissingData: TreatMissingData.NOT_BREACHING,
     });
     if (topic !== undefined) {

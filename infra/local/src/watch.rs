@@ -45,7 +45,7 @@ impl CargoLambdaWatch<'_> {
 
     fn arguments(&self) -> Vec<OsString> {
         let port = self.port.to_string();
-        // Explicit, because cargo-lambda writes to a pipe, but its output ends in the terminal.
+        // cargo-lambda writes to a pipe and would disable colors, but `cargo dev` shows its output in the terminal.
         let color = if console::colors_enabled_stderr() { "always" } else { "never" };
         // By default cargo-lambda listens on all interfaces, and adds its own CORS headers.
         let mut arguments = vec!["lambda", "--color", color, "watch"];
@@ -80,7 +80,7 @@ fn write_ignore_file(path: &Path, root: &Path, folders: &[&Path]) -> Result<()> 
 }
 
 fn ignored(root: &Path, folders: &[&Path]) -> Vec<String> {
-    // Resolves paths like cargo-lambda. Paths that do not exist stay unchanged.
+    // cargo-lambda also resolves symbolic links. Paths that do not exist stay unchanged.
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let root = real(root);
     let inside = folders

@@ -75,9 +75,8 @@ pub struct Dialect {
     pub name: &'static str,
     /// Whether pages of other origins may call its routes (CORS).
     pub shares_cross_origin: bool,
-    /// Whether its requests appear in the audit log. Public documents do not, because their requests
-    /// decide nothing and need no credentials: a flood of them must not fill the log
-    /// (docs/design/security.md#rule-24).
+    /// Whether its requests appear in the audit log (docs/design/security.md#rule-24). Requests for public
+    /// documents do not: they need no credentials, so anyone could fill the log with them.
     pub is_audited: bool,
     /// Renders a failure.
     pub(crate) failure: fn(&Failure, &HttpRequest, Timestamp) -> Reply,
@@ -159,7 +158,7 @@ impl HttpRequest {
         if self.body.len() > MAX_BODY_BYTES { Err(Failure::PayloadTooLarge) } else { Ok(()) }
     }
 
-    /// `X-Tenant-ID`. `None` if it is missing or not a valid id: no tenant has such an id.
+    /// `X-Tenant-ID`. `None` if it is missing or not a valid tenant ID.
     fn tenant(&self) -> Option<TenantId> {
         TenantId::parse(&self.header("X-Tenant-ID")?).ok()
     }

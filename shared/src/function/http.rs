@@ -110,7 +110,7 @@ impl App {
         request: Result<HttpRequest, Failure>,
         body_fault: Option<Failure>,
     ) -> (Option<&'static Route>, Reply) {
-        // No route, so no dialect: the first dialect renders the failure.
+        // A request without a route has no dialect. FinHub renders its failure.
         let unrouted =
             |failure: Failure| (None, finhub::failure(&failure, context.now).with_failure(failure));
         let mut request = match request {

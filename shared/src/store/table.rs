@@ -169,7 +169,7 @@ impl DynamoStore {
         })
     }
 
-    /// Reads as many items as keys, in their order.
+    /// Reads the items of a fixed number of keys with [`Self::read_all`]. The results have the order of the keys.
     pub(super) async fn read_each<const N: usize>(
         &self,
         keys: [Key; N],
@@ -222,9 +222,11 @@ enum BatchFault {
     Failed(Failure),
 }
 
-/// Error that can report a temporary cancellation: the write had no effect because of throttling, or because another
-/// write of the item was in progress.
-/// The SDK itself retries a transaction in progress, with the same request token.
+/// Error of a write that may be a conflict. A conflict is temporary: DynamoDB throttled the write, or another write
+/// of the item was in progress. The write had no effect.
+///
+/// If DynamoDB reports that the same transaction is still in progress, the SDK itself retries it with the same
+/// request token.
 pub(super) trait Conflict {
     /// Returns whether the error is a conflict.
     fn is_conflict(&self) -> bool;

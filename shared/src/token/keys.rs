@@ -236,8 +236,7 @@ impl TenantKeys {
         self.signers.get(&algorithm).ok_or_else(|| Failure::Unavailable(Box::new(missing())))
     }
 
-    /// Checks for each algorithm that the verifying key of the same key ID accepts the signatures of the signing
-    /// key.
+    /// Signs a test message with each signing key and verifies it with the verifying key of the same key ID.
     ///
     /// # Errors
     /// [`InvalidSecret`] when a signature is not accepted.

@@ -34,7 +34,7 @@ pub struct Command {
     pub ip: ClientAddress,
 }
 
-/// A code that was right when it was read, with its user.
+/// A reset code that matched the stored code when it was checked, and its user.
 struct ProvenCode {
     user: User,
     code: ResetCode,
@@ -50,13 +50,15 @@ impl ProvenCode {
 }
 
 impl Service {
-    /// Sets a password in three rounds of DynamoDB calls: it counts the client address, then reserves a try and
-    /// reads the user in parallel, then commits one transaction. The transaction spends the code, sets the
-    /// password, and ends the user's sessions, its lockout and a login reset, all or nothing.
+    /// Sets a password in three rounds of DynamoDB calls:
+    /// 1. It takes one unit from the budget of the client address.
+    /// 2. It reserves a try of the code and reads the user, in parallel.
+    /// 3. It commits one transaction, which spends the code, sets the password, and ends the user's sessions,
+    ///    lockout and login reset.
     ///
-    /// The address is counted first, so that an address over its limit cannot occupy a code's tries. Nothing is
-    /// hashed before the code was right (docs/design/security.md#rule-11). Until then, the calls are the same
-    /// whether user and code exist or not.
+    /// The budget comes first, because an address over its limit must not use up the tries of a code. No password
+    /// is hashed until the code has proved correct (docs/design/security.md#rule-11). Before that, the calls do not
+    /// depend on whether the user and the code exist.
     ///
     /// # Errors
     /// `InvalidCode`; `PasswordPolicy` (the code stays valid); `RateLimited`; `TenantSuspended`;
@@ -112,7 +114,7 @@ impl Service {
         let request = request.with_key(&self.tenants, has_key, Failure::InvalidCode).await?;
         let submission = match submission {
             Some(text) => request.keys.submission_digest(tenant, id, &text)?,
-            // Identifies this try if the response to its write is lost.
+            // If the response to the commit is lost, the stored ID of this try shows that the commit succeeded.
             None => attempt.id.to_string(),
         };
         let proven = ProvenCode { user, code: stored, submission };
@@ -211,7 +213,8 @@ impl Service {
         }
     }
 
-    /// The result of a form that is submitted again: a success if it holds the password that it set.
+    /// Returns the result for a form that was submitted again. It is a success if the form contains the password
+    /// that the first submission set.
     async fn replay_submission(
         &self,
         request: &TenantRequest<'_>,
