@@ -7,7 +7,7 @@ use doorward::{
     function::SystemClock,
     port::Clock,
     store::Switched,
-    store::{CodeIs, EndSession, SessionPageQuery, SessionsOf},
+    store::{EndSession, ExtraItem, SessionPageQuery, SessionsOf},
 };
 use serde_json::{Value, json};
 
@@ -116,7 +116,7 @@ async fn list(context: &Context, user_ref: &UserRef, limit: usize, after: Option
 /// Returns the position of a session in the list. The session may have ended since.
 async fn position(context: &Context, user_ref: &UserRef, id: &SessionId) -> Result<SessionPosition> {
     let UserRef { tenant, user } = user_ref;
-    let items = context.store.caller(tenant, (user, id), None, CodeIs::Unwanted).await?;
+    let items = context.store.caller(tenant, (user, id), None, ExtraItem::None).await?;
     let session = items.session.with_context(|| {
         format!("user {user} of tenant {tenant} has no session {id}; omit --after to start over")
     })?;

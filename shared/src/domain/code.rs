@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 use super::{AttemptId, Invalid};
 
@@ -17,7 +18,8 @@ pub const MAX_CODE_TRIES: usize = 5;
 pub const CODE_WINDOW: Duration = Duration::from_secs(60 * 60);
 
 /// The way in which a user enters a code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum CodeKind {
     /// Part of a link: 20 characters, 100 bits. Attempts are not limited, so that one user cannot invalidate
     /// another user's link.

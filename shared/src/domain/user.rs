@@ -1,6 +1,7 @@
 //! A user, who is an administrator or a customer.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
 
 use super::{Collection, CustomerId, OrganizationId, PasswordHash, TenantId, UserId, Username, id::named};
@@ -129,15 +130,19 @@ impl User {
 }
 
 /// The details of a user record that responses contain (docs/design/contract.md#zitadel-v2).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserDetails {
     /// Number of changes.
+    #[serde(rename = "change_sequence")]
     pub sequence: u64,
     /// Time of the last change.
+    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
     pub changed_at: Timestamp,
     /// Creation time.
+    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
     pub created_at: Timestamp,
     /// Organization that owns the user.
+    #[serde(rename = "organization_id")]
     pub organization: OrganizationId,
 }
 

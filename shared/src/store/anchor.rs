@@ -4,15 +4,14 @@
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{
     DynamoStore,
-    item::{Attributes, corrupt, decode, instant, number, string, to_instant, ttl_seconds},
+    item::{Attributes, corrupt, decode, instant, number, string, to_instant, ttl_after},
     keys::{ANCHOR_PREFIX, Key},
-    table::{Expressions, Updated, unavailable},
+    table::{Expressions, Updated, query_all},
 };
 use crate::{
     audit::{Anchor, ChainId, Head, Partition},
@@ -57,7 +56,8 @@ impl DynamoStore {
     /// # Errors
     /// `Unavailable` when the write fails.
     pub async fn anchor(&self, head: &Head) -> Result<Anchored, Failure> {
-        let mut update = Expressions::update(
+        let reserved = ["sequence", "hash", "instance", "function"];
+        let update = Expressions::update(
             "SET #sequence = :sequence, #hash = :hash, #instance = :instance, \
              #function = :function, first_at = :first, last_at = :last, expires_at = :end",
         )
@@ -68,11 +68,9 @@ impl DynamoStore {
         .value(":function", string(&head.function))
         .value(":first", instant(head.chain.began_at()))
         .value(":last", instant(head.at))
-        .value(":end", number(ttl_seconds(end_of(head.chain))))
+        .value(":end", number(ttl_of(head.chain)))
+        .names(reserved.map(|name| (format!("#{name}"), name.to_owned())))
         .return_refused();
-        for name in ["sequence", "hash", "instance", "function"] {
-            update = update.name(format!("#{name}"), name);
-        }
         match self.update(&Key::anchor(&head.partition(), head.chain), update).await? {
             Updated::Done(_) => Ok(Anchored::Kept),
             Updated::Refused(item) => {
@@ -95,7 +93,7 @@ impl DynamoStore {
     ) -> Result<(), Failure> {
         let update = Expressions::update("SET broken_at = if_not_exists(broken_at, :now), expires_at = :end")
             .value(":now", instant(now))
-            .value(":end", number(ttl_seconds(end_of(chain))));
+            .value(":end", number(ttl_of(chain)));
         self.update(&Key::anchor(partition, chain), update).await.map(|_| ())
     }
 
@@ -104,28 +102,13 @@ impl DynamoStore {
     /// # Errors
     /// `Unavailable` when the read fails.
     pub async fn anchors(&self, partition: &Partition) -> Result<Vec<Anchor>, Failure> {
-        let mut pages = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
-            .expression_attribute_values(":pk", AttributeValue::S(Key::anchors(partition)))
-            .expression_attribute_values(":prefix", string(ANCHOR_PREFIX))
-            .consistent_read(true)
-            .into_paginator()
-            .items()
-            .send();
-        let mut anchors = Vec::new();
-        while let Some(item) = pages.next().await {
-            anchors.push(to_anchor(partition, item.map_err(|error| unavailable(&error))?)?);
-        }
-        Ok(anchors)
+        query_all(self.query(Key::anchors(partition), ANCHOR_PREFIX), |item| to_anchor(partition, item)).await
     }
 }
 
-/// Returns the expiry of a chain's anchor. It depends only on the chain, so that all writers agree.
-fn end_of(chain: ChainId) -> Timestamp {
-    chain.began_at().checked_add(RETENTION).unwrap_or(Timestamp::MAX)
+/// Returns the TTL of a chain's anchor. It depends only on the chain, so that all writers agree.
+fn ttl_of(chain: ChainId) -> i64 {
+    ttl_after(chain.began_at(), RETENTION)
 }
 
 fn to_anchor(partition: &Partition, item: Attributes) -> Result<Anchor, Failure> {

@@ -7,22 +7,16 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::{
     DynamoStore,
-    item::{Attributes, corrupt, number},
+    item::{Attributes, number, to_number},
     keys::Key,
     table::{Expressions, Updated},
 };
 use crate::domain::{Failure, HourBudget};
 
 /// Returns the used part of a budget.
-pub(super) fn to_used(item: Option<&Attributes>) -> Result<u32, Failure> {
-    match item.and_then(|item| item.get("used")) {
-        None => Ok(0),
-        Some(AttributeValue::N(used)) => {
-            let used: i64 = used.parse().map_err(|_| corrupt("budget"))?;
-            Ok(u32::try_from(used.max(0)).unwrap_or(u32::MAX))
-        }
-        Some(_) => Err(corrupt("budget")),
-    }
+pub(super) fn to_used(item: Option<Attributes>) -> Result<u32, Failure> {
+    let used: i64 = to_number(&item.unwrap_or_default(), "used")?.unwrap_or_default();
+    Ok(u32::try_from(used.max(0)).unwrap_or(u32::MAX))
 }
 
 impl DynamoStore {

@@ -4,8 +4,6 @@
 //! one has not changed since it was read. A used code stays in the item until it expires, so that a form that is
 //! submitted twice gets the first result again.
 
-use std::collections::BTreeSet;
-
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::{
     DynamoStore,
     idempotency::NewStoredResult,
-    item::{Attributes, corrupt, decode, encode, id_set, instant, number, string, to_instant, ttl_seconds},
+    item::{
+        Attributes, corrupt, decode, encode, id_set, instant, number, string, to_id_set, to_instant,
+        ttl_seconds,
+    },
     keys::Key,
     outbox::Sealed,
     table::{Expressions, Updated},
@@ -56,25 +57,14 @@ pub struct CodeTry<'a> {
 #[derive(Serialize, Deserialize)]
 struct CodeItem {
     code_id: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    code_kind: Option<KindName>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    code_kind: Option<CodeKind>,
     digest: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     key_version: Option<u32>,
     ends_at: i64,
     sent_at: Vec<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     spent_by: Option<String>,
     /// TTL, in seconds.
     expires_at: i64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-enum KindName {
-    Link,
-    Typed,
 }
 
 impl From<&ResetCode> for CodeItem {
@@ -84,10 +74,7 @@ impl From<&ResetCode> for CodeItem {
         let counted = sent.iter().filter_map(|at| at.checked_add(CODE_WINDOW).ok()).max();
         Self {
             code_id: id.to_string(),
-            code_kind: proof.as_ref().map(|proof| match proof.kind {
-                CodeKind::Link => KindName::Link,
-                CodeKind::Typed => KindName::Typed,
-            }),
+            code_kind: proof.as_ref().map(|proof| proof.kind),
             digest: proof.as_ref().map(|proof| proof.digest.clone()),
             key_version: proof.as_ref().map(|proof| proof.key_version),
             ends_at: ends_at.as_millisecond(),
@@ -103,13 +90,7 @@ impl TryFrom<CodeItem> for ResetCode {
 
     fn try_from(item: CodeItem) -> Result<Self, Failure> {
         let proof = match (item.code_kind, item.digest, item.key_version) {
-            (Some(kind), Some(digest), Some(key_version)) => {
-                let kind = match kind {
-                    KindName::Link => CodeKind::Link,
-                    KindName::Typed => CodeKind::Typed,
-                };
-                Some(CodeProof { kind, digest, key_version })
-            }
+            (Some(kind), Some(digest), Some(key_version)) => Some(CodeProof { kind, digest, key_version }),
             _ => None,
         };
         Ok(Self {
@@ -133,7 +114,7 @@ impl DynamoStore {
         let NewCode { tenant, user, replaces, code, message, result } = new;
         let item = encode(&Key::code(tenant, user), &CodeItem::from(code))?;
         let condition = match replaces {
-            None => Expressions::condition("attribute_not_exists(pk)"),
+            None => Expressions::absent(),
             Some(before) => {
                 Expressions::condition("code_id = :before").value(":before", string(before.to_string()))
             }
@@ -209,7 +190,7 @@ impl DynamoStore {
             Updated::Refused(Some(item)) => {
                 // The attempt is in the item if the SDK repeated a write whose response was lost. A used code is
                 // returned too: it grants nothing, but identifies a form that is submitted twice.
-                let is_own = tries(&item).contains(&attempt.id.to_string());
+                let is_own = to_id_set(&item, "tries")?.contains(&attempt.id);
                 if is_own || item.contains_key("spent_by") { to_code(item).map(Some) } else { Ok(None) }
             }
         }
@@ -225,13 +206,6 @@ impl DynamoStore {
             .value(":ids", id_set([attempt.id]))
             .value(":id", string(attempt.id.to_string()));
         self.update(&Key::code(attempt.tenant, attempt.user), update).await.map(|_| ())
-    }
-}
-
-fn tries(item: &Attributes) -> BTreeSet<String> {
-    match item.get("tries") {
-        Some(AttributeValue::Ss(ids)) => ids.iter().cloned().collect(),
-        _ => BTreeSet::new(),
     }
 }
 

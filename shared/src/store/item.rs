@@ -1,6 +1,10 @@
 //! Encoding of values in items. Times are epoch milliseconds, except the TTL attribute, which is in seconds.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    str::FromStr,
+    time::Duration,
+};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
@@ -12,10 +16,11 @@ use crate::domain::{AttemptId, Failure};
 /// Attributes of an item.
 pub(super) type Attributes = HashMap<String, AttributeValue>;
 
-/// Encodes an item with the key `key` and the fields of `value`.
+/// Encodes an item with the key `key` and the fields of `value`. Fields that are `None` are not stored.
 pub(super) fn encode(key: &Key, value: &impl Serialize) -> Result<Attributes, Failure> {
     let mut attributes: Attributes =
         serde_dynamo::to_item(value).map_err(|error| Failure::Internal(Box::new(error)))?;
+    attributes.retain(|_, value| !value.is_null());
     attributes.extend(key.attributes());
     Ok(attributes)
 }
@@ -56,7 +61,34 @@ pub(super) fn ttl_seconds(at: Timestamp) -> i64 {
     at.as_second().saturating_add(1)
 }
 
+/// Returns the TTL of an item that is kept for `duration`.
+pub(super) fn ttl_after(at: Timestamp, duration: Duration) -> i64 {
+    ttl_seconds(at.checked_add(duration).unwrap_or(Timestamp::MAX))
+}
+
 /// Decodes a time.
 pub(super) fn to_instant(millis: i64) -> Result<Timestamp, Failure> {
     Timestamp::from_millisecond(millis).map_err(|_| corrupt("instant"))
+}
+
+/// Returns a string attribute, or `None` if the item has none.
+pub(super) fn text<'a>(item: &'a Attributes, name: &str) -> Option<&'a str> {
+    item.get(name).and_then(|value| value.as_s().ok()).map(String::as_str)
+}
+
+/// Decodes a number attribute. Returns `None` if the item does not have the attribute.
+pub(super) fn to_number<N: FromStr>(item: &Attributes, name: &str) -> Result<Option<N>, Failure> {
+    let digits = item.get(name).map(|value| value.as_n().map_err(|_| corrupt("number"))).transpose()?;
+    digits.map(|digits| digits.parse().map_err(|_| corrupt("number"))).transpose()
+}
+
+/// Decodes a set of attempt IDs. DynamoDB stores no empty sets, so that an absent attribute is an empty set.
+pub(super) fn to_id_set(item: &Attributes, name: &str) -> Result<BTreeSet<AttemptId>, Failure> {
+    match item.get(name) {
+        None => Ok(BTreeSet::new()),
+        Some(AttributeValue::Ss(ids)) => {
+            ids.iter().map(|id| AttemptId::parse(id).map_err(|_| corrupt("attempt ID"))).collect()
+        }
+        Some(_) => Err(corrupt("set of attempt IDs")),
+    }
 }

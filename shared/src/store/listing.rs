@@ -12,7 +12,7 @@ use super::{
     item::{decode, instant, number, string, to_instant},
     keys::{Key, SESSION_PREFIX},
     session::{LIVE, to_session},
-    table::unavailable,
+    table::{query_all, unavailable},
 };
 use crate::domain::{
     Collection, Failure, LiveSession, Session, SessionId, SessionPosition, TenantId, User, UserId,
@@ -75,19 +75,13 @@ impl DynamoStore {
     /// created or kept after the epochs were read.
     fn live(&self, of: &SessionsOf<'_>, also: &str) -> QueryFluentBuilder {
         let SessionsOf { tenant, user, user_epoch, tenant_epoch, now } = *of;
-        self.client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :sessions)")
+        self.query(Key::user(tenant, user).pk, SESSION_PREFIX)
             .filter_expression(format!(
                 "{LIVE} AND user_epoch >= :user_epoch AND tenant_epoch >= :tenant_epoch{also}"
             ))
-            .expression_attribute_values(":pk", string(Key::user(tenant, user).pk))
-            .expression_attribute_values(":sessions", string(SESSION_PREFIX))
             .expression_attribute_values(":now", instant(now))
             .expression_attribute_values(":user_epoch", number(user_epoch))
             .expression_attribute_values(":tenant_epoch", number(tenant_epoch))
-            .consistent_read(true)
     }
 
     /// Number of live sessions without `except`.
@@ -118,14 +112,12 @@ impl DynamoStore {
     /// # Errors
     /// `Unavailable` when storage does not answer.
     pub async fn live_sessions(&self, of: &SessionsOf<'_>) -> Result<Vec<LiveSession>, Failure> {
-        let mut items =
-            self.live(of, "").projection_expression("session_id, created_at").into_paginator().items().send();
-        let mut live = Vec::new();
-        while let Some(item) = items.next().await {
-            let item: LiveItem = decode(item.map_err(|error| unavailable(&error))?)?;
-            live.push(LiveSession { id: item.session_id, created_at: to_instant(item.created_at)? });
-        }
-        Ok(live)
+        let query = self.live(of, "").projection_expression("session_id, created_at");
+        query_all(query, |item| {
+            let LiveItem { session_id: id, created_at } = decode(item)?;
+            Ok(LiveSession { id, created_at: to_instant(created_at)? })
+        })
+        .await
     }
 
     /// A page of a user's live sessions, newest first. Over all pages, each session that lives throughout is

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     DynamoStore,
-    item::{Attributes, corrupt, instant, number, to_instant, ttl_seconds},
+    item::{Attributes, corrupt, instant, number, to_instant, to_number, ttl_seconds},
     keys::{Key, OutboxKey},
     table::Expressions,
 };
@@ -61,14 +61,10 @@ impl DynamoStore {
 
 /// Decodes an outbox item.
 pub(super) fn to_sealed(key: &OutboxKey, item: &Attributes) -> Result<Sealed, Failure> {
-    let whole = |name: &str| match item.get(name) {
-        Some(AttributeValue::N(digits)) => digits.parse::<i64>().ok(),
-        _ => None,
-    };
-    match (item.get("message"), whole("key_version"), whole("ends_at")) {
-        (Some(AttributeValue::B(message)), Some(version), Some(ends_at)) => Ok(Sealed {
+    match (item.get("message"), to_number(item, "key_version")?, to_number(item, "ends_at")?) {
+        (Some(AttributeValue::B(message)), Some(key_version), Some(ends_at)) => Ok(Sealed {
             key: key.clone(),
-            key_version: u32::try_from(version).map_err(|_| corrupt("message"))?,
+            key_version,
             bytes: message.clone().into_inner(),
             ends_at: to_instant(ends_at)?,
         }),

@@ -5,7 +5,6 @@ use super::{
     budget::to_used,
     code::to_code,
     idempotency::{StoredResult, to_stored_result},
-    item::Attributes,
     keys::{Key, OutboxKey, ResultKey},
     outbox::{Sealed, to_sealed},
     session::to_session,
@@ -26,27 +25,31 @@ pub struct LoginQuery<'a> {
     pub budgets: &'a [HourBudget],
 }
 
-/// Result of [`DynamoStore::login`].
+/// A user, and the items that were requested with it.
 #[derive(Debug, Default)]
-pub struct LoginItems {
+pub struct UserItems {
     /// The user.
     pub user: Option<User>,
+    /// The newest code. It may be used or expired.
+    pub code: Option<ResetCode>,
     /// Stored result of the idempotency key.
     pub stored: Option<StoredResult>,
     /// Used part of each budget, in the order of the query.
     pub used: Vec<u32>,
 }
 
-/// Selection of the reset code in [`DynamoStore::caller`].
+/// Item to read with a caller ([`DynamoStore::caller`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CodeIs<'a> {
-    /// The code is read, with the stored result of the idempotency key, if any.
-    Wanted(Option<&'a ResultKey>),
-    /// The code is not read.
-    Unwanted,
+pub enum ExtraItem<'a> {
+    /// No item.
+    None,
+    /// The newest reset code of the other user or of the caller, and the stored result of the idempotency key, if any.
+    Code(Option<&'a ResultKey>),
+    /// A session of the other user or of the caller.
+    Session(&'a SessionId),
 }
 
-/// Result of [`DynamoStore::caller`] and [`DynamoStore::caller_and_session`].
+/// Result of [`DynamoStore::caller`].
 #[derive(Debug, Default)]
 pub struct CallerItems {
     /// Session of the caller.
@@ -63,17 +66,6 @@ pub struct CallerItems {
     pub stored: Option<StoredResult>,
 }
 
-/// A user and the newest reset code.
-#[derive(Debug, Default)]
-pub struct RecoveryItems {
-    /// The user.
-    pub user: Option<User>,
-    /// The newest code. It may be used or expired.
-    pub code: Option<ResetCode>,
-    /// Stored result of the idempotency key.
-    pub stored: Option<StoredResult>,
-}
-
 /// Items to read for the delivery of a message.
 #[derive(Debug)]
 pub struct OutboxItems {
@@ -85,46 +77,27 @@ pub struct OutboxItems {
     pub code: Option<ResetCode>,
 }
 
-/// Batch read under construction.
-struct Batch(Vec<Key>);
-
-impl Batch {
-    /// Adds a key and returns its position. DynamoDB rejects a batch that contains a key twice.
-    fn add(&mut self, key: Option<Key>) -> Option<usize> {
-        self.0.push(key?);
-        Some(self.0.len() - 1)
-    }
-}
-
-/// Takes the item at a position and decodes it.
-fn take<T>(
-    items: &mut [Option<Attributes>],
-    position: Option<usize>,
-    decode: impl FnOnce(Attributes) -> Result<T, Failure>,
-) -> Result<Option<T>, Failure> {
-    position.and_then(|position| items.get_mut(position)?.take()).map(decode).transpose()
-}
-
 impl DynamoStore {
-    /// Reads the items that a login needs.
+    /// Reads a user, the stored result of the idempotency key, and the budgets.
     ///
     /// # Errors
     /// `Unavailable` when the read fails.
-    pub async fn login(&self, query: &LoginQuery<'_>) -> Result<LoginItems, Failure> {
+    pub async fn login(&self, query: &LoginQuery<'_>) -> Result<UserItems, Failure> {
         let LoginQuery { tenant, user, result_key, budgets } = *query;
         let mut keys = vec![Key::user(tenant, user)];
         keys.extend(budgets.iter().map(Key::budget));
         keys.extend(result_key.map(Key::result));
         let mut items = self.read_all(&keys).await?.into_iter();
         let mut next = || items.next().flatten();
-        Ok(LoginItems {
+        Ok(UserItems {
             user: next().map(to_user).transpose()?,
-            used: budgets.iter().map(|_| to_used(next().as_ref())).collect::<Result<_, _>>()?,
+            used: budgets.iter().map(|_| to_used(next())).collect::<Result<_, _>>()?,
             stored: next().map(to_stored_result).transpose()?,
+            code: None,
         })
     }
 
-    /// Reads a caller's session, the caller and `other`. Reads the code of `other`, or of the caller, if wanted.
+    /// Reads a caller's session, the caller, `other`, and one extra item.
     ///
     /// # Errors
     /// `Unavailable` when the read fails.
@@ -133,52 +106,35 @@ impl DynamoStore {
         tenant: &TenantId,
         (user, session): (&UserId, &SessionId),
         other: Option<&UserId>,
-        code: CodeIs<'_>,
+        extra: ExtraItem<'_>,
     ) -> Result<CallerItems, Failure> {
+        // DynamoDB rejects a batch that contains a key twice.
         let other = other.filter(|other| *other != user);
-        let (code, result_key) = match code {
-            CodeIs::Wanted(result_key) => (Some(Key::code(tenant, other.unwrap_or(user))), result_key),
-            CodeIs::Unwanted => (None, None),
+        let target = other.unwrap_or(user);
+        let (code, result_key, asked) = match extra {
+            ExtraItem::None => (None, None, None),
+            ExtraItem::Code(result_key) => (Some(Key::code(tenant, target)), result_key, None),
+            ExtraItem::Session(asked) => (None, None, Some(Key::session(tenant, target, asked))),
         };
-        let mut batch = Batch(vec![Key::session(tenant, user, session), Key::user(tenant, user)]);
-        let other_at = batch.add(other.map(|other| Key::user(tenant, other)));
-        let code_at = batch.add(code);
-        let stored_at = batch.add(result_key.map(Key::result));
-        let mut items = self.read_all(&batch.0).await?;
+        let own = Key::session(tenant, user, session);
+        let asks_own = asked.as_ref() == Some(&own);
+        let keys = [
+            Some(own),
+            Some(Key::user(tenant, user)),
+            other.map(|other| Key::user(tenant, other)),
+            code,
+            result_key.map(Key::result),
+            asked.filter(|_| !asks_own),
+        ];
+        let [session, user, other, code, stored, asked] = self.read_each(keys).await?;
+        let session = session.map(to_session).transpose()?;
         Ok(CallerItems {
-            session: take(&mut items, Some(0), to_session)?,
-            user: take(&mut items, Some(1), to_user)?,
-            other: take(&mut items, other_at, to_user)?,
-            code: take(&mut items, code_at, to_code)?,
-            stored: take(&mut items, stored_at, to_stored_result)?,
-            asked: None,
-        })
-    }
-
-    /// Reads a caller's session, the caller, and another session with its user.
-    ///
-    /// # Errors
-    /// `Unavailable` when the read fails.
-    pub async fn caller_and_session(
-        &self,
-        tenant: &TenantId,
-        (user, session): (&UserId, &SessionId),
-        asked: (&UserId, &SessionId),
-    ) -> Result<CallerItems, Failure> {
-        let mut batch = Batch(vec![Key::session(tenant, user, session), Key::user(tenant, user)]);
-        let other_at = batch.add((asked.0 != user).then(|| Key::user(tenant, asked.0)));
-        let is_other = asked != (user, session);
-        let asked_at = batch.add(is_other.then(|| Key::session(tenant, asked.0, asked.1)));
-        let mut items = self.read_all(&batch.0).await?;
-        let session = take(&mut items, Some(0), to_session)?;
-        let asked = take(&mut items, asked_at, to_session)?;
-        Ok(CallerItems {
-            asked: if is_other { asked } else { session.clone() },
+            asked: if asks_own { session.clone() } else { asked.map(to_session).transpose()? },
             session,
-            user: take(&mut items, Some(1), to_user)?,
-            other: take(&mut items, other_at, to_user)?,
-            code: None,
-            stored: None,
+            user: user.map(to_user).transpose()?,
+            other: other.map(to_user).transpose()?,
+            code: code.map(to_code).transpose()?,
+            stored: stored.map(to_stored_result).transpose()?,
         })
     }
 
@@ -191,14 +147,15 @@ impl DynamoStore {
         tenant: &TenantId,
         user: &UserId,
         result_key: Option<&ResultKey>,
-    ) -> Result<RecoveryItems, Failure> {
-        let mut batch = Batch(vec![Key::user(tenant, user), Key::code(tenant, user)]);
-        let stored_at = batch.add(result_key.map(Key::result));
-        let mut items = self.read_all(&batch.0).await?;
-        Ok(RecoveryItems {
-            user: take(&mut items, Some(0), to_user)?,
-            code: take(&mut items, Some(1), to_code)?,
-            stored: take(&mut items, stored_at, to_stored_result)?,
+    ) -> Result<UserItems, Failure> {
+        let keys =
+            [Some(Key::user(tenant, user)), Some(Key::code(tenant, user)), result_key.map(Key::result)];
+        let [user, code, stored] = self.read_each(keys).await?;
+        Ok(UserItems {
+            user: user.map(to_user).transpose()?,
+            code: code.map(to_code).transpose()?,
+            stored: stored.map(to_stored_result).transpose()?,
+            used: Vec::new(),
         })
     }
 
@@ -209,7 +166,7 @@ impl DynamoStore {
     pub async fn outbox(&self, key: &OutboxKey) -> Result<OutboxItems, Failure> {
         let OutboxKey { tenant, user, .. } = key;
         let keys = [Key::outbox(key), Key::user(tenant, user), Key::code(tenant, user)];
-        let [sealed, user, code] = self.read_each(keys).await?;
+        let [sealed, user, code] = self.read_each(keys.map(Some)).await?;
         Ok(OutboxItems {
             sealed: sealed.map(|item| to_sealed(key, &item)).transpose()?,
             user: user.map(to_user).transpose()?,

@@ -84,7 +84,6 @@ struct SessionItem {
     session_id: SessionId,
     user_type: String,
     organization_id: OrganizationId,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     customer_id: Option<CustomerId>,
     user_epoch: u64,
     tenant_epoch: u64,
@@ -92,11 +91,8 @@ struct SessionItem {
     nonce: String,
     key_version: u32,
     retired: BTreeMap<String, i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     rotation_id: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     ended_at: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     ended_by_reuse: Option<bool>,
     created_at: i64,
     refreshed_at: i64,
@@ -104,71 +100,48 @@ struct SessionItem {
     absolute_expires_at: i64,
     /// TTL, in seconds.
     expires_at: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     platform: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     device_id: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     forwarded_from: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     user_agent: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     client_ip: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     proven_device: Option<String>,
 }
 
 impl From<&Session> for SessionItem {
     fn from(session: &Session) -> Self {
-        let Session {
-            tenant,
-            user,
-            id,
-            collection,
-            organization,
-            customer,
-            user_epoch,
-            tenant_epoch,
-            generation,
-            nonce,
-            key_version,
-            retired,
-            rotation,
-            ended,
-            created_at,
-            refreshed_at,
-            idle_expires_at,
-            expires_at,
-            device: Device { platform, device_id, forwarded_from, user_agent, ip },
-            proven_device,
-        } = session;
+        let device = &session.device;
         Self {
-            tenant_id: tenant.clone(),
-            user_id: user.clone(),
-            session_id: id.clone(),
-            user_type: collection.user_type().to_owned(),
-            organization_id: organization.clone(),
-            customer_id: customer.clone(),
-            user_epoch: *user_epoch,
-            tenant_epoch: *tenant_epoch,
-            generation: *generation,
-            nonce: nonce_text(*nonce),
-            key_version: *key_version,
-            retired: retired.iter().map(|(number, at)| (number.to_string(), at.as_millisecond())).collect(),
-            rotation_id: rotation.map(|id| id.to_string()),
-            ended_at: ended.map(|ended| ended.at.as_millisecond()),
-            ended_by_reuse: ended.map(|ended| ended.reuse),
-            created_at: created_at.as_millisecond(),
-            refreshed_at: refreshed_at.as_millisecond(),
-            idle_expires_at: idle_expires_at.as_millisecond(),
-            absolute_expires_at: expires_at.as_millisecond(),
-            expires_at: ttl_seconds(*expires_at),
-            platform: platform.clone(),
-            device_id: device_id.clone(),
-            forwarded_from: forwarded_from.clone(),
-            user_agent: user_agent.clone(),
-            client_ip: ip.map(|ip| ip.to_string()),
-            proven_device: proven_device.map(|device| device.to_string()),
+            tenant_id: session.tenant.clone(),
+            user_id: session.user.clone(),
+            session_id: session.id.clone(),
+            user_type: session.collection.user_type().to_owned(),
+            organization_id: session.organization.clone(),
+            customer_id: session.customer.clone(),
+            user_epoch: session.user_epoch,
+            tenant_epoch: session.tenant_epoch,
+            generation: session.generation,
+            nonce: nonce_text(session.nonce),
+            key_version: session.key_version,
+            retired: session
+                .retired
+                .iter()
+                .map(|(number, at)| (number.to_string(), at.as_millisecond()))
+                .collect(),
+            rotation_id: session.rotation.map(|id| id.to_string()),
+            ended_at: session.ended.map(|ended| ended.at.as_millisecond()),
+            ended_by_reuse: session.ended.map(|ended| ended.reuse),
+            created_at: session.created_at.as_millisecond(),
+            refreshed_at: session.refreshed_at.as_millisecond(),
+            idle_expires_at: session.idle_expires_at.as_millisecond(),
+            absolute_expires_at: session.expires_at.as_millisecond(),
+            expires_at: ttl_seconds(session.expires_at),
+            platform: device.platform.clone(),
+            device_id: device.device_id.clone(),
+            forwarded_from: device.forwarded_from.clone(),
+            user_agent: device.user_agent.clone(),
+            client_ip: device.ip.map(|ip| ip.to_string()),
+            proven_device: session.proven_device.map(|device| device.to_string()),
         }
     }
 }
@@ -230,7 +203,11 @@ pub(super) fn to_session(attributes: Attributes) -> Result<Session, Failure> {
 
 /// Encodes a session item with its key.
 pub(super) fn session_item(session: &Session) -> Result<Attributes, Failure> {
-    encode(&Key::session(&session.tenant, &session.user, &session.id), &SessionItem::from(session))
+    encode(&key_of(session), &SessionItem::from(session))
+}
+
+fn key_of(session: &Session) -> Key {
+    Key::session(&session.tenant, &session.user, &session.id)
 }
 
 /// Returns whether a session item has the nonce of `session`.
@@ -242,9 +219,21 @@ pub(super) fn has_nonce(item: &Attributes, session: &Session) -> bool {
 pub(super) const LIVE: &str =
     "attribute_not_exists(ended_at) AND idle_expires_at > :now AND absolute_expires_at > :now";
 
-/// Update that ends a session at `:now`. It does not change a session that already ended.
-pub(super) const END: &str = "SET ended_at = if_not_exists(ended_at, :now), \
-     ended_by_reuse = if_not_exists(ended_by_reuse, :reuse)";
+/// Returns an update that ends a session. It does not change a session that already ended. `:now` is the time.
+pub(super) fn end(now: Timestamp, reuse: bool) -> Expressions {
+    let update = "SET ended_at = if_not_exists(ended_at, :now), \
+         ended_by_reuse = if_not_exists(ended_by_reuse, :reuse)";
+    Expressions::update(update).value(":now", instant(now)).value(":reuse", AttributeValue::Bool(reuse))
+}
+
+/// Adds the condition that a session is live and has not been ended by an epoch.
+fn when_live(expressions: Expressions, session: &Session, now: Timestamp) -> Expressions {
+    expressions
+        .when(LIVE)
+        .when("user_epoch = :epoch")
+        .value(":now", instant(now))
+        .value(":epoch", number(session.user_epoch))
+}
 
 impl DynamoStore {
     /// Rotates a session's refresh token, if the token has the current generation.
@@ -268,19 +257,17 @@ impl DynamoStore {
     async fn try_rotation(&self, rotation: &Rotation<'_>, over: &[u64]) -> Result<Rotated, Failure> {
         let update = "SET generation = :next, key_version = :version, rotation_id = :id, refreshed_at = :now, \
                       idle_expires_at = :idle, retired.#generation = :now";
-        let condition = format!("generation = :generation AND nonce = :nonce AND {LIVE}");
-        let mut expressions = if over.is_empty() {
-            Expressions::update(update)
-                .when(format!("{condition} AND size(retired) < :full"))
-                .value(":full", number(MAX_RETIRED))
+        let removed: Vec<_> = (0..over.len()).map(|index| format!("retired.#over{index}")).collect();
+        let expressions = if removed.is_empty() {
+            Expressions::update(update).when("size(retired) < :full").value(":full", number(MAX_RETIRED))
         } else {
-            let paths: Vec<_> = (0..over.len()).map(|index| format!("retired.#over{index}")).collect();
-            Expressions::update(format!("{update} REMOVE {}", paths.join(", "))).when(condition)
+            Expressions::update(format!("{update} REMOVE {}", removed.join(", ")))
         };
-        for (index, over) in over.iter().enumerate() {
-            expressions = expressions.name(format!("#over{index}"), over.to_string());
-        }
+        let names = over.iter().enumerate().map(|(index, over)| (format!("#over{index}"), over.to_string()));
         let expressions = expressions
+            .when("generation = :generation AND nonce = :nonce")
+            .when(LIVE)
+            .names(names)
             .name("#generation", rotation.generation.to_string())
             .value(":next", number(rotation.generation + 1))
             .value(":version", number(rotation.key_version))
@@ -309,25 +296,21 @@ impl DynamoStore {
     ///
     /// # Errors
     /// `Unavailable` when the write fails.
-    pub async fn end_session(&self, end: &EndSession<'_>) -> Result<Option<Timestamp>, Failure> {
-        let condition = "absolute_expires_at > :now";
+    pub async fn end_session(&self, request: &EndSession<'_>) -> Result<Option<Timestamp>, Failure> {
+        let expressions = end(request.now, request.reuse).when("absolute_expires_at > :now").return_new();
         // The conditions on the path match `Session::is_under`.
-        let expressions = match end.path {
-            None => Expressions::update(END).when(condition),
-            Some((Collection::Admin, organization)) => Expressions::update(END)
-                .when(format!("{condition} AND organization_id = :owner"))
-                .value(":owner", string(organization)),
-            Some((collection, customer)) => Expressions::update(END)
-                .when(format!("{condition} AND customer_id = :owner AND user_type IN (:admin, :collection)"))
+        let expressions = match request.path {
+            None => expressions,
+            Some((Collection::Admin, organization)) => {
+                expressions.when("organization_id = :owner").value(":owner", string(organization))
+            }
+            Some((collection, customer)) => expressions
+                .when("customer_id = :owner AND user_type IN (:admin, :collection)")
                 .value(":owner", string(customer))
                 .value(":admin", string(Collection::Admin.user_type()))
                 .value(":collection", string(collection.user_type())),
         };
-        let expressions = expressions
-            .value(":now", instant(end.now))
-            .value(":reuse", AttributeValue::Bool(end.reuse))
-            .return_new();
-        match self.update(&Key::session(end.tenant, end.user, end.session), expressions).await? {
+        match self.update(&Key::session(request.tenant, request.user, request.session), expressions).await? {
             Updated::Done(item) => {
                 let ended = to_session(item)?.ended;
                 ended.map(|ended| Some(ended.at)).ok_or_else(|| corrupt("ended session"))
@@ -342,10 +325,7 @@ impl DynamoStore {
         session: &Session,
         now: Timestamp,
     ) -> Result<TransactWriteItem, Failure> {
-        let condition = Expressions::condition(format!("{LIVE} AND user_epoch = :epoch"))
-            .value(":now", instant(now))
-            .value(":epoch", number(session.user_epoch));
-        self.check_write(&Key::session(&session.tenant, &session.user, &session.id), condition)
+        self.check_write(&key_of(session), when_live(Expressions::default(), session, now))
     }
 
     /// Returns an update that moves a session to the user's next epoch. The caller's own session stays live this
@@ -355,12 +335,9 @@ impl DynamoStore {
         session: &Session,
         now: Timestamp,
     ) -> Result<TransactWriteItem, Failure> {
-        let update = Expressions::update("SET user_epoch = :next")
-            .when(format!("{LIVE} AND user_epoch = :epoch"))
-            .value(":next", number(session.user_epoch + 1))
-            .value(":now", instant(now))
-            .value(":epoch", number(session.user_epoch));
-        self.update_write(&Key::session(&session.tenant, &session.user, &session.id), update)
+        let update =
+            Expressions::update("SET user_epoch = :next").value(":next", number(session.user_epoch + 1));
+        self.update_write(&key_of(session), when_live(update, session, now))
     }
 }
 

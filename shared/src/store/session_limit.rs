@@ -13,18 +13,15 @@
 //! The end of a session does not change the count, because it only frees capacity. A refresh creates no session. No
 //! item stores the set of sessions, so that a limit also counts sessions that were created before it was set.
 
-use aws_sdk_dynamodb::{
-    operation::put_item::PutItemError,
-    types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
-};
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
 
 use super::{
     DynamoStore,
     idempotency::NewStoredResult,
-    item::{instant, number},
+    item::number,
     keys::Key,
-    session::{END, has_nonce, session_item},
-    table::{Expressions, unavailable},
+    session::{end, has_nonce, session_item},
+    table::{Expressions, conditional, unavailable},
     transaction::{Committed, Guard, Guarded},
 };
 use crate::domain::{Failure, Session, SessionId};
@@ -56,60 +53,33 @@ impl<'a> NewSession<'a> {
     }
 }
 
-/// Result of the creation of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Inserted {
-    /// The session was created.
-    Done,
-    /// The user's sessions changed since they were read.
-    Raced,
-    /// The idempotency key already has a stored result.
-    Repeated,
-}
-
-/// Condition that no session was added under a limit since `:read` was read. `:none` is 0, the count of a user
-/// without such a session.
-const SAME_SESSIONS: &str =
-    "(sessions_revision = :read OR (:read = :none AND attribute_not_exists(sessions_revision)))";
-
 impl DynamoStore {
-    /// Creates a session. With a claim or an idempotency key, all writes are one transaction.
+    /// Creates a session. With a claim or an idempotency key, all writes are one transaction. It is refused by
+    /// [`Guard::Sessions`] or [`Guard::IdempotencyKey`].
     ///
     /// # Errors
     /// `Unavailable` when the write fails.
-    pub async fn insert_session(&self, new: &NewSession<'_>) -> Result<Inserted, Failure> {
+    pub async fn insert_session(&self, new: &NewSession<'_>) -> Result<Committed, Failure> {
         let NewSession { session, claim, result } = *new;
         if claim.is_none() && result.is_none() {
-            return self.put_session(session).await.map(|()| Inserted::Done);
+            return self.put_session(session).await.map(|()| Committed::Done);
         }
         let mut writes = Vec::new();
         if let Some(result) = result {
             writes.push((Guard::IdempotencyKey, self.put_result(result)?));
         }
-        let absent = Expressions::condition("attribute_not_exists(pk)");
-        writes.push((Guard::None, self.put_write(session_item(session)?, absent)?));
+        writes.push((Guard::None, self.put_write(session_item(session)?, Expressions::absent())?));
         if let Some(claim) = claim {
             writes.extend(self.claim_session_limit(session, claim)?);
         }
-        match self.commit(writes).await? {
-            Committed::Done => Ok(Inserted::Done),
-            Committed::Repeated => Ok(Inserted::Repeated),
-            Committed::SessionsChanged => Ok(Inserted::Raced),
-            other => Err(Failure::Internal(format!("creating a session returned {other:?}").into())),
-        }
+        self.commit(writes).await
     }
 
     async fn put_session(&self, session: &Session) -> Result<(), Failure> {
-        let output = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(session_item(session)?))
-            // A write that timed out may arrive after a logout. The condition prevents that it restores the session.
-            .condition_expression("attribute_not_exists(pk)")
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(session_item(session)?));
+        // A write that timed out may arrive after a logout. The condition prevents that it restores the session.
+        let absent = Expressions::absent().return_refused();
+        let output = conditional!(put, absent).send().await;
         let Err(error) = output else {
             return Ok(());
         };
@@ -129,17 +99,13 @@ impl DynamoStore {
     fn claim_session_limit(&self, session: &Session, claim: &LimitClaim) -> Result<Vec<Guarded>, Failure> {
         let Session { tenant, user, created_at: now, .. } = session;
         let count = Expressions::update("SET sessions_revision = :next")
-            .when(format!("session_epoch = :epoch AND {SAME_SESSIONS}"))
+            .when("session_epoch = :epoch")
+            .when_unchanged("sessions_revision", claim.revision)
             .value(":next", number(claim.revision + 1))
-            .value(":read", number(claim.revision))
-            .value(":none", number(0))
             .value(":epoch", number(session.user_epoch));
         let mut writes = vec![(Guard::Sessions, self.update_write(&Key::user(tenant, user), count)?)];
         for evicted in &claim.evicted {
-            let end = Expressions::update(END)
-                .when("attribute_exists(pk)")
-                .value(":now", instant(*now))
-                .value(":reuse", AttributeValue::Bool(false));
+            let end = end(*now, false).when("attribute_exists(pk)");
             writes.push((Guard::Sessions, self.update_write(&Key::session(tenant, user, evicted), end)?));
         }
         Ok(writes)

@@ -1,11 +1,14 @@
 //! Access to the DynamoDB table: single-item requests, consistent batch reads and retries.
 
-use std::{future::Future, time::Duration};
+use std::{collections::HashMap, future::Future, time::Duration};
 
 use aws_sdk_dynamodb::{
     Client,
     error::{BuildError, ProvideErrorMetadata, SdkError},
-    operation::{transact_write_items::TransactWriteItemsError, update_item::UpdateItemError},
+    operation::{
+        query::builders::QueryFluentBuilder, transact_write_items::TransactWriteItemsError,
+        update_item::UpdateItemError,
+    },
     types::{
         AttributeValue, CancellationReason, KeysAndAttributes, ReturnValue,
         ReturnValuesOnConditionCheckFailure,
@@ -14,7 +17,10 @@ use aws_sdk_dynamodb::{
 use backon::{ExponentialBuilder, Retryable};
 use futures_util::future::BoxFuture;
 
-use super::{item::Attributes, keys::Key};
+use super::{
+    item::{Attributes, number, string},
+    keys::Key,
+};
 use crate::{aws, domain::Failure};
 
 /// Delay before the first repetition of an incomplete batch read.
@@ -28,17 +34,17 @@ pub struct DynamoStore {
 }
 
 /// Update and condition expressions of one write, with the names and values that they use.
+///
+/// Names and values are `None` while they are empty, because DynamoDB rejects empty maps.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Expressions {
     pub(super) update: Option<String>,
     pub(super) condition: Option<String>,
-    pub(super) names: Placeholders<String>,
-    pub(super) values: Placeholders<AttributeValue>,
-    pub(super) returns_new: bool,
-    pub(super) returns_refused: bool,
+    pub(super) names: Option<HashMap<String, String>>,
+    pub(super) values: Option<Attributes>,
+    pub(super) on_success: Option<ReturnValue>,
+    pub(super) on_refusal: Option<ReturnValuesOnConditionCheckFailure>,
 }
-
-type Placeholders<T> = std::collections::HashMap<String, T>;
 
 impl Expressions {
     /// Creates an update without a condition.
@@ -51,49 +57,70 @@ impl Expressions {
         Self::default().when(condition)
     }
 
-    /// Sets the condition.
+    /// Creates the condition that no item has the key.
+    pub(super) fn absent() -> Self {
+        Self::condition("attribute_not_exists(pk)")
+    }
+
+    /// Adds a condition. If there are several, a condition that contains `OR` needs parentheses.
     pub(super) fn when(mut self, condition: impl Into<String>) -> Self {
-        self.condition = Some(condition.into());
+        let condition = condition.into();
+        self.condition = Some(match self.condition {
+            Some(others) => format!("{others} AND {condition}"),
+            None => condition,
+        });
         self
     }
 
+    /// Adds the condition that a counter has not changed since it was read as `read`. A counter that an item does not
+    /// have counts as 0.
+    pub(super) fn when_unchanged(self, counter: &str, read: u64) -> Self {
+        self.when(format!("({counter} = :read OR (:read = :none AND attribute_not_exists({counter})))"))
+            .value(":read", number(read))
+            .value(":none", number(0))
+    }
+
     /// Adds the attribute name behind a `#` placeholder.
-    pub(super) fn name(mut self, placeholder: impl Into<String>, name: impl Into<String>) -> Self {
-        self.names.insert(placeholder.into(), name.into());
+    pub(super) fn name(self, placeholder: impl Into<String>, name: impl Into<String>) -> Self {
+        self.names([(placeholder.into(), name.into())])
+    }
+
+    /// Adds attribute names by their `#` placeholders.
+    pub(super) fn names(mut self, names: impl IntoIterator<Item = (String, String)>) -> Self {
+        for (placeholder, name) in names {
+            self.names.get_or_insert_default().insert(placeholder, name);
+        }
         self
     }
 
     /// Adds the value behind a `:` placeholder.
     pub(super) fn value(mut self, placeholder: impl Into<String>, value: AttributeValue) -> Self {
-        self.values.insert(placeholder.into(), value);
+        self.values.get_or_insert_default().insert(placeholder.into(), value);
         self
     }
 
     /// Requests the new item when the update succeeds.
-    pub(super) fn return_new(mut self) -> Self {
-        self.returns_new = true;
-        self
+    pub(super) fn return_new(self) -> Self {
+        Self { on_success: Some(ReturnValue::AllNew), ..self }
     }
 
     /// Requests the current item when the condition fails.
-    pub(super) fn return_refused(mut self) -> Self {
-        self.returns_refused = true;
-        self
-    }
-
-    /// Returns the names and values as the SDK expects them: DynamoDB rejects empty maps.
-    pub(super) fn take_maps(
-        &mut self,
-    ) -> (Option<Placeholders<String>>, Option<Placeholders<AttributeValue>>) {
-        let (names, values) = (std::mem::take(&mut self.names), std::mem::take(&mut self.values));
-        ((!names.is_empty()).then_some(names), (!values.is_empty()).then_some(values))
-    }
-
-    /// Returns the SDK option for the item of a failed condition.
-    pub(super) fn on_refusal(&self) -> Option<ReturnValuesOnConditionCheckFailure> {
-        self.returns_refused.then_some(ReturnValuesOnConditionCheckFailure::AllOld)
+    pub(super) fn return_refused(self) -> Self {
+        Self { on_refusal: Some(ReturnValuesOnConditionCheckFailure::AllOld), ..self }
     }
 }
+
+/// Sets the condition of a write, which the builders of the SDK have in common but share no trait for.
+macro_rules! conditional {
+    ($builder:expr, $expressions:expr) => {
+        $builder
+            .set_condition_expression($expressions.condition)
+            .set_expression_attribute_names($expressions.names)
+            .set_expression_attribute_values($expressions.values)
+            .set_return_values_on_condition_check_failure($expressions.on_refusal)
+    };
+}
+pub(super) use conditional;
 
 /// Result of a conditional update.
 #[derive(Debug)]
@@ -141,21 +168,16 @@ impl DynamoStore {
     pub(super) fn update(
         &self,
         key: &Key,
-        mut expressions: Expressions,
+        expressions: Expressions,
     ) -> BoxFuture<'_, Result<Updated, Failure>> {
-        let (names, values) = expressions.take_maps();
-        let on_refusal = expressions.on_refusal();
         let request = self
             .client
             .update_item()
             .table_name(&self.table)
             .set_key(Some(key.attributes()))
             .set_update_expression(expressions.update)
-            .set_condition_expression(expressions.condition)
-            .set_expression_attribute_names(names)
-            .set_expression_attribute_values(values)
-            .set_return_values(expressions.returns_new.then_some(ReturnValue::AllNew))
-            .set_return_values_on_condition_check_failure(on_refusal);
+            .set_return_values(expressions.on_success);
+        let request = conditional!(request, expressions);
         Box::pin(async move {
             match retried(|| request.clone().send()).await {
                 Ok(output) => Ok(Updated::Done(output.attributes.unwrap_or_default())),
@@ -169,15 +191,25 @@ impl DynamoStore {
         })
     }
 
-    /// Reads the items of a fixed number of keys with [`Self::read_all`]. The results have the order of the keys.
+    /// Returns a consistent query for the items of a partition whose sort keys begin with `prefix`.
+    pub(super) fn query(&self, partition: impl Into<String>, prefix: &str) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":pk", string(partition))
+            .expression_attribute_values(":prefix", string(prefix))
+            .consistent_read(true)
+    }
+
+    /// Reads one item for each key, in their order, in one consistent batch. Reads nothing for `None`.
     pub(super) async fn read_each<const N: usize>(
         &self,
-        keys: [Key; N],
+        keys: [Option<Key>; N],
     ) -> Result<[Option<Attributes>; N], Failure> {
-        let items = self.read_all(&keys).await?;
-        items
-            .try_into()
-            .map_err(|_| Failure::Internal("a batch read returned another number of items".into()))
+        let wanted: Vec<_> = keys.iter().flatten().cloned().collect();
+        let mut items = self.read_all(&wanted).await?.into_iter();
+        Ok(keys.map(|key| key.and_then(|_| items.next().flatten())))
     }
 
     /// Reads the items of `keys` in one consistent batch, in the order of `keys`. Repeats the batch up to twice
@@ -265,6 +297,15 @@ where
         .with_max_times(6)
         .with_jitter();
     write.retry(backoff).when(Conflict::is_conflict).await
+}
+
+/// Reads and decodes all items of a query.
+pub(super) async fn query_all<T>(
+    query: QueryFluentBuilder,
+    decode: impl FnMut(Attributes) -> Result<T, Failure>,
+) -> Result<Vec<T>, Failure> {
+    let items: Result<Vec<_>, _> = query.into_paginator().items().send().try_collect().await;
+    items.map_err(|error| unavailable(&error))?.into_iter().map(decode).collect()
 }
 
 /// Converts the result of an SDK builder.

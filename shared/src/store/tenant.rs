@@ -1,15 +1,25 @@
-//! The tenant item, and the items that list the tenants that allow an origin.
+//! A tenant's items: the tenant, its message templates, the last use of each version of its secret, and the items that
+//! list the tenants that allow an origin.
 //!
 //! A tenant item may contain attributes and policy fields of a later version. They are ignored, and every write keeps
 //! them.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::types::AttributeValue;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{DynamoStore, item::Attributes, keys::Key};
+use super::{
+    DynamoStore,
+    item::{Attributes, decode, instant, number, string, text, to_number, ttl_after},
+    keys::Key,
+    table::Expressions,
+};
 use crate::domain::{
-    FIELDS, Failure, FieldError, Policy, PolicyDocument, PolicyFault, PolicyField, Severity, Tenant,
-    TenantId, TenantStatus, WebOrigin,
+    FIELDS, Failure, FieldError, Policy, PolicyDocument, PolicyFault, PolicyField, Severity, Templates,
+    Tenant, TenantId, TenantStatus, WebOrigin,
 };
 
 /// Decoded tenant item, including its faults.
@@ -32,13 +42,9 @@ impl TenantRecord {
         let corrupt = |what: &str| {
             Failure::Unavailable(format!("a stored tenant has no valid `{what}`; correct the item").into())
         };
-        let text = |name: &str| match item.get(name) {
-            Some(AttributeValue::S(text)) => Some(text.as_str()),
-            _ => None,
-        };
-        let id =
-            text("tenant_id").and_then(|id| TenantId::parse(id).ok()).ok_or_else(|| corrupt("tenant_id"))?;
-        let status = text("tenant_status").and_then(TenantStatus::from_name);
+        let id = text(&item, "tenant_id").and_then(|id| TenantId::parse(id).ok());
+        let id = id.ok_or_else(|| corrupt("tenant_id"))?;
+        let status = text(&item, "tenant_status").and_then(TenantStatus::from_name);
         let no_policy = Attributes::new();
         let stored = match item.get("policy") {
             Some(AttributeValue::M(stored)) => stored,
@@ -51,11 +57,11 @@ impl TenantRecord {
         let unknown = stored.keys().filter(|name| PolicyField::named(name).is_none()).cloned().collect();
         let (policy, faults) = Policy::read(&document);
         let tenant = Tenant {
-            name: text("tenant_name").unwrap_or(id.as_str()).to_owned(),
+            name: text(&item, "tenant_name").unwrap_or(id.as_str()).to_owned(),
             status: status.ok_or_else(|| corrupt("tenant_status"))?,
-            session_epoch: whole(&item, "session_epoch").ok_or_else(|| corrupt("session_epoch"))?,
+            session_epoch: counter(&item, "session_epoch").ok_or_else(|| corrupt("session_epoch"))?,
             // Early versions did not store a version.
-            version: whole(&item, "version").unwrap_or_default(),
+            version: counter(&item, "version").unwrap_or_default(),
             policy,
             id,
         };
@@ -97,13 +103,21 @@ fn value(attribute: &AttributeValue) -> Option<Value> {
     }
 }
 
-/// Decodes a non-negative integer.
-pub(super) fn whole(item: &Attributes, name: &str) -> Option<u64> {
-    match item.get(name) {
-        Some(AttributeValue::N(digits)) => digits.parse().ok(),
-        _ => None,
-    }
+/// Decodes a counter. Returns `None` if the item has no valid one.
+pub(super) fn counter(item: &Attributes, name: &str) -> Option<u64> {
+    to_number(item, name).ok().flatten()
 }
+
+/// Stored form of message templates. They have their own item, because only the delivery function reads them.
+#[derive(Serialize, Deserialize)]
+pub(super) struct TemplatesItem {
+    pub(super) templates: Templates,
+}
+
+/// Minimum interval between two records of the same version of a secret, over all processes.
+const USE_INTERVAL: Duration = Duration::from_secs(60);
+/// Retention of the last use of a version of a secret: longer than any rotation takes.
+const USE_RETENTION: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 impl DynamoStore {
     /// Reads a tenant.
@@ -130,6 +144,36 @@ impl DynamoStore {
         // DynamoDB removes a set when its last element is removed.
         let item = self.get(&Key::origin(origin), None).await?;
         Ok(item.is_some_and(|item| item.contains_key("tenants")))
+    }
+
+    /// Reads the message templates of a tenant. Returns `None` if the tenant uses the default templates.
+    ///
+    /// # Errors
+    /// `Unavailable` when the read fails.
+    pub async fn templates(&self, tenant: &TenantId) -> Result<Option<Templates>, Failure> {
+        let item = self.get(&Key::templates(tenant), None).await?;
+        item.map(|item| decode::<TemplatesItem>(item).map(|item| item.templates)).transpose()
+    }
+
+    /// Records the use of a version of the tenant's secret, unless a use was recorded within the last 60 s. An operator
+    /// retires the previous version when no caller uses it any more (docs/design/security.md#rule-18).
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn note_secret_use(
+        &self,
+        tenant: &TenantId,
+        version: &str,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let due = now.checked_sub(USE_INTERVAL).unwrap_or(Timestamp::MIN);
+        let update = Expressions::update("SET version_id = :version, last_used_at = :now, expires_at = :ttl")
+            .when("attribute_not_exists(last_used_at) OR last_used_at <= :due")
+            .value(":version", string(version))
+            .value(":now", instant(now))
+            .value(":ttl", number(ttl_after(now, USE_RETENTION)))
+            .value(":due", instant(due));
+        self.update(&Key::secret_use(tenant, version), update).await.map(|_| ())
     }
 }
 

@@ -5,13 +5,12 @@ use aws_sdk_dynamodb::{
     types::{CancellationReason, ConditionCheck, Delete, Put, TransactWriteItem, Update},
 };
 use futures_util::future::BoxFuture;
-use serde::Serialize;
 
 use super::{
     DynamoStore,
-    item::{Attributes, encode},
+    item::Attributes,
     keys::Key,
-    table::{Expressions, built, retried, unavailable},
+    table::{Expressions, built, conditional, retried, unavailable},
 };
 use crate::domain::Failure;
 
@@ -20,32 +19,22 @@ use crate::domain::Failure;
 pub enum Committed {
     /// All writes succeeded.
     Done,
-    /// The caller's session ended or the caller's session epoch changed.
-    CallerGone,
-    /// The target changed or was deleted.
-    TargetChanged,
-    /// The username, or the ID of a new user, already exists in the tenant.
-    UsernameTaken,
-    /// The reset code was replaced, used or has expired.
-    CodeChanged,
-    /// The user's sessions changed since they were read.
-    SessionsChanged,
-    /// The idempotency key already has a stored result.
-    Repeated,
+    /// No write succeeded, because the condition of one failed. The guard states its meaning.
+    Refused(Guard),
 }
 
 /// Meaning of a failed condition of one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Guard {
-    /// The caller's session or user changed.
+pub enum Guard {
+    /// The caller's session ended or the caller's session epoch changed.
     Caller,
-    /// The target changed.
+    /// The target changed or was deleted.
     Target,
-    /// The username or user ID already exists.
+    /// The username, or the ID of a new user, already exists in the tenant.
     Username,
-    /// The reset code changed or has expired.
+    /// The reset code was replaced, used or has expired.
     Code,
-    /// The user's sessions changed.
+    /// The user's sessions changed since they were read.
     Sessions,
     /// The idempotency key already has a stored result.
     IdempotencyKey,
@@ -80,14 +69,9 @@ impl DynamoStore {
             };
             let mut outcomes = guards.iter().zip(&reasons);
             let failed = outcomes.find(|(_, reason)| is_condition_failure(reason));
-            match failed.map(|(guard, _)| guard) {
-                Some(Guard::Caller) => Ok(Committed::CallerGone),
-                Some(Guard::Target) => Ok(Committed::TargetChanged),
-                Some(Guard::Username) => Ok(Committed::UsernameTaken),
-                Some(Guard::Code) => Ok(Committed::CodeChanged),
-                Some(Guard::Sessions) => Ok(Committed::SessionsChanged),
-                Some(Guard::IdempotencyKey) => Ok(Committed::Repeated),
+            match failed.map(|(guard, _)| *guard) {
                 Some(Guard::None) | None => Err(failure),
+                Some(guard) => Ok(Committed::Refused(guard)),
             }
         })
     }
@@ -112,17 +96,10 @@ impl DynamoStore {
     pub(super) fn update_write(
         &self,
         key: &Key,
-        mut expressions: Expressions,
+        expressions: Expressions,
     ) -> Result<TransactWriteItem, Failure> {
-        let (names, values) = expressions.take_maps();
-        let update = Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(key.attributes()))
-            .set_update_expression(expressions.update)
-            .set_condition_expression(expressions.condition)
-            .set_expression_attribute_names(names)
-            .set_expression_attribute_values(values)
-            .build();
+        let update = Update::builder().table_name(&self.table).set_key(Some(key.attributes()));
+        let update = conditional!(update.set_update_expression(expressions.update), expressions).build();
         Ok(TransactWriteItem::builder().update(built(update)?).build())
     }
 
@@ -130,16 +107,10 @@ impl DynamoStore {
     pub(super) fn check_write(
         &self,
         key: &Key,
-        mut expressions: Expressions,
+        expressions: Expressions,
     ) -> Result<TransactWriteItem, Failure> {
-        let (names, values) = expressions.take_maps();
-        let check = ConditionCheck::builder()
-            .table_name(&self.table)
-            .set_key(Some(key.attributes()))
-            .set_condition_expression(expressions.condition)
-            .set_expression_attribute_names(names)
-            .set_expression_attribute_values(values)
-            .build();
+        let check = ConditionCheck::builder().table_name(&self.table).set_key(Some(key.attributes()));
+        let check = conditional!(check, expressions).build();
         Ok(TransactWriteItem::builder().condition_check(built(check)?).build())
     }
 
@@ -147,16 +118,10 @@ impl DynamoStore {
     pub(super) fn delete_write(
         &self,
         key: &Key,
-        mut expressions: Expressions,
+        expressions: Expressions,
     ) -> Result<TransactWriteItem, Failure> {
-        let (names, values) = expressions.take_maps();
-        let delete = Delete::builder()
-            .table_name(&self.table)
-            .set_key(Some(key.attributes()))
-            .set_condition_expression(expressions.condition)
-            .set_expression_attribute_names(names)
-            .set_expression_attribute_values(values)
-            .build();
+        let delete = Delete::builder().table_name(&self.table).set_key(Some(key.attributes()));
+        let delete = conditional!(delete, expressions).build();
         Ok(TransactWriteItem::builder().delete(built(delete)?).build())
     }
 
@@ -164,23 +129,11 @@ impl DynamoStore {
     pub(super) fn put_write(
         &self,
         item: Attributes,
-        mut expressions: Expressions,
+        expressions: Expressions,
     ) -> Result<TransactWriteItem, Failure> {
-        let (names, values) = expressions.take_maps();
-        let put = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .set_return_values_on_condition_check_failure(expressions.on_refusal())
-            .set_condition_expression(expressions.condition)
-            .set_expression_attribute_names(names)
-            .set_expression_attribute_values(values)
-            .build();
+        let put = Put::builder().table_name(&self.table).set_item(Some(item));
+        let put = conditional!(put, expressions).build();
         Ok(TransactWriteItem::builder().put(built(put)?).build())
-    }
-
-    /// Returns a write that puts an item whose key must not exist.
-    pub(super) fn put_new(&self, key: &Key, item: &impl Serialize) -> Result<TransactWriteItem, Failure> {
-        self.put_write(encode(key, item)?, Expressions::condition("attribute_not_exists(pk)"))
     }
 }
 

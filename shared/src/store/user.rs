@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DynamoStore,
-    item::{Attributes, corrupt, decode, instant, number, string, to_instant},
+    item::{Attributes, corrupt, decode, encode, instant, number, string, to_instant},
     keys::Key,
     table::Expressions,
     transaction::{Guard, Guarded},
@@ -23,18 +23,13 @@ struct UserItem {
     username: String,
     password: String,
     organization_id: OrganizationId,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     customer_id: Option<CustomerId>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     customer_type: Option<String>,
     user_roles: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     password_history: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     email: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     phone: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     locale: Option<String>,
     disabled: bool,
     session_epoch: u64,
@@ -49,49 +44,27 @@ struct UserItem {
 
 impl From<&User> for UserItem {
     fn from(user: &User) -> Self {
-        let User {
-            tenant,
-            id,
-            username,
-            password,
-            organization,
-            customer,
-            customer_kind,
-            roles,
-            password_history,
-            email,
-            phone,
-            locale,
-            status,
-            session_epoch,
-            sessions_revision,
-            reset_required,
-            change_required,
-            sequence,
-            created_at,
-            changed_at,
-        } = user;
         Self {
-            tenant_id: tenant.clone(),
-            user_id: id.clone(),
-            username: username.as_written().to_owned(),
-            password: password.as_phc().to_owned(),
-            organization_id: organization.clone(),
-            customer_id: customer.clone(),
-            customer_type: customer_kind.map(|kind| kind.user_type().to_owned()),
-            user_roles: roles.iter().map(|role| role.name().to_owned()).collect(),
-            password_history: password_history.iter().map(|hash| hash.as_phc().to_owned()).collect(),
-            email: email.clone(),
-            phone: phone.clone(),
-            locale: locale.clone(),
-            disabled: *status == UserStatus::Disabled,
-            session_epoch: *session_epoch,
-            sessions_revision: *sessions_revision,
-            reset_required: *reset_required,
-            change_required: *change_required,
-            change_sequence: *sequence,
-            created_at: created_at.as_millisecond(),
-            changed_at: changed_at.as_millisecond(),
+            tenant_id: user.tenant.clone(),
+            user_id: user.id.clone(),
+            username: user.username.as_written().to_owned(),
+            password: user.password.as_phc().to_owned(),
+            organization_id: user.organization.clone(),
+            customer_id: user.customer.clone(),
+            customer_type: user.customer_kind.map(|kind| kind.user_type().to_owned()),
+            user_roles: user.roles.iter().map(|role| role.name().to_owned()).collect(),
+            password_history: user.password_history.iter().map(|hash| hash.as_phc().to_owned()).collect(),
+            email: user.email.clone(),
+            phone: user.phone.clone(),
+            locale: user.locale.clone(),
+            disabled: user.status == UserStatus::Disabled,
+            session_epoch: user.session_epoch,
+            sessions_revision: user.sessions_revision,
+            reset_required: user.reset_required,
+            change_required: user.change_required,
+            change_sequence: user.sequence,
+            created_at: user.created_at.as_millisecond(),
+            changed_at: user.changed_at.as_millisecond(),
         }
     }
 }
@@ -135,14 +108,9 @@ pub(super) fn to_user(attributes: Attributes) -> Result<User, Failure> {
     decode::<UserItem>(attributes)?.try_into()
 }
 
-/// Encodes a user item, without its key.
-pub(super) fn user_item(user: &User) -> impl Serialize {
-    UserItem::from(user)
-}
-
-/// Encodes a user item with another session epoch.
-pub(super) fn user_item_with_epoch(user: &User, session_epoch: u64) -> impl Serialize {
-    UserItem { session_epoch, ..UserItem::from(user) }
+/// Encodes a user item with its key.
+pub(super) fn user_item(user: &User) -> Result<Attributes, Failure> {
+    encode(&Key::user(&user.tenant, &user.id), &UserItem::from(user))
 }
 
 /// Item that reserves a username for a user.
@@ -161,7 +129,7 @@ pub(super) struct UserDraft {
 impl UserDraft {
     fn set(&mut self, expression: &'static str, placeholder: &'static str, value: AttributeValue) {
         self.sets.push(expression);
-        self.expressions.values.insert(placeholder.to_owned(), value);
+        self.expressions.values.get_or_insert_default().insert(placeholder.to_owned(), value);
     }
 
     /// Sets the username.
@@ -201,7 +169,7 @@ impl DynamoStore {
     /// # Errors
     /// `Unavailable` when the read fails.
     pub async fn username_taken(&self, tenant: &TenantId, username: &Username) -> Result<bool, Failure> {
-        let [taken] = self.read_each([Key::username(tenant, username)]).await?;
+        let [taken] = self.read_each([Some(Key::username(tenant, username))]).await?;
         Ok(taken.is_some())
     }
 
@@ -210,7 +178,7 @@ impl DynamoStore {
     /// # Errors
     /// `Unavailable` when the read fails.
     pub async fn user(&self, tenant: &TenantId, user: &UserId) -> Result<Option<User>, Failure> {
-        let [user] = self.read_each([Key::user(tenant, user)]).await?;
+        let [user] = self.read_each([Some(Key::user(tenant, user))]).await?;
         user.map(to_user).transpose()
     }
 
@@ -276,6 +244,7 @@ impl DynamoStore {
         user: &User,
         name: &Username,
     ) -> Result<TransactWriteItem, Failure> {
-        self.put_new(&Key::username(&user.tenant, name), &UsernameItem { user_id: user.id.clone() })
+        let item = encode(&Key::username(&user.tenant, name), &UsernameItem { user_id: user.id.clone() })?;
+        self.put_write(item, Expressions::absent())
     }
 }

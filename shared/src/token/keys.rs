@@ -246,9 +246,9 @@ impl TenantKeys {
         for Signer { kid, algorithm, key } in self.signers.values() {
             let signed = jsonwebtoken::crypto::sign(MESSAGE, key, *algorithm);
             let verifier = self.verifiers.get(kid).zip(signed.ok());
-            let verified =
+            let is_proven =
                 verifier.is_some_and(|(verifier, signature)| verifier.accepts(MESSAGE, &signature));
-            if !verified {
+            if !is_proven {
                 return Err(self.invalid("signingKeys", "has a key whose signature cannot be verified"));
             }
         }

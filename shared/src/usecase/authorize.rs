@@ -6,7 +6,7 @@ use super::Service;
 use crate::{
     context::RequestContext,
     domain::{ClientAddress, Collection, Failure, Role, SessionId, TenantId, UserId},
-    store::CodeIs,
+    store::ExtraItem,
     token::{SCOPE_FULL, Unverified},
 };
 
@@ -53,7 +53,7 @@ impl Service {
     pub async fn authorize(&self, command: Command, context: &RequestContext) -> Result<Outcome, Failure> {
         let Command { tenant, bearer, ip } = command;
         let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
-        let caller = self.authenticate(&request, &bearer, None, CodeIs::Unwanted).await?;
+        let caller = self.authenticate(&request, &bearer, None, ExtraItem::None).await?;
         if caller.user.change_required {
             return Err(Failure::Forbidden);
         }

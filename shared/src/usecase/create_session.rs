@@ -21,7 +21,7 @@ use crate::{
         TenantId, TrustedDevice, TrustedDeviceId, User, UserId, UserStatus, Username,
     },
     port::random,
-    store::{CodeIs, LimitClaim, LoginItems, LoginQuery, NewStoredResult, Success},
+    store::{ExtraItem, LimitClaim, LoginQuery, NewStoredResult, Success, UserItems},
     token::{DeviceProof, KeyedRequest},
 };
 
@@ -187,7 +187,7 @@ impl Service {
         request: &TenantRequest<'r>,
         login: &Login,
         slot: &mut AttemptSlot<'_>,
-        items: LoginItems,
+        items: UserItems,
         budgets: Vec<HourBudget>,
     ) -> Checked<'r> {
         match self.verify_login(request, login, slot, items, budgets).await {
@@ -205,7 +205,7 @@ impl Service {
         request: &TenantRequest<'r>,
         login: &Login,
         slot: &mut AttemptSlot<'_>,
-        LoginItems { user, stored, used }: LoginItems,
+        UserItems { user, stored, used, .. }: UserItems,
         budgets: Vec<HourBudget>,
     ) -> Result<Checked<'r>, Failure> {
         if login.trusted.is_some() && slot.is_of_unknown_device() {
@@ -293,7 +293,7 @@ impl Service {
         login: &Login,
         otherwise: Failure,
     ) -> Result<Grant, Failure> {
-        let LoginItems { stored, .. } = self.store.login(&login.query(&request.tenant.id, &[])).await?;
+        let UserItems { stored, .. } = self.store.login(&login.query(&request.tenant.id, &[])).await?;
         match self.stored_success(request, login.idempotent.as_ref(), stored).await? {
             Some((request, success)) => self.replay_login(&request, login, success).await,
             None => Err(otherwise),
@@ -317,7 +317,7 @@ impl Service {
             return Err(Failure::IdempotencyExpired);
         };
         let tenant = &request.tenant;
-        let items = self.store.caller(&tenant.id, (&login.user, &session), None, CodeIs::Unwanted).await?;
+        let items = self.store.caller(&tenant.id, (&login.user, &session), None, ExtraItem::None).await?;
         let is_unchanged = |session: &Session, user: &User| {
             session.generation == 0
                 && session.fault(request.now(), user.session_epoch, tenant.session_epoch).is_none()

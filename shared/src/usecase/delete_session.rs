@@ -6,7 +6,7 @@ use super::{Service, UserPath, support::authenticate::admits};
 use crate::{
     context::RequestContext,
     domain::{Failure, SessionId},
-    store::{CodeIs, EndSession},
+    store::{EndSession, ExtraItem},
 };
 
 /// A logout.
@@ -45,7 +45,7 @@ impl Service {
         admits(collection, &bearer)?;
         // A session may end itself repeatedly. Therefore this route alone accepts the token of an ended session.
         if bearer.session != session || bearer.user != user {
-            let caller = self.authenticate(&request, &bearer, Some(&user), CodeIs::Unwanted).await?;
+            let caller = self.authenticate(&request, &bearer, Some(&user), ExtraItem::None).await?;
             let allowed = match &caller.other {
                 Some(other) => caller.may_administer(other),
                 None => bearer.user == user,

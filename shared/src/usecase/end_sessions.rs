@@ -9,7 +9,7 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{Failure, UserId},
-    store::{CodeIs, Committed, Ending, GuardedChange, SessionsOf},
+    store::{Committed, Ending, ExtraItem, GuardedChange, SessionsOf},
 };
 
 /// A request to end sessions.
@@ -50,7 +50,7 @@ impl Service {
         let now = context.now;
         // Each round reads the caller again and checks whether it may still act.
         for _ in 0..TRIES {
-            let caller = self.authenticate(&request, &bearer, Some(&user), CodeIs::Unwanted).await?;
+            let caller = self.authenticate(&request, &bearer, Some(&user), ExtraItem::None).await?;
             let target = caller.owner_of_sessions(&user, collection, &owner)?;
             let of = SessionsOf::user(target, request.tenant.session_epoch, now);
             let except = (ending == Ending::AllButCurrent).then_some(&caller.session.id);

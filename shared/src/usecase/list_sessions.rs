@@ -7,7 +7,7 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{Failure, Session, SessionId, SessionPosition},
-    store::{CodeIs, SessionPageQuery, SessionsOf},
+    store::{ExtraItem, SessionPageQuery, SessionsOf},
     token::PageCursor,
 };
 
@@ -50,7 +50,7 @@ impl Service {
         admits(collection, &bearer)?;
         let list = PageCursor { tenant: &tenant, user: &user, collection, owner: &owner };
         let (request, after) = self.read_cursor(request, list, cursor.as_deref()).await?;
-        let caller = self.authenticate(&request, &bearer, Some(&user), CodeIs::Unwanted).await?;
+        let caller = self.authenticate(&request, &bearer, Some(&user), ExtraItem::None).await?;
         let target = caller.owner_of_sessions(&user, collection, &owner)?;
         let query = SessionPageQuery {
             of: SessionsOf::user(target, request.tenant.session_epoch, context.now),

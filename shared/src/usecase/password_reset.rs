@@ -14,7 +14,7 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{ClientAddress, Code, Collection, Failure, LinkTemplate, Medium, TenantId, UserDetails, UserId},
-    store::{CodeIs, Committed, GuardedChange, NewCode, RecoveryItems, Success},
+    store::{Committed, ExtraItem, GuardedChange, NewCode, Success, UserItems},
     token::{Bearer, KeyedRequest, Unverified},
 };
 
@@ -87,7 +87,7 @@ impl Outcome {
     fn replayed(success: Success) -> Result<Self, Failure> {
         match success {
             Success::CodeSent { details, asked_at } => Ok(Self { details, code: None, asked_at }),
-            Success::CodeReturned | Success::Session { .. } | Success::LoginReset(_) => {
+            Success::CodeReturned | Success::Session { .. } | Success::LoginReset { .. } => {
                 Err(Failure::IdempotencyExpired)
             }
         }
@@ -158,7 +158,7 @@ impl Service {
     ) -> Result<Outcome, Failure> {
         for _ in 0..TRIES {
             let key = idempotent.map(IdempotentRequest::key);
-            let RecoveryItems { user, code, stored } =
+            let UserItems { user, code, stored, .. } =
                 self.store.recovery(&request.tenant.id, id, key).await?;
             if let Some((_, success)) = self.stored_success(request, idempotent, stored).await? {
                 return Outcome::replayed(success);
@@ -184,7 +184,7 @@ impl Service {
     ) -> Result<Outcome, Failure> {
         let now = request.now();
         for _ in 0..TRIES {
-            let code = CodeIs::Wanted(idempotent.map(IdempotentRequest::key));
+            let code = ExtraItem::Code(idempotent.map(IdempotentRequest::key));
             let caller = self.authenticate(request, bearer, Some(id), code).await?;
             // A token with a restricted scope allows only a change of the caller's own password
             // (docs/design/security.md#rule-21).

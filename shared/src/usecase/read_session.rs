@@ -4,6 +4,7 @@ use super::{Service, UserPath, support::authenticate::admits};
 use crate::{
     context::RequestContext,
     domain::{Failure, Session, SessionId},
+    store::ExtraItem,
 };
 
 /// The session to read; the same input as for a logout.
@@ -31,7 +32,7 @@ impl Service {
         context.record_user(&user);
         context.record_session(&request.keys.session_digest(&id));
         admits(collection, &bearer)?;
-        let mut caller = self.authenticate_with_session(&request, &bearer, (&user, &id)).await?;
+        let mut caller = self.authenticate(&request, &bearer, Some(&user), ExtraItem::Session(&id)).await?;
         let session = caller.asked.take();
         let epoch = match caller.owner_of_sessions(&user, collection, &owner) {
             Ok(target) => target.session_epoch,

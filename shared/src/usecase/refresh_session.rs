@@ -12,7 +12,7 @@ use crate::{
         ClientAddress, Collection, Failure, Limit, RefreshTokenState, Session, SessionFault, SessionId,
         TenantId, TokenFault, User, UserId, UserStatus,
     },
-    store::{CodeIs, EndSession, Rotated, Rotation},
+    store::{EndSession, ExtraItem, Rotated, Rotation},
     token::{Bearer, RefreshToken, TenantKeys, Unverified},
 };
 
@@ -166,7 +166,7 @@ impl Service {
         if is_torn(Some(&session), user.as_ref()) {
             let items = self
                 .store
-                .caller(&session.tenant, (&session.user, &session.id), None, CodeIs::Unwanted)
+                .caller(&session.tenant, (&session.user, &session.id), None, ExtraItem::None)
                 .await?;
             session = items.session.ok_or(Failure::SessionTerminated)?;
             user = items.user;

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{ClientAddress, Failure, Session, TenantId, TokenFault, UserId, UserStatus},
-    store::{CodeIs, Committed, GuardedChange, NewCode, Success},
+    store::{Committed, ExtraItem, GuardedChange, NewCode, Success},
     token::{Bearer, KeyedRequest, Unverified},
 };
 
@@ -51,7 +51,7 @@ impl Service {
         let idempotent = IdempotentRequest::of(idempotency, &tenant, Some(&bearer.user));
         // Each round reads the caller again, and checks whether it may still act and whether it already did.
         for _ in 0..TRIES {
-            let code = CodeIs::Wanted(idempotent.as_ref().map(IdempotentRequest::key));
+            let code = ExtraItem::Code(idempotent.as_ref().map(IdempotentRequest::key));
             let caller = match self.authenticate(&request, &bearer, Some(target), code).await {
                 Err(Failure::InvalidToken(TokenFault::SessionGone)) if *target == bearer.user => {
                     return self.replay_own_reset(&request, &bearer, idempotent.as_ref()).await;
@@ -74,7 +74,7 @@ impl Service {
             };
             let user = (&target.id, Some(target));
             let (code, _) = self.new_code(&request, user, caller.code.as_ref(), Some(&Sending::MAIL))?;
-            let success = || Success::LoginReset(bearer.session.clone());
+            let success = || Success::LoginReset { by: bearer.session.clone() };
             let result = idempotent.as_ref().map(|it| it.record(success(), &request)).transpose()?;
             if self.store.reset_login(&change, &NewCode { result, ..code }).await? == Committed::Done {
                 return Ok(());
@@ -100,7 +100,7 @@ impl Service {
             return Err(gone);
         };
         let session = (&bearer.user, &bearer.session);
-        let items = self.store.caller(&bearer.tenant, session, None, CodeIs::Wanted(Some(key))).await?;
+        let items = self.store.caller(&bearer.tenant, session, None, ExtraItem::Code(Some(key))).await?;
         let ended_only_by_reset = |session: &Session| {
             session.ended.is_none()
                 && !session.is_expired(request.now())
@@ -108,7 +108,7 @@ impl Service {
         };
         let may_replay = items.session.as_ref().is_some_and(ended_only_by_reset)
             && items.user.is_some_and(|user| user.status == UserStatus::Active && user.is_administrator());
-        let own_reset = Success::LoginReset(bearer.session.clone());
+        let own_reset = Success::LoginReset { by: bearer.session.clone() };
         let stored = items.stored.filter(|stored| may_replay && stored.success == own_reset);
         self.stored_success(request, idempotent, stored).await?.map(|_| ()).ok_or(gone)
     }

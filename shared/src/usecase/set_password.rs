@@ -12,7 +12,7 @@ use crate::{
         BudgetOf, ClientAddress, Code, CodeKind, Failure, HourBudget, Notification, Password, PasswordHash,
         ResetCode, TenantId, User, UserDetails, UserId, UserStatus,
     },
-    store::{CodeTry, Committed, Recovery, RecoveryItems},
+    store::{CodeTry, Committed, Recovery, UserItems},
     token::TenantKeys,
 };
 
@@ -103,7 +103,7 @@ impl Service {
         submission: Option<SecretString>,
     ) -> Result<Option<(TenantRequest<'r>, ProvenCode)>, Failure> {
         let CodeTry { tenant, user: id, now, .. } = *attempt;
-        let RecoveryItems { user, code: stored, stored: _ } = self.find_code(attempt, code.kind()).await?;
+        let UserItems { user, code: stored, .. } = self.find_code(attempt, code.kind()).await?;
         let Some((user, stored)) = user.zip(stored) else {
             return Ok(None);
         };
@@ -125,7 +125,7 @@ impl Service {
     }
 
     /// Reads the user and its code. Reserves one of the tries of a typed code.
-    async fn find_code(&self, attempt: &CodeTry<'_>, kind: CodeKind) -> Result<RecoveryItems, Failure> {
+    async fn find_code(&self, attempt: &CodeTry<'_>, kind: CodeKind) -> Result<UserItems, Failure> {
         match kind {
             CodeKind::Link => self.store.recovery(attempt.tenant, attempt.user, None).await,
             CodeKind::Typed => {
@@ -133,7 +133,7 @@ impl Service {
                     self.store.reserve_code_try(attempt),
                     self.store.user(attempt.tenant, attempt.user)
                 );
-                Ok(RecoveryItems { user: user?, code: code?, stored: None })
+                Ok(UserItems { user: user?, code: code?, ..UserItems::default() })
             }
         }
     }

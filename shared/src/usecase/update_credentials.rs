@@ -18,7 +18,7 @@ use crate::{
         ClientAddress, Collection, Failure, Notification, Password, PasswordHash, TenantId, TrustedDevice,
         User, UserDetails, UserId, Username,
     },
-    store::{CodeIs, Committed, CredentialChange, GuardedChange, Sealed, SessionsOf},
+    store::{Committed, CredentialChange, ExtraItem, Guard, GuardedChange, Sealed, SessionsOf},
     token::{Bearer, Unverified},
 };
 
@@ -145,7 +145,7 @@ impl Service {
         let (policy, now) = (request.policy(), request.now());
         // Each round reads the caller again and checks whether it may still act.
         for _ in 0..TRIES {
-            let caller = self.authenticate(request, bearer, Some(id), CodeIs::Unwanted).await?;
+            let caller = self.authenticate(request, bearer, Some(id), ExtraItem::None).await?;
             let target = caller.target(id)?;
             let own = target.id == caller.user.id;
             check_permitted(&caller, changes)?;
@@ -193,12 +193,8 @@ impl Service {
                         details: UserDetails::after_change(target, now),
                     });
                 }
-                Committed::UsernameTaken => return Err(Failure::UsernameTaken),
-                Committed::CallerGone
-                | Committed::TargetChanged
-                | Committed::CodeChanged
-                | Committed::SessionsChanged
-                | Committed::Repeated => {}
+                Committed::Refused(Guard::Username) => return Err(Failure::UsernameTaken),
+                Committed::Refused(_) => {}
             }
         }
         Err(Failure::Unavailable("the user kept changing".into()))

@@ -8,7 +8,7 @@ use doorward::{
     domain::{
         Notification, PasswordHash, Policy, Session, SessionId, Tenant, TenantId, TenantStatus, User, UserId,
     },
-    store::CodeIs,
+    store::ExtraItem,
     token::{SecretDocument, TenantKeys},
 };
 use local::{SECRET_PREFIX, TABLE};
@@ -65,7 +65,7 @@ impl World {
         let tenant = TenantId::parse(&login.actor.tenant.tenant_id)?;
         let (user, session) = (UserId::parse(&login.actor.user.user_id)?, SessionId::parse(&login.session)?);
         self.store
-            .caller(&tenant, (&user, &session), None, CodeIs::Unwanted)
+            .caller(&tenant, (&user, &session), None, ExtraItem::None)
             .await?
             .session
             .context("the session does not exist")

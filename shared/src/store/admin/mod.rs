@@ -39,6 +39,11 @@ impl DynamoStore {
     }
 }
 
+/// Returns the failure of a change that other changes of the same item prevented.
+fn changed_meanwhile(what: impl std::fmt::Display) -> Failure {
+    Failure::Unavailable(format!("{what} was changed at the same time; try again").into())
+}
+
 /// Returns the first session epoch of a tenant or user created at `now`.
 ///
 /// It is the time in milliseconds. An earlier tenant or user with the same ID had a lower epoch, because it changed

@@ -11,17 +11,16 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{CHANGE_TRIES, Switched, first_epoch};
+use super::{CHANGE_TRIES, Switched, changed_meanwhile, first_epoch};
 use crate::{
     domain::{Failure, FieldError, PolicyField, Templates, Tenant, TenantId, TenantStatus, WebOrigin},
     message,
     store::{
         DynamoStore,
-        item::{Attributes, decode, encode, number, string, to_instant},
+        item::{Attributes, decode, encode, number, string, text},
         keys::{ANCHOR_PREFIX, Key, SECRET_PREFIX, TENANT_SORT_KEY},
-        table::{Expressions, unavailable},
-        template::TemplatesItem,
-        tenant::{TenantRecord, whole},
+        table::{Expressions, query_all, unavailable},
+        tenant::{TemplatesItem, TenantRecord, counter},
         transaction::{Committed, Guard, Guarded},
     },
 };
@@ -49,22 +48,15 @@ pub struct TenantChange {
 }
 
 /// Last use of one version of a tenant's secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct LastUse {
     /// Version ID in Secrets Manager.
+    #[serde(rename = "version_id")]
     pub version: String,
     /// Time of the last use, accurate to 60 s.
+    #[serde(rename = "last_used_at", with = "jiff::fmt::serde::timestamp::millisecond::required")]
     pub at: Timestamp,
 }
-
-#[derive(Deserialize)]
-struct UseItem {
-    version_id: String,
-    last_used_at: i64,
-}
-
-/// Condition that a tenant item has not changed since `:read` was read. `:none` is 0.
-const UNCHANGED: &str = "(version = :read OR (:read = :none AND attribute_not_exists(version)))";
 
 /// Items of a tenant that are deleted in parallel.
 const PARALLEL_DELETIONS: usize = 16;
@@ -138,15 +130,12 @@ impl DynamoStore {
         let mut tenants = Vec::new();
         while let Some(item) = items.next().await {
             let item = item.map_err(|error| unavailable(&error))?;
-            let text = |name: &str| match item.get(name) {
-                Some(AttributeValue::S(text)) => text.clone(),
-                _ => String::new(),
-            };
+            let text = |name: &str| text(&item, name).unwrap_or_default().to_owned();
             tenants.push(TenantSummary {
                 id: text("tenant_id"),
                 name: text("tenant_name"),
                 status: text("tenant_status"),
-                version: whole(&item, "version").unwrap_or_default(),
+                version: counter(&item, "version").unwrap_or_default(),
             });
         }
         tenants.sort_by(|one, other| one.id.cmp(&other.id));
@@ -172,10 +161,10 @@ impl DynamoStore {
             policy: policy.document().into_iter().map(|(name, value)| (name, Some(value))).collect(),
         };
         let record = TenantRecord::read(item)?.changed(&change)?;
-        let absent = Expressions::condition("attribute_not_exists(pk)");
+        let absent = Expressions::absent();
         match self.write_tenant(&record, &[], absent).await? {
             Committed::Done => Ok(record),
-            _ => Err(Failure::field("tenant_id", "already exists")),
+            Committed::Refused(_) => Err(Failure::field("tenant_id", "already exists")),
         }
     }
 
@@ -198,7 +187,7 @@ impl DynamoStore {
                 return Ok(Some(after));
             }
         }
-        Err(Failure::Unavailable(format!("tenant {tenant} was changed at the same time; try again").into()))
+        Err(changed_meanwhile(format_args!("tenant {tenant}")))
     }
 
     /// Writes the differences between `old` and `new`. Suspending the tenant ends its sessions. They stay ended when the
@@ -207,9 +196,7 @@ impl DynamoStore {
     /// # Errors
     /// The errors of [`Self::update_tenant`]. `Unavailable` when the tenant changed since `old` was read.
     pub async fn replace_tenant(&self, old: &Tenant, new: &Tenant) -> Result<(), Failure> {
-        let conflict = || {
-            Failure::Unavailable(format!("tenant {} was changed at the same time; try again", old.id).into())
-        };
+        let conflict = || changed_meanwhile(format_args!("tenant {}", old.id));
         let before = self.tenant_record(&old.id).await?.ok_or_else(conflict)?;
         if before.tenant.version != old.version {
             return Err(conflict());
@@ -241,19 +228,16 @@ impl DynamoStore {
         if *status != TenantStatus::Suspended {
             return Err(Failure::field("tenant_status", "is ACTIVE; suspend the tenant first"));
         }
-        let unchanged = Expressions::condition(format!("tenant_status = :suspended AND {UNCHANGED}"))
-            .value(":suspended", string(TenantStatus::Suspended.name()))
-            .value(":read", number(version))
-            .value(":none", number(0));
+        let unchanged = Expressions::condition("tenant_status = :suspended")
+            .when_unchanged("version", *version)
+            .value(":suspended", string(TenantStatus::Suspended.name()));
         let mut writes = vec![(Guard::Target, self.delete_write(&Key::tenant(tenant), unchanged)?)];
         for origin in each(&policy.cors_origins) {
             writes.push(self.name_origin(tenant, origin, "DELETE tenants :tenant")?);
         }
         match self.commit(writes).await? {
             Committed::Done => Ok(Switched::Done),
-            _ => Err(Failure::Unavailable(
-                format!("tenant {tenant} was changed at the same time; try again").into(),
-            )),
+            Committed::Refused(_) => Err(changed_meanwhile(format_args!("tenant {tenant}"))),
         }
     }
 
@@ -304,12 +288,8 @@ impl DynamoStore {
     /// # Errors
     /// `Unavailable` when the write fails.
     pub async fn suspend_tenant(&self, tenant: &TenantId) -> Result<Switched, Failure> {
-        let update = Expressions::update(
-            "SET tenant_status = :to, session_epoch = session_epoch + :one ADD version :one",
-        )
-        .value(":to", string("SUSPENDED"))
-        .value(":one", number(1));
-        self.switch(&Key::tenant(tenant), update, "tenant_status <> :to").await
+        let update = "SET tenant_status = :to, session_epoch = session_epoch + :one ADD version :one";
+        self.switch_tenant(tenant, update, TenantStatus::Suspended).await
     }
 
     /// Resumes a suspended tenant. Earlier sessions stay ended.
@@ -317,9 +297,17 @@ impl DynamoStore {
     /// # Errors
     /// `Unavailable` when the write fails.
     pub async fn resume_tenant(&self, tenant: &TenantId) -> Result<Switched, Failure> {
-        let update = Expressions::update("SET tenant_status = :to ADD version :one")
-            .value(":to", string("ACTIVE"))
-            .value(":one", number(1));
+        let update = "SET tenant_status = :to ADD version :one";
+        self.switch_tenant(tenant, update, TenantStatus::Active).await
+    }
+
+    async fn switch_tenant(
+        &self,
+        tenant: &TenantId,
+        update: &str,
+        to: TenantStatus,
+    ) -> Result<Switched, Failure> {
+        let update = Expressions::update(update).value(":to", string(to.name())).value(":one", number(1));
         self.switch(&Key::tenant(tenant), update, "tenant_status <> :to").await
     }
 
@@ -349,25 +337,7 @@ impl DynamoStore {
     /// # Errors
     /// `Unavailable` when the read fails.
     pub async fn secret_uses(&self, tenant: &TenantId) -> Result<Vec<LastUse>, Failure> {
-        let found = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :uses)")
-            .expression_attribute_values(":pk", string(Key::tenant(tenant).pk))
-            .expression_attribute_values(":uses", string(SECRET_PREFIX))
-            .consistent_read(true)
-            .into_paginator()
-            .items()
-            .send()
-            .try_collect()
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let read = |item| {
-            let UseItem { version_id, last_used_at } = decode(item)?;
-            Ok(LastUse { version: version_id, at: to_instant(last_used_at)? })
-        };
-        found.into_iter().map(read).collect()
+        query_all(self.query(Key::tenant(tenant).pk, SECRET_PREFIX), decode).await
     }
 
     /// Replaces `before` by the changed tenant. Returns `None` if the tenant changed since it was read.
@@ -387,12 +357,10 @@ impl DynamoStore {
             ("version".to_owned(), number(read + 1)),
         ]);
         let after = record.changed(change)?;
-        let unchanged = Expressions::condition(format!("attribute_exists(pk) AND {UNCHANGED}"))
-            .value(":read", number(read))
-            .value(":none", number(0));
+        let unchanged = Expressions::condition("attribute_exists(pk)").when_unchanged("version", read);
         match self.write_tenant(&after, &origins, unchanged).await? {
             Committed::Done => Ok(Some(after)),
-            _ => Ok(None),
+            Committed::Refused(_) => Ok(None),
         }
     }
 

@@ -3,22 +3,28 @@
 //! A change that must end sessions increments the session epoch in the same write
 //! (docs/design/security.md#rule-15).
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use jiff::Timestamp;
 
-use super::{CHANGE_TRIES, Switched, first_epoch};
+use super::{CHANGE_TRIES, Switched, changed_meanwhile, first_epoch};
 use crate::{
     domain::{Failure, TenantId, User, UserId},
     store::{
         DynamoStore,
         attempt::PROOFS_AFTER,
-        item::{encode, instant, number, string},
+        item::{instant, number, string, text},
         keys::{Key, OUTBOX_PREFIX},
         table::{Expressions, unavailable},
         transaction::{Committed, Guard},
-        user::{user_item, user_item_with_epoch},
+        user::user_item,
     },
 };
+
+/// Writes that create one user.
+pub(super) const WRITES_PER_USER: usize = 3;
+
+/// Attribute with the digest of a user's import record. It is never returned.
+pub(super) const IMPORTED_AS: &str = "imported_as";
 
 /// Messages that one transaction deletes. A transaction holds up to 100 writes; deleting the user takes 4.
 const MAX_DELETED_MESSAGES: i32 = 96;
@@ -33,17 +39,30 @@ impl DynamoStore {
     /// # Errors
     /// `UsernameTaken` when the tenant already has this user ID or username. `Unavailable` when the write fails.
     pub async fn create_user(&self, user: &User, now: Timestamp) -> Result<(), Failure> {
-        let item = user_item_with_epoch(user, first_epoch(now));
-        let writes = vec![
-            (Guard::Username, self.put_new(&Key::user(&user.tenant, &user.id), &item)?),
-            (Guard::Username, self.reserve_username(user, &user.username)?),
-            // Attempts may exist from before the user was created, and device proofs from an earlier user.
-            (Guard::None, self.reset_attempts(&user.tenant, &user.id, now)?),
-        ];
+        let [user, username, attempts] = self.creation_writes(user, None, now)?;
+        let writes = vec![(Guard::Username, user), (Guard::Username, username), (Guard::None, attempts)];
         match self.commit(writes).await? {
             Committed::Done => Ok(()),
-            _ => Err(Failure::UsernameTaken),
+            Committed::Refused(_) => Err(Failure::UsernameTaken),
         }
+    }
+
+    /// Returns the writes that create a user: the user item, the username and the attempts. `imported_as` is the digest
+    /// of an import record.
+    pub(super) fn creation_writes(
+        &self,
+        user: &User,
+        imported_as: Option<&str>,
+        now: Timestamp,
+    ) -> Result<[TransactWriteItem; WRITES_PER_USER], Failure> {
+        let mut item = user_item(&User { session_epoch: first_epoch(now), ..user.clone() })?;
+        item.extend(imported_as.map(|digest| (IMPORTED_AS.to_owned(), string(digest))));
+        Ok([
+            self.put_write(item, Expressions::absent().return_refused())?,
+            self.reserve_username(user, &user.username)?,
+            // Attempts may exist from before the user was created, and device proofs from an earlier user.
+            self.reset_attempts(&user.tenant, &user.id, now)?,
+        ])
     }
 
     /// Replaces a user, moves the username and ends the lockout. A change of roles, organization, customer or
@@ -54,11 +73,8 @@ impl DynamoStore {
     pub async fn replace_user(&self, old: &User, new: &User) -> Result<(), Failure> {
         match self.commit_replacement(old, new, true).await? {
             Committed::Done => Ok(()),
-            Committed::UsernameTaken => Err(Failure::UsernameTaken),
-            _ => {
-                let problem = format!("user {} was changed at the same time; try again", new.id);
-                Err(Failure::Unavailable(problem.into()))
-            }
+            Committed::Refused(Guard::Username) => Err(Failure::UsernameTaken),
+            Committed::Refused(_) => Err(changed_meanwhile(format_args!("user {}", new.id))),
         }
     }
 
@@ -81,17 +97,17 @@ impl DynamoStore {
             };
             match self.commit_replacement(&old, &change(&old), false).await? {
                 Committed::Done => return self.user(tenant, user).await,
-                Committed::UsernameTaken => return Err(Failure::UsernameTaken),
-                _ => {}
+                Committed::Refused(Guard::Username) => return Err(Failure::UsernameTaken),
+                Committed::Refused(_) => {}
             }
         }
-        Err(keeps_changing(user))
+        Err(changed_meanwhile(format_args!("user {user}")))
     }
 
     /// Writes the differences between `old` and `new`, if the user is unchanged since `old` was read.
     async fn commit_replacement(&self, old: &User, new: &User, unlocks: bool) -> Result<Committed, Failure> {
         let key = Key::user(&new.tenant, &new.id);
-        let (before, mut after) = (encode(&key, &user_item(old))?, encode(&key, &user_item(new))?);
+        let (before, mut after) = (user_item(old)?, user_item(new)?);
         for counter in ["pk", "sk", "session_epoch", "change_sequence", "sessions_revision"] {
             after.remove(counter);
         }
@@ -197,7 +213,7 @@ impl DynamoStore {
             return Ok(Switched::Missing);
         }
         let key = Key::attempts(tenant, user);
-        let [attempts] = self.read_each([key.clone()]).await?;
+        let [attempts] = self.read_each([Some(key.clone())]).await?;
         // The update does not touch the earliest valid device proof, so that a concurrent password change stays
         // effective.
         let kept = ["pk", "sk", PROOFS_AFTER, "expires_at"];
@@ -207,8 +223,7 @@ impl DynamoStore {
             return Ok(Switched::Already);
         }
         let placeholders: Vec<_> = names.iter().map(|(placeholder, _)| placeholder.as_str()).collect();
-        let mut update = Expressions::update(format!("REMOVE {}", placeholders.join(", ")));
-        update.names.extend(names);
+        let update = Expressions::update(format!("REMOVE {}", placeholders.join(", "))).names(names);
         self.update(&key, update).await.map(|_| Switched::Done)
     }
 
@@ -226,7 +241,7 @@ impl DynamoStore {
                 return Ok(Switched::Done);
             }
         }
-        Err(keeps_changing(user))
+        Err(changed_meanwhile(format_args!("user {user}")))
     }
 
     async fn commit_deletion(&self, user: &User) -> Result<Committed, Failure> {
@@ -249,28 +264,10 @@ impl DynamoStore {
     /// Returns the keys of a user's queued messages, oldest first.
     async fn message_keys(&self, tenant: &TenantId, user: &UserId) -> Result<Vec<Key>, Failure> {
         let pk = Key::user(tenant, user).pk;
-        let output = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :messages)")
-            .expression_attribute_values(":pk", string(&pk))
-            .expression_attribute_values(":messages", string(OUTBOX_PREFIX))
-            .projection_expression("sk")
-            .consistent_read(true)
-            .limit(MAX_DELETED_MESSAGES)
-            .send()
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let sort_keys = output.items.unwrap_or_default().into_iter().filter_map(|mut item| item.remove("sk"));
-        let keys = sort_keys.filter_map(|sk| match sk {
-            AttributeValue::S(sk) => Some(Key { pk: pk.clone(), sk }),
-            _ => None,
-        });
-        Ok(keys.collect())
+        let query = self.query(&pk, OUTBOX_PREFIX).projection_expression("sk").limit(MAX_DELETED_MESSAGES);
+        let output = query.send().await.map_err(|error| unavailable(&error))?;
+        let items = output.items.unwrap_or_default();
+        let sort_keys = items.iter().filter_map(|item| text(item, "sk"));
+        Ok(sort_keys.map(|sk| Key { pk: pk.clone(), sk: sk.to_owned() }).collect())
     }
-}
-
-fn keeps_changing(user: &UserId) -> Failure {
-    Failure::Unavailable(format!("user {user} was changed at the same time; try again").into())
 }

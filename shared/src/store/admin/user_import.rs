@@ -1,29 +1,23 @@
 //! Bulk operations on a tenant's users: export page by page, and import in batches.
 
-use aws_sdk_dynamodb::types::{CancellationReason, TransactWriteItem};
+use aws_sdk_dynamodb::types::CancellationReason;
 use jiff::Timestamp;
 
-use super::first_epoch;
+use super::user::{IMPORTED_AS, WRITES_PER_USER};
 use crate::{
     domain::{Failure, TenantId, User, UserId},
     store::{
         DynamoStore,
-        item::{Attributes, encode, string},
+        item::{Attributes, string, text},
         keys::{Key, USER_SORT_KEY, user_partitions},
-        table::{Expressions, unavailable},
+        table::unavailable,
         transaction::{Transacted, is_condition_failure},
-        user::{to_user, user_item_with_epoch},
+        user::to_user,
     },
 };
 
 /// Users that one transaction creates. A transaction holds up to 100 writes; each user takes 3.
 pub const USERS_AT_ONCE: usize = 33;
-
-/// Writes that create one user.
-const WRITES_PER_USER: usize = 3;
-
-/// Attribute with the digest of a user's import record. It is never returned.
-const IMPORTED_AS: &str = "imported_as";
 
 /// Position within the users of a tenant.
 #[derive(Debug, Clone)]
@@ -95,7 +89,7 @@ impl DynamoStore {
             next: answer.last_evaluated_key.map(UserPosition),
         };
         for item in answer.items.unwrap_or_default() {
-            let key = item.get("pk").and_then(|pk| pk.as_s().ok()).cloned().unwrap_or_default();
+            let key = text(&item, "pk").unwrap_or_default().to_owned();
             match to_user(item) {
                 Ok(user) => page.users.push(user),
                 Err(_) => page.unreadable.push(key),
@@ -123,7 +117,7 @@ impl DynamoStore {
             }
             let mut writes = Vec::new();
             for (new, _) in &waiting {
-                writes.extend(self.import_writes(new, now)?);
+                writes.extend(self.creation_writes(&new.user, Some(&new.imported_as), now)?);
             }
             let (reasons, failure) = match self.transact(writes).await? {
                 Transacted::Done => {
@@ -165,24 +159,6 @@ impl DynamoStore {
         });
         Ok(outcomes.collect())
     }
-
-    fn import_writes(
-        &self,
-        new: &NewUser,
-        now: Timestamp,
-    ) -> Result<[TransactWriteItem; WRITES_PER_USER], Failure> {
-        let NewUser { user, imported_as } = new;
-        let item = user_item_with_epoch(user, first_epoch(now));
-        let mut item = encode(&Key::user(&user.tenant, &user.id), &item)?;
-        item.insert(IMPORTED_AS.to_owned(), string(imported_as));
-        let absent = Expressions::condition("attribute_not_exists(pk)").return_refused();
-        Ok([
-            self.put_write(item, absent)?,
-            self.reserve_username(user, &user.username)?,
-            // Attempts may exist from before the user was created, and device proofs from an earlier user.
-            self.reset_attempts(&user.tenant, &user.id, now)?,
-        ])
-    }
 }
 
 /// Returns why a user was not created, or `None` if another user's write cancelled the transaction.
@@ -198,9 +174,8 @@ fn refused(new: &NewUser, reasons: &[CancellationReason]) -> Option<ImportOutcom
 
 /// Compares a user to import with the stored user that has the same ID.
 fn compare(new: &NewUser, stored: &Attributes) -> ImportOutcome {
-    let digest = stored.get(IMPORTED_AS).and_then(|digest| digest.as_s().ok());
     let is_identical = || to_user(stored.clone()).is_ok_and(|stored| stored.has_same_content(&new.user));
-    if digest == Some(&new.imported_as) || is_identical() {
+    if text(stored, IMPORTED_AS) == Some(&new.imported_as) || is_identical() {
         ImportOutcome::Already
     } else {
         ImportOutcome::IdTaken

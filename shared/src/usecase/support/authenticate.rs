@@ -4,10 +4,10 @@ use super::tenant_request::TenantRequest;
 use crate::{
     context::RequestContext,
     domain::{
-        ClientAddress, Collection, Failure, ResetCode, Session, SessionId, TenantId, TokenFault, User,
-        UserId, UserStatus,
+        ClientAddress, Collection, Failure, ResetCode, Session, TenantId, TokenFault, User, UserId,
+        UserStatus,
     },
-    store::{CallerItems, CodeIs, StoredResult},
+    store::{CallerItems, ExtraItem, StoredResult},
     token::{Bearer, Unverified},
     usecase::Service,
 };
@@ -96,40 +96,16 @@ impl Service {
         Ok((request, bearer))
     }
 
-    /// Reads the caller, its session and another user in one call
-    /// (docs/design/storage.md#calls-per-request), and checks the session.
+    /// Reads the caller, its session, another user and an extra item in one call
+    /// (docs/design/storage.md#calls-per-request), and checks the caller's session.
     pub(in crate::usecase) async fn authenticate(
         &self,
         request: &TenantRequest<'_>,
         bearer: &Bearer,
         other: Option<&UserId>,
-        code: CodeIs<'_>,
+        extra: ExtraItem<'_>,
     ) -> Result<Caller, Failure> {
-        let read = || self.store.caller(&bearer.tenant, (&bearer.user, &bearer.session), other, code);
-        self.check_caller(request, bearer, read).await
-    }
-
-    /// Reads the caller, its session, and another session with its user in one call; checks the caller's
-    /// session.
-    pub(in crate::usecase) async fn authenticate_with_session(
-        &self,
-        request: &TenantRequest<'_>,
-        bearer: &Bearer,
-        asked: (&UserId, &SessionId),
-    ) -> Result<Caller, Failure> {
-        let read = || self.store.caller_and_session(&bearer.tenant, (&bearer.user, &bearer.session), asked);
-        self.check_caller(request, bearer, read).await
-    }
-
-    async fn check_caller<F>(
-        &self,
-        request: &TenantRequest<'_>,
-        bearer: &Bearer,
-        read: impl Fn() -> F,
-    ) -> Result<Caller, Failure>
-    where
-        F: Future<Output = Result<CallerItems, Failure>>,
-    {
+        let read = || self.store.caller(&bearer.tenant, (&bearer.user, &bearer.session), other, extra);
         if bearer.expired {
             return Err(Failure::InvalidToken(TokenFault::Expired));
         }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::tenant_request::TenantRequest;
 use crate::{
     domain::{Failure, Limit, LiveSession, Session, SessionId, SessionLimit, User, UserId},
-    store::{EndSession, Inserted, LimitClaim, NewSession, NewStoredResult, SessionsOf},
+    store::{Committed, EndSession, Guard, LimitClaim, NewSession, NewStoredResult, SessionsOf},
     usecase::Service,
 };
 
@@ -98,9 +98,9 @@ impl Service {
             }
             let new = NewSession { session, claim: claim.as_ref(), result };
             match self.store.insert_session(&new).await? {
-                Inserted::Done => return Ok(StoredSession::New),
-                Inserted::Repeated => return Ok(StoredSession::AlreadyStored),
-                Inserted::Raced => {}
+                Committed::Done => return Ok(StoredSession::New),
+                Committed::Refused(Guard::IdempotencyKey) => return Ok(StoredSession::AlreadyStored),
+                Committed::Refused(_) => {}
             }
             let collisions = Failure::RateLimited(Limit::Sessions, Duration::from_secs(1));
             tokio::time::sleep(waits.next().ok_or(collisions)?).await;
