@@ -6,35 +6,8 @@ use jiff::Timestamp;
 
 use super::{
     id::{ChainId, Partition},
-    line::Line,
+    line::{Head, Line},
 };
-use crate::domain::TenantId;
-
-/// Last known event of a chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    /// Tenant, if known.
-    pub tenant: Option<TenantId>,
-    /// Chain ID.
-    pub chain: ChainId,
-    /// Sequence number of the event.
-    pub sequence: u64,
-    /// Hash of the event.
-    pub hash: String,
-    /// Process that writes the chain.
-    pub instance: String,
-    /// Function that the process runs.
-    pub function: String,
-    /// Time of the event.
-    pub at: Timestamp,
-}
-
-impl Head {
-    /// Returns the partition of the chain.
-    pub fn partition(&self) -> Partition {
-        Partition { tenant: self.tenant.clone(), day: self.chain.day() }
-    }
-}
 
 /// Stored state of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]

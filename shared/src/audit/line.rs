@@ -3,14 +3,37 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{
-    anchor::Head,
-    id::{ChainId, VERSION, day_of, hash},
-};
+use super::id::{ChainId, Partition, VERSION, day_of, hash};
 use crate::domain::{Invalid, TenantId};
 
 /// First characters of every audit line. Log services may add a prefix.
 pub const MARK: &str = "{\"audit\":";
+
+/// Last known event of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Tenant, if known.
+    pub tenant: Option<TenantId>,
+    /// Chain ID.
+    pub chain: ChainId,
+    /// Sequence number of the event.
+    pub sequence: u64,
+    /// Hash of the event.
+    pub hash: String,
+    /// Process that writes the chain.
+    pub instance: String,
+    /// Function that the process runs.
+    pub function: String,
+    /// Time of the event.
+    pub at: Timestamp,
+}
+
+impl Head {
+    /// Returns the partition of the chain.
+    pub fn partition(&self) -> Partition {
+        Partition { tenant: self.tenant.clone(), day: self.chain.day() }
+    }
+}
 
 /// One audit line.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,9 +17,9 @@ mod line;
 mod tests;
 mod verify;
 
-pub use anchor::{Anchor, Head, Reading, read};
+pub use anchor::{Anchor, Reading, read};
 pub use chain::{Audit, Sink, Stdout};
 pub use decision::{Class, Decision, Outcome};
 pub use id::{ChainId, Partition, VERSION};
-pub use line::{Line, MARK};
+pub use line::{Head, Line, MARK};
 pub use verify::{Fault, FaultKind, Report, Scope, Verifier};
