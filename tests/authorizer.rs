@@ -284,12 +284,12 @@ async fn authorizer_fails_instead_of_rejecting_if_it_cannot_decide() -> Result<(
     let world = World::start().await?;
     let login = world.login(&world.actor(MARCUS)?).await?;
     assert!(world.passes(&login).await?);
-    world.calls.set_down(true);
+    world.faults.set_down(true);
     assert_eq!(world.passes(&login).await, Err(Undecided));
     assert_eq!(world.audit.last()["outcome"], "UNAVAILABLE");
     // Requests that need no storage are decided.
     assert_eq!(asked(&world, &authorizer_event(None)).await?, json!({ "isAuthorized": false }));
-    world.calls.set_down(false);
+    world.faults.set_down(false);
     assert!(world.passes(&login).await?);
     // An unknown event format is a configuration error, not the caller's.
     let mut first_format = authorizer_event(Some(&login.token));

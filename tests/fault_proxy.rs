@@ -116,8 +116,9 @@ async fn transact(client: &Client, items: Vec<TransactWriteItem>) -> Result<(), 
 
 /// Codes of the reasons of a cancelled transaction.
 fn reasons(result: Result<(), TransactWriteItemsError>) -> Vec<String> {
-    let Err(TransactWriteItemsError::TransactionCanceledException(cancelled)) = result else {
-        panic!("{result:?}");
+    let error = result.unwrap_err();
+    let TransactWriteItemsError::TransactionCanceledException(cancelled) = error else {
+        unreachable!("{error:?}");
     };
     let reasons = cancelled.cancellation_reasons().iter().filter_map(CancellationReason::code);
     reasons.map(str::to_owned).collect()

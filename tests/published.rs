@@ -101,7 +101,7 @@ async fn tenants_without_public_keys_get_the_same_response() -> Result<()> {
 async fn failed_tenant_lookup_returns_503_instead_of_404() -> Result<()> {
     let world = World::start().await?;
     assert_eq!(keys(&world, "tenant_unusable").await?.status, 503);
-    world.calls.set_down(true);
+    world.faults.set_down(true);
     let answer = keys(&world, NORDIC).await?;
     assert_eq!((answer.status, answer.header("retry-after")), (503, "2"));
     Ok(())
@@ -204,14 +204,14 @@ async fn health_check_reports_the_table_and_is_cached() -> Result<()> {
     let answer = well(200).await?;
     assert_eq!((answer.text.as_str(), answer.header("cache-control")), (r#"{"status":"ok"}"#, "no-store"));
     assert_eq!(world.calls.take(), ["GetItem"]);
-    world.calls.set_down(true);
+    world.faults.set_down(true);
     well(200).await?;
     world.clock.advance(Duration::from_secs(5));
     let answer = well(503).await?;
     assert_eq!((answer.text.as_str(), answer.header("retry-after")), (r#"{"status":"unavailable"}"#, "2"));
     let tries = world.calls.take();
     assert!((1..=3).contains(&tries.len()), "one check, including the SDK's retries: {tries:?}");
-    world.calls.set_down(false);
+    world.faults.set_down(false);
     world.clock.advance(Duration::from_secs(2));
     well(200).await?;
     Ok(())

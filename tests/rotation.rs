@@ -8,7 +8,10 @@ use doorward::{
     domain::{SigningAlgorithm, TenantId},
     secrets::{Old, Renewal, RotationError, SigningKeys, Step},
 };
-use e2e::{Actor, NORDIC, World};
+use e2e::{
+    Actor, NORDIC, World,
+    fault_proxy::{Effect, Fault, Operation},
+};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use strum::IntoEnumIterator;
@@ -126,18 +129,23 @@ async fn rotation_interrupted_after_any_step_ends_in_the_same_version() -> Resul
 // The SDK repeats a call whose response was lost, and the repetition finds its own result.
 #[tokio::test]
 async fn rotation_with_a_lost_response_changes_nothing() -> Result<()> {
-    for lost in ["DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"] {
+    for lost in [
+        Operation::DescribeSecret,
+        Operation::GetSecretValue,
+        Operation::PutSecretValue,
+        Operation::UpdateSecretVersionStage,
+    ] {
         let world = started().await?;
         for step in Step::iter() {
-            world.secret_calls.lose_answer(lost);
+            world.secret_faults.inject(Fault::on(lost, Effect::LoseAnswer));
             // The step may fail; Secrets Manager then repeats it.
             if take(&world, step).await.is_err() {
                 take(&world, step).await?;
             }
         }
-        assert_eq!(world.secret_version(NORDIC, "AWSCURRENT").await?, VERSION, "{lost}");
+        assert_eq!(world.secret_version(NORDIC, "AWSCURRENT").await?, VERSION, "{lost:?}");
         let actor = with_pair_of(&world, &world.actor(MARCUS)?, VERSION).await?;
-        assert!(world.login(&actor).await.is_ok(), "{lost}");
+        assert!(world.login(&actor).await.is_ok(), "{lost:?}");
     }
     Ok(())
 }

@@ -10,7 +10,10 @@ use doorward::{
     port::Clock,
     route::Function,
 };
-use e2e::{Actor, Login, NORDIC, World, as_tenant, event};
+use e2e::{
+    Actor, Login, NORDIC, World, as_tenant, event,
+    fault_proxy::{Effect, Fault, Operation},
+};
 use http::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -236,9 +239,9 @@ async fn one_of_many_concurrent_requests_stores_the_secret_use() -> Result<()> {
 #[tokio::test]
 async fn request_succeeds_if_the_secret_use_cannot_be_stored() -> Result<()> {
     let world = World::start().await?;
-    world.calls.lose_answer("UpdateItem");
+    world.faults.inject(Fault::on(Operation::UpdateItem, Effect::LoseRequest).times(3));
     assert_eq!(ask(&world, "somebody").await?, 200);
-    assert_eq!(updates(&world), 1, "the write was not tried");
+    assert_eq!(updates(&world), 3, "the SDK must try the write three times");
     assert_eq!(ask(&world, "somebody").await?, 200);
     assert_eq!(updates(&world), 0, "the write was repeated within the minute");
     world.clock.advance(Duration::from_secs(60));
@@ -381,7 +384,7 @@ async fn cached_secret_is_used_for_an_hour_without_secrets_manager() -> Result<(
     let world = World::start().await?;
     let actor = world.actor(ADMIN)?;
     world.login(&actor).await?;
-    world.secret_calls.set_down(true);
+    world.secret_faults.set_down(true);
     world.clock.advance(Duration::from_secs(60 * 60) - Duration::from_millis(1));
     assert!(world.login(&actor).await.is_ok(), "the cached secret must be used until the last millisecond");
     world.clock.advance(Duration::from_millis(1));
@@ -391,7 +394,7 @@ async fn cached_secret_is_used_for_an_hour_without_secrets_manager() -> Result<(
     // The other tenant's secret is not cached, so requests get 503 instead of wrong credentials.
     let other = world.actor(NORDIC_ADMIN)?;
     assert_eq!(world.try_login(&other, &other.user.password).await?.verdict(), (503, "UNAVAILABLE"));
-    world.secret_calls.set_down(false);
+    world.secret_faults.set_down(false);
     assert!(world.login(&actor).await.is_ok() && world.login(&other).await.is_ok());
     Ok(())
 }

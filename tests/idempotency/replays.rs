@@ -1,5 +1,7 @@
 //! Replays after a change, and after a fault.
 
+use e2e::fault_proxy::{Effect, Fault, Operation};
+
 use super::*;
 
 // docs/design/contract.md#every-request: a replayed login checks user, tenant and session again.
@@ -76,7 +78,7 @@ async fn suspended_tenant_replays_nothing() -> Result<()> {
 async fn retry_after_a_lost_response_returns_the_committed_result() -> Result<()> {
     let world = World::start().await?;
     let actor = world.actor(ADMIN)?;
-    world.calls.lose_answer("TransactWriteItems");
+    world.faults.inject(Fault::on(Operation::TransactWriteItems, Effect::LoseAnswer).times(3));
     assert_eq!(own(&world, &actor, KEY).await?.verdict(), (503, "UNAVAILABLE"));
     assert_eq!(live(&world, &actor).await?, 1, "the lost request did not commit");
     let told = own(&world, &actor, KEY).await?;
@@ -97,7 +99,7 @@ async fn retry_after_a_lost_response_returns_the_committed_result() -> Result<()
         ("of its own reset", reset_event(&admin, &json!({}))),
     ] {
         let codes = mailed().await?;
-        world.calls.lose_answer("TransactWriteItems");
+        world.faults.inject(Fault::on(Operation::TransactWriteItems, Effect::LoseAnswer).times(3));
         assert_eq!(send(&world, event.clone(), key).await?.status, 503, "{key}");
         let (done, epoch) = (mailed().await?, world.user(&marcus).await?.session_epoch);
         assert_eq!(done, codes + 1, "{key}");

@@ -175,7 +175,7 @@ impl<'a> Setup<'a> {
                 self.values.set("secret.arn".to_owned(), world.secret_arn(&rotating).await?);
             }
             Step::Down { down: Dependency::Dynamodb } => world.stop_dynamodb().await,
-            Step::Down { down: Dependency::Secrets } => world.secret_calls.set_down(true),
+            Step::Down { down: Dependency::Secrets } => world.secret_faults.set_down(true),
             Step::Down { down: Dependency::Hashing } => world.passwords.set_broken(true),
             Step::Send { send: _, with } => self.send_first(with).await?,
         }

@@ -1,4 +1,4 @@
-//! Counter of SDK calls, which can also lose responses and refuse all calls.
+//! Counter of SDK calls.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,9 +6,8 @@ use aws_sdk_dynamodb::{
     config::{
         ConfigBag, Intercept, RuntimeComponents,
         interceptors::{
-            AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextRef,
-            BeforeSerializationInterceptorContextMut, BeforeTransmitInterceptorContextRef,
-            FinalizerInterceptorContextRef,
+            AfterDeserializationInterceptorContextRef, BeforeSerializationInterceptorContextMut,
+            BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
         },
     },
     error::BoxError,
@@ -35,8 +34,6 @@ pub struct Calls(Arc<Mutex<State>>);
 struct State {
     sent: Vec<String>,
     asked: Vec<Asked>,
-    losing: Option<String>,
-    down: bool,
     in_flight: usize,
     cost: Cost,
 }
@@ -75,16 +72,6 @@ impl Calls {
         std::mem::take(&mut self.state().asked)
     }
 
-    /// Discards the response to the next call of this operation, after its execution.
-    pub fn lose_answer(&self, operation: &str) {
-        self.state().losing = Some(operation.to_owned());
-    }
-
-    /// Makes every call fail, or work again.
-    pub fn set_down(&self, down: bool) {
-        self.state().down = down;
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,20 +102,6 @@ impl Intercept for Calls {
             _ => state.cost.steps.push(vec![sent]),
         }
         state.in_flight += 1;
-        if state.down { Err("the test made the service unavailable".into()) } else { Ok(()) }
-    }
-
-    fn read_before_deserialization(
-        &self,
-        _context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let mut state = self.state();
-        if state.losing.as_ref() == Some(&operation(config)) {
-            state.losing = None;
-            return Err("the test discarded the response".into());
-        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 //!   the injected faults.
 //! - **Conflict mode**: the proxy refuses overlapping writes as DynamoDB does (see [`conflicts`]).
 //!
-//! A call is one HTTP request, so each repetition by the SDK is a call of its own.
+//! A call is one HTTP request, so each repetition by the SDK counts as another call.
 
 mod arrivals;
 mod batch;

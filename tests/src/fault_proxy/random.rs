@@ -75,7 +75,8 @@ impl Random {
 /// Kinds of the items of a call: keys without their IDs, such as `T#U# S#`.
 fn shape(call: &Call) -> String {
     let kind = |key: &str| key.split('#').step_by(2).collect::<Vec<_>>().join("#");
-    call.keys.iter().map(|key| format!("{} {};", kind(&key.pk), kind(&key.sk))).collect()
+    let kinds = call.keys.iter().map(|key| [kind(&key.pk), kind(&key.sk)].join(" "));
+    kinds.collect::<Vec<_>>().join(";")
 }
 
 /// Next number of the generator splitmix64.

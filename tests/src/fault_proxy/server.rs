@@ -106,7 +106,7 @@ impl Shared {
         };
         if let Some((status, body)) = refusal::of(injection.effect, &call, &injection.item) {
             injection.gate.note_applied();
-            return json_response(status, &body);
+            return Ok(json_response(status, &body));
         }
         match injection.effect {
             Effect::LoseRequest => {
@@ -142,7 +142,7 @@ impl Shared {
             Err(overlap) => {
                 self.record_conflict(call);
                 let (status, body) = refusal::overlap(call, &overlap);
-                return json_response(status, &body);
+                return Ok(json_response(status, &body));
             }
         };
         let holds = |effect| held.filter(|injection| injection.effect == effect);
@@ -183,7 +183,7 @@ impl Shared {
             }
         }
         injection.gate.note_executed();
-        json_response(StatusCode::OK, &answer)
+        Ok(json_response(StatusCode::OK, &answer))
     }
 
     /// Reads one part of a batch and adds it to the answer.
@@ -203,10 +203,10 @@ async fn wait(injection: &Injection, running: &Running) {
     }
 }
 
-fn json_response(status: StatusCode, body: &Value) -> Result<Answer> {
+fn json_response(status: StatusCode, body: &Value) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/x-amz-json-1.0");
     response.headers_mut().insert(CONTENT_TYPE, kind);
-    Ok(response)
+    response
 }
