@@ -18,6 +18,7 @@ mod fault_proxy;
 mod faults;
 mod fields;
 mod flows;
+mod gateway;
 mod histories;
 mod idempotency;
 mod isolation;

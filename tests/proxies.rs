@@ -47,6 +47,10 @@ async fn allowed_networks_apply_to_the_address_reported_by_a_trusted_proxy() {
         ("198.51.100.1", Some("192.0.2.7"), (403, "IP_NOT_ALLOWED")),
         (PROXY, None, (403, "IP_NOT_ALLOWED")),
         (PROXY, Some("192.0.2.7, no address"), (403, "IP_NOT_ALLOWED")),
+        // Text outside ASCII makes one hop unknown. It does not hide the others.
+        (PROXY, Some("é, 192.0.2.7"), (200, "NONE")),
+        (PROXY, Some("192.0.2.7, é"), (403, "IP_NOT_ALLOWED")),
+        ("192.0.2.9", Some("é"), (200, "NONE")),
     ] {
         assert_eq!(login(&world, source, forwarded).await.verdict(), verdict, "{source} {forwarded:?}");
     }

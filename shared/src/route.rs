@@ -312,10 +312,8 @@ impl Router {
     pub fn find(&self, method: &Method, path: &str) -> Option<(&'static Route, MatchedPath)> {
         let found = self.paths.at(path).ok()?;
         let route = *found.value.iter().find(|route| route.method == method)?;
-        let decoded = |text: &str| {
-            percent_encoding::percent_decode_str(text).decode_utf8().map(String::from).unwrap_or_default()
-        };
-        let parameters = found.params.iter().map(|(name, value)| (name.to_owned(), decoded(value))).collect();
+        let parameters =
+            found.params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Some((route, MatchedPath { pattern: route.path, collection: route.collection, parameters }))
     }
 }

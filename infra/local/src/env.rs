@@ -44,6 +44,8 @@ pub fn for_functions(endpoints: &Endpoints) -> Variables {
         ("DOORWARD_SECRET_PREFIX", SECRET_PREFIX),
         ("DOORWARD_PUBLIC_URL", routes),
         ("DOORWARD_MAIL_FROM", MAIL_FROM),
+        // cargo-lambda does not decode paths.
+        ("DOORWARD_PATHS", "encoded"),
     ]
     .map(|(name, value)| (name, value.to_owned()))
     .into()

@@ -3,6 +3,7 @@
 use std::{env, num::NonZero, sync::Arc};
 
 use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
 
 use super::Error;
 use crate::{
@@ -27,6 +28,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// `DOORWARD_MAIL_FROM`: sender of mails for tenants that set no sender.
     pub mail_from: Option<String>,
+    /// `DOORWARD_PATHS`: `encoded` if the gateway delivers percent-encoded paths. An HTTP API decodes them.
+    pub paths: PathEncoding,
     /// `AWS_LAMBDA_FUNCTION_MEMORY_SIZE` in MiB. It bounds the number of concurrent hashes.
     pub memory_mib: usize,
 }
@@ -36,6 +39,7 @@ impl Config {
     ///
     /// # Errors
     /// - `DOORWARD_TABLE` is missing.
+    /// - `DOORWARD_PATHS` is neither `decoded` nor `encoded`.
     /// - `DOORWARD_HOME_REGION` names another Region than the one the function runs in. Two Regions that
     ///   write one global table overwrite each other's conditional writes (docs/regions.md).
     pub fn from_env() -> Result<Self, Error> {
@@ -45,6 +49,7 @@ impl Config {
             secret_prefix: secret_prefix(),
             public_url: set("DOORWARD_PUBLIC_URL"),
             mail_from: set("DOORWARD_MAIL_FROM"),
+            paths: paths(set("DOORWARD_PATHS").as_deref())?,
             memory_mib: set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
                 .and_then(|size| size.parse().ok())
                 .unwrap_or(128),
@@ -67,6 +72,16 @@ fn set(name: &str) -> Option<String> {
 }
 
 /// # Errors
+/// The value is not the name of an encoding.
+fn paths(value: Option<&str>) -> Result<PathEncoding, Error> {
+    match value {
+        None | Some("decoded") => Ok(PathEncoding::Decoded),
+        Some("encoded") => Ok(PathEncoding::Encoded),
+        Some(_) => Err("set DOORWARD_PATHS to decoded or encoded".into()),
+    }
+}
+
+/// # Errors
 /// The table has a home Region, and the function runs in another one.
 fn check_home_region(home: Option<&str>, current: Option<&str>) -> Result<(), Error> {
     match home {
@@ -85,6 +100,28 @@ fn check_home_region(home: Option<&str>, current: Option<&str>) -> Result<(), Er
 /// `DOORWARD_SECRET_PREFIX`. The rotation function needs no other setting.
 pub(super) fn secret_prefix() -> String {
     set("DOORWARD_SECRET_PREFIX").unwrap_or_else(|| DEFAULT_PREFIX.to_owned())
+}
+
+/// Encoding of `rawPath` in an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathEncoding {
+    /// Decoded once, as an HTTP API delivers it. Decoding again would turn one ID into another.
+    Decoded,
+    /// Percent-encoded, as cargo-lambda delivers it.
+    Encoded,
+}
+
+impl PathEncoding {
+    /// The path as an HTTP API delivers it: an encoded `/` separates segments, and a `?` ends the path.
+    pub(super) fn decoded(self, path: &str) -> String {
+        match self {
+            Self::Decoded => path.to_owned(),
+            Self::Encoded => {
+                let path = percent_decode_str(path).decode_utf8_lossy();
+                path.split('?').next().unwrap_or_default().to_owned()
+            }
+        }
+    }
 }
 
 /// The system clock.

@@ -7,7 +7,10 @@ use http::{HeaderName, HeaderValue, header};
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use tracing::Instrument;
 
-use super::{Config, Error, catch_panic, client_address, config, request_span, run, start_logs, write_audit};
+use super::{
+    Config, Error, PathEncoding, catch_panic, client_address, config, request_span, run, start_logs,
+    write_audit,
+};
 use crate::{
     audit::{self, Audit},
     context::RequestContext,
@@ -41,6 +44,7 @@ pub struct App {
     service: Arc<Service>,
     audit: Arc<Audit>,
     site: Option<Arc<Site>>,
+    paths: PathEncoding,
 }
 
 impl App {
@@ -54,7 +58,14 @@ impl App {
         service: Arc<Service>,
         audit: Arc<Audit>,
     ) -> Result<Self, Error> {
-        Ok(Self { function, router: Arc::new(Router::new(routes)?), service, audit, site: None })
+        Ok(Self {
+            function,
+            router: Arc::new(Router::new(routes)?),
+            service,
+            audit,
+            site: None,
+            paths: PathEncoding::Decoded,
+        })
     }
 
     /// Adds the public address. Without it the hosted page rejects every form, and no issuer is published.
@@ -65,14 +76,21 @@ impl App {
         Ok(Self { site: Some(Arc::new(Site::new(public_url)?)), ..self })
     }
 
+    /// Sets the encoding of the paths in the events.
+    #[must_use]
+    pub fn with_paths(self, paths: PathEncoding) -> Self {
+        Self { paths, ..self }
+    }
+
     async fn from_env(function: Function, routes: &'static [Route]) -> Result<Self, Error> {
         let config = Config::from_env()?;
         if matches!(function, Function::PasswordPage | Function::Discovery) {
             config.required_public_url()?;
         }
-        let public_url = config.public_url.clone();
+        let (public_url, paths) = (config.public_url.clone(), config.paths);
         let service = config::service(config).await;
-        let app = Self::new(function, routes, Arc::new(service), config::audit_to_stdout()?)?;
+        let app =
+            Self::new(function, routes, Arc::new(service), config::audit_to_stdout()?)?.with_paths(paths);
         match public_url {
             Some(public_url) => app.with_public_url(&public_url),
             None => Ok(app),
@@ -82,7 +100,7 @@ impl App {
     /// Answers one event. Every event gets a response.
     pub async fn answer(&self, event: &str) -> ApiGatewayV2httpResponse {
         let started = Instant::now();
-        let Event { request, body_fault, request_id } = read(event);
+        let Event { request, body_fault, request_id } = read(event, self.paths);
         let span = request_span(self.function, &request_id);
         let context = RequestContext::new(self.service.now(), request_id, span);
         let answer = async {
@@ -152,7 +170,7 @@ struct Event {
 ///
 /// `lambda_http` has a conversion too, but it panics on a body that is not base64 and on a path that is not
 /// a URI, and no input may cause a 5xx response (docs/design/contract.md#every-request).
-fn read(event: &str) -> Event {
+fn read(event: &str, paths: PathEncoding) -> Event {
     let Ok(event) = serde_json::from_str::<ApiGatewayV2httpRequest>(event) else {
         let id = serde_json::from_str(event).ok().and_then(|event: serde_json::Value| {
             event.pointer("/requestContext/requestId")?.as_str().map(str::to_owned)
@@ -170,13 +188,8 @@ fn read(event: &str) -> Event {
             Err(_) => (Vec::new(), Some(Failure::Malformed("The body is not valid base64"))),
         },
     };
-    let path = event.raw_path.unwrap_or_default();
-    let stage = context.stage.filter(|stage| stage != "$default");
-    let path = stage
-        .and_then(|stage| {
-            path.strip_prefix(&format!("/{stage}")).filter(|rest| rest.starts_with('/')).map(str::to_owned)
-        })
-        .unwrap_or(path);
+    let path = paths.decoded(&event.raw_path.unwrap_or_default());
+    let path = without_stage(path, context.stage.as_deref());
     let request = HttpRequest {
         method: context.http.method,
         path,
@@ -188,6 +201,15 @@ fn read(event: &str) -> Event {
         matched: MatchedPath::default(),
     };
     Event { request: Ok(request), body_fault, request_id }
+}
+
+/// The path without a named stage, with which API Gateway prefixes it.
+fn without_stage(path: String, stage: Option<&str>) -> String {
+    let rest = stage.and_then(|stage| path.strip_prefix('/')?.strip_prefix(stage));
+    match rest {
+        Some(rest) if rest.starts_with('/') => rest.to_owned(),
+        _ => path,
+    }
 }
 
 /// The response with the headers of every response (docs/design/contract.md#every-request). A reply that may

@@ -26,7 +26,7 @@ use tracing_subscriber::{
     Layer, filter::Targets, fmt::MakeWriter, layer::SubscriberExt, registry::LookupSpan,
 };
 
-pub use self::config::{Config, SystemClock, SystemEntropy};
+pub use self::config::{Config, PathEncoding, SystemClock, SystemEntropy};
 use crate::{
     audit::{self, Audit, Decision},
     context::RequestContext,
@@ -68,8 +68,8 @@ async fn catch_panic<T>(work: impl Future<Output = Result<T, Failure>>) -> Resul
 
 /// The client address of a request: the connection's, and the ones that proxies add.
 fn client_address(source_ip: Option<&str>, headers: &HeaderMap) -> ClientAddress {
-    let forwarded = headers.get("x-forwarded-for").and_then(|chain| chain.to_str().ok());
-    ClientAddress::new(source_ip.and_then(|ip| ip.parse().ok()), forwarded)
+    let forwarded = headers.get("x-forwarded-for").map(|chain| String::from_utf8_lossy(chain.as_bytes()));
+    ClientAddress::new(source_ip.and_then(|ip| ip.parse().ok()), forwarded.as_deref())
 }
 
 /// Starts logging to standard output. `DOORWARD_LOG` sets the level of Doorward's own lines (default `info`).
