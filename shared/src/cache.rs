@@ -35,14 +35,6 @@ pub struct Cache<K, V> {
     freshness: Freshness,
 }
 
-/// Result of a forced reload.
-pub struct Reloaded<V> {
-    /// Current value.
-    pub value: Option<Arc<V>>,
-    /// Whether the value was loaded just now. If not, the source may have a newer value.
-    pub is_fresh: bool,
-}
-
 struct Slot<V> {
     entry: RwLock<Option<Entry<V>>>,
     loading: Mutex<()>,
@@ -124,20 +116,18 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         key: &K,
         now: Timestamp,
         load: impl AsyncFnOnce() -> Result<Option<V>, Failure>,
-    ) -> Result<Reloaded<V>, Failure> {
+    ) -> Result<Option<Arc<V>>, Failure> {
         let slot = self.slot(key);
         let _loading = slot.loading.lock().await;
         if self.is_absent(key, now) {
-            return Ok(Reloaded { value: None, is_fresh: false });
+            return Ok(None);
         }
         let recent =
             |entry: &Entry<V>| entry.forced_at.is_some_and(|forced| now < after(forced, FORCED_EVERY));
         if let Some(entry) = slot.entry().filter(recent) {
-            return Ok(Reloaded { value: Some(entry.value), is_fresh: false });
+            return Ok(Some(entry.value));
         }
-        let value = self.load(key, &slot, now, true, load).await?;
-        let is_fresh = slot.entry().is_none_or(|entry| entry.loaded_at == now);
-        Ok(Reloaded { value, is_fresh })
+        self.load(key, &slot, now, true, load).await
     }
 
     fn is_absent(&self, key: &K, now: Timestamp) -> bool {
@@ -239,10 +229,7 @@ mod tests {
         assert_eq!(cache.get(&"k", at(0), || async { Ok(None) }).await.unwrap(), None);
         assert_eq!(cache.get(&"k", at(4), || async { Ok(Some(1)) }).await.unwrap(), None);
         let reloaded = cache.reload(&"k", at(4), || async { Ok(Some(1)) }).await.unwrap();
-        assert!(
-            reloaded.value.is_none() && !reloaded.is_fresh,
-            "a forced reload also uses the cached absence"
-        );
+        assert!(reloaded.is_none(), "a forced reload also uses the cached absence");
         assert_eq!(*cache.get(&"k", at(5), || async { Ok(Some(1)) }).await.unwrap().unwrap(), 1);
     }
 
@@ -251,18 +238,17 @@ mod tests {
     async fn forced_reloads_are_limited_to_one_per_minute() {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
         let reload = async |now, answer: Result<Option<u32>, Failure>| {
-            let reloaded = cache.reload(&"k", at(now), || async { answer }).await.unwrap();
-            (*reloaded.value.unwrap(), reloaded.is_fresh)
+            *cache.reload(&"k", at(now), || async { answer }).await.unwrap().unwrap()
         };
-        assert_eq!(reload(0, Ok(Some(1))).await, (1, true));
-        assert_eq!(reload(59, Ok(Some(2))).await, (1, false));
-        assert_eq!(reload(60, Ok(Some(3))).await, (3, true));
+        assert_eq!(reload(0, Ok(Some(1))).await, 1);
+        assert_eq!(reload(59, Ok(Some(2))).await, 1);
+        assert_eq!(reload(60, Ok(Some(3))).await, 3);
         // A regular reload in between does not permit another forced reload.
         assert_eq!(*cache.get(&"k", at(70), || async { Ok(Some(4)) }).await.unwrap().unwrap(), 4);
-        assert_eq!(reload(80, Ok(Some(5))).await, (4, false));
+        assert_eq!(reload(80, Ok(Some(5))).await, 4);
         // A failed forced reload also starts the interval.
-        assert_eq!(reload(120, Err(down())).await, (4, false));
-        assert_eq!(reload(121, Ok(Some(6))).await, (4, false));
+        assert_eq!(reload(120, Err(down())).await, 4);
+        assert_eq!(reload(121, Ok(Some(6))).await, 4);
     }
 
     // docs/design/security.md#rule-18

@@ -74,7 +74,7 @@ impl Tenants {
             return Ok(Arc::clone(keys));
         }
         // The secret may have been corrected since it was cached.
-        let (keys, _) = self.reload_keys(id, now).await?;
+        let keys = self.reload_keys(id, now).await?;
         if keys.can_sign(algorithm) {
             Ok(keys)
         } else {
@@ -98,7 +98,7 @@ impl Tenants {
         let mut pair = keys.open_with(key, secret);
         if pair.is_none() {
             // The secret may have been rotated since it was cached.
-            keys = self.reload_keys(id, now).await?.0;
+            keys = self.reload_keys(id, now).await?;
             pair = keys.open_with(key, secret);
         }
         let pair = pair.ok_or(Failure::InvalidTenantCredentials)?;
@@ -118,19 +118,14 @@ impl Tenants {
         }
     }
 
-    /// Reloads the tenant's keys because a token names an unknown key. Also returns whether the keys were loaded
-    /// just now; if not, the key may exist although it is not among them.
+    /// Reloads the tenant's keys because a token names an unknown key, at most once a minute.
     ///
     /// # Errors
     /// `Unavailable` when the secret cannot be loaded or is invalid.
-    pub async fn reload_keys(
-        &self,
-        id: &TenantId,
-        now: Timestamp,
-    ) -> Result<(Arc<TenantKeys>, bool), Failure> {
+    pub async fn reload_keys(&self, id: &TenantId, now: Timestamp) -> Result<Arc<TenantKeys>, Failure> {
         let reloaded = self.keys.reload(id, now, || self.load_keys(id)).await?;
-        match reloaded.value.as_deref() {
-            Some(Ok(keys)) => Ok((Arc::clone(keys), reloaded.is_fresh)),
+        match reloaded.as_deref() {
+            Some(Ok(keys)) => Ok(Arc::clone(keys)),
             Some(Err(unusable)) => Err(Failure::Unavailable(unusable.clone().into())),
             None => Err(Failure::Unavailable(format!("tenant {id} has no secret").into())),
         }
@@ -139,9 +134,9 @@ impl Tenants {
     /// `keys` if they satisfy `wanted`, otherwise the reloaded keys.
     ///
     /// # Errors
-    /// `unknown` if the freshly loaded keys do not satisfy `wanted`. `Unavailable` while that cannot be
-    /// decided, because the keys cannot be loaded or were reloaded within the last minute: a client with a
-    /// valid token then tries again instead of logging in again.
+    /// `unknown` if the reloaded keys do not satisfy `wanted`; also if the secret was already reloaded within
+    /// the last minute, because anyone can send a token with an unknown key. `Unavailable` if the keys cannot
+    /// be loaded.
     pub async fn keys_with(
         &self,
         id: &TenantId,
@@ -153,14 +148,8 @@ impl Tenants {
         if wanted(&keys) {
             return Ok(keys);
         }
-        let (keys, is_fresh) = self.reload_keys(id, now).await?;
-        match (wanted(&keys), is_fresh) {
-            (true, _) => Ok(keys),
-            (false, true) => Err(unknown),
-            (false, false) => {
-                Err(Failure::Unavailable("the token names a key that is not loaded yet".into()))
-            }
-        }
+        let keys = self.reload_keys(id, now).await?;
+        if wanted(&keys) { Ok(keys) } else { Err(unknown) }
     }
 
     /// Loads and parses a secret. An invalid secret is a result and not an outage: it replaces the cached keys, and

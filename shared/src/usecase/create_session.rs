@@ -362,7 +362,7 @@ impl Service {
         }
         // The root key may be newer than the loaded keys.
         match self.tenants.reload_keys(tenant, now).await {
-            Ok((keys, _)) => proof.device((tenant, user), &keys, now),
+            Ok(keys) => proof.device((tenant, user), &keys, now),
             Err(failure) => {
                 tracing::warn!(%failure, "device_proof.not_checked");
                 None

@@ -178,7 +178,7 @@ impl Notifier {
     async fn open(&self, request: &TenantRequest<'_>, sealed: &Sealed) -> Result<Notification, Failure> {
         match request.keys.open_notification(sealed) {
             Err(Failure::Unavailable(_)) => {
-                let (keys, _) = self.tenants.reload_keys(&request.tenant.id, request.now()).await?;
+                let keys = self.tenants.reload_keys(&request.tenant.id, request.now()).await?;
                 keys.open_notification(sealed)
             }
             opened => opened,

@@ -74,7 +74,7 @@ impl Service {
             return Ok((request, None));
         };
         if PageCursor::version(cursor).is_some_and(|version| !request.keys.has_root(version)) {
-            (request.keys, _) = self.tenants.reload_keys(&request.tenant.id, request.now()).await?;
+            request.keys = self.tenants.reload_keys(&request.tenant.id, request.now()).await?;
         }
         let foreign = || Failure::field("cursor", "does not belong to this list; omit it to start over");
         let after = list.read(cursor, &request.keys).ok_or_else(foreign)?;

@@ -60,7 +60,7 @@ impl Service {
     /// Checks that `token` belongs to a form of this page for that user and code.
     ///
     /// # Errors
-    /// `Forbidden` if it does not; `Unavailable` while its key may be one that is not loaded yet.
+    /// `Forbidden` if it does not; `Unavailable` if the keys cannot be loaded.
     pub async fn check_form(
         &self,
         page: &PasswordPage,

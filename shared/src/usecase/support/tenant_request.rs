@@ -70,7 +70,7 @@ impl<'r> TenantRequest<'r> {
     /// The same request with keys that satisfy `wanted`; reloads the keys if necessary.
     ///
     /// # Errors
-    /// `unknown` if no such key exists; `Unavailable` while that cannot be decided.
+    /// `unknown` if no such key is loaded; `Unavailable`.
     pub(in crate::usecase) async fn with_key(
         &self,
         tenants: &Tenants,
