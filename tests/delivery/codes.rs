@@ -84,6 +84,20 @@ async fn used_code_is_not_sent() -> Result<()> {
     Ok(())
 }
 
+// docs/design/security.md#rule-19
+#[tokio::test(flavor = "multi_thread")]
+async fn invalidated_code_is_not_sent() -> Result<()> {
+    let (world, user) = start().await?;
+    let admin = world.login(&world.actor(NORDIC_ADMIN)?).await?;
+    let queued = world.queue_code(NORDIC, &user, Medium::Mail, None).await?;
+    assert_eq!(world.update(&admin, &user, &json!({ "password": NEW_PASSWORD })).await?.status, 200);
+    assert_eq!(world.deliver_all(std::slice::from_ref(&queued.key)).await, 0);
+    assert_eq!(world.audit.last()["reason"], "SUPERSEDED");
+    assert_eq!(world.courier.take(), []);
+    assert!(!is_waiting(&world, &queued.key).await?);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn link_host_is_checked_when_the_message_is_sent() -> Result<()> {
     let (world, user) = start().await?;

@@ -3,13 +3,14 @@
 
 mod codes;
 mod requests;
+mod voided;
 
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
 use aws_sdk_dynamodb::types::AttributeValue;
 use doorward::{
-    domain::{Medium, Notification},
+    domain::{Medium, Notification, User},
     route::Function,
     token::{RootKey, SecretDocument},
 };

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -16,6 +16,8 @@ use doorward::{
     port::Passwords,
 };
 
+use crate::fault_proxy::Gate;
+
 /// Hash parameters that keep tests fast. The benchmarks measure the default parameters.
 pub const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
 
@@ -24,6 +26,7 @@ pub struct CountedPasswords {
     inner: Argon2id,
     verified: AtomicUsize,
     gate: tokio::sync::watch::Sender<bool>,
+    held_hash: Mutex<Option<Gate>>,
     broken: AtomicBool,
     skips_unknown: AtomicBool,
 }
@@ -34,6 +37,7 @@ impl Default for CountedPasswords {
             inner: Argon2id::new(Arc::new(SystemEntropy), 512, 2),
             verified: AtomicUsize::new(0),
             gate: tokio::sync::watch::Sender::new(true),
+            held_hash: Mutex::default(),
             broken: AtomicBool::new(false),
             skips_unknown: AtomicBool::new(false),
         }
@@ -79,6 +83,13 @@ impl CountedPasswords {
     pub fn open(&self) {
         self.gate.send_replace(true);
     }
+
+    /// Holds the result of the next hash of a new password until the gate is released.
+    pub fn hold_next_hash(&self) -> Gate {
+        let gate = Gate::default();
+        *self.held_hash.lock().unwrap_or_else(PoisonError::into_inner) = Some(gate.clone());
+        gate
+    }
 }
 
 #[async_trait]
@@ -106,7 +117,13 @@ impl Passwords for CountedPasswords {
         if self.broken.load(Ordering::SeqCst) {
             return Err(Failure::Internal("the test broke the hasher".into()));
         }
-        self.inner.hash(password, cost).await
+        let held = self.held_hash.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let result = self.inner.hash(password, cost).await;
+        if let Some(gate) = held {
+            gate.note_applied();
+            gate.opened().await;
+        }
+        result
     }
 
     fn is_current(&self, hash: &PasswordHash, cost: HashCost) -> bool {

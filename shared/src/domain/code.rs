@@ -79,7 +79,7 @@ impl Code {
 pub struct ResetCode {
     /// ID, which distinguishes the code from earlier and later ones.
     pub id: AttemptId,
-    /// Hash for verifying a code. `None` if the user does not exist.
+    /// Hash for verifying a code. `None` if a change of the user invalidated the code.
     pub proof: Option<CodeProof>,
     /// Expiry time.
     pub ends_at: Timestamp,

@@ -150,18 +150,19 @@ impl DynamoStore {
         self.update_write(&Key::code(tenant, user), update)
     }
 
-    /// Returns an update that marks a code as used by `submission`.
+    /// Returns an update that marks a code as used by `submission`. The digest identifies the code, because an
+    /// invalidated code keeps its ID and loses its digest ([`Self::void_code`]).
     pub(super) fn spend_code(
         &self,
         user: &User,
-        code: &ResetCode,
+        proof: &CodeProof,
         submission: &str,
         now: Timestamp,
     ) -> Result<TransactWriteItem, Failure> {
         let update = Expressions::update("SET spent_by = :submission")
-            .when("code_id = :code AND attribute_not_exists(spent_by) AND ends_at > :now")
+            .when("digest = :digest AND attribute_not_exists(spent_by) AND ends_at > :now")
             .value(":submission", string(submission))
-            .value(":code", string(code.id.to_string()))
+            .value(":digest", string(proof.digest.as_str()))
             .value(":now", instant(now));
         self.update_write(&Key::code(&user.tenant, &user.id), update)
     }

@@ -13,7 +13,7 @@ use super::{
     transaction::{Committed, Guard, Guarded},
     user::UserDraft,
 };
-use crate::domain::{Failure, PasswordHash, ResetCode, Session, User, Username};
+use crate::domain::{CodeProof, Failure, PasswordHash, Session, User, Username};
 
 /// Sessions of a user that end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +64,8 @@ pub struct CredentialChange {
 pub struct Recovery<'a> {
     /// User, as read before.
     pub user: &'a User,
-    /// The correct code. It must not have changed or expired since it was read.
-    pub code: &'a ResetCode,
+    /// Stored hash of the correct code. The code must not have been replaced, invalidated or used since it was read.
+    pub proof: &'a CodeProof,
     /// Keyed hash of the submission that uses the code, or the ID of the attempt.
     pub submission: &'a str,
     /// New password.
@@ -183,12 +183,12 @@ impl DynamoStore {
     /// # Errors
     /// `Unavailable` when the transaction fails.
     pub async fn recover(&self, recovery: &Recovery<'_>) -> Result<Committed, Failure> {
-        let Recovery { user, code, submission, password, history, message, now } = recovery;
+        let Recovery { user, proof, submission, password, history, message, now } = recovery;
         let mut draft = UserDraft::default();
         draft.set_password(password, history);
         draft.set_change_required(false);
         self.commit(vec![
-            (Guard::Code, self.spend_code(user, code, submission, *now)?),
+            (Guard::Code, self.spend_code(user, proof, submission, *now)?),
             (Guard::Target, self.user_update(user, draft, *now)?),
             (Guard::None, self.reset_attempts(&user.tenant, &user.id, *now)?),
             (Guard::None, self.put_outbox(message)?),

@@ -32,7 +32,7 @@ pub enum Guard {
     Target,
     /// The username, or the ID of a new user, already exists in the tenant.
     Username,
-    /// The reset code was replaced, used or has expired.
+    /// The reset code was replaced, invalidated or used, or has expired.
     Code,
     /// The user's sessions changed since they were read.
     Sessions,

@@ -1,5 +1,5 @@
 //! Delivery of one message of the outbox (docs/design/security.md#rule-19). Each message is delivered at least
-//! once, except a code that is not its user's newest.
+//! once, except a code that is no longer valid.
 
 use std::{sync::Arc, time::Duration};
 
@@ -59,7 +59,7 @@ pub enum Outcome {
     Gone,
     /// The message expired.
     Expired,
-    /// The code in the message was used or is not its user's newest.
+    /// The code in the message was used or invalidated, or is not its user's newest.
     Superseded,
     /// The message is empty: it was queued for a user that does not exist.
     Nothing,
@@ -282,8 +282,8 @@ struct Letter<'a> {
     link: Option<&'a str>,
 }
 
-/// Whether a code is its user's newest and not spent. The newest code wins, in whatever order messages are
-/// delivered (docs/design/security.md#rule-19).
+/// Whether a code is its user's newest, not spent and not invalidated. Messages may be
+/// delivered in any order (docs/design/security.md#rule-19).
 fn is_live(message: &CodeMessage, newest: Option<&ResetCode>) -> bool {
-    newest.is_some_and(|newest| newest.id == message.id && newest.spent.is_none())
+    newest.is_some_and(|newest| newest.id == message.id && newest.proof.is_some() && newest.spent.is_none())
 }

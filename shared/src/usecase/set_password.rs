@@ -9,8 +9,8 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{
-        BudgetOf, ClientAddress, Code, CodeKind, Failure, HourBudget, Notification, Password, PasswordHash,
-        ResetCode, TenantId, User, UserDetails, UserId, UserStatus,
+        BudgetOf, ClientAddress, Code, CodeKind, CodeProof, Failure, HourBudget, Notification, Password,
+        PasswordHash, ResetCode, TenantId, User, UserDetails, UserId, UserStatus,
     },
     store::{CodeTry, Committed, Recovery, UserItems},
     token::TenantKeys,
@@ -38,6 +38,8 @@ pub struct Command {
 struct ProvenCode {
     user: User,
     code: ResetCode,
+    /// Stored hash that the presented code matched.
+    proof: CodeProof,
     /// Value that marks the code as spent: digest of the form's submission, or id of this try.
     submission: String,
 }
@@ -117,9 +119,9 @@ impl Service {
             // If the response to the commit is lost, the stored ID of this try shows that the commit succeeded.
             None => attempt.id.to_string(),
         };
-        let proven = ProvenCode { user, code: stored, submission };
-        let is_live = proven.code.ends_at > now && (proven.code.spent.is_none() || proven.is_resubmitted());
         let is_right = proof.is(code, tenant, id, &request.keys);
+        let proven = ProvenCode { user, code: stored, proof, submission };
+        let is_live = proven.code.ends_at > now && (proven.code.spent.is_none() || proven.is_resubmitted());
         let is_proven = is_right && is_live && proven.user.status == UserStatus::Active;
         Ok(is_proven.then_some((request, proven)))
     }
@@ -166,7 +168,7 @@ impl Service {
             if proven.is_resubmitted() {
                 return self.replay_submission(request, &proven.user, password).await;
             }
-            let ProvenCode { user, code, submission } = &proven;
+            let ProvenCode { user, proof, submission, .. } = &proven;
             let candidate = Candidate { password: &password, field, username: &user.username };
             candidate.check(&request.tenant)?;
             self.check_history(request, user, &candidate).await?;
@@ -176,7 +178,7 @@ impl Service {
             };
             let recovery = Recovery {
                 user,
-                code,
+                proof,
                 submission,
                 password: hash.clone(),
                 history: user.history_after_change(policy.password_history),
@@ -192,8 +194,9 @@ impl Service {
             let (Some(user), Some(code)) = (again.user, again.code) else {
                 return Err(Failure::InvalidCode);
             };
-            let is_same = code.id == proven.code.id && user.status == UserStatus::Active;
-            proven = ProvenCode { user, code, submission: proven.submission };
+            // An invalidated code has no hash, and a newer code has another one.
+            let is_same = code.proof.as_ref() == Some(&proven.proof) && user.status == UserStatus::Active;
+            proven = ProvenCode { user, code, ..proven };
             if !is_same || (proven.code.spent.is_some() && !proven.is_resubmitted()) {
                 return Err(Failure::InvalidCode);
             }

@@ -30,7 +30,7 @@ impl Gate {
     /// # Panics
     /// When that does not happen within 30 seconds.
     pub async fn reached(&self) {
-        until(&self.0.applied, |count| *count > 0, "no call reached the fault").await;
+        until(&self.0.applied, |count| *count > 0, "no call reached the gate").await;
     }
 
     /// Lets the held calls continue, including later ones.
@@ -46,7 +46,7 @@ impl Gate {
         until(&self.0.executed, |count| *count > 0, "no call with the fault was executed").await;
     }
 
-    pub(super) fn note_applied(&self) {
+    pub(crate) fn note_applied(&self) {
         self.0.applied.send_modify(|count| *count += 1);
     }
 
@@ -54,7 +54,7 @@ impl Gate {
         self.0.executed.send_modify(|count| *count += 1);
     }
 
-    pub(super) async fn opened(&self) {
+    pub(crate) async fn opened(&self) {
         // The sender lives as long as `self`.
         let _ = self.0.is_open.subscribe().wait_for(|open| *open).await;
     }
