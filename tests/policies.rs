@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use doorward::domain::{HashCost, PasswordHash};
+use doorward::{
+    domain::{HashCost, Password, PasswordHash},
+    function::SystemEntropy,
+    password::Argon2id,
+    port::Passwords,
+};
 use e2e::{Answer, Login, NORDIC, World};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -193,6 +198,58 @@ async fn imported_hashes_are_accepted_and_upgraded_by_the_first_login() {
     // An unreadable hash is an internal error, not a wrong password.
     world.import_hash(&marcus, "$1$saltsalt$hash").await.unwrap();
     assert_eq!(world.try_login(&marcus, &marcus.user.password).await.unwrap().verdict(), (500, "INTERNAL"));
+}
+
+// docs/design/security.md#rule-4: bcrypt reads 72 bytes, so that a match does not prove the rest of the password.
+#[tokio::test]
+async fn bcrypt_hash_stays_if_the_password_has_72_bytes_or_more() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let phc = "$2b$04$LUh6sB8HM4OTMmBMUfYQY.Uwf9js8HgAiHfViAuTVBq1t0lf/4/aK";
+    let right = "correct horse battery staple and a long tail that goes over seventy-two bytes -> HERE";
+    let typo = right.replace("HERE", "HRRE");
+    world.import_hash(&marcus, phc).await.unwrap();
+    for password in [&*typo, &right[..72], right] {
+        assert_eq!(world.try_login(&marcus, password).await.unwrap().status, 200, "{password}");
+        assert_eq!(world.user(&marcus).await.unwrap().password.as_phc(), phc, "{password}");
+    }
+    assert_eq!(world.try_login(&marcus, &right[..71]).await.unwrap().status, 401);
+}
+
+// docs/design/security.md#rule-4: the other system hashed the password as it was sent, here in NFD.
+#[tokio::test]
+async fn imported_hash_of_a_decomposed_password_is_accepted_and_replaced() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let phc =
+        "$argon2id$v=19$m=1024,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$cHwBx0emXvDDDL/Vy1xuvwtcEyz6YVh4BXFibV0NDp0";
+    let (composed, decomposed) =
+        ("Fl\u{e4}che f\u{fc}r Gem\u{fc}se", "Fla\u{308}che fu\u{308}r Gemu\u{308}se");
+    world.import_hash(&marcus, phc).await.unwrap();
+    for password in [composed, "Fla\u{308}che fu\u{308}r Gemuse"] {
+        assert_eq!(world.try_login(&marcus, password).await.unwrap().verdict(), (401, "AUTHENTICATION"));
+    }
+    assert_eq!(world.user(&marcus).await.unwrap().password.as_phc(), phc);
+    assert_eq!(world.try_login(&marcus, decomposed).await.unwrap().status, 200);
+    for password in [composed, decomposed] {
+        assert_eq!(world.try_login(&marcus, password).await.unwrap().status, 200, "{password}");
+    }
+}
+
+// docs/design/security.md#rule-4: the new hash has neither less memory nor fewer passes than the stored one.
+#[tokio::test]
+async fn stronger_imported_hash_is_not_weakened() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let hasher = Argon2id::new(Arc::new(SystemEntropy), 512, 2);
+    for (memory_kib, passes) in [(65, 1), (65, 3), (32, 3), (1_024, 2)] {
+        let cost = HashCost { memory_kib, passes, lanes: 1 };
+        let password = Password::parse(&marcus.user.password).unwrap();
+        let strong = hasher.hash(password, cost).await.unwrap();
+        world.import_hash(&marcus, strong.as_phc()).await.unwrap();
+        world.login(&marcus).await.unwrap();
+        assert_eq!(world.user(&marcus).await.unwrap().password.as_phc(), strong.as_phc(), "{cost:?}");
+    }
 }
 
 // docs/design/security.md#rule-6: an imported password is part of the history.

@@ -31,23 +31,47 @@ pub fn random<const N: usize>(entropy: &dyn Entropy) -> Result<[u8; N], Failure>
     Ok(bytes)
 }
 
+/// Result of comparing a password with a stored hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordCheck {
+    /// The password does not match.
+    Wrong,
+    /// The password matches.
+    Right,
+    /// The password matches, and a new hash of this cost should replace the stored hash
+    /// (docs/design/security.md#rule-4).
+    Outdated(HashCost),
+}
+
+impl PasswordCheck {
+    /// Returns whether the password matches.
+    pub fn is_right(self) -> bool {
+        self != Self::Wrong
+    }
+
+    /// Returns the cost of the new hash that should replace the stored one.
+    pub fn replacement(self) -> Option<HashCost> {
+        match self {
+            Self::Outdated(cost) => Some(cost),
+            Self::Wrong | Self::Right => None,
+        }
+    }
+}
+
 /// Slow hashing, off the async threads and bounded by memory (docs/design/security.md#rule-11).
 #[async_trait]
 pub trait Passwords: Send + Sync {
-    /// Whether `password` is the one hashed; without a hash, the same work and `false`
-    /// (docs/design/security.md#rule-9).
+    /// Compares `password` with `hash`, and the stored cost with `cost`. Without a hash, does the same work and
+    /// returns `Wrong` (docs/design/security.md#rule-9).
     async fn verify(
         &self,
         password: Password,
         hash: Option<PasswordHash>,
         cost: HashCost,
-    ) -> Result<bool, Failure>;
+    ) -> Result<PasswordCheck, Failure>;
 
     /// Hashes a new password.
     async fn hash(&self, password: Password, cost: HashCost) -> Result<PasswordHash, Failure>;
-
-    /// Whether `hash` is as [`Self::hash`] makes them now at `cost`; costs nothing.
-    fn is_current(&self, hash: &PasswordHash, cost: HashCost) -> bool;
 }
 
 /// What carries messages to people, and events to tenants' buses.

@@ -13,7 +13,7 @@ use doorward::{
     domain::{Failure, HashCost, Password, PasswordHash},
     function::SystemEntropy,
     password::Argon2id,
-    port::Passwords,
+    port::{PasswordCheck, Passwords},
 };
 
 use crate::fault_proxy::Gate;
@@ -21,7 +21,7 @@ use crate::fault_proxy::Gate;
 /// Hash parameters that keep tests fast. The benchmarks measure the default parameters.
 pub const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
 
-/// Argon2id hasher that counts verifications and can be held or made to fail.
+/// Argon2id hasher that counts the hashes of verifications and can be held or made to fail.
 pub struct CountedPasswords {
     inner: Argon2id,
     verified: AtomicUsize,
@@ -69,7 +69,7 @@ impl CountedPasswords {
         tokio::time::timeout(Duration::from_secs(30), more).await.unwrap();
     }
 
-    /// The number of passwords verified so far, correct or wrong.
+    /// The number of hashes that verifications computed so far, for correct and wrong passwords.
     pub fn verified(&self) -> usize {
         self.verified.load(Ordering::SeqCst)
     }
@@ -99,15 +99,16 @@ impl Passwords for CountedPasswords {
         password: Password,
         hash: Option<PasswordHash>,
         cost: HashCost,
-    ) -> Result<bool, Failure> {
+    ) -> Result<PasswordCheck, Failure> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(Failure::Internal("the test broke the hasher".into()));
         }
         if hash.is_none() && self.skips_unknown.load(Ordering::SeqCst) {
-            return Ok(false);
+            return Ok(PasswordCheck::Wrong);
         }
+        let hashes = 1 + usize::from(password.sent_bytes().is_some());
         let result = self.inner.verify(password, hash, cost).await;
-        self.verified.fetch_add(1, Ordering::SeqCst);
+        self.verified.fetch_add(hashes, Ordering::SeqCst);
         let mut gate = self.gate.subscribe();
         gate.wait_for(|open| *open).await.map_err(|closed| Failure::Internal(Box::new(closed)))?;
         result
@@ -124,9 +125,5 @@ impl Passwords for CountedPasswords {
             gate.opened().await;
         }
         result
-    }
-
-    fn is_current(&self, hash: &PasswordHash, cost: HashCost) -> bool {
-        self.inner.is_current(hash, cost)
     }
 }

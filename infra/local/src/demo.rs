@@ -234,7 +234,7 @@ async fn seed_user(
         }
         Some(known) if !context.keep_credentials => {
             let mut restored = fresh(known.password.clone(), Some(&known))?;
-            if !hasher.verify(password.clone(), Some(known.password.clone()), cost).await? {
+            if !hasher.verify(password.clone(), Some(known.password.clone()), cost).await?.is_right() {
                 // As with any password change, the user's sessions end.
                 restored.password = hasher.hash(password, cost).await?;
             }

@@ -68,7 +68,11 @@ pub fn folded(nfc: &str) -> String {
 
 /// A password from a request: in NFC, never truncated or case-folded (docs/design/security.md#rule-2).
 #[derive(Debug, Clone)]
-pub struct Password(SecretString);
+pub struct Password {
+    nfc: SecretString,
+    /// Text as sent, if it is not in NFC.
+    sent: Option<SecretString>,
+}
 
 impl Password {
     /// Maximum length in bytes after normalization (docs/design/security.md#rule-1).
@@ -86,18 +90,27 @@ impl Password {
         let normalised = (text.len() <= Self::MAX_BYTES * 3)
             .then(|| SecretString::from(ComposingNormalizer::new_nfc().normalize(text).into_owned()));
         match normalised {
-            Some(secret) if secret.expose_secret().len() <= Self::MAX_BYTES => Ok(Self(secret)),
+            Some(nfc) if nfc.expose_secret().len() <= Self::MAX_BYTES => {
+                let sent = (nfc.expose_secret() != text).then(|| SecretString::from(text));
+                Ok(Self { nfc, sent })
+            }
             _ => Err(Invalid::new("must be at most 256 bytes")),
         }
     }
 
     /// Returns the bytes that are hashed.
     pub fn as_bytes(&self) -> &[u8] {
-        self.0.expose_secret().as_bytes()
+        self.as_str().as_bytes()
+    }
+
+    /// Returns the bytes that the client sent, if they are not in NFC. Another system may have hashed them
+    /// (docs/design/security.md#rule-4).
+    pub fn sent_bytes(&self) -> Option<&[u8]> {
+        self.sent.as_ref().map(|sent| sent.expose_secret().as_bytes())
     }
 
     pub(super) fn as_str(&self) -> &str {
-        self.0.expose_secret()
+        self.nfc.expose_secret()
     }
 }
 
@@ -164,6 +177,9 @@ mod tests {
         assert_eq!(composed.as_bytes(), Password::parse("cafe\u{301}").unwrap().as_bytes());
         assert_ne!(composed.as_bytes(), Password::parse("CAF\u{c9}").unwrap().as_bytes());
         assert_ne!(composed.as_bytes(), Password::parse(" caf\u{e9} ").unwrap().as_bytes());
+        let decomposed = Password::parse("cafe\u{301}").unwrap();
+        assert_eq!(decomposed.sent_bytes(), Some("cafe\u{301}".as_bytes()));
+        assert_eq!(composed.sent_bytes(), None);
     }
 
     // docs/design/security.md#rule-1
@@ -190,7 +206,7 @@ mod tests {
         let shown = format!(
             "{:?} {:?} {:?}",
             SecretString::from("hunter2"),
-            Password::parse("hunter2").unwrap(),
+            Password::parse("hunter2e\u{301}").unwrap(),
             PasswordHash::from_phc("hunter2".into())
         );
         assert!(!shown.contains("hunter2"));

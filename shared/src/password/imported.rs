@@ -7,8 +7,8 @@ use aws_lc_rs::pbkdf2;
 use bcrypt::HashParts;
 use zeroize::Zeroizing;
 
-use super::unusable;
-use crate::domain::{Failure, HashCost, Password, PasswordHash};
+use super::{NO_SALT_OR_HASH, unusable};
+use crate::domain::{Failure, HashCost, Invalid, PasswordHash};
 
 /// Allowed bcrypt costs: from the minimum of bcrypt to 2^15 rounds, which take seconds.
 const BCRYPT_COSTS: RangeInclusive<u32> = 4..=15;
@@ -20,14 +20,24 @@ const MAX_SCRYPT_WORK: u64 = 1 << 22;
 /// slightly more than 128 MiB at the strongest setting of that sheet.
 const MAX_SCRYPT_MIB: u64 = HashCost::MAX_MEMORY_KIB as u64 / 1024 + 1;
 
+const BCRYPT_FORM: Invalid =
+    Invalid::new("must be a bcrypt hash of 60 characters in which the unused bits of salt and hash are zero");
+const BCRYPT_COST: Invalid = Invalid::new("must have a bcrypt cost of 4 to 15");
+const SCRYPT_PARAMS: Invalid = Invalid::new("must have exactly the scrypt parameters ln, r and p");
+const SCRYPT_COST: Invalid = Invalid::new(
+    "must have scrypt parameters of RFC 7914, with N·r·p of at most 4194304 and at most 129 MiB",
+);
+const PBKDF2_PARAMS: Invalid = Invalid::new(
+    "must have the PBKDF2 parameter i, optionally l with the length of the hash, and no other parameter",
+);
+const PBKDF2_COST: Invalid = Invalid::new("must have 1 to 5000000 PBKDF2 iterations");
+
+/// Number of bytes that bcrypt reads. It appends a zero byte to the password if there is room.
+const BCRYPT_BYTES: usize = 72;
+
 /// A hash of another scheme.
-///
-/// Doorward verifies passwords in NFC. If the other system hashed a password in another form, the password does
-/// not match and must be reset.
 pub(super) enum Imported {
-    /// `$2a$`, `$2b$` or `$2y$`, which are one scheme. bcrypt ignores all bytes after the 72nd: until the first
-    /// login, every text with the same first 72 bytes matches. The text of the first login is the password from
-    /// then on, with its full length.
+    /// `$2a$`, `$2b$` or `$2y$`, which are one scheme. Every text with the same first 72 bytes matches.
     Bcrypt(PasswordHash),
     /// `$scrypt$ln=…,r=…,p=…$salt$hash` (RFC 7914).
     Scrypt {
@@ -56,15 +66,15 @@ impl Imported {
     /// Parses a bcrypt hash, which is not a PHC string. Returns `None` for other schemes.
     ///
     /// # Errors
-    /// `Internal` if the hash is malformed or its cost exceeds the limit.
-    pub(super) fn bcrypt(kept: &PasswordHash) -> Result<Option<Self>, Failure> {
+    /// [`Invalid`] if the hash is malformed or its cost exceeds the limit.
+    pub(super) fn bcrypt(kept: &PasswordHash) -> Result<Option<Self>, Invalid> {
         let text = kept.as_phc();
         if !["$2a$", "$2b$", "$2y$"].iter().any(|prefix| text.starts_with(prefix)) {
             return Ok(None);
         }
-        let parts: HashParts = text.parse().map_err(|_| unusable())?;
+        let parts: HashParts = text.parse().map_err(|_| BCRYPT_FORM)?;
         if !BCRYPT_COSTS.contains(&parts.get_cost()) {
-            return Err(unusable());
+            return Err(BCRYPT_COST);
         }
         Ok(Some(Self::Bcrypt(kept.clone())))
     }
@@ -72,8 +82,8 @@ impl Imported {
     /// Parses a scrypt or PBKDF2 hash. Returns `None` for other schemes.
     ///
     /// # Errors
-    /// `Internal` if the hash is malformed or its cost exceeds the limit.
-    pub(super) fn phc(parsed: &phc::PasswordHash) -> Result<Option<Self>, Failure> {
+    /// [`Invalid`] if the hash is malformed or its cost exceeds the limit.
+    pub(super) fn phc(parsed: &phc::PasswordHash) -> Result<Option<Self>, Invalid> {
         let algorithm = match parsed.algorithm.as_str() {
             "scrypt" => None,
             "pbkdf2-sha256" => Some(pbkdf2::PBKDF2_HMAC_SHA256),
@@ -81,9 +91,9 @@ impl Imported {
             "pbkdf2-sha1" | "pbkdf2" => Some(pbkdf2::PBKDF2_HMAC_SHA1),
             _ => return Ok(None),
         };
-        let (salt, hash) = parsed.salt.zip(parsed.hash).ok_or_else(unusable)?;
+        let (salt, hash) = parsed.salt.zip(parsed.hash).ok_or(NO_SALT_OR_HASH)?;
         if parsed.version.is_some() {
-            return Err(unusable());
+            return Err(if algorithm.is_none() { SCRYPT_PARAMS } else { PBKDF2_PARAMS });
         }
         let imported = match algorithm {
             None => Self::Scrypt { params: scrypt_params(&parsed.params)?, salt, hash },
@@ -103,27 +113,31 @@ impl Imported {
         }
     }
 
+    /// Returns whether a match proves the whole password (docs/design/security.md#rule-4). bcrypt proves it only
+    /// if it also read the zero byte at the end, and no zero byte before.
+    pub(super) fn proves(&self, password: &[u8]) -> bool {
+        match self {
+            Self::Bcrypt(_) => password.len() < BCRYPT_BYTES && !password.contains(&0),
+            Self::Scrypt { .. } | Self::Pbkdf2 { .. } => true,
+        }
+    }
+
     /// Verifies a password.
     ///
     /// # Errors
     /// `Internal` if the scheme rejects the parameters.
-    pub(super) fn verify(&self, password: &Password) -> Result<bool, Failure> {
+    pub(super) fn verify(&self, password: &[u8]) -> Result<bool, Failure> {
         match self {
-            Self::Bcrypt(hash) => bcrypt::verify(password.as_bytes(), hash.as_phc()).map_err(|_| unusable()),
+            Self::Bcrypt(hash) => bcrypt::verify(password, hash.as_phc()).map_err(|_| unusable(BCRYPT_FORM)),
             Self::Scrypt { params, salt, hash } => {
                 let mut made = Zeroizing::new(vec![0; hash.len()]);
-                scrypt::scrypt(password.as_bytes(), salt.as_ref(), params, &mut made)
-                    .map_err(|_| unusable())?;
+                scrypt::scrypt(password, salt.as_ref(), params, &mut made)
+                    .map_err(|_| unusable(SCRYPT_COST))?;
                 Ok(aws_lc_rs::constant_time::verify_slices_are_equal(&made, hash.as_bytes()).is_ok())
             }
-            Self::Pbkdf2 { algorithm, iterations, salt, hash } => Ok(pbkdf2::verify(
-                *algorithm,
-                *iterations,
-                salt.as_ref(),
-                password.as_bytes(),
-                hash.as_bytes(),
-            )
-            .is_ok()),
+            Self::Pbkdf2 { algorithm, iterations, salt, hash } => {
+                Ok(pbkdf2::verify(*algorithm, *iterations, salt.as_ref(), password, hash.as_bytes()).is_ok())
+            }
         }
     }
 }
@@ -131,18 +145,20 @@ impl Imported {
 /// Parses scrypt parameters.
 ///
 /// # Errors
-/// `Internal` if a parameter is missing or unknown, or the cost exceeds the limit.
-fn scrypt_params(params: &phc::ParamsString) -> Result<scrypt::Params, Failure> {
-    only(params, &["ln", "r", "p"])?;
-    let decimal = |name: &str| params.get_decimal(name).ok_or_else(unusable);
+/// [`Invalid`] if a parameter is missing or unknown, or the cost exceeds the limit.
+fn scrypt_params(params: &phc::ParamsString) -> Result<scrypt::Params, Invalid> {
+    if !has_only(params, &["ln", "r", "p"]) {
+        return Err(SCRYPT_PARAMS);
+    }
+    let decimal = |name: &str| params.get_decimal(name).ok_or(SCRYPT_PARAMS);
     let (log_n, r, p) = (decimal("ln")?, decimal("r")?, decimal("p")?);
     let work = 1_u64.checked_shl(log_n).and_then(|n| n.checked_mul(r.into())?.checked_mul(p.into()));
     if log_n == 0 || work.is_none_or(|work| work > MAX_SCRYPT_WORK) {
-        return Err(unusable());
+        return Err(SCRYPT_COST);
     }
-    let log_n = u8::try_from(log_n).map_err(|_| unusable())?;
-    let params = scrypt::Params::new(log_n, r, p).map_err(|_| unusable())?;
-    if scrypt_mib(&params) > MAX_SCRYPT_MIB { Err(unusable()) } else { Ok(params) }
+    let log_n = u8::try_from(log_n).map_err(|_| SCRYPT_COST)?;
+    let params = scrypt::Params::new(log_n, r, p).map_err(|_| SCRYPT_COST)?;
+    if scrypt_mib(&params) > MAX_SCRYPT_MIB { Err(SCRYPT_COST) } else { Ok(params) }
 }
 
 /// Returns the memory of scrypt in MiB: N + p + 1 blocks of 128·r bytes.
@@ -154,41 +170,37 @@ fn scrypt_mib(params: &scrypt::Params) -> u64 {
 /// Parses PBKDF2 parameters.
 ///
 /// # Errors
-/// `Internal` if a parameter is missing or unknown, or the cost exceeds the limit.
-fn pbkdf2_iterations(params: &phc::ParamsString, hash_bytes: usize) -> Result<NonZeroU32, Failure> {
-    only(params, &["i", "l"])?;
-    let length =
-        params.get("l").is_none() || params.get_decimal("l").is_some_and(|l| l as usize == hash_bytes);
-    params
-        .get_decimal("i")
-        .filter(|iterations| length && *iterations <= MAX_PBKDF2_ITERATIONS)
-        .and_then(NonZeroU32::new)
-        .ok_or_else(unusable)
+/// [`Invalid`] if a parameter is missing or unknown, or the cost exceeds the limit.
+fn pbkdf2_iterations(params: &phc::ParamsString, hash_bytes: usize) -> Result<NonZeroU32, Invalid> {
+    let fits = params.get("l").is_none() || params.get_decimal("l").is_some_and(|l| l as usize == hash_bytes);
+    if !has_only(params, &["i", "l"]) || !fits {
+        return Err(PBKDF2_PARAMS);
+    }
+    let iterations = params.get_decimal("i").ok_or(PBKDF2_PARAMS)?;
+    let iterations = NonZeroU32::new(iterations).ok_or(PBKDF2_COST)?;
+    if iterations.get() > MAX_PBKDF2_ITERATIONS { Err(PBKDF2_COST) } else { Ok(iterations) }
 }
 
-/// Checks that there are no other parameters.
-///
-/// # Errors
-/// `Internal` if there are, because their meaning is unknown.
-fn only(params: &phc::ParamsString, names: &[&str]) -> Result<(), Failure> {
-    if params.iter().all(|(name, _)| names.contains(&name.as_str())) { Ok(()) } else { Err(unusable()) }
+/// Returns whether there are no other parameters, whose meaning would be unknown.
+fn has_only(params: &phc::ParamsString, names: &[&str]) -> bool {
+    params.iter().all(|(name, _)| names.contains(&name.as_str()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Imported, Failure> {
+    fn parse(text: &str) -> Result<Imported, Invalid> {
         let kept = PasswordHash::from_phc(text.to_owned());
         if let Some(bcrypt) = Imported::bcrypt(&kept)? {
             return Ok(bcrypt);
         }
-        let parsed = phc::PasswordHash::new(text).map_err(|_| unusable())?;
-        Imported::phc(&parsed)?.ok_or_else(unusable)
+        let parsed = phc::PasswordHash::new(text).map_err(|_| Invalid::new("must be a PHC string"))?;
+        Imported::phc(&parsed)?.ok_or(Invalid::new("must be a known scheme"))
     }
 
     fn verifies(text: &str, password: &str) -> bool {
-        parse(text).unwrap().verify(&Password::parse(password).unwrap()).unwrap()
+        parse(text).unwrap().verify(password.as_bytes()).unwrap()
     }
 
     // docs/design/security.md#rule-4. The hashes are from Python's bcrypt 5.0 and hashlib.
@@ -217,6 +229,10 @@ mod tests {
         let hash = "$2b$04$Zipr1ZmFMlRVbt89Xn2n9e.SSbky87GKCxEUjv9zpgJp.G6tasRz.";
         assert!(verifies(hash, &"x".repeat(72)) && verifies(hash, &"x".repeat(80)));
         assert!(!verifies(hash, &"x".repeat(71)));
+        for (password, is_proved) in [("x".repeat(71), true), ("x".repeat(72), false), ("x\0x".into(), false)]
+        {
+            assert_eq!(parse(hash).unwrap().proves(password.as_bytes()), is_proved, "{password:?}");
+        }
     }
 
     // docs/design/security.md#rule-4, #rule-11: a stored hash cannot exhaust the memory of a function.

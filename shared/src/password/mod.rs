@@ -1,7 +1,7 @@
 //! Hashing and verification of passwords, on blocking threads and with limited memory.
 //!
 //! New passwords are hashed with argon2id. Imported bcrypt, scrypt and PBKDF2 hashes are verified, and replaced at
-//! the first login (docs/design/security.md#rule-4). Until then, the response time can reveal that the user exists,
+//! the first login that proves the whole password (docs/design/security.md#rule-4). Until then, the response time can reveal that the user exists,
 //! because the cost of the imported hash differs from the cost of the dummy hash for unknown users
 //! (docs/design/security.md#rule-9).
 
@@ -20,10 +20,14 @@ use self::{
 };
 
 use crate::{
-    domain::{Failure, HashCost, Password, PasswordHash},
-    port::{Entropy, Passwords, random},
+    domain::{Failure, HashCost, Invalid, Password, PasswordHash},
+    port::{Entropy, PasswordCheck, Passwords, random},
 };
 
+const FORM: Invalid = Invalid::new(
+    "must be a bcrypt hash, or a PHC string with a salt of 8 to 48 bytes and a hash of 10 to 64 bytes",
+);
+const NO_SALT_OR_HASH: Invalid = Invalid::new("must contain a salt and a hash");
 /// Maximum size of a buffer that is reused, in blocks of 1 KiB: the memory of a hash with the default cost.
 const REUSED_BLOCKS: usize = 19_456;
 /// Memory of a function that is not available for hashing.
@@ -111,19 +115,34 @@ impl Passwords for Argon2id {
         password: Password,
         hash: Option<PasswordHash>,
         cost: HashCost,
-    ) -> Result<bool, Failure> {
+    ) -> Result<PasswordCheck, Failure> {
         let kept = match &hash {
-            Some(hash) => StoredHash::parse(hash)?,
+            Some(hash) => StoredHash::parse(hash).map_err(unusable)?,
             None => StoredHash::Argon2id(Argon2Hash::dummy(cost)?),
         };
-        let matches = match kept {
+        let checked = match kept {
             StoredHash::Argon2id(kept) => {
-                self.run_in_blocks(kept.blocks(), move |memory| kept.verify(&password, memory)).await?
+                self.run_in_blocks(kept.blocks(), move |memory| {
+                    let matching = matching_form(&password, |text| kept.verify(text, memory))?;
+                    Ok(matching.map(|(form, _)| kept.replacement(form, cost)))
+                })
+                .await?
             }
-            StoredHash::Imported(kept) => self.run(kept.memory_mib(), move || kept.verify(&password)).await?,
+            StoredHash::Imported(kept) => {
+                self.run(kept.memory_mib(), move || {
+                    let matching = matching_form(&password, |text| kept.verify(text))?;
+                    Ok(matching.map(|(_, text)| kept.proves(text).then(|| cost.bounded())))
+                })
+                .await?
+            }
         };
-        // The dummy hash for unknown users never matches.
-        Ok(matches && hash.is_some())
+        Ok(match checked {
+            // The dummy hash for unknown users never matches.
+            Some(replacement) if hash.is_some() => {
+                replacement.map_or(PasswordCheck::Right, PasswordCheck::Outdated)
+            }
+            _ => PasswordCheck::Wrong,
+        })
     }
 
     async fn hash(&self, password: Password, cost: HashCost) -> Result<PasswordHash, Failure> {
@@ -134,16 +153,40 @@ impl Passwords for Argon2id {
         })
         .await
     }
-
-    fn is_current(&self, hash: &PasswordHash, cost: HashCost) -> bool {
-        matches!(StoredHash::parse(hash), Ok(StoredHash::Argon2id(kept)) if kept.has_cost(cost))
-    }
 }
 
-/// Returns whether this hash can be verified: its scheme is known and its cost is within the limits
+/// Form in which a password matched a hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MatchedForm {
+    /// NFC, which Doorward hashes.
+    Nfc,
+    /// As sent, which only other systems hash.
+    Sent,
+}
+
+/// Returns the form of the password that `verify` accepts, and its bytes.
+///
+/// Verifies each form even if the first one matches, so that the number of hashes depends only on the request
+/// (docs/design/security.md#rule-9).
+fn matching_form(
+    password: &Password,
+    mut verify: impl FnMut(&[u8]) -> Result<bool, Failure>,
+) -> Result<Option<(MatchedForm, &[u8])>, Failure> {
+    let nfc = verify(password.as_bytes())?.then_some((MatchedForm::Nfc, password.as_bytes()));
+    let sent = match password.sent_bytes() {
+        Some(sent) => verify(sent)?.then_some((MatchedForm::Sent, sent)),
+        None => None,
+    };
+    Ok(nfc.or(sent))
+}
+
+/// Checks that a hash can be verified: its scheme is known and its cost is within the limits
 /// (docs/design/security.md#rule-4, #rule-11).
-pub fn is_verifiable(hash: &PasswordHash) -> bool {
-    StoredHash::parse(hash).is_ok()
+///
+/// # Errors
+/// [`Invalid`] with the rule that the hash breaks. The message does not quote the hash.
+pub fn check_hash(hash: &PasswordHash) -> Result<(), Invalid> {
+    StoredHash::parse(hash).map(|_| ())
 }
 
 /// Creates a random hash, for users who have not set a password yet. No known password matches it, and its
@@ -163,11 +206,11 @@ enum StoredHash {
 }
 
 impl StoredHash {
-    fn parse(stored: &PasswordHash) -> Result<Self, Failure> {
+    fn parse(stored: &PasswordHash) -> Result<Self, Invalid> {
         if let Some(bcrypt) = Imported::bcrypt(stored)? {
             return Ok(Self::Imported(bcrypt));
         }
-        let parsed = phc::PasswordHash::new(stored.as_phc()).map_err(|_| unusable())?;
+        let parsed = phc::PasswordHash::new(stored.as_phc()).map_err(|_| FORM)?;
         match Imported::phc(&parsed)? {
             Some(imported) => Ok(Self::Imported(imported)),
             None => Argon2Hash::parse(&parsed).map(Self::Argon2id),
@@ -175,8 +218,8 @@ impl StoredHash {
     }
 }
 
-fn unusable() -> Failure {
-    Failure::Internal("the scheme or cost of a stored password hash is not supported".into())
+fn unusable(why: Invalid) -> Failure {
+    Failure::Internal(format!("a stored password hash is not supported; it {why}").into())
 }
 
 #[cfg(test)]
@@ -215,9 +258,9 @@ mod tests {
     async fn hash_verifies_only_its_password() {
         let hash = hasher().hash(password("right"), CHEAP).await.unwrap();
         assert!(hash.as_phc().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{}", hash.as_phc());
-        assert!(hasher().verify(password("right"), Some(hash.clone()), CHEAP).await.unwrap());
-        assert!(!hasher().verify(password("wrong"), Some(hash), CHEAP).await.unwrap());
-        assert!(!hasher().verify(password("right"), None, CHEAP).await.unwrap());
+        assert!(hasher().verify(password("right"), Some(hash.clone()), CHEAP).await.unwrap().is_right());
+        assert!(!hasher().verify(password("wrong"), Some(hash), CHEAP).await.unwrap().is_right());
+        assert!(!hasher().verify(password("right"), None, CHEAP).await.unwrap().is_right());
     }
 
     // docs/design/security.md#rule-4: the reference implementation verifies the hash with its stored parameters.
@@ -228,33 +271,92 @@ mod tests {
             let hash = hasher.hash(password("pässwörd"), cost).await.unwrap();
             let parsed = phc::PasswordHash::new(hash.as_phc()).unwrap();
             assert!(Argon2::default().verify_password("pässwörd".as_bytes(), &parsed).is_ok());
-            assert!(hasher.verify(password("pässwörd"), Some(hash), CHEAP).await.unwrap());
+            assert!(hasher.verify(password("pässwörd"), Some(hash), CHEAP).await.unwrap().is_right());
         }
         assert!(hasher.arenas.lock().unwrap().len() <= 2, "one arena per core");
     }
 
     // docs/design/security.md#rule-4
     #[tokio::test]
-    async fn hash_is_current_if_its_parameters_match_the_policy() {
+    async fn hash_is_replaced_unless_the_new_hash_would_be_weaker() {
         let hasher = hasher();
-        let hash = hasher.hash(password("right"), CHEAP).await.unwrap();
-        assert!(hasher.is_current(&hash, CHEAP));
-        for other in [
-            HashCost { memory_kib: 65, ..CHEAP },
-            HashCost { passes: 2, ..CHEAP },
-            HashCost { memory_kib: 32, ..CHEAP },
-            HashCost { lanes: 2, ..CHEAP },
+        let stored = HashCost { memory_kib: 64, passes: 2, lanes: 1 };
+        let hash = hasher.hash(password("right"), stored).await.unwrap();
+        let checked = async |text: &str, hash: &str, policy| {
+            let hash = PasswordHash::from_phc(hash.to_owned());
+            hasher.verify(password(text), Some(hash), policy).await.unwrap()
+        };
+        let current = async |policy| checked("right", hash.as_phc(), policy).await;
+        assert_eq!(current(stored).await, PasswordCheck::Right);
+        for dearer in [
+            HashCost { memory_kib: 65, ..stored },
+            HashCost { passes: 3, ..stored },
+            HashCost { lanes: 2, ..stored },
         ] {
-            assert!(!hasher.is_current(&hash, other), "{other:?}");
+            assert_eq!(current(dearer).await, PasswordCheck::Outdated(dearer));
         }
-        let short = "$argon2id$v=19$m=64,t=1,p=1$AQIDBAUGBwgJCgsMDQ4PEA$6FSV8h58QlkV9kG8axXh6g";
-        for text in [short, BCRYPT, SCRYPT, "plain"] {
-            assert!(!hasher.is_current(&PasswordHash::from_phc(text.into()), CHEAP), "{text}");
+        for weaker in [
+            HashCost { memory_kib: 63, ..stored },
+            HashCost { passes: 1, ..stored },
+            HashCost { memory_kib: 1_024, passes: 1, ..stored },
+            HashCost { memory_kib: 63, passes: 3, lanes: 2 },
+        ] {
+            assert_eq!(current(weaker).await, PasswordCheck::Right, "{weaker:?}");
         }
-        // A cost beyond the limits is clamped, and the hash is current.
-        let absurd = HashCost { memory_kib: 1, passes: 0, lanes: 1 };
-        let least = hasher.hash(password("right"), absurd).await.unwrap();
-        assert!(hasher.is_current(&least, absurd));
+        // A shorter hash of "right", and imported ones, are replaced at the same cost.
+        let params = argon2::Params::new(64, 2, 1, Some(16)).unwrap();
+        let mut made = [0; 16];
+        argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params.clone())
+            .hash_password_into(b"right", &[42; SALT_BYTES], &mut made)
+            .unwrap();
+        let short = argon2id::phc_text(&params, &[42; SALT_BYTES], &made).unwrap();
+        assert_eq!(checked("right", short.as_phc(), stored).await, PasswordCheck::Outdated(stored));
+        for text in [BCRYPT, SCRYPT, PBKDF2] {
+            assert_eq!(checked("pässwörd 1", text, stored).await, PasswordCheck::Outdated(stored), "{text}");
+        }
+    }
+
+    // docs/design/security.md#rule-4: the new hash is of the text in NFC, and is not weaker than the stored one.
+    #[tokio::test]
+    async fn hash_of_the_sent_form_is_replaced() {
+        // Argon2id hash of "Fläche für Gemüse" in NFD.
+        let hash = "$argon2id$v=19$m=1024,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$cHwBx0emXvDDDL/Vy1xuvwtcEyz6YVh4BXFibV0NDp0";
+        let (composed, decomposed) =
+            ("Fl\u{e4}che f\u{fc}r Gem\u{fc}se", "Fla\u{308}che fu\u{308}r Gemu\u{308}se");
+        let checked = async |text, policy| {
+            let hash = PasswordHash::from_phc(hash.to_owned());
+            hasher().verify(password(text), Some(hash), policy).await.unwrap()
+        };
+        for (policy, memory_kib, passes) in [
+            (HashCost { memory_kib: 64, passes: 3, lanes: 1 }, 1_024, 3),
+            (HashCost { memory_kib: 2_048, passes: 1, lanes: 1 }, 2_048, 2),
+            (HashCost { memory_kib: 1_024, passes: 2, lanes: 1 }, 1_024, 2),
+        ] {
+            let strongest = HashCost { memory_kib, passes, lanes: 1 };
+            assert_eq!(checked(decomposed, policy).await, PasswordCheck::Outdated(strongest));
+            assert_eq!(checked(composed, policy).await, PasswordCheck::Wrong);
+        }
+    }
+
+    // docs/design/security.md#rule-9: which form matches does not change the number of hashes.
+    #[test]
+    fn every_form_of_a_password_is_verified() {
+        let (composed, decomposed) = ("caf\u{e9}", "cafe\u{301}");
+        for (sent, right, form, count) in [
+            (composed, composed, Some(MatchedForm::Nfc), 1),
+            (composed, decomposed, None, 1),
+            (decomposed, composed, Some(MatchedForm::Nfc), 2),
+            (decomposed, decomposed, Some(MatchedForm::Sent), 2),
+            (decomposed, "tea", None, 2),
+        ] {
+            let mut verified = 0;
+            let password = password(sent);
+            let found = matching_form(&password, |text| {
+                verified += 1;
+                Ok(text == right.as_bytes())
+            });
+            assert_eq!((found.unwrap().map(|(form, _)| form), verified), (form, count), "{sent} {right}");
+        }
     }
 
     // docs/design/security.md#rule-4
@@ -262,8 +364,10 @@ mod tests {
     async fn imported_hashes_are_verified() {
         for text in [BCRYPT, SCRYPT, PBKDF2] {
             let kept = PasswordHash::from_phc(text.into());
-            assert!(hasher().verify(password("pässwörd 1"), Some(kept.clone()), CHEAP).await.unwrap());
-            assert!(!hasher().verify(password("pässwörd 2"), Some(kept), CHEAP).await.unwrap());
+            assert!(
+                hasher().verify(password("pässwörd 1"), Some(kept.clone()), CHEAP).await.unwrap().is_right()
+            );
+            assert!(!hasher().verify(password("pässwörd 2"), Some(kept), CHEAP).await.unwrap().is_right());
         }
     }
 
@@ -280,7 +384,7 @@ mod tests {
         let mut verifying = Box::pin(enough.verify(password("x"), kept(), CHEAP));
         assert!(verifying.as_mut().now_or_never().is_none(), "it waits");
         drop(held);
-        assert!(!verifying.await.unwrap());
+        assert!(!verifying.await.unwrap().is_right());
     }
 
     #[tokio::test]
@@ -301,15 +405,48 @@ mod tests {
         assert_ne!(one.as_phc(), two.as_phc());
         let usual = hasher.hash(password("right"), CHEAP).await.unwrap();
         assert_eq!(one.as_phc().len(), usual.as_phc().len());
-        assert!(is_verifiable(&one) && hasher.is_current(&one, CHEAP));
+        assert!(check_hash(&one).is_ok());
         for text in ["right", "", "0"].into_iter().filter_map(|text| Password::parse(text).ok()) {
-            assert!(!hasher.verify(text, Some(one.clone()), CHEAP).await.unwrap());
+            assert!(!hasher.verify(text, Some(one.clone()), CHEAP).await.unwrap().is_right());
         }
         for text in [BCRYPT, SCRYPT, PBKDF2] {
-            assert!(is_verifiable(&PasswordHash::from_phc(text.into())), "{text}");
+            assert!(check_hash(&PasswordHash::from_phc(text.into())).is_ok(), "{text}");
         }
-        for text in ["", "hunter2", "$2b$31$fPLsSvRiAOvD1UH3nTAIR.bi4TAbDvhrVMwHBtjJiXOf.q8jRiqlu"] {
-            assert!(!is_verifiable(&PasswordHash::from_phc(text.into())), "{text}");
+    }
+
+    // docs/design/security.md#rule-4, #rule-11
+    #[test]
+    fn rejected_hash_has_its_reason_in_the_error() {
+        let (salt, hash) = ("AQIDBAUGBwgJCgsMDQ4PEA", "6FSV8h58QlkV9kG8axXh6pnmzYYL/U5s1qQt8NUrvoc");
+        let rest = "fPLsSvRiAOvD1UH3nTAIR.bi4TAbDvhrVMwHBtjJiXOf.q8jRiqlu";
+        for (text, reason) in [
+            (String::new(), "PHC string"),
+            ("hunter2".into(), "PHC string"),
+            (format!("$argon2id$v=19$m=64,t=1,p=1$AQIDBAU${hash}"), "salt of 8 to 48 bytes"),
+            (format!("$argon2id$v=19$m=64,t=1,p=1${salt}$AQIDBAU"), "hash of 10 to 64 bytes"),
+            (format!("$argon2id$v=19$m=64,t=1,p=1${salt}"), "a salt and a hash"),
+            (format!("$argon2i$v=19$m=64,t=1,p=1${salt}${hash}"), "argon2id (v=19)"),
+            (format!("$argon2id$v=16$m=64,t=1,p=1${salt}${hash}"), "argon2id (v=19)"),
+            (format!("$argon2id$m=64,t=1,p=1${salt}${hash}"), "argon2id (v=19)"),
+            (format!("$argon2id$v=19$m=64,t=1,p=1,keyid=AQID${salt}${hash}"), "no keyid"),
+            (format!("$argon2id$v=19$m=131073,t=1,p=1${salt}${hash}"), "131072 KiB"),
+            (format!("$argon2id$v=19$m=64,t=17,p=1${salt}${hash}"), "16 (t)"),
+            (format!("$argon2id$v=19$m=64,t=1,p=5${salt}${hash}"), "4 (p)"),
+            (format!("$2b$16${rest}"), "bcrypt cost of 4 to 15"),
+            (format!("$2b$03${rest}"), "bcrypt cost of 4 to 15"),
+            (format!("$2b$10${rest}x"), "60 characters"),
+            // The last character of the salt has unused bits.
+            (format!("$2b$04${}", rest.replacen("R.", "R/", 1)), "unused bits"),
+            (format!("$scrypt$ln=18,r=8,p=1${salt}${hash}"), "4194304 and at most 129 MiB"),
+            (format!("$scrypt$ln=10,r=8${salt}${hash}"), "ln, r and p"),
+            (format!("$scrypt$v=1$ln=10,r=8,p=1${salt}${hash}"), "ln, r and p"),
+            (format!("$pbkdf2-sha256$i=5000001${salt}${hash}"), "1 to 5000000"),
+            (format!("$pbkdf2-sha256$i=0${salt}${hash}"), "1 to 5000000"),
+            (format!("$pbkdf2-sha256$i=1000,l=31${salt}${hash}"), "the length of the hash"),
+            (format!("$pbkdf2-md5$i=1000${salt}${hash}"), "PBKDF2 (sha256, sha512, sha1)"),
+        ] {
+            let error = check_hash(&PasswordHash::from_phc(text.clone())).unwrap_err().to_string();
+            assert!(error.contains(reason), "{text}: {error}");
         }
     }
 

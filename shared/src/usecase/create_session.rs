@@ -17,8 +17,8 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{
-        ClientAddress, Collection, Device, Failure, HourBudget, Nonce, Password, Session, SessionId,
-        TenantId, TrustedDevice, TrustedDeviceId, User, UserId, UserStatus, Username,
+        ClientAddress, Collection, Device, Failure, HashCost, HourBudget, Nonce, Password, Session,
+        SessionId, TenantId, TrustedDevice, TrustedDeviceId, User, UserId, UserStatus, Username,
     },
     port::random,
     store::{ExtraItem, LimitClaim, LoginQuery, NewStoredResult, Success, UserItems},
@@ -104,8 +104,9 @@ enum Checked<'r> {
     Refused(Failure),
     /// An identical login succeeded before: the attempt was unused.
     Replay(TenantRequest<'r>, Success),
-    /// User and password are right, and the session limit leaves this room.
-    Right(Box<User>, Option<LimitClaim>),
+    /// User and password are right, and the session limit leaves this room. The stored hash may have to be
+    /// replaced by one of another cost.
+    Right(Box<User>, Option<LimitClaim>, Option<HashCost>),
 }
 
 impl Service {
@@ -114,7 +115,7 @@ impl Service {
     /// Makes two sequential rounds of DynamoDB calls. Round 1 reserves an attempt slot and reads the user, in
     /// parallel. Round 2 writes the session and releases the slot, in parallel. Three conditions add calls:
     /// - The tenant limits sessions: one query during hashing, and the session is written in a transaction.
-    /// - The stored hash has outdated parameters: one more write in round 2.
+    /// - The stored hash is outdated: one more hash and one more write in round 2.
     /// - An address or tenant budget is at least half used: one conditional write before hashing and one after
     ///   a success.
     ///
@@ -177,7 +178,9 @@ impl Service {
                 let (grant, ()) = tokio::join!(self.replay_login(&request, login, success), slot.unused());
                 grant
             }
-            Checked::Right(user, claim) => self.open_session(request, login, slot, &user, claim).await,
+            Checked::Right(user, claim, replacement) => {
+                self.open_session(request, login, slot, (&user, replacement), claim).await
+            }
         }
     }
 
@@ -220,12 +223,12 @@ impl Service {
             return Ok(Checked::Replay(request, success));
         }
         // The query for the session limit runs during hashing.
-        let (right, held) = tokio::try_join!(
+        let (checked, held) = tokio::try_join!(
             self.verify_password(request, login.password.clone(), user.as_ref()),
             self.held_sessions(request, &login.user, user.as_ref())
         )?;
         // From here on every rejection has the same response (docs/design/security.md#rule-9).
-        let fault = login.fault(user.as_ref(), right);
+        let fault = login.fault(user.as_ref(), checked.is_right());
         let Some(user) = user.filter(|_| fault.is_none()) else {
             request.context.record_reason(fault.unwrap_or_default());
             return Ok(Checked::Wrong(Failure::Authentication));
@@ -234,7 +237,7 @@ impl Service {
             return Ok(Checked::Refused(Failure::CredentialsResetRequired));
         }
         let claim = held.map(HeldSessions::claim).transpose()?;
-        Ok(Checked::Right(Box::new(user), claim))
+        Ok(Checked::Right(Box::new(user), claim, checked.replacement()))
     }
 
     /// Stores the session of a right login, and in parallel ends the attempt and upgrades an outdated hash.
@@ -243,7 +246,7 @@ impl Service {
         request: &TenantRequest<'_>,
         login: &Login,
         slot: AttemptSlot<'_>,
-        user: &User,
+        (user, replacement): (&User, Option<HashCost>),
         claim: Option<LimitClaim>,
     ) -> Result<Grant, Failure> {
         let (grant, result) = match self.new_grant(request, user, login) {
@@ -256,7 +259,7 @@ impl Service {
         let (stored, (), ()) = tokio::join!(
             self.store_session(request, &grant.session, claim, result.as_ref()),
             slot.right(),
-            self.upgrade_hash(request, user, login.password.clone())
+            self.replace_hash(user, login.password.clone(), replacement)
         );
         match stored {
             Ok(StoredSession::New) => {
@@ -384,13 +387,12 @@ impl Service {
         Ok(Grant { device_proof: proof, ..self.grant(request, session, user)? })
     }
 
-    /// Hashes a right password with the tenant's current parameters if its stored hash has outdated ones
+    /// Replaces an outdated hash of a right password by one of the cost `replacement`, if given
     /// (docs/design/security.md#rule-4). A failure does not affect the login: the next login tries again.
-    async fn upgrade_hash(&self, request: &TenantRequest<'_>, user: &User, password: Password) {
-        let cost = request.policy().hash_cost;
-        if self.passwords.is_current(&user.password, cost) {
+    async fn replace_hash(&self, user: &User, password: Password, replacement: Option<HashCost>) {
+        let Some(cost) = replacement else {
             return;
-        }
+        };
         let upgrade = async {
             let hash = self.passwords.hash(password, cost).await?;
             self.store.rehash(user, &hash).await

@@ -224,7 +224,7 @@ impl Service {
         user: &User,
         password: Password,
     ) -> Result<UserDetails, Failure> {
-        if self.verify_password(request, password, Some(user)).await? {
+        if self.verify_password(request, password, Some(user)).await?.is_right() {
             Ok(UserDetails::of(user))
         } else {
             Err(Failure::InvalidCode)

@@ -251,11 +251,11 @@ impl Service {
             Err(failure) => Err(failure),
         };
         match right {
-            Ok(true) => {
+            Ok(checked) if checked.is_right() => {
                 prepared.proof = Some((slot, user.session_epoch));
                 Ok(())
             }
-            Ok(false) => {
+            Ok(_) => {
                 slot.wrong().await?;
                 Err(Failure::Authentication)
             }

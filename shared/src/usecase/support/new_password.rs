@@ -49,7 +49,7 @@ impl Candidate<'_> {
         // One after the other: parallel hashes would delay the logins of other users.
         for hash in user.last_passwords(history_length(policy, user)) {
             let password = self.password.clone();
-            if passwords.verify(password, Some(hash.clone()), policy.hash_cost).await? {
+            if passwords.verify(password, Some(hash.clone()), policy.hash_cost).await?.is_right() {
                 let message = match policy.password_history {
                     0 => "must not be the password that has to be changed".to_owned(),
                     1 => "must not be the present password".to_owned(),

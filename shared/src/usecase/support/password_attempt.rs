@@ -15,6 +15,7 @@ use crate::{
         AttemptBudget, AttemptId, BudgetOf, Failure, HourBudget, Limit, Password, Reservation, TrustedDevice,
         User, UserId,
     },
+    port::PasswordCheck,
     store::{AttemptKey, Verdict},
     usecase::Service,
 };
@@ -170,13 +171,13 @@ impl Service {
         })
     }
 
-    /// Whether `password` is `user`'s. Without a user, does the same work and returns `false`.
+    /// Compares `password` with `user`'s hash. Without a user, does the same work and returns `Wrong`.
     pub(in crate::usecase) async fn verify_password(
         &self,
         request: &TenantRequest<'_>,
         password: Password,
         user: Option<&User>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<PasswordCheck, Failure> {
         let hash = user.map(|user| user.password.clone());
         self.passwords.verify(password, hash, request.policy().hash_cost).await
     }

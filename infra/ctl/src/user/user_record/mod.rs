@@ -9,7 +9,7 @@ use doorward::{
         User, UserId, UserStatus, Username, language, mail_address, phone_number,
     },
     json::{self, ObjectError, ObjectReader},
-    password::{is_verifiable, random_hash},
+    password::{check_hash, random_hash},
     port::Entropy,
     store::NewUser,
 };
@@ -278,13 +278,7 @@ pub(crate) fn customer_type(text: &str) -> Result<Collection, String> {
 
 fn hash(text: &str) -> Result<PasswordHash, String> {
     let hash = PasswordHash::from_phc(text.to_owned());
-    if is_verifiable(&hash) {
-        Ok(hash)
-    } else {
-        let message = "must be an argon2id, bcrypt, scrypt or PBKDF2 hash with a supported format and cost; see \
-                    docs/users.md";
-        Err(message.to_owned())
-    }
+    check_hash(&hash).map(|()| hash).map_err(|invalid| format!("{invalid}; see docs/users.md"))
 }
 
 #[cfg(test)]
