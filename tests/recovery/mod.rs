@@ -11,6 +11,7 @@ use anyhow::Result;
 use aws_sdk_dynamodb::types::AttributeValue;
 use doorward::{
     domain::{Medium, Notification, User},
+    port::Clock,
     route::Function,
     token::{RootKey, SecretDocument},
 };

@@ -179,3 +179,21 @@ async fn password_change_does_not_reset_the_hourly_code_limit() -> Result<()> {
     assert_eq!(ask(&world, By::Tenant, &user, json!({})).await?.status, 429);
     Ok(())
 }
+
+// docs/design/security.md#rule-19: the second function's clock is one minute behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn code_of_a_slow_clock_replaces_the_code_before() -> Result<()> {
+    let world = World::start().await?;
+    let user = world.actor(MARCUS)?.user.user_id;
+    mailed_code(&world, &user).await?;
+    let older = world.outbox_keys(NORDIC, &user).await?;
+    world.clock.set(world.clock.now() - Duration::from_secs(60));
+    let newer = mailed_code(&world, &user).await?;
+    assert_eq!(world.deliver_all(&older).await, 0, "the replaced code must not be retried");
+    assert_eq!(world.courier.take(), []);
+    let waiting = world.outbox_keys(NORDIC, &user).await?;
+    assert_eq!(world.deliver_all(&waiting).await, 0);
+    assert!(world.courier.take()[0].text().contains(&newer));
+    assert_eq!(set(&world, &user, &newer, NEW_PASSWORD).await?.status, 200);
+    Ok(())
+}

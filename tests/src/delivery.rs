@@ -262,11 +262,11 @@ impl World {
         let keys = self.keys(tenant).await?;
         let (tenant, user) = (TenantId::parse(tenant)?, UserId::parse(user)?);
         let code = Code::from_random(kind, &random()?);
-        let id = AttemptId::new(now, random()?);
+        let before = self.store.recovery(&tenant, &user, None).await?.code;
+        let id = AttemptId::new(ResetCode::id_time(before.as_ref(), now), random()?);
         let key =
             OutboxKey { tenant: tenant.clone(), user: user.clone(), id: AttemptId::new(now, random()?) };
         let message = keys.seal_notification(key.clone(), &say(&code, id), ends_at, &SystemEntropy)?;
-        let before = self.store.recovery(&tenant, &user, None).await?.code;
         let proof = CodeProof::of(&code, &tenant, &user, &keys)?;
         let new = NewCode {
             tenant,

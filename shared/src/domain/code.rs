@@ -89,6 +89,15 @@ pub struct ResetCode {
     pub spent: Option<String>,
 }
 
+impl ResetCode {
+    /// Returns the time for the ID of a code that replaces `before`. It is later than the time of the ID of `before`,
+    /// also if the clocks of functions differ. Therefore a newer code of a user always has a higher ID.
+    pub fn id_time(before: Option<&Self>, now: Timestamp) -> Timestamp {
+        let later = before.and_then(|before| before.id.made_at().checked_add(Duration::from_millis(1)).ok());
+        later.map_or(now, |later| later.max(now))
+    }
+}
+
 /// The stored hash of a code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodeProof {

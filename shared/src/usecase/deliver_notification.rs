@@ -147,7 +147,9 @@ impl Notifier {
             Notification::ResetCode(message) => Some(message),
             _ => None,
         };
-        if code.is_some_and(|code| !is_live(code, newest)) {
+        if let Some(code) = code
+            && !is_live(code, newest)?
+        {
             return Ok(Outcome::Superseded);
         }
         let stored = match kind.medium() {
@@ -284,6 +286,13 @@ struct Letter<'a> {
 
 /// Whether a code is its user's newest, not spent and not invalidated. Messages may be
 /// delivered in any order (docs/design/security.md#rule-19).
-fn is_live(message: &CodeMessage, newest: Option<&ResetCode>) -> bool {
-    newest.is_some_and(|newest| newest.id == message.id && newest.proof.is_some() && newest.spent.is_none())
+///
+/// # Errors
+/// `Unavailable` if the code cannot be read yet. The stream may report the message before a read returns the code
+/// that the same transaction stored. The newest code is then missing, or has a lower ID ([`ResetCode::id_time`]).
+fn is_live(message: &CodeMessage, newest: Option<&ResetCode>) -> Result<bool, Failure> {
+    let Some(newest) = newest.filter(|newest| newest.id >= message.id) else {
+        return Err(Failure::Unavailable("the code of the message cannot be read yet".into()));
+    };
+    Ok(newest.id == message.id && newest.proof.is_some() && newest.spent.is_none())
 }

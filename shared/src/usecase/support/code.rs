@@ -58,7 +58,7 @@ impl Service {
         };
         let code = Code::from_random(kind, &random(&*self.entropy)?);
         let proof = CodeProof::of(&code, tenant, id, &request.keys)?;
-        let code_id = self.attempt_id(now)?;
+        let code_id = self.attempt_id(ResetCode::id_time(before, now))?;
         let ends_at = now.checked_add(request.policy().code_life).unwrap_or(Timestamp::MAX);
         let mut sent = before.map_or_else(Vec::new, |before| recent(&before.sent, now));
         let message = match sending {
