@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use doorward::{
+    dialect::CrossOrigin,
     domain::TenantId,
     route::{self, Function},
     store::TenantChange,
@@ -96,7 +97,12 @@ fn every_api_path_has_a_preflight_route_and_no_page_does() {
     for route in routes.iter().filter(|route| route.method != Method::OPTIONS) {
         let preflights =
             routes.iter().filter(|it| it.method == Method::OPTIONS && it.path == route.path).count();
-        assert_eq!(preflights, usize::from(route.dialect.shares_cross_origin), "{}", route.path);
+        assert_eq!(
+            preflights,
+            usize::from(route.dialect.cross_origin == CrossOrigin::Listed),
+            "{}",
+            route.path
+        );
     }
 }
 
@@ -218,4 +224,21 @@ async fn preflight_succeeds_without_storage() {
     );
     let unknown = preflight(&world, LOGIN, OTHER_APP).await;
     assert_eq!((unknown.status, shared_with(&unknown)), (204, None));
+}
+
+// docs/design/contract.md#every-request: verifiers in browsers read the keys.
+#[tokio::test]
+async fn every_page_may_read_public_documents() {
+    let world = World::start().await.unwrap();
+    for (path, status) in [
+        (format!("/tenants/{NORDIC}/.well-known/jwks.json"), 200),
+        (format!("/tenants/{NORDIC}/.well-known/openid-configuration"), 200),
+        ("/tenants/unknown/.well-known/jwks.json".to_owned(), 404),
+    ] {
+        let mut event = event(&Method::GET, &path, "", None, None);
+        event["headers"] = json!({ "origin": "https://anywhere.example" });
+        let answer = world.send(Function::Discovery, &event.to_string()).await.unwrap();
+        assert_eq!((answer.status, shared_with(&answer)), (status, Some("*")), "{path}");
+        assert!(!answer.headers.contains_key("access-control-allow-credentials"), "{path}");
+    }
 }

@@ -100,3 +100,27 @@ fn merge(event: &mut Value, changes: &Value) {
         }
     }
 }
+
+// docs/design/contract.md#every-request
+#[tokio::test]
+async fn compressed_body_is_rejected_on_every_route_that_reads_a_body() {
+    let world = World::start().await.unwrap();
+    for (function, path) in [
+        (Function::CreateSession, "/api/v2.1/customer/individual/c/users/u/sessions"),
+        (Function::ResetLogin, "/api/v2.1/admin/users/login/reset"),
+        (Function::ResetLogin, "/v2/users/u/password_reset"),
+        (Function::UpdateCredentials, "/v2/users/u/password"),
+        (Function::UpdateCredentials, "/v1/users/u/reset-password"),
+    ] {
+        let mut event = event(&Method::POST, path, NORDIC, None, Some(&json!({})));
+        event["headers"]["content-encoding"] = json!("gzip");
+        let answer = world.send(function, &event.to_string()).await.unwrap();
+        assert_eq!((answer.status, answer.header("accept-encoding")), (415, "identity"), "{path}");
+        event["headers"]["content-encoding"] = json!("identity");
+        let answer = world.send(function, &event.to_string()).await.unwrap();
+        assert_ne!(answer.status, 415, "{path}");
+        event["headers"]["content-type"] = json!("text/plain");
+        let answer = world.send(function, &event.to_string()).await.unwrap();
+        assert_eq!((answer.status, answer.header("accept-encoding")), (415, ""), "{path}");
+    }
+}

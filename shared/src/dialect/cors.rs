@@ -1,17 +1,17 @@
 //! CORS headers (Fetch, "CORS protocol"), the same for every dialect.
 //!
-//! Credentials are never allowed: pages send tokens in headers that they set themselves. The hosted page and the
-//! public documents have no CORS headers.
+//! Credentials are never allowed: pages send tokens in headers that they set themselves. The hosted page has no
+//! CORS headers. Every page may read the public documents.
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::{Call, Dialect, HttpRequest, Reply, ReplyBody, finhub};
+use super::{Call, CrossOrigin, Dialect, HttpRequest, Reply, ReplyBody, finhub};
 use crate::domain::{Failure, WebOrigin};
 
 /// CORS preflight requests. Browsers hide their failures from pages, so the first dialect renders them.
 pub(crate) static PREFLIGHT: Dialect = Dialect {
     name: "preflight",
-    shares_cross_origin: false,
+    cross_origin: CrossOrigin::Nobody,
     is_audited: true,
     failure: |failure, _, now| finhub::failure(failure, now),
 };
@@ -39,7 +39,7 @@ pub(crate) async fn preflight(call: &Call<'_>, methods: &'static str) -> Result<
     let Some(origin) = origin(request).filter(|_| asks) else {
         return Ok(reply);
     };
-    if service.allows_origin(context, &origin).await && share(&mut reply, &origin) {
+    if service.allows_origin(context, &origin).await && allow(&mut reply.headers, &origin) {
         reply.headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
         reply.headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS);
         reply.headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
@@ -47,18 +47,29 @@ pub(crate) async fn preflight(call: &Call<'_>, methods: &'static str) -> Result<
     Ok(reply)
 }
 
-/// Adds the headers that let a page read a response, if its origin is allowed for the request.
-pub(crate) async fn add_headers(call: &Call<'_>, reply: &mut Reply) {
-    if !call.request.headers.contains_key(header::ORIGIN) {
-        return;
+/// Returns the headers that let a page read a response, if its origin is allowed for the request.
+///
+/// # Errors
+/// None. The type is that of a handler, which may panic.
+pub(crate) async fn headers(call: &Call<'_>, sharing: CrossOrigin) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    match sharing {
+        CrossOrigin::Nobody => {}
+        CrossOrigin::Anyone => {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        }
+        CrossOrigin::Listed if call.request.headers.contains_key(header::ORIGIN) => {
+            headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+            if let Some(origin) = origin(call.request)
+                && call.service.allows_origin(call.context, &origin).await
+                && allow(&mut headers, &origin)
+            {
+                headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);
+            }
+        }
+        CrossOrigin::Listed => {}
     }
-    reply.headers.append(header::VARY, HeaderValue::from_static("Origin"));
-    let Some(origin) = origin(call.request) else {
-        return;
-    };
-    if call.service.allows_origin(call.context, &origin).await && share(reply, &origin) {
-        reply.headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);
-    }
+    Ok(headers)
 }
 
 /// The origin of the page; `None` for a text that cannot be an allowed origin.
@@ -66,7 +77,8 @@ fn origin(request: &HttpRequest) -> Option<WebOrigin> {
     WebOrigin::parse(request.headers.get(header::ORIGIN)?.to_str().ok()?).ok()
 }
 
-fn share(reply: &mut Reply, origin: &WebOrigin) -> bool {
+/// Allows the origin to read the response. Returns whether the origin is valid in a header.
+fn allow(headers: &mut HeaderMap, origin: &WebOrigin) -> bool {
     let origin = HeaderValue::from_str(origin.as_str());
-    origin.map(|origin| reply.headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)).is_ok()
+    origin.map(|origin| headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)).is_ok()
 }

@@ -47,7 +47,7 @@ pub(super) fn text(failure: &Failure) -> &'static str {
         Failure::Validation(_) => "The request is not valid",
         Failure::PasswordPolicy(_) => "The new password breaks the tenant's policy",
         Failure::PayloadTooLarge => "The body is larger than 64 KiB",
-        Failure::UnsupportedMediaType => "Send the body as application/json",
+        Failure::UnsupportedMediaType => "Send the body as application/json, not compressed",
         Failure::RouteNotFound => "There is no such route",
         Failure::Authentication => "Authentication failed",
         Failure::AccountLocked(_) => "Too many failed attempts: the account is locked for now",

@@ -69,12 +69,23 @@ pub(crate) struct Call<'a> {
 /// [`Dialect::failure`].
 pub(crate) type Handler = for<'a> fn(&'a Call<'a>) -> BoxFuture<'a, Result<Reply, Failure>>;
 
+/// The pages of other origins that may read a response (CORS).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrossOrigin {
+    /// None.
+    Nobody,
+    /// Pages of the origins that the tenant lists.
+    Listed,
+    /// All pages: the response is public.
+    Anyone,
+}
+
 /// A wire format.
 pub struct Dialect {
     /// The name in `infra/routes.json` and in the names of recorded events.
     pub name: &'static str,
-    /// Whether pages of other origins may call its routes (CORS).
-    pub shares_cross_origin: bool,
+    /// The pages of other origins that may read its responses.
+    pub cross_origin: CrossOrigin,
     /// Whether its requests appear in the audit log (docs/design/security.md#rule-24). Requests for public
     /// documents do not: they need no credentials, so anyone could fill the log with them.
     pub is_audited: bool,
@@ -152,10 +163,19 @@ impl HttpRequest {
         Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
     }
 
+    /// Whether the body is compressed. Decompression could exceed the maximum size.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.header("Content-Encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"))
+    }
+
     /// # Errors
-    /// `PayloadTooLarge` for a body above the maximum size.
-    fn checked_size(&self) -> Result<(), Failure> {
-        if self.body.len() > MAX_BODY_BYTES { Err(Failure::PayloadTooLarge) } else { Ok(()) }
+    /// `PayloadTooLarge` for a body above the maximum size; `UnsupportedMediaType` for a compressed one.
+    fn check_body(&self) -> Result<(), Failure> {
+        match self.body.len() {
+            0..=MAX_BODY_BYTES if self.is_compressed() => Err(Failure::UnsupportedMediaType),
+            0..=MAX_BODY_BYTES => Ok(()),
+            _ => Err(Failure::PayloadTooLarge),
+        }
     }
 
     /// `X-Tenant-ID`. `None` if it is missing or not a valid tenant ID.

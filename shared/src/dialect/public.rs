@@ -3,7 +3,7 @@
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::{Call, Dialect, Reply, ReplyBody, failure::UNAVAILABLE_FOR_SECONDS, finhub};
+use super::{Call, CrossOrigin, Dialect, Reply, ReplyBody, failure::UNAVAILABLE_FOR_SECONDS, finhub};
 use crate::{
     domain::{Failure, TenantId, tenant_url},
     usecase::publish::Published,
@@ -12,7 +12,7 @@ use crate::{
 /// Public documents. Their readers know no dialect, so the first one renders failures.
 pub(crate) static PUBLIC: Dialect = Dialect {
     name: "public",
-    shares_cross_origin: false,
+    cross_origin: CrossOrigin::Anyone,
     is_audited: false,
     failure: |failure, _, now| finhub::failure(failure, now),
 };

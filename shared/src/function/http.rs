@@ -151,11 +151,21 @@ impl App {
         let mut reply = reply.unwrap_or_else(|failure| {
             (route.dialect.failure)(&failure, &request, context.now).with_failure(failure)
         });
-        if route.dialect.shares_cross_origin {
-            cors::add_headers(&call, &mut reply).await;
+        if is_body_compressed(&reply, &request) {
+            // RFC 9110, section 15.5.16: names the coding that the route accepts.
+            reply.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        // Without these headers, a browser does not show the response to the page.
+        if let Ok(headers) = catch_panic(cors::headers(&call, route.dialect.cross_origin)).await {
+            reply.headers.extend(headers);
         }
         (Some(route), reply)
     }
+}
+
+/// Whether the request failed because its body is compressed.
+fn is_body_compressed(reply: &Reply, request: &HttpRequest) -> bool {
+    matches!(reply.failure, Some(Failure::UnsupportedMediaType)) && request.is_compressed()
 }
 
 /// A parsed event.

@@ -3,7 +3,7 @@
 mod parse;
 mod render;
 
-use super::{Call, Dialect, HttpRequest, IDEMPOTENCY_KEY, Reply, incomplete, tenant_credential};
+use super::{Call, CrossOrigin, Dialect, HttpRequest, IDEMPOTENCY_KEY, Reply, incomplete, tenant_credential};
 use crate::domain::Failure;
 
 pub(crate) use render::failure;
@@ -11,7 +11,7 @@ pub(crate) use render::failure;
 /// FinHub v2.1.
 pub(crate) static FINHUB: Dialect = Dialect {
     name: "finhub",
-    shares_cross_origin: true,
+    cross_origin: CrossOrigin::Listed,
     is_audited: true,
     failure: |failure, _, now| self::failure(failure, now),
 };

@@ -180,7 +180,7 @@ struct RequestReader<'a> {
 
 impl<'a> RequestReader<'a> {
     fn read(request: &'a HttpRequest, body: BodyIs) -> Result<Self, Failure> {
-        request.checked_size()?;
+        request.check_body()?;
         let mut form = Self { request, body: ObjectReader::default(), is_body_invalid: false };
         form.header("X-Tenant-ID");
         form.header("User-Agent");

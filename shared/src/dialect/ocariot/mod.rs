@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Call, Dialect, HttpRequest, Reply, ReplyBody,
+    Call, CrossOrigin, Dialect, HttpRequest, Reply, ReplyBody,
     failure::{status, text},
 };
 use crate::{
@@ -26,7 +26,7 @@ const NEW_PASSWORD: &str = "new_password";
 /// OCARIoT v1.
 pub(crate) static OCARIOT: Dialect = Dialect {
     name: "ocariot",
-    shares_cross_origin: true,
+    cross_origin: CrossOrigin::Listed,
     is_audited: true,
     failure: |failure, _, now| self::failure(failure, now),
 };
@@ -40,7 +40,7 @@ pub(crate) async fn reset_password(call: &Call<'_>) -> Result<Reply, Failure> {
 
 /// Parses a request. Reports only the first fault, because an error of this dialect holds one.
 fn parse(request: &HttpRequest) -> Result<update_credentials::Command, Failure> {
-    request.checked_size()?;
+    request.check_body()?;
     let body = if request.body.is_empty() {
         Value::Null
     } else if request.content_type().as_deref() == Some("application/json") {

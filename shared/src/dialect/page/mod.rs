@@ -17,7 +17,7 @@ use self::{
     render::{FormView, View},
     texts::{Language, Wrong},
 };
-use super::{Call, Dialect, HttpRequest, Reply, ReplyBody};
+use super::{Call, CrossOrigin, Dialect, HttpRequest, Reply, ReplyBody};
 use crate::{
     domain::{Code, Failure, FieldError, Password, matches},
     usecase::{password_page::PasswordPage, set_password},
@@ -27,7 +27,7 @@ pub use parse::PageOrigin;
 
 /// The hosted page.
 pub(crate) static PAGE: Dialect =
-    Dialect { name: "page", shares_cross_origin: false, is_audited: true, failure: self::failure };
+    Dialect { name: "page", cross_origin: CrossOrigin::Nobody, is_audited: true, failure: self::failure };
 
 /// Handles `GET /tenants/{tenantId}/password/change`.
 ///

@@ -119,7 +119,7 @@ pub(super) struct PasswordForm {
 /// # Errors
 /// `UnsupportedMediaType`, `PayloadTooLarge`, or `Malformed` for a body that no browser sends.
 pub(super) fn form(request: &HttpRequest) -> Result<PasswordForm, Failure> {
-    request.checked_size()?;
+    request.check_body()?;
     if request.content_type().as_deref() != Some("application/x-www-form-urlencoded") {
         return Err(Failure::UnsupportedMediaType);
     }

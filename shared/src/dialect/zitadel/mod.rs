@@ -24,7 +24,8 @@ mod proto {
 use jiff::Timestamp;
 
 use super::{
-    Call, Dialect, HttpRequest, IDEMPOTENCY_KEY, Reply, bounded, incomplete, tenant_credential, time,
+    Call, CrossOrigin, Dialect, HttpRequest, IDEMPOTENCY_KEY, Reply, bounded, incomplete, tenant_credential,
+    time,
 };
 use crate::domain::Failure;
 use form::WireFormat;
@@ -33,7 +34,7 @@ use parse::SetPassword;
 /// ZITADEL v2 as JSON over HTTP.
 pub(crate) static ZITADEL_JSON: Dialect = Dialect {
     name: "zitadel",
-    shares_cross_origin: true,
+    cross_origin: CrossOrigin::Listed,
     is_audited: true,
     failure: |failure, request, now| self::failure(failure, Framing::Json, request, now),
 };
@@ -42,7 +43,7 @@ pub(crate) static ZITADEL_JSON: Dialect = Dialect {
 pub(crate) static ZITADEL_RPC: Dialect = Dialect {
     failure: |failure, request, now| self::failure(failure, Framing::Rpc, request, now),
     name: "zitadel",
-    shares_cross_origin: true,
+    cross_origin: CrossOrigin::Listed,
     is_audited: true,
 };
 

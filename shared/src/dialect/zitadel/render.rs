@@ -145,7 +145,6 @@ fn code_and_status(failure: &Failure) -> (GrpcCode, StatusCode) {
 /// Text of a failure.
 fn words(failure: &Failure, framing: Framing) -> &'static str {
     match (failure, framing) {
-        (Failure::UnsupportedMediaType, Framing::Json) => "Send the body as application/json, not compressed",
         (Failure::UnsupportedMediaType, Framing::Rpc) => {
             "Use gRPC-Web (application/grpc-web+proto or application/grpc-web-text) or Connect \
              (application/proto or application/json), not compressed: native gRPC needs HTTP/2 \

@@ -60,10 +60,7 @@ impl WireFormat {
     /// # Errors
     /// `PayloadTooLarge`; `UnsupportedMediaType` for a compressed body; `Validation` for an invalid message.
     pub(super) fn read<M: messages::Request>(self, request: &HttpRequest) -> Result<M, Failure> {
-        request.checked_size()?;
-        if request.header("Content-Encoding").is_some_and(|it| !it.eq_ignore_ascii_case("identity")) {
-            return Err(Failure::UnsupportedMediaType);
-        }
+        request.check_body()?;
         let body = &request.body;
         match self {
             Self::Json if body.is_empty() => from_json(ObjectReader::default()),
