@@ -285,16 +285,19 @@ impl<R> Conflict for SdkError<TransactWriteItemsError, R> {
     }
 }
 
-/// Repeats `write` while it reports a conflict: up to 7 attempts within about 600 ms, with jitter.
+/// Repeats `write` while it reports a conflict: up to 13 attempts within about 4 s, with jitter.
+///
+/// Fifty parallel transactions on one item need this long, because DynamoDB processes them one after the other
+/// and refuses those that overlap.
 pub(super) async fn retried<T, E, F>(write: impl FnMut() -> F) -> Result<T, E>
 where
     E: Conflict,
     F: Future<Output = Result<T, E>>,
 {
     let backoff = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(5))
-        .with_max_delay(Duration::from_millis(200))
-        .with_max_times(6)
+        .with_min_delay(Duration::from_millis(10))
+        .with_max_delay(Duration::from_millis(300))
+        .with_max_times(12)
         .with_jitter();
     write.retry(backoff).when(Conflict::is_conflict).await
 }
