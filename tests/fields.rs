@@ -319,10 +319,10 @@ fn effect(field: &str) -> Effect {
             Effect::new(json!(8), look, json!([400, "PASSWORD_POLICY"]), json!([200, ""]))
         }
         "hash_memory_kib" => {
-            Effect::new(json!(128), |it| it.hash_cost().boxed(), "m=64,t=1,p=1", "m=128,t=1,p=1")
+            Effect::new(json!(38_912), |it| it.hash_cost().boxed(), "m=64,t=2,p=1", "m=128,t=2,p=1")
         }
-        "hash_passes" => Effect::new(json!(2), |it| it.hash_cost().boxed(), "m=64,t=1,p=1", "m=64,t=2,p=1"),
-        "hash_lanes" => Effect::new(json!(2), |it| it.hash_cost().boxed(), "m=64,t=1,p=1", "m=64,t=1,p=2"),
+        "hash_passes" => Effect::new(json!(3), |it| it.hash_cost().boxed(), "m=64,t=2,p=1", "m=64,t=3,p=1"),
+        "hash_lanes" => Effect::new(json!(2), |it| it.hash_cost().boxed(), "m=64,t=2,p=1", "m=64,t=2,p=2"),
         "admin_set_password_expires" => {
             let look: Look = |it| {
                 async {

@@ -31,7 +31,7 @@ pub use answer::Answer;
 pub use browser::Visitor;
 pub use clock::TestClock;
 pub use event::{as_tenant, authorizer_event, event};
-pub use passwords::{CHEAP, CountedPasswords};
+pub use passwords::{CHEAP, CountedPasswords, divided};
 pub use world::World;
 
 /// The demo tenant that most tests use.

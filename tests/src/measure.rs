@@ -43,7 +43,7 @@ const SESSIONS: usize = 1_000;
 #[tokio::main]
 async fn main() -> Result<()> {
     build_functions().await?;
-    let world = World::start_with(HashCost::default()).await?;
+    let world = World::start_with(1).await?;
     world.clock.set(SystemClock.now()); // the functions use the time of the machine
     let admin = world.actor("admin@nordic.example")?;
 

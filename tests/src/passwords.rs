@@ -18,12 +18,20 @@ use doorward::{
 
 use crate::fault_proxy::Gate;
 
-/// Hash parameters that keep tests fast. The benchmarks measure the default parameters.
-pub const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
+/// Divisor of a policy's hash memory that keeps tests fast: the default cost becomes 64 KiB. The benchmarks measure
+/// the default cost.
+pub const CHEAP: u32 = 304;
+
+/// Divides the memory of a hash cost.
+pub fn divided(cost: HashCost, divisor: u32) -> HashCost {
+    HashCost { memory_kib: cost.memory_kib / divisor, ..cost }
+}
 
 /// Argon2id hasher that counts the hashes of verifications and can be held or made to fail.
 pub struct CountedPasswords {
     inner: Argon2id,
+    /// Divisor of the memory of every policy.
+    divisor: u32,
     verified: AtomicUsize,
     gate: tokio::sync::watch::Sender<bool>,
     held_hash: Mutex<Option<Gate>>,
@@ -31,10 +39,12 @@ pub struct CountedPasswords {
     skips_unknown: AtomicBool,
 }
 
-impl Default for CountedPasswords {
-    fn default() -> Self {
+impl CountedPasswords {
+    /// Creates a hasher that divides the memory of every policy by `divisor`.
+    pub fn new(divisor: u32) -> Self {
         Self {
             inner: Argon2id::new(Arc::new(SystemEntropy), 512, 2),
+            divisor,
             verified: AtomicUsize::new(0),
             gate: tokio::sync::watch::Sender::new(true),
             held_hash: Mutex::default(),
@@ -42,9 +52,7 @@ impl Default for CountedPasswords {
             skips_unknown: AtomicBool::new(false),
         }
     }
-}
 
-impl CountedPasswords {
     /// Makes the hasher skip the hashing for users that do not exist. The timing benchmark must
     /// notice the difference.
     pub fn set_skips_unknown(&self, skips: bool) {
@@ -107,11 +115,17 @@ impl Passwords for CountedPasswords {
             return Ok(PasswordCheck::Wrong);
         }
         let hashes = 1 + usize::from(password.sent_bytes().is_some());
-        let result = self.inner.verify(password, hash, cost).await;
+        let result = self.inner.verify(password, hash, divided(cost, self.divisor)).await;
         self.verified.fetch_add(hashes, Ordering::SeqCst);
         let mut gate = self.gate.subscribe();
         gate.wait_for(|open| *open).await.map_err(|closed| Failure::Internal(Box::new(closed)))?;
-        result
+        // `hash` divides the cost of the new hash.
+        Ok(match result? {
+            PasswordCheck::Outdated(cost) => {
+                PasswordCheck::Outdated(HashCost { memory_kib: cost.memory_kib * self.divisor, ..cost })
+            }
+            checked => checked,
+        })
     }
 
     async fn hash(&self, password: Password, cost: HashCost) -> Result<PasswordHash, Failure> {
@@ -119,7 +133,7 @@ impl Passwords for CountedPasswords {
             return Err(Failure::Internal("the test broke the hasher".into()));
         }
         let held = self.held_hash.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let result = self.inner.hash(password, cost).await;
+        let result = self.inner.hash(password, divided(cost, self.divisor)).await;
         if let Some(gate) = held {
             gate.note_applied();
             gate.opened().await;

@@ -69,8 +69,7 @@ pub async fn seed(context: &SeedContext) -> Result<Seeded> {
     let mut seeded = Seeded { tenants: Vec::new(), showcases: Vec::new() };
     for demo in TENANTS {
         let id = TenantId::parse(demo.id)?;
-        let mut policy =
-            Policy { algorithm: demo.algorithm, hash_cost: context.hash_cost, ..Policy::default() };
+        let mut policy = Policy { algorithm: demo.algorithm, ..Policy::default() };
         if demo.is_issuer {
             policy.issuer = tenant_url(&context.public_url, &id);
         }
@@ -199,7 +198,7 @@ async fn seed_user(
     demo: &DemoUser,
 ) -> Result<()> {
     let id = UserId::parse(demo.id)?;
-    let cost = tenant.policy.hash_cost;
+    let cost = context.hash_cost;
     let password = Password::parse(PASSWORD)?;
     let known = store.user(&tenant.id, &id).await?;
     let now = SystemClock.now();

@@ -35,6 +35,7 @@ use crate::{
     audit::{self, AuditLog},
     calls::Calls,
     delivery::{self, RecordingCourier},
+    divided,
     fault_proxy::FaultProxy,
     find_actor,
 };
@@ -88,18 +89,19 @@ impl World {
         Self::start_with(CHEAP).await
     }
 
-    /// Starts Doorward with these hash parameters.
+    /// Starts Doorward with a hasher that divides the memory of every policy by `divisor`.
     ///
     /// # Errors
     /// When a part does not start.
-    pub async fn start_with(hash_cost: HashCost) -> Result<Self> {
+    pub async fn start_with(divisor: u32) -> Result<Self> {
+        let hash_cost = divided(HashCost::default(), divisor);
         let Seeded { dynamodb: embedded, secrets, tenants, folder } = template::start(hash_cost).await?;
         let dynamodb_url = embedded.url().to_owned();
         let dynamodb = clients::dynamodb(&dynamodb_url);
         let secrets_client = clients::secrets_manager(secrets.url());
         // A date so late that no TTL of a test has passed by the machine's clock.
         let clock = Arc::new(TestClock::at(1_900_000_000_974));
-        let passwords = Arc::new(CountedPasswords::default());
+        let passwords = Arc::new(CountedPasswords::new(divisor));
         let calls = Calls::default();
         let faults = FaultProxy::start(&dynamodb_url).await?;
         let counted = faults.dynamodb().config().to_builder().interceptor(calls.clone()).build();

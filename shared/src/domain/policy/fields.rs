@@ -227,8 +227,8 @@ pub const FIELDS: &[PolicyField] = &[
     ),
     number(
         "hash_memory_kib",
-        (8, HashCost::MAX_MEMORY_KIB as u64),
-        "Memory of an argon2id hash in KiB (OWASP Password Storage Cheat Sheet). At least 8 for each lane (RFC 9106, section 3.1).",
+        (HashCost::MEMORY_FLOOR as u64, HashCost::MAX_MEMORY_KIB as u64),
+        "Memory of an argon2id hash in KiB. The minimum depends on `hash_passes`: 47104 with 1 pass, 19456 with 2, 12288 with 3, 9216 with 4, 7168 with 5 or more (OWASP Password Storage Cheat Sheet).",
         |policy| Some(policy.hash_cost.memory_kib.into()),
         |policy, number| policy.hash_cost.memory_kib = narrow(number),
     ),
@@ -351,8 +351,8 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         field: "hash_memory_kib",
-        message: "must be at least 8 times hash_lanes",
-        holds: |policy, _| policy.hash_cost.memory_kib >= 8 * policy.hash_cost.lanes,
+        message: "must be at least 47104 with 1 of hash_passes, 19456 with 2, 12288 with 3, 9216 with 4, 7168 with 5",
+        holds: |policy, _| policy.hash_cost.memory_kib >= policy.hash_cost.memory_floor(),
     },
     Rule {
         field: "when_full",

@@ -131,7 +131,7 @@ impl Policy {
         }
         self.token_life = self.token_life.min(self.session_life);
         self.idle_life = self.idle_life.max(self.token_life);
-        self.hash_cost = self.hash_cost.bounded();
+        self.hash_cost = self.hash_cost.raised();
         if let Some(limit) = &mut self.session_limit
             && limit.when_full == WhenFull::Single
         {

@@ -81,7 +81,7 @@ fn policy_and_document_convert_into_each_other() {
             "max_attempts": 3, "lockout_seconds": 60, "disable_after": 10, "failures_per_user": 7,
             "failures_per_ip": 8, "failures_per_tenant": 9, "session_limit": 1, "when_full": "single",
             "ip_allow": ["192.0.2.0/24", "2001:db8::/32"], "trusted_proxies": ["10.0.0.0/8"],
-            "cors_origins": ["https://app.example.com"], "password_min_length": 20, "hash_memory_kib": 64,
+            "cors_origins": ["https://app.example.com"], "password_min_length": 20, "hash_memory_kib": 47104,
             "hash_passes": 1, "hash_lanes": 2, "admin_set_password_expires": false, "password_history": 24,
             "code_life_seconds": 60, "codes_per_hour": 60, "wrong_codes_per_ip": 1,
             "link_hosts": ["app.example.com"], "link_template": "https://app.example.com/{{.Code}}",
@@ -97,6 +97,25 @@ fn policy_and_document_convert_into_each_other() {
     assert_eq!(policy.document(), asked);
 }
 
+// docs/design/security.md#rule-4: the minima of the OWASP Password Storage Cheat Sheet.
+#[test]
+fn hash_cost_below_the_floor_is_raised_and_refused_in_changes() {
+    for (passes, floor) in [(1, 47_104), (2, 19_456), (3, 12_288), (4, 9_216), (5, 7_168), (16, 7_168)] {
+        let asked =
+            |memory: u32| document(&format!(r#"{{"hash_memory_kib": {memory}, "hash_passes": {passes}}}"#));
+        assert_eq!(Policy::checked(&asked(floor)).unwrap().hash_cost.memory_kib, floor, "{passes}");
+        for below in [floor - 1, 8] {
+            let (raised, faults) = Policy::read(&asked(below));
+            assert_eq!((raised.hash_cost.memory_kib, raised.hash_cost.passes), (floor, passes));
+            assert!(faults.iter().all(|fault| fault.error.field == "hash_memory_kib"), "{faults:?}");
+            assert!(faults.iter().all(|fault| fault.severity == Severity::Bounded), "{faults:?}");
+            assert!(!faults.is_empty() && Policy::checked(&asked(below)).is_err(), "{passes} {below}");
+        }
+    }
+    // The default number of passes counts if the document has none.
+    assert!(Policy::checked(&document(r#"{"hash_memory_kib": 19455}"#)).is_err());
+}
+
 #[test]
 fn all_faults_are_reported_at_once() {
     let asked = document(
@@ -104,7 +123,7 @@ fn all_faults_are_reported_at_once() {
             "grace_seconds": 301, "refresh_after_expiry": "yes", "max_attempts": -1, "lockout_seconds": 1.5,
             "when_full": "oldest", "ip_allow": ["10.0.0.0/33", "192.0.2.0/24"], "trusted_proxies": ["0.0.0.0/0"],
             "cors_origins": ["https://app.example.com/"], "link_hosts": "app.example.com", "locale": "English!",
-            "mail_from": "nobody", "issuer": "", "hash_memory_kib": 8, "hash_lanes": 4, "of_a_later_version": {}}"#,
+            "mail_from": "nobody", "issuer": "", "hash_memory_kib": 7168, "hash_lanes": 4, "of_a_later_version": {}}"#,
     );
     let errors = Policy::checked(&asked).unwrap_err();
     let fields: Vec<_> = errors.iter().map(|error| error.field.as_ref()).collect();

@@ -90,8 +90,26 @@ impl HashCost {
     pub const MAX_PASSES: u32 = 16;
     /// Maximum number of lanes.
     pub const MAX_LANES: u32 = 4;
+    /// Minimum memory in KiB of a policy with 1, 2, 3, 4 and more passes: the settings that the OWASP Password
+    /// Storage Cheat Sheet calls equally strong (docs/design/security.md#rule-4).
+    pub const MEMORY_FLOORS: [u32; 5] = [47_104, 19_456, 12_288, 9_216, Self::MEMORY_FLOOR];
+    /// Minimum memory in KiB of a policy with 5 or more passes.
+    pub const MEMORY_FLOOR: u32 = 7_168;
 
-    /// Returns the nearest cost within the limits.
+    /// Returns the minimum memory of a policy with this number of passes.
+    pub fn memory_floor(self) -> u32 {
+        let index = (self.passes as usize).saturating_sub(1);
+        Self::MEMORY_FLOORS.get(index).copied().unwrap_or(Self::MEMORY_FLOOR)
+    }
+
+    /// Returns the nearest cost that a policy allows. Stored hashes may be weaker.
+    #[must_use]
+    pub fn raised(self) -> Self {
+        let cost = self.bounded();
+        Self { memory_kib: cost.memory_kib.max(cost.memory_floor()), ..cost }
+    }
+
+    /// Returns the nearest cost that can be computed.
     #[must_use]
     pub fn bounded(self) -> Self {
         let lanes = self.lanes.clamp(1, Self::MAX_LANES);
