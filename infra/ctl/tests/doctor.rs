@@ -14,7 +14,7 @@ use axum::{
     response::Response,
 };
 use doorward::{
-    domain::{TenantId, TenantStatus},
+    domain::{OrganizationId, TenantId, TenantStatus, User, UserId, Username},
     function::SystemClock,
     port::Clock,
 };
@@ -237,6 +237,46 @@ async fn healthy_deployment_and_local_stack_have_no_faults() {
     assert_eq!(before, after, "doctor writes nothing");
     let text = patient.stack.run(&["doctor"]).await.succeeded().stdout;
     assert!(text.starts_with("CHECK ") && text.contains("No faults or warnings."), "{text}");
+}
+
+// docs/design/contract.md#ids: users of earlier versions keep their IDs.
+#[tokio::test]
+async fn ids_that_a_path_cannot_contain_are_listed() {
+    let patient = Patient::healthy().await;
+    let world = &patient.stack.world;
+    let marcus = world.user(&world.actor("marcus.jensen@example.com").unwrap()).await.unwrap();
+    for (number, (id, organization)) in
+        [("a/b", "org"), ("a%2Fb", "org"), ("a?b", "org"), ("plain", "gone\u{200b}")].into_iter().enumerate()
+    {
+        let user = User {
+            id: UserId::parse(id).unwrap(),
+            username: Username::parse(&format!("h{number}@example.com")).unwrap(),
+            organization: OrganizationId::parse(organization).unwrap(),
+            ..marcus.clone()
+        };
+        world.store.create_user(&user, user.created_at).await.unwrap();
+    }
+    let done = patient.examine().await;
+    assert_eq!(done.code, 0, "{done:?}");
+    let warnings: Vec<_> = found(&done, "WARNING")
+        .into_iter()
+        .map(|(check, message)| {
+            assert_eq!(check, "users");
+            message.replace("97e7ff29-15f3-49ef-9681-3bbfcce4f6cd: ", "")
+        })
+        .collect();
+    let expected = |user: &str, member: &str, id: &str| {
+        format!("user {user:?} has the {member} {id:?}, which a new user must not have")
+    };
+    assert_eq!(
+        warnings,
+        [
+            expected("a%2Fb", "id", "a%2Fb"),
+            expected("a/b", "id", "a/b"),
+            expected("a?b", "id", "a?b"),
+            expected("plain", "organization", "gone\u{200b}"),
+        ]
+    );
 }
 
 #[tokio::test]

@@ -315,6 +315,53 @@ async fn imported_users_log_in_and_a_second_import_skips_them() {
     );
 }
 
+// docs/design/contract.md#ids
+#[tokio::test]
+async fn ids_that_a_path_cannot_contain_are_rejected() {
+    let stack = Stack::start().await;
+    let path = stack.path("ids.ndjson");
+    let lines = r#"{"id": "a/b", "username": "h1@example.com", "organization": "org"}
+{"id": "a%2Fb", "username": "h2@example.com", "organization": "org"}
+{"id": "a?b", "username": "h3@example.com", "organization": "org"}
+{"id": "u1", "username": "h4@example.com", "organization": "o/1"}
+{"id": "u2", "username": "h5@example.com", "organization": "org", "customer": "c\u200b"}
+"#;
+    std::fs::write(&path, lines).unwrap();
+    for more in [&["--dry-run"][..], &[]] {
+        let all: Vec<_> = ["--json", "user", "import", NORDIC, &path].iter().chain(more).copied().collect();
+        let done = stack.run(&all).await;
+        assert_eq!((done.code, &done.json()["created"], &done.json()["refused"]), (1, &json!(0), &json!(5)));
+        let errors = done.json()["errors"].as_array().unwrap().clone();
+        let fields: Vec<_> =
+            errors.iter().map(|error| error["errors"][0]["field"].as_str().unwrap()).collect();
+        assert_eq!(fields, ["id", "id", "id", "organization", "customer"]);
+    }
+    let create = async |id, organization| {
+        let all = [
+            "user",
+            "create",
+            NORDIC,
+            "--username",
+            "h@example.com",
+            "--organization",
+            organization,
+            "--id",
+            id,
+        ];
+        stack.run(&all).await
+    };
+    for (id, organization) in
+        [("a/b", "org"), ("a%2Fb", "org"), ("a?b", "org"), ("..", "org"), ("ab", "o\\1")]
+    {
+        assert_eq!(create(id, organization).await.code, 2, "{id} {organization}");
+    }
+    let marcus = stack.world.actor(MARCUS).unwrap().user.user_id;
+    for (member, id) in [("--organization", "o/1"), ("--customer", "c#1")] {
+        let update = stack.run(&["user", "update", NORDIC, &marcus, member, id]).await;
+        assert!(update.code == 2 && update.stderr.contains("paths contain the ID"), "{update:?}");
+    }
+}
+
 // docs/design/security.md#rule-25: a rejected line is reported by number and reason and never quoted.
 #[tokio::test]
 async fn rejected_lines_are_reported_and_other_lines_are_imported() {
@@ -412,7 +459,7 @@ async fn export_round_trips_byte_for_byte_and_only_its_owner_can_read_it() {
     let [first, second, third] = ["1.ndjson", "2.ndjson", "3.ndjson"].map(|name| stack.path(name));
     let mixed = many(70)
         + &line(
-            "ü/#\"",
+            "ü|\"",
             "Zo\u{eb}",
             &json!({
                 "password": SCRYPT, "passwordHistory": [BCRYPT, PBKDF2], "roles": ["TENANT_ADMIN", "USER"],

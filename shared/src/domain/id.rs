@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 use uuid::Uuid;
 
+use super::visible;
+
 /// The reason why a text is invalid. Clients see the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -161,6 +163,31 @@ fn free_form(text: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// Adds the parser of IDs that an operator or a client chooses for a new item.
+macro_rules! chosen_ids {
+    ($($name:ident),+) => {$(
+        impl $name {
+            /// Parses the ID of a new item (docs/design/contract.md#ids). Stored items may have other IDs.
+            ///
+            /// # Errors
+            /// [`Invalid`] if a path cannot contain the ID on every route, or if the ID has invisible characters or
+            /// outer white space.
+            pub fn parse_new(text: &str) -> Result<Self, Invalid> {
+                addressable_form(text)?;
+                Self::parse(text)
+            }
+        }
+    )+};
+}
+chosen_ids!(UserId, OrganizationId, CustomerId);
+
+fn addressable_form(text: &str) -> Result<(), Invalid> {
+    if text.contains(['/', '?', '#', '%', '\\']) || matches!(text, "." | "..") {
+        return Err(Invalid("must not be . or .. or contain / ? # % or \\, because paths contain the ID"));
+    }
+    visible::broken_rule(text).map_or(Ok(()), |rule| Err(Invalid(rule)))
+}
+
 impl UserId {
     /// Creates a random (version 4) UUID from 128 bits of entropy.
     pub fn from_random(bytes: [u8; 16]) -> Self {
@@ -278,6 +305,24 @@ mod tests {
         for bad in ["", "a\nb", "a\0", &"x".repeat(201), &"𝄞".repeat(150)] {
             assert!(UserId::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    // docs/design/contract.md#ids
+    #[test]
+    fn new_ids_can_be_part_of_a_path() {
+        for good in ["user_12345", "ü", "a b", "auth0|5f7c", "x@y", "...", &"é".repeat(200)] {
+            assert!(UserId::parse_new(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["", "a/b", "a%2Fb", "a?b", "a#b", "a\\b", ".", "..", " a", "a\u{200b}", "\u{202e}a", "a\n"]
+        {
+            assert!(UserId::parse_new(bad).is_err(), "{bad:?}");
+            assert!(
+                OrganizationId::parse_new(bad).is_err() && CustomerId::parse_new(bad).is_err(),
+                "{bad:?}"
+            );
+        }
+        assert!(UserId::parse("a/b").is_ok(), "stored users keep their IDs");
     }
 
     #[test]

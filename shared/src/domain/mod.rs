@@ -15,6 +15,7 @@ mod policy;
 mod session;
 mod tenant;
 mod user;
+mod visible;
 
 pub use address::ClientAddress;
 pub use blocklist::{ForbiddenNames, PasswordPolicy, fingerprint};

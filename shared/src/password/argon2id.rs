@@ -3,7 +3,7 @@
 use argon2::{Algorithm, Argon2, Block, Params, Version, password_hash::phc};
 use zeroize::Zeroizing;
 
-use super::{NO_SALT_OR_HASH, MatchedForm};
+use super::{MatchedForm, NO_SALT_OR_HASH};
 use crate::domain::{Failure, HashCost, Invalid, Password, PasswordHash};
 
 const SCHEME: Invalid = Invalid::new(

@@ -29,7 +29,7 @@ mod user;
 pub use admin::{
     Switched,
     tenant::{LastUse, TenantChange, TenantSummary},
-    user_import::{ImportOutcome, NewUser, USERS_AT_ONCE, UserPage, UserPosition},
+    user_import::{ImportOutcome, NewUser, USERS_AT_ONCE, UnaddressableId, UserPage, UserPosition},
 };
 pub use anchor::Anchored;
 pub use attempt::{AttemptKey, Verdict};

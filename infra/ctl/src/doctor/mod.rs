@@ -6,6 +6,7 @@ mod permissions;
 mod secrets;
 mod table;
 mod tenants;
+mod users;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -62,6 +63,9 @@ async fn examine(config: TargetConfig, findings: &mut Findings) {
     if identity && let Some(description) = description {
         table::examine(&deployment, &description, findings).await;
         let tenants = tenants::examine(&deployment, findings).await;
+        if tenants.is_some() {
+            users::examine(&deployment, findings).await;
+        }
         secrets::examine(&deployment, tenants.as_deref(), findings).await;
         permissions::examine(&deployment, findings).await;
     }

@@ -111,19 +111,19 @@ pub(crate) struct CreateUser {
     pub(crate) tenant: TenantId,
     /// User ID, which cannot be changed later. OCARIoT routes accept only 24 hexadecimal digits
     /// [default: a random UUID]
-    #[arg(long, value_parser = UserId::parse)]
+    #[arg(long, value_parser = UserId::parse_new)]
     pub(crate) id: Option<UserId>,
     /// Username for the login
     #[arg(long, value_name = "NAME", value_parser = Username::parse)]
     pub(crate) username: Username,
     /// ID of the organization that owns the user
-    #[arg(long, value_name = "ID", value_parser = OrganizationId::parse)]
+    #[arg(long, value_name = "ID", value_parser = OrganizationId::parse_new)]
     pub(crate) organization: OrganizationId,
     /// Role: USER, ADMIN (of its organization) or TENANT_ADMIN. Can be repeated
     #[arg(long = "role", value_name = "ROLE", value_parser = role, default_value = "USER")]
     pub(crate) roles: Vec<Role>,
     /// ID of the customer that the user belongs to
-    #[arg(long, value_name = "ID", value_parser = CustomerId::parse)]
+    #[arg(long, value_name = "ID", value_parser = CustomerId::parse_new)]
     pub(crate) customer: Option<CustomerId>,
     /// Customer routes that the user can log in through: CONSUMER or BUSINESS [default: both]
     #[arg(long, value_name = "TYPE", value_parser = customer_type, requires = "customer")]
@@ -173,13 +173,13 @@ pub(crate) struct UpdateUser {
     #[arg(long, value_name = "NAME", value_parser = Username::parse)]
     pub(crate) username: Option<Username>,
     /// ID of the new organization that owns the user
-    #[arg(long, value_name = "ID", value_parser = OrganizationId::parse)]
+    #[arg(long, value_name = "ID", value_parser = OrganizationId::parse_new)]
     pub(crate) organization: Option<OrganizationId>,
     /// New role, which replaces all present roles: USER, ADMIN or TENANT_ADMIN. Can be repeated
     #[arg(long = "role", value_name = "ROLE", value_parser = role)]
     pub(crate) roles: Vec<Role>,
     /// ID of the new customer that the user belongs to
-    #[arg(long, value_name = "ID", value_parser = CustomerId::parse)]
+    #[arg(long, value_name = "ID", value_parser = CustomerId::parse_new)]
     pub(crate) customer: Option<CustomerId>,
     /// Customer routes that the user can log in through: CONSUMER or BUSINESS
     #[arg(long, value_name = "TYPE", value_parser = customer_type)]

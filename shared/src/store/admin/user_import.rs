@@ -64,6 +64,19 @@ pub enum ImportOutcome {
     UsernameTaken,
 }
 
+/// An ID that a new user must not have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnaddressableId {
+    /// Tenant of the user.
+    pub tenant: String,
+    /// User that has the ID.
+    pub user: String,
+    /// Member of a user line that contains the ID: `id`, `organization` or `customer`.
+    pub member: &'static str,
+    /// The ID.
+    pub id: String,
+}
+
 impl DynamoStore {
     /// Reads a page of a tenant's users consistently. Each page reads up to 1 MB of the whole table, because there is
     /// no index of users. A page may be empty.
@@ -96,6 +109,45 @@ impl DynamoStore {
             }
         }
         Ok(page)
+    }
+
+    /// Lists the IDs of users, organizations and customers that a new user must not have
+    /// (docs/design/contract.md#ids). Reads the whole table.
+    ///
+    /// # Errors
+    /// `Unavailable` when a request fails.
+    pub async fn unaddressable_ids(&self) -> Result<Vec<UnaddressableId>, Failure> {
+        let mut items = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .filter_expression("sk = :user")
+            .projection_expression("tenant_id, user_id, organization_id, customer_id")
+            .expression_attribute_values(":user", string(USER_SORT_KEY))
+            .into_paginator()
+            .items()
+            .send();
+        let mut found = Vec::new();
+        while let Some(item) = items.next().await {
+            let item = item.map_err(|error| unavailable(&error))?;
+            let text = |name: &str| text(&item, name).unwrap_or_default().to_owned();
+            for (member, id) in [
+                ("id", text("user_id")),
+                ("organization", text("organization_id")),
+                ("customer", text("customer_id")),
+            ] {
+                if !id.is_empty() && UserId::parse_new(&id).is_err() {
+                    found.push(UnaddressableId {
+                        tenant: text("tenant_id"),
+                        user: text("user_id"),
+                        member,
+                        id,
+                    });
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// Imports up to [`USERS_AT_ONCE`] users and returns their outcomes in the same order. A user that cannot be

@@ -212,7 +212,7 @@ fn instant(text: &str) -> Result<Timestamp, &'static str> {
 
 /// Reads the members of a line. Returns `None` if a required member is missing or invalid.
 fn read(members: &mut ObjectReader) -> Option<UserRecord> {
-    let id = members.required("id", UserId::parse);
+    let id = members.required("id", UserId::parse_new);
     let username =
         members.required("username", |text| Username::parse(text).map(|name| name.as_written().to_owned()));
     let status = members.optional("status", |text| {
@@ -221,8 +221,8 @@ fn read(members: &mut ObjectReader) -> Option<UserRecord> {
     });
     let roles = members
         .texts("roles", |text| Role::from_name(text).ok_or("must contain only USER, ADMIN and TENANT_ADMIN"));
-    let organization = members.required("organization", OrganizationId::parse);
-    let customer = members.optional("customer", CustomerId::parse);
+    let organization = members.required("organization", OrganizationId::parse_new);
+    let customer = members.optional("customer", CustomerId::parse_new);
     let customer_type =
         members.optional("customerType", |text| customer_type(text).map(Collection::user_type));
     let email = members.optional("email", mail_address);
