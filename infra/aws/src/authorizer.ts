@@ -26,7 +26,14 @@ export interface DoorwardAuthorizerProps {
    */
   readonly cacheTtl?: Duration;
   /**
-   * The cache key. If one of these values is missing, API Gateway itself returns 401.
+   * Whether a tenant's policy has `trusted_proxies`; required with a cache. The client address is then in
+   * `X-Forwarded-For`, which becomes a part of the cache key. API Gateway returns 401 for a request without it.
+   * Otherwise a result for one client would count for all clients of the proxy.
+   */
+  readonly trustedProxies?: boolean;
+  /**
+   * The cache key. If one of these values is missing, API Gateway itself returns 401. With a cache, it must contain the
+   * values of the default.
    *
    * @default - the `Authorization` header; with a cache, also the client address
    */
@@ -46,7 +53,20 @@ export class DoorwardAuthorizer extends Construct implements IHttpRouteAuthorize
     super(scope, id);
     const cacheTtl = props.cacheTtl ?? Duration.seconds(0);
     const token = "$request.header.Authorization";
-    const address = "$context.identity.sourceIp";
+    const cacheKey = [
+      token,
+      "$context.identity.sourceIp",
+      ...(props.trustedProxies ? ["$request.header.X-Forwarded-For"] : []),
+    ];
+    const isCached = cacheTtl.toSeconds() > 0;
+    const identitySource = props.identitySource ?? (isCached ? cacheKey : [token]);
+    if (isCached && props.trustedProxies === undefined)
+      throw new Error(
+        "cacheTtl needs trustedProxies: pass true if a tenant's policy has trusted_proxies, otherwise false",
+      );
+    const missing = cacheKey.filter((source) => !identitySource.includes(source));
+    if (isCached && missing.length > 0)
+      throw new Error(`identitySource lacks ${missing.join(", ")}; add them, or set cacheTtl to 0`);
     // `sameEnvironment` lets CDK add the permission to invoke the function.
     const authorize = Function.fromFunctionAttributes(this, "Authorize", {
       functionArn: props.functionArn,
@@ -55,7 +75,7 @@ export class DoorwardAuthorizer extends Construct implements IHttpRouteAuthorize
     this.authorizer = new HttpLambdaAuthorizer("DoorwardAuthorizer", authorize, {
       authorizerName: "doorward",
       responseTypes: [HttpLambdaResponseType.SIMPLE],
-      identitySource: props.identitySource ?? (cacheTtl.toSeconds() === 0 ? [token] : [token, address]),
+      identitySource,
       resultsCacheTtl: cacheTtl,
     });
     this.authorizationType = this.authorizer.authorizationType;

@@ -70,7 +70,7 @@ describe("the authorizer", () => {
 
   it("caches by token and client address if cacheTtl is set", () => {
     const [{ Properties }] = of(
-      resources({ cacheTtl: Duration.seconds(30) }),
+      resources({ cacheTtl: Duration.seconds(30), trustedProxies: false }),
       "AWS::ApiGatewayV2::Authorizer",
     ) as [Json];
     assert.equal(Properties.AuthorizerResultTtlInSeconds, 30);
@@ -78,6 +78,28 @@ describe("the authorizer", () => {
       "$request.header.Authorization",
       "$context.identity.sourceIp",
     ]);
+  });
+
+  it("caches by the forwarded address too if tenants have trusted proxies", () => {
+    const [{ Properties }] = of(
+      resources({ cacheTtl: Duration.seconds(30), trustedProxies: true }),
+      "AWS::ApiGatewayV2::Authorizer",
+    ) as [Json];
+    assert.deepEqual(Properties.IdentitySource, [
+      "$request.header.Authorization",
+      "$context.identity.sourceIp",
+      "$request.header.X-Forwarded-For",
+    ]);
+  });
+
+  it("rejects a cache whose key may lack the client address", () => {
+    const cacheTtl = Duration.seconds(30);
+    assert.throws(() => resources({ cacheTtl }), /cacheTtl needs trustedProxies/);
+    const identitySource = ["$request.header.Authorization", "$context.identity.sourceIp"];
+    assert.throws(
+      () => resources({ cacheTtl, trustedProxies: true, identitySource }),
+      /identitySource lacks \$request\.header\.X-Forwarded-For/,
+    );
   });
 });
 

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, os::unix::fs::PermissionsExt, time::Duration};
 
 use doorward::{
-    domain::{Tenant, TenantId, TenantStatus, User, UserId},
+    domain::{Tenant, TenantId, TenantStatus, User, UserId, Username},
     function::SystemClock,
     port::Clock,
 };
@@ -313,6 +313,40 @@ async fn imported_users_log_in_and_a_second_import_skips_them() {
         Some("de"),
         "an import never changes a user"
     );
+}
+
+// docs/design/contract.md#ids: two names that look equal cannot belong to two users.
+#[tokio::test]
+async fn usernames_with_invisible_characters_or_outer_white_space_are_rejected() {
+    let stack = Stack::start().await;
+    let path = stack.path("space.ndjson");
+    let lines = "{\"id\": \"u7\", \"username\": \"gil@example.com \", \"organization\": \"org\"}
+{\"id\": \"u8\", \"username\": \"gil@example.com\u{200b}\", \"organization\": \"org\"}
+{\"id\": \"u9\", \"username\": \"gil@example.com\", \"organization\": \"org\"}
+";
+    std::fs::write(&path, lines).unwrap();
+    let done = stack.run(&["--json", "user", "import", NORDIC, &path]).await;
+    assert_eq!((done.code, &done.json()["created"], &done.json()["refused"]), (1, &json!(1), &json!(2)));
+    for error in done.json()["errors"].as_array().unwrap() {
+        assert_eq!(error["errors"][0]["field"], "username");
+    }
+    let more = ["--id", "u10", "--username", "\u{202e}gil@example.com"];
+    assert_eq!(create(&stack, &more, "").await.code, 2);
+    // A user of an earlier version, and what the client sends, may contain them.
+    let marcus = stack.world.actor(MARCUS).unwrap();
+    let stored = stack.world.user(&marcus).await.unwrap();
+    let odd = Username::parse(&format!("{MARCUS}\u{200b} ")).unwrap();
+    let earlier = User { username: odd.clone(), sequence: stored.sequence + 1, ..stored.clone() };
+    stack.world.store.replace_user(&stored, &earlier).await.unwrap();
+    for typed in [MARCUS, odd.as_written(), &format!(" {MARCUS}")] {
+        let mut who = marcus.clone();
+        who.user.username = typed.to_owned();
+        assert_eq!(
+            stack.world.try_login(&who, &marcus.user.password).await.unwrap().status,
+            200,
+            "{typed:?}"
+        );
+    }
 }
 
 // docs/design/contract.md#ids

@@ -7,7 +7,7 @@ use icu_casemap::CaseMapper;
 use icu_normalizer::ComposingNormalizer;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::Invalid;
+use super::{Invalid, visible};
 
 /// A username, as written and in case-folded form. The folded form is unique within a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,14 @@ impl Username {
         Ok(Self { written, folded })
     }
 
+    /// Parses the username of a new user or a new username (docs/design/contract.md#ids).
+    ///
+    /// # Errors
+    /// As [`Self::parse`]; also if the name has invisible characters or outer white space.
+    pub fn parse_new(text: &str) -> Result<Self, Invalid> {
+        visible::broken_rule(text).map_or_else(|| Self::parse(text), |rule| Err(Invalid::new(rule)))
+    }
+
     /// Returns the name as the user wrote it, in NFC.
     pub fn as_written(&self) -> &str {
         &self.written
@@ -52,6 +60,12 @@ impl Username {
     /// Returns the case-folded name, for comparison.
     pub fn folded(&self) -> &str {
         &self.folded
+    }
+
+    /// Returns whether a user with this name may log in with the name `typed`: the names are equal after case
+    /// folding, without invisible characters and outer white space. Names of earlier versions may contain these.
+    pub fn accepts(&self, typed: &Self) -> bool {
+        visible::trimmed(&self.folded) == visible::trimmed(&typed.folded)
     }
 
     /// Returns whether both names are equal after case folding.
@@ -159,6 +173,24 @@ mod tests {
         assert_eq!(composed.as_written(), "Zo\u{eb}@Example.COM");
         assert!(Username::parse("STRASSE").unwrap().is_same(&Username::parse("straße").unwrap()));
         assert!(!Username::parse("a@b").unwrap().is_same(&Username::parse("a@c").unwrap()));
+    }
+
+    // docs/design/contract.md#ids
+    #[test]
+    fn invisible_characters_are_rejected_in_new_usernames_and_ignored_at_login() {
+        let plain = Username::parse_new("gil@example.com").unwrap();
+        for text in [
+            "gil@example.com ",
+            "gil@example.com\u{200b}",
+            "\u{202e}GIL@example.com",
+            "\u{a0}gil@example.com",
+        ] {
+            assert!(Username::parse_new(text).is_err(), "{text:?}");
+            let stored = Username::parse(text).unwrap();
+            assert!(stored.accepts(&plain) && plain.accepts(&stored) && !stored.is_same(&plain), "{text:?}");
+        }
+        assert!(Username::parse_new("Gil B").is_ok());
+        assert!(!Username::parse("Gil B").unwrap().accepts(&Username::parse("GilB").unwrap()));
     }
 
     // NFC lengthens these texts. The limit applies to the stored form, so that it can be parsed again.

@@ -98,15 +98,22 @@ impl Claims {
     /// Signs a token with the tenant's current key.
     ///
     /// # Errors
-    /// `Unavailable` when the tenant has no key for its algorithm; `Internal` when signing fails.
+    /// `Unavailable` when the tenant has no key for its algorithm; `Internal` when signing fails, or when the token
+    /// would be longer than verification accepts.
     pub fn sign(&self, keys: &TenantKeys, policy: &Policy) -> Result<SecretString, Failure> {
         let signer = keys.signer(policy.algorithm)?;
         let mut header = jsonwebtoken::Header::new(signer.algorithm);
         header.typ = Some(TYPE.to_owned());
         header.kid = Some(signer.kid.clone());
-        jsonwebtoken::encode(&header, self, &signer.key)
+        let token = jsonwebtoken::encode(&header, self, &signer.key)
             .map(SecretString::from)
-            .map_err(|error| Failure::Internal(Box::new(error)))
+            .map_err(|error| Failure::Internal(Box::new(error)))?;
+        if token.expose_secret().len() > MAX_CHARS {
+            let why =
+                "the access token would have more than 4096 characters; shorten issuer, audience or the IDs";
+            return Err(Failure::Internal(why.into()));
+        }
+        Ok(token)
     }
 }
 
@@ -366,6 +373,18 @@ mod tests {
     }
 
     // docs/design/security.md#rule-16
+    #[test]
+    fn token_that_verification_would_reject_for_its_length_is_not_issued() {
+        let (keys, policy) = (fixture::keys("t"), Policy::default());
+        let mut outcomes = Vec::new();
+        for length in (2_400..3_000).step_by(7) {
+            let claims = Claims { iss: "i".repeat(length), ..claims() };
+            outcomes.push(claims.sign(&keys, &policy).map(|token| Unverified::parse(&token).is_ok()).ok());
+        }
+        assert!(!outcomes.contains(&Some(false)), "an issued token is not accepted");
+        assert!(outcomes.first() == Some(&Some(true)) && outcomes.last() == Some(&None), "{outcomes:?}");
+    }
+
     #[test]
     fn keys_in_the_token_header_are_ignored() {
         let keys = fixture::keys("t");

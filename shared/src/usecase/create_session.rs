@@ -81,7 +81,7 @@ impl Login {
             Some(_) if !password_is_right => Some("WRONG_PASSWORD"),
             Some(user) if user.status == UserStatus::Disabled => Some("USER_DISABLED"),
             Some(user) if !user.fits(self.collection, &self.owner) => Some("WRONG_PATH"),
-            Some(user) if !user.username.is_same(&self.username) => Some("WRONG_USERNAME"),
+            Some(user) if !user.username.accepts(&self.username) => Some("WRONG_USERNAME"),
             Some(_) => None,
         }
     }

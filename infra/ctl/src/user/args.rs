@@ -114,7 +114,7 @@ pub(crate) struct CreateUser {
     #[arg(long, value_parser = UserId::parse_new)]
     pub(crate) id: Option<UserId>,
     /// Username for the login
-    #[arg(long, value_name = "NAME", value_parser = Username::parse)]
+    #[arg(long, value_name = "NAME", value_parser = Username::parse_new)]
     pub(crate) username: Username,
     /// ID of the organization that owns the user
     #[arg(long, value_name = "ID", value_parser = OrganizationId::parse_new)]
@@ -170,7 +170,7 @@ pub(crate) struct UpdateUser {
     #[command(flatten)]
     pub(crate) user_ref: UserRef,
     /// New username
-    #[arg(long, value_name = "NAME", value_parser = Username::parse)]
+    #[arg(long, value_name = "NAME", value_parser = Username::parse_new)]
     pub(crate) username: Option<Username>,
     /// ID of the new organization that owns the user
     #[arg(long, value_name = "ID", value_parser = OrganizationId::parse_new)]

@@ -150,7 +150,7 @@ pub(super) fn update_credentials(request: &HttpRequest) -> Result<update_credent
     }
     let password = password.map(|it| (it, "password")).or(new_password.map(|it| (it, "newPassword")));
     let current_password = form.optional("currentPassword", Password::parse);
-    let username = form.optional("username", Username::parse);
+    let username = form.optional("username", Username::parse_new);
     let change_required = form.body.flag("changeRequired");
     form.finish()?;
     let (tenant, bearer) = request.bearer_and_tenant()?;

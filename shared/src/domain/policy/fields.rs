@@ -92,8 +92,8 @@ pub const FIELDS: &[PolicyField] = &[
     ),
     number(
         "token_life_seconds",
-        (1, YEAR),
-        "Lifetime of an access token. Keep it short, because an API that verifies tokens offline accepts a token until it expires. The default is from FinHub's documents. At most `session_life_seconds`.",
+        (1, DAY),
+        "Lifetime of an access token. Keep it short, because an API that verifies tokens offline accepts a token until it expires. The default is from FinHub's documents. At most 24 hours, and at most `session_life_seconds`.",
         |policy| Some(policy.token_life.as_secs()),
         |policy, number| policy.token_life = Duration::from_secs(number),
     ),

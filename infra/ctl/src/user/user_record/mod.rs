@@ -213,8 +213,8 @@ fn instant(text: &str) -> Result<Timestamp, &'static str> {
 /// Reads the members of a line. Returns `None` if a required member is missing or invalid.
 fn read(members: &mut ObjectReader) -> Option<UserRecord> {
     let id = members.required("id", UserId::parse_new);
-    let username =
-        members.required("username", |text| Username::parse(text).map(|name| name.as_written().to_owned()));
+    let username = members
+        .required("username", |text| Username::parse_new(text).map(|name| name.as_written().to_owned()));
     let status = members.optional("status", |text| {
         let known = UserStatus::from_name(text).map(UserStatus::name);
         known.ok_or("must be ACTIVE or DISABLED")
