@@ -2,6 +2,7 @@
 
 mod audit;
 mod doctor;
+mod input;
 mod manual;
 mod output;
 mod prompt;

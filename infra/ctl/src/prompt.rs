@@ -43,7 +43,7 @@ impl PasswordFrom {
     }
 }
 
-/// Returns the first line without its line end.
+/// Returns the first line without its line end and without a byte order mark.
 fn first_line(source: impl BufRead) -> Result<SecretString> {
     let mut line = String::new();
     if source.take(MAX_BYTES).read_line(&mut line).is_err() {
@@ -51,7 +51,11 @@ fn first_line(source: impl BufRead) -> Result<SecretString> {
     }
     let end = line.trim_end_matches(['\n', '\r']).len();
     line.truncate(end);
-    Ok(SecretString::from(line))
+    let read = SecretString::from(line);
+    Ok(match read.expose_secret().strip_prefix('\u{feff}') {
+        Some(text) => SecretString::from(text),
+        None => read,
+    })
 }
 
 /// Asks for the password twice, without echo.
@@ -82,6 +86,7 @@ mod tests {
         assert_eq!(read(" with spaces \n"), " with spaces ");
         assert_eq!(read("one\r\ntwo\n"), "one");
         assert_eq!(read("no end"), "no end");
+        assert_eq!(read("\u{feff}marked\n"), "marked");
         assert_eq!(read(""), "");
         assert!(first_line([0xff, b'\n'].as_slice()).is_err());
         assert_eq!(read(&"x".repeat(10_000)).len(), 4_096);

@@ -396,6 +396,22 @@ async fn ids_that_a_path_cannot_contain_are_rejected() {
     }
 }
 
+#[tokio::test]
+async fn byte_order_mark_is_skipped_and_a_file_of_another_kind_is_one_error() {
+    let stack = Stack::start().await;
+    let path = stack.path("bom.ndjson");
+    let line = "\u{feff}{\"id\": \"u6\", \"username\": \"fay@example.com\", \"organization\": \"org\"}\n";
+    std::fs::write(&path, line).unwrap();
+    let done = stack.run(&["--json", "user", "import", NORDIC, &path]).await.succeeded();
+    assert_eq!(done.json()["created"], json!(1));
+    let again = stack.run_with(&["--json", "user", "import", NORDIC, "-"], line).await.succeeded();
+    assert_eq!(again.json()["already"], json!(1));
+    std::fs::write(&path, format!("[\n{}]\n", line.trim_start_matches('\u{feff}').repeat(3))).unwrap();
+    let refused = stack.run(&["user", "import", NORDIC, &path]).await;
+    assert_eq!((refused.code, refused.stderr.matches("NDJSON").count()), (1, 1), "{refused:?}");
+    assert_eq!((refused.stderr.lines().count(), refused.stdout.as_str()), (1, ""), "{refused:?}");
+}
+
 // docs/design/security.md#rule-25: a rejected line is reported by number and reason and never quoted.
 #[tokio::test]
 async fn rejected_lines_are_reported_and_other_lines_are_imported() {

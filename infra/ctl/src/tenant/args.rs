@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, Subcommand};
 use doorward::{
     domain::{PolicyDocument, PolicyField, SigningAlgorithm, TenantId},
@@ -14,7 +14,10 @@ use doorward::{
 use serde_json::Value;
 
 use super::secret;
-use crate::output::UsageError;
+use crate::{
+    input::{position, without_mark},
+    output::UsageError,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TenantCommand {
@@ -181,8 +184,14 @@ pub(super) fn fields(
     let mut wanted = Vec::new();
     if let Some(file) = file {
         let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let document: PolicyDocument = serde_json::from_slice(&text)
-            .with_context(|| format!("{} does not contain a valid JSON object", file.display()))?;
+        let text = without_mark(&text).trim_ascii_end();
+        let document: PolicyDocument = serde_json::from_slice(text).map_err(|error| {
+            let (line, column) = position(text, &error);
+            let reason = error.to_string();
+            let reason = reason.split(" at line ").next().unwrap_or_default();
+            let file = file.display();
+            anyhow!("{file} does not contain a valid JSON object: {reason} at line {line} column {column}")
+        })?;
         wanted.extend(document.into_iter().map(|(name, value)| (name, (!value.is_null()).then_some(value))));
     }
     for set in set {
@@ -223,6 +232,15 @@ mod tests {
         let change = update(&["grace_seconds=7", "issuer=a=b"], &["locale"]).change().unwrap();
         let expected = [("grace_seconds", Some(json!(7))), ("issuer", Some(json!("a=b"))), ("locale", None)];
         assert_eq!(change.policy, expected.map(|(name, value)| (name.to_owned(), value)).into());
+    }
+
+    #[test]
+    fn policy_file_may_begin_with_a_byte_order_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("policy.json");
+        std::fs::write(&file, "\u{feff}{\"grace_seconds\": 7}").unwrap();
+        let read = fields(Some(&file), &[], Vec::new()).unwrap();
+        assert_eq!(read, [("grace_seconds".to_owned(), Some(json!(7)))].into());
     }
 
     #[test]

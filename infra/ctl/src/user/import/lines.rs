@@ -15,12 +15,16 @@ use doorward::{
 };
 use tokio::sync::mpsc::Sender;
 
-use crate::user::user_record::UserRecord;
+use crate::{input::without_mark, user::user_record::UserRecord};
 
 /// The file name that stands for standard input.
 const STDIN: &str = "-";
 /// Maximum bytes of a line, equal to the maximum of a request body.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
+/// Error for a file of another kind.
+const NOT_NDJSON: &str =
+    "this is not NDJSON: the first line is not a JSON object; write one object per line (docs/users.md)";
+
 /// A line of the file.
 pub(super) struct InputLine {
     pub(super) number: u64,
@@ -47,7 +51,7 @@ pub(super) fn send_lines(
     cost: HashCost,
     lines: &Sender<InputLine>,
 ) -> io::Result<()> {
-    let (mut number, mut read, mut text) = (0, 0, Vec::new());
+    let (mut number, mut read, mut text, mut is_first) = (0, 0, Vec::new(), true);
     loop {
         text.clear();
         let length = source.by_ref().take(MAX_LINE_BYTES + 1).read_until(b'\n', &mut text)?;
@@ -57,13 +61,17 @@ pub(super) fn send_lines(
         number += 1;
         read += u64::try_from(length).unwrap_or(u64::MAX);
         let too_long = !text.ends_with(b"\n") && read_of(&text) > MAX_LINE_BYTES;
+        let line = if number == 1 { without_mark(&text) } else { &text }.trim_ascii_end();
+        if !line.trim_ascii().is_empty() && std::mem::take(&mut is_first) && !is_object(line) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, NOT_NDJSON));
+        }
         let content = if too_long {
             read += skip_line(&mut source)?;
             Err(Failure::field("line", "must be at most 64 KiB"))
-        } else if text.trim_ascii().is_empty() {
+        } else if line.trim_ascii().is_empty() {
             continue;
         } else {
-            UserRecord::parse(&text)
+            UserRecord::parse(line)
         };
         let user = content.as_ref().ok().map(|record| record.id().clone());
         let content =
@@ -72,6 +80,12 @@ pub(super) fn send_lines(
             return Ok(());
         }
     }
+}
+
+/// Returns whether a line may be a whole JSON object. It is not if the file is an array, an indented object, a table,
+/// compressed or in UTF-16.
+fn is_object(line: &[u8]) -> bool {
+    line.trim_ascii_start().starts_with(b"{") && line.trim_ascii() != b"{" && !line.contains(&0)
 }
 
 fn read_of(text: &[u8]) -> u64 {
@@ -107,6 +121,36 @@ mod tests {
         std::iter::from_fn(|| read.blocking_recv())
             .map(|line| (line.number, line.read, line.content.is_ok()))
             .collect()
+    }
+
+    #[test]
+    fn file_of_another_kind_is_one_error_and_sends_no_line() {
+        let good = r#"{"id":"u","username":"n","organization":"o"}"#;
+        let utf16: Vec<u8> = good.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for text in [
+            format!("[{good}]").into_bytes(),
+            format!("\n[\n{good}\n]").into_bytes(),
+            b"{\n  \"id\": \"u\"\n}\n".to_vec(),
+            b"id,username\nu,n\n".to_vec(),
+            vec![0x1f, 0x8b, 8, 0],
+            utf16,
+            "x".repeat(100_000).into_bytes(),
+        ] {
+            let (lines, mut read) = mpsc::channel(100);
+            let source = Box::new(io::Cursor::new(text.clone()));
+            let sent = send_lines(source, &TenantId::parse("t").unwrap(), HashCost::default(), &lines);
+            assert!(sent.unwrap_err().to_string().starts_with("this is not NDJSON"), "{text:?}");
+            drop(lines);
+            assert!(read.blocking_recv().is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn byte_order_mark_is_skipped_on_the_first_line_only() {
+        let good = r#"{"id": "u6", "username": "fay@example.com", "organization": "org"}"#;
+        let text = format!("\u{feff}{good}\n\u{feff}{good}\n");
+        let lines: Vec<_> = read(&text).into_iter().map(|(number, _, is_good)| (number, is_good)).collect();
+        assert_eq!(lines, [(1, true), (2, false)]);
     }
 
     #[test]

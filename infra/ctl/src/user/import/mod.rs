@@ -116,6 +116,11 @@ impl ImportUsers {
             json: context.output.json,
         };
         let summary = run.all(read).await?;
+        // A stopped import does not wait for the reader, which may be blocked on an open pipe.
+        let end = if summary.stopped.is_none() { reader.await? } else { Ok(()) };
+        if summary.lines == 0 && end.is_err() {
+            return end.with_context(|| format!("cannot import {}", file.display()));
+        }
         context
             .output
             .result(&as_json(&tenant, &summary, dry_run), || as_text(&summary, dry_run, begun.elapsed()))?;
@@ -124,8 +129,7 @@ impl ImportUsers {
                 "the import stopped: {failure}. Run it again; it skips lines that are already imported"
             ));
         }
-        // A stopped import does not wait for the reader, which may be blocked on an open pipe.
-        reader.await?.with_context(|| format!("cannot read the rest of {}", file.display()))?;
+        end.with_context(|| format!("cannot read the rest of {}", file.display()))?;
         match summary.refused.len() {
             0 => Ok(()),
             count => {

@@ -16,6 +16,8 @@ use doorward::{
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use crate::input::position;
+
 /// Maximum former passwords of a user (docs/design/security.md#rule-6).
 const MAX_HISTORY: usize = 24;
 
@@ -121,7 +123,7 @@ impl UserRecord {
             // Reports only the column, because the parser always sees the line as line 1.
             ObjectError::Invalid(error) => Failure::field(
                 "line",
-                format!("is invalid JSON at column {}: {}", error.column(), kind(&error)),
+                format!("is invalid JSON at column {}: {}", position(line, &error).1, kind(&error)),
             ),
             ObjectError::OtherType => Failure::field("line", error.to_string()),
         })?;

@@ -96,6 +96,17 @@ fn all_faults_of_a_line_are_reported_without_quoting_it() {
     assert_eq!(wrong(&customer), ["customerType needs a customer; add the member customer"]);
 }
 
+#[test]
+fn column_of_invalid_json_exists_in_the_line() {
+    for line in ["{", "{\"id\":\"ü\" x}", "{\"id\":\"üüüüü\"", "{]", "{\"id\":\"u\"}}", "x"] {
+        let text = wrong(line).concat();
+        let column =
+            text.split("column ").nth(1).unwrap().split(':').next().unwrap().parse::<usize>().unwrap();
+        assert!((1..=line.chars().count()).contains(&column), "{line}: {text}");
+    }
+    assert!(wrong("{\"id\":\"ü\" x}")[0].contains("column 11:"), "{:?}", wrong("{\"id\":\"ü\" x}"));
+}
+
 // docs/design/security.md#rule-4, #rule-11: a hash that a login would not verify is rejected.
 #[test]
 fn hash_that_a_login_cannot_verify_is_rejected() {
