@@ -11,7 +11,7 @@ use aws_sdk_sns::types::MessageAttributeValue;
 
 use crate::{
     aws::{rejected, undelivered},
-    domain::Failure,
+    domain::{Failure, Mailbox, mail_address},
     port::{BusEvent, Courier, CourierError, Mail},
 };
 
@@ -74,10 +74,17 @@ impl Courier for AwsCourier {
             .map_err(unbuilt)?;
         let message =
             Message::builder().subject(content(mail.subject)?).body(body.build()).headers(automatic).build();
+        // An operator can correct the sender.
+        let from = Mailbox::parse(mail.from).map_err(|invalid| {
+            CourierError::Failed(Failure::Internal(format!("the sender {invalid}").into()))
+        })?;
+        // Addresses of earlier versions may have an international domain. The error does not quote the address.
+        let to = mail_address(mail.to)
+            .map_err(|invalid| CourierError::Refused(format!("the recipient {invalid}")))?;
         self.ses
             .send_email()
-            .from_email_address(mail.from)
-            .destination(Destination::builder().to_addresses(mail.to).build())
+            .from_email_address(from.header())
+            .destination(Destination::builder().to_addresses(to).build())
             .content(EmailContent::builder().simple(message).build())
             .send()
             .await

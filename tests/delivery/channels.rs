@@ -103,6 +103,27 @@ async fn aws_clients_send_mails_text_messages_and_events() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn international_senders_and_domains_are_sent_in_ascii() -> Result<()> {
+    let (world, user) = start().await?;
+    let mail = EmbeddedMail::start(Mailbox::default()).await?;
+    let deliveries = over_aws(&world, &mail);
+    world
+        .change_policy(NORDIC, |policy| policy.mail_from = Some("Büro Müller <no-reply@example.com>".into()))
+        .await?;
+    // An earlier version stored the domain as written.
+    change_user(&world, &user, |user| user.email = Some("ida@bücher.example".into())).await?;
+    let queued = world.queue_code(NORDIC, &user, Medium::Mail, None).await?;
+    assert_eq!(hand_over(&deliveries, &queued.key).await, 0);
+    let kept = mail.mailbox().messages();
+    let [Content::Mail(sent)] = &kept.iter().map(|kept| &kept.content).collect::<Vec<_>>()[..] else {
+        panic!("{kept:?}")
+    };
+    assert_eq!(sent.from, "=?UTF-8?B?QsO8cm8gTcO8bGxlcg==?= <no-reply@example.com>");
+    assert_eq!(sent.to, ["ida@xn--bcher-kva.example"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn permanent_aws_failures_drop_the_message_and_temporary_ones_keep_it() -> Result<()> {
     let (world, user) = start().await?;
     let mail = EmbeddedMail::start(Mailbox::default()).await?;

@@ -397,6 +397,22 @@ async fn ids_that_a_path_cannot_contain_are_rejected() {
 }
 
 #[tokio::test]
+async fn mail_domains_are_stored_in_ascii_and_other_local_parts_are_rejected() {
+    let stack = Stack::start().await;
+    let path = stack.path("idn.ndjson");
+    let lines = r#"{"id": "u10", "username": "ida@example.com", "organization": "org", "email": "ida@bücher.example"}
+{"id": "u11", "username": "jo@example.com", "organization": "org", "email": "jörg@example.com"}
+"#;
+    std::fs::write(&path, lines).unwrap();
+    let done = stack.run(&["--json", "user", "import", NORDIC, &path]).await;
+    assert_eq!((done.code, &done.json()["created"]), (1, &json!(1)), "{done:?}");
+    let error = &done.json()["errors"][0]["errors"][0];
+    assert_eq!(error["field"], "email");
+    assert!(error["message"].as_str().unwrap().contains("only ASCII characters before the @"), "{error}");
+    assert_eq!(stored(&stack, "u10").await.unwrap().email.as_deref(), Some("ida@xn--bcher-kva.example"));
+}
+
+#[tokio::test]
 async fn byte_order_mark_is_skipped_and_a_file_of_another_kind_is_one_error() {
     let stack = Stack::start().await;
     let path = stack.path("bom.ndjson");

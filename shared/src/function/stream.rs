@@ -13,7 +13,7 @@ use crate::{
     context::RequestContext,
     courier::AwsCourier,
     dialect::PageOrigin,
-    domain::{TenantId, UserId},
+    domain::{Mailbox, TenantId, UserId},
     route::Function,
     secrets::SecretsManager,
     store::{DynamoStore, OutboxKey, outbox_key},
@@ -35,6 +35,7 @@ pub async fn serve() -> Result<(), Error> {
         mail_from: config.mail_from.ok_or("set DOORWARD_MAIL_FROM to the sender address of mails")?,
     };
     PageOrigin::of(&settings.public_url)?;
+    Mailbox::parse(&settings.mail_from).map_err(|invalid| format!("DOORWARD_MAIL_FROM {invalid}"))?;
     let sdk = aws::sdk_config().await;
     let store = DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table);
     let secrets = SecretsManager::new(aws_sdk_secretsmanager::Client::new(&sdk), config.secret_prefix);

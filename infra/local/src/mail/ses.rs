@@ -5,6 +5,7 @@ use axum::{
     http::{Method, request::Parts},
     response::{IntoResponse, Response},
 };
+use doorward::domain::Mailbox;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -150,14 +151,37 @@ impl SendEmail {
     }
 }
 
+/// Returns whether SES accepts the text as one address, with or without a display name: it is ASCII, and a name with
+/// special characters is in quotes or encoded.
 fn is_address(text: &str) -> bool {
-    let parts = bare(text).split_once('@');
-    !text.contains(char::is_control)
-        && parts.is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
+    text.is_ascii() && Mailbox::parse(text).is_ok()
 }
 
 /// Returns the address of `Name <address>`.
 fn bare(address: &str) -> &str {
     let inner = address.rsplit_once('<').and_then(|(_, rest)| rest.strip_suffix('>'));
     inner.unwrap_or(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_ses_rejects_are_refused() {
+        for good in
+            ["a@b.example", "A <a@b.example>", "=?UTF-8?B?w7w=?= <a@b.example>", "\"A, B\" <a@b.example>"]
+        {
+            assert!(is_address(good), "{good}");
+        }
+        for bad in [
+            "ü <a@b.example>",
+            "ü@b.example",
+            "a@bücher.example",
+            "a@b.example, c@d.example",
+            "A, B <a@b.example>",
+        ] {
+            assert!(!is_address(bad), "{bad}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use super::{
     HashCost, MessageDelivery, SessionLimit, SigningAlgorithm, WhenFull, canonical,
     field::{NO_LIMIT, PolicyField, Rule, flag, list, number, text},
 };
-use crate::domain::{Invalid, LinkHost, LinkTemplate, PasswordPolicy, WebOrigin, language};
+use crate::domain::{Invalid, LinkHost, LinkTemplate, Mailbox, PasswordPolicy, WebOrigin, language};
 
 /// Maximum length of the password history (docs/design/security.md#rule-6).
 const MAX_HISTORY: u64 = 24;
@@ -311,18 +311,17 @@ pub const FIELDS: &[PolicyField] = &[
     ),
     text(
         "mail_from",
-        "an address, or a name and an address",
-        "Sender of the tenant's mails. It must be verified in SES. Unset: `DOORWARD_MAIL_FROM`.",
+        "one address, or a name and one address in <>",
+        "Sender of the tenant's mails. It must be verified in SES. Names may contain any letters; international domains are converted. Unset: `DOORWARD_MAIL_FROM`.",
         |policy| policy.mail_from.clone(),
         |policy, text| {
-            let address = plain(text)?;
-            if !address.contains('@') {
-                return Err(Invalid::new("must be a mail address, or a name followed by a mail address in <>"));
-            }
-            policy.mail_from = Some(address);
+            let sender = plain(text)?;
+            Mailbox::parse(&sender)?;
+            policy.mail_from = Some(sender);
             Ok(())
         },
-    ),
+    )
+    .ignored(),
     text(
         "locale",
         "BCP 47",

@@ -117,6 +117,22 @@ fn hash_cost_below_the_floor_is_raised_and_refused_in_changes() {
 }
 
 #[test]
+fn sender_is_exactly_one_mailbox() {
+    let policy =
+        Policy::checked(&document(r#"{"mail_from": "Büro Müller <no-reply@example.com>"}"#)).unwrap();
+    assert_eq!(policy.mail_from.as_deref(), Some("Büro Müller <no-reply@example.com>"));
+    for bad in ["a@example.com, b@example.com", "A <a@example.com>, b@example.com", "jörg@example.com", "<a>"]
+    {
+        let (policy, faults) = Policy::read(&document(&format!(r#"{{"mail_from": {bad:?}}}"#)));
+        assert_eq!(
+            (policy.mail_from, faults.len(), faults[0].severity),
+            (None, 1, Severity::Ignored),
+            "{bad}"
+        );
+    }
+}
+
+#[test]
 fn all_faults_are_reported_at_once() {
     let asked = document(
         r#"{"algorithm": "none", "token_life_seconds": 900, "session_life_seconds": 600, "idle_life_seconds": 60,
