@@ -216,7 +216,7 @@ async fn bcrypt_hash_stays_if_the_password_has_72_bytes_or_more() {
     assert_eq!(world.try_login(&marcus, &right[..71]).await.unwrap().status, 401);
 }
 
-// docs/design/security.md#rule-4: the other system hashed the password as it was sent, here in NFD.
+// docs/design/security.md#rule-4: the other system hashed the form that the client sent, here NFD.
 #[tokio::test]
 async fn imported_hash_of_a_decomposed_password_is_accepted_and_replaced() {
     let world = World::start().await.unwrap();
