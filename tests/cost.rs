@@ -188,7 +188,7 @@ async fn documented_costs_match_the_measured_costs() -> Result<()> {
     table.row("reset a login", 2, 200, RESET, world.reset(&by, &body)).await?;
     let body = json!({ "password": NEW_PASSWORD });
     table
-        .row("set another user's password", 3, 200, CHANGE.hashing(1), world.update(&by, user, &body))
+        .row("set another user's password", 4, 200, CHANGE.hashing(1), world.update(&by, user, &body))
         .await?;
     let second = world.login(&world.actor(ADMIN)?).await?;
     let third = world.login(&world.actor(SECOND_ADMIN)?).await?;

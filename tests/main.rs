@@ -14,6 +14,7 @@ mod citations;
 mod cors;
 mod cost;
 mod delivery;
+mod ended_callers;
 mod fault_proxy;
 mod faults;
 mod fields;

@@ -1,5 +1,8 @@
-//! Transactions that change a user's credentials, sessions or reset code. Each also checks that the caller's
-//! session and permission have not changed since they were read.
+//! Transactions that change a user's credentials, sessions or reset code.
+//!
+//! A change of the caller's own account also checks that the caller's session and epoch have not changed since they
+//! were read. A change of another user does not contain the caller's items, because parallel transactions of one
+//! caller would conflict on them (docs/design/decisions/ended-callers.md).
 
 use jiff::Timestamp;
 
@@ -27,9 +30,9 @@ pub enum Ending {
 /// Caller and target of a change, as they were read.
 #[derive(Debug, Clone, Copy)]
 pub struct GuardedChange<'a> {
-    /// Session of the caller. It must still be live.
+    /// Session of the caller. It must still be live if the caller changes its own account.
     pub caller_session: &'a Session,
-    /// The caller. Its session epoch must not have changed.
+    /// The caller.
     pub caller: &'a User,
     /// User to change: the caller, or another user that must still belong to the same organization.
     pub target: &'a User,
@@ -89,11 +92,11 @@ impl DynamoStore {
         change: &GuardedChange<'_>,
         code: &NewCode,
     ) -> Result<Committed, Failure> {
-        let GuardedChange { caller_session, target, now, .. } = *change;
+        let GuardedChange { target, now, .. } = *change;
         let mut draft = UserDraft::default();
         draft.require_reset();
-        let mut writes = vec![(Guard::Caller, self.check_session(caller_session, now)?)];
-        writes.extend(self.change_target(change, draft)?);
+        let mut writes = vec![self.change_target(change, draft)?];
+        writes.extend(self.check_own_session(change)?);
         writes.extend(self.put_code(code)?);
         writes.push((Guard::None, self.reset_attempts(&target.tenant, &target.id, now)?));
         self.commit(writes).await
@@ -126,15 +129,15 @@ impl DynamoStore {
         if let Some(message) = message {
             writes.push((Guard::None, self.put_outbox(message)?));
         }
-        let session = match password {
-            Some(_) if change.is_own() => self.keep_session(caller_session, now)?,
-            _ => self.check_session(caller_session, now)?,
-        };
-        writes.push((Guard::Caller, session));
+        if password.is_some() && change.is_own() {
+            writes.push((Guard::Caller, self.keep_session(caller_session, now)?));
+        } else {
+            writes.extend(self.check_own_session(change)?);
+        }
         if password.is_some() {
             writes.push((Guard::None, self.reset_attempts(&target.tenant, &target.id, now)?));
         }
-        writes.extend(self.change_target(change, draft)?);
+        writes.push(self.change_target(change, draft)?);
         self.commit(writes).await
     }
 
@@ -149,14 +152,12 @@ impl DynamoStore {
     ) -> Result<Committed, Failure> {
         let mut draft = UserDraft::default();
         draft.end_sessions();
-        let session = match ending {
-            Ending::AllButCurrent if change.is_own() => {
-                self.keep_session(change.caller_session, change.now)?
-            }
-            Ending::All | Ending::AllButCurrent => self.check_session(change.caller_session, change.now)?,
-        };
-        let mut writes = vec![(Guard::Caller, session)];
-        writes.extend(self.change_target(change, draft)?);
+        let mut writes = vec![self.change_target(change, draft)?];
+        if ending == Ending::AllButCurrent && change.is_own() {
+            writes.push((Guard::Caller, self.keep_session(change.caller_session, change.now)?));
+        } else {
+            writes.extend(self.check_own_session(change)?);
+        }
         self.commit(writes).await
     }
 
@@ -172,7 +173,8 @@ impl DynamoStore {
     ) -> Result<Committed, Failure> {
         let mut writes = self.put_code(code)?;
         if let Some(asked_by) = asked_by {
-            writes.extend(self.check_caller(asked_by)?);
+            writes.push(self.check_target(asked_by)?);
+            writes.extend(self.check_own_session(asked_by)?);
         }
         self.commit(writes).await
     }
@@ -196,28 +198,27 @@ impl DynamoStore {
         .await
     }
 
-    /// Returns the update of the target. Adds a check of the caller if the caller is another user.
-    fn change_target(&self, change: &GuardedChange<'_>, draft: UserDraft) -> Result<Vec<Guarded>, Failure> {
+    /// Returns the update of the target.
+    fn change_target(&self, change: &GuardedChange<'_>, draft: UserDraft) -> Result<Guarded, Failure> {
         let guard = if change.is_own() { Guard::Caller } else { Guard::Target };
-        let mut writes = vec![(guard, self.user_update(change.target, draft, change.now)?)];
-        if !change.is_own() {
-            writes.push((Guard::Caller, self.check_user(change.caller)?));
-        }
-        Ok(writes)
+        Ok((guard, self.user_update(change.target, draft, change.now)?))
     }
 
-    /// Returns checks of the caller's session, the caller and the organization of the target.
-    fn check_caller(&self, change: &GuardedChange<'_>) -> Result<Vec<Guarded>, Failure> {
-        let mut checks = vec![
-            (Guard::Caller, self.check_session(change.caller_session, change.now)?),
-            (Guard::Caller, self.check_user(change.caller)?),
-        ];
-        if !change.is_own() {
-            let User { tenant, id, organization, .. } = change.target;
-            let condition = Expressions::condition("organization_id = :organization")
-                .value(":organization", string(organization.as_str()));
-            checks.push((Guard::Target, self.check_write(&Key::user(tenant, id), condition)?));
+    /// Returns a check of the caller's session if the caller changes its own account.
+    fn check_own_session(&self, change: &GuardedChange<'_>) -> Result<Option<Guarded>, Failure> {
+        let GuardedChange { caller_session, now, .. } = *change;
+        let check = change.is_own().then(|| self.check_session(caller_session, now));
+        Ok(check.transpose()?.map(|check| (Guard::Caller, check)))
+    }
+
+    /// Returns a check of the caller's epoch, or of the organization of another target.
+    fn check_target(&self, change: &GuardedChange<'_>) -> Result<Guarded, Failure> {
+        if change.is_own() {
+            return Ok((Guard::Caller, self.check_user(change.caller)?));
         }
-        Ok(checks)
+        let User { tenant, id, organization, .. } = change.target;
+        let condition = Expressions::condition("organization_id = :organization")
+            .value(":organization", string(organization.as_str()));
+        Ok((Guard::Target, self.check_write(&Key::user(tenant, id), condition)?))
     }
 }

@@ -26,7 +26,7 @@ pub enum Committed {
 /// Meaning of a failed condition of one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
-    /// The caller's session ended or the caller's session epoch changed.
+    /// The caller changes its own account, and its session ended or its user item changed.
     Caller,
     /// The target changed or was deleted.
     Target,

@@ -102,7 +102,8 @@ struct Prepared<'a> {
 
 impl Service {
     /// Changes credentials with one read and one transaction. Two changes add work:
-    /// - A new password: its hash, and in parallel a query that counts the sessions it ends.
+    /// - A new password: its hash, and in parallel a query that counts the sessions it ends. If the caller sets the
+    ///   password of another user, a second read follows.
     /// - `currentPassword`: one write that reserves an attempt slot, and one that ends it.
     ///
     /// # Errors
@@ -169,7 +170,12 @@ impl Service {
                 self.verify_current_password(request, &caller, changes, prepared).await?;
             }
             if let Some(candidate) = &candidate {
-                self.prepare_password(request, &change, candidate, prepared).await?;
+                let hashed = self.prepare_password(request, &change, candidate, prepared).await?;
+                if hashed && !own {
+                    // The caller may have ended during the hashing, and the transaction does not check it
+                    // (docs/design/decisions/ended-callers.md).
+                    continue;
+                }
             }
             let credentials = CredentialChange {
                 password: prepared.hash.clone(),
@@ -267,17 +273,18 @@ impl Service {
     }
 
     /// Compares the new password with the last ones, hashes it, and counts the sessions that the change ends.
-    /// Repeats the comparison only if the user's password changed since.
+    /// Repeats the comparison only if the user's password changed since. Returns whether it computed a hash.
     async fn prepare_password(
         &self,
         request: &TenantRequest<'_>,
         change: &GuardedChange<'_>,
         candidate: &Candidate<'_>,
         prepared: &mut Prepared<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let policy = request.policy();
         let epoch = Some(change.target.session_epoch);
-        if prepared.history_checked_under != epoch {
+        let compares = prepared.history_checked_under != epoch;
+        if compares {
             // A failed comparison discloses that the password is one of the target's last ones. Such a
             // disclosure must cost the caller a change, so a request that fails for its username stops here.
             if history_length(policy, change.target) > 0
@@ -290,7 +297,7 @@ impl Service {
             prepared.history_checked_under = epoch;
         }
         if prepared.hash.is_some() {
-            return Ok(());
+            return Ok(compares);
         }
         let except = change.is_own().then_some(&change.caller_session.id);
         let ending = SessionsOf::user(change.target, request.tenant.session_epoch, change.now);
@@ -300,7 +307,7 @@ impl Service {
         )?;
         prepared.hash = Some(hash);
         prepared.sessions_revoked = ended;
-        Ok(())
+        Ok(true)
     }
 }
 
