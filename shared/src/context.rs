@@ -48,6 +48,8 @@ pub struct Facts {
     pub admin_reason: Option<String>,
     /// Kind of a delivered message.
     pub kind: Option<&'static str>,
+    /// Whether at least half of the user's part of the tenant's budget of failures is used.
+    pub is_tenant_budget_half_used: bool,
 }
 
 impl RequestContext {
@@ -118,6 +120,11 @@ impl RequestContext {
     /// Records the reason that an administrator gave.
     pub fn record_admin_reason(&self, reason: Option<&str>) {
         self.record(|facts| facts.admin_reason = reason.map(str::to_owned));
+    }
+
+    /// Records that at least half of the user's part of the tenant's budget of failures is used.
+    pub fn record_tenant_budget_half_used(&self) {
+        self.record(|facts| facts.is_tenant_budget_half_used = true);
     }
 
     /// Records the kind of a delivered message.

@@ -1,5 +1,9 @@
 //! Hourly budgets of failures.
 
+use std::collections::{BTreeMap, HashMap};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
 use super::*;
 
 // docs/design/security.md#rule-10: the hourly limit of a user's failures is exact across lockouts and
@@ -169,6 +173,54 @@ async fn tenant_budget_does_not_affect_other_tenants_or_trusted_devices() {
     let strange: Vec<_> =
         budgets.filter(|pk| pk.contains("#F#") && !pk.starts_with(&format!("T#{NORDIC}#"))).collect();
     assert!(strange.is_empty(), "{strange:?}");
+}
+
+// docs/design/security.md#rule-10: nobody can compute which users share a part of the tenant's budget.
+#[tokio::test]
+async fn parts_of_the_tenant_budget_differ_between_tenants() {
+    let world = World::start().await.unwrap();
+    let mut used = Vec::new();
+    for name in [MARCUS, ADMIN] {
+        let actor = world.actor(name).unwrap();
+        let tenant = &actor.tenant.tenant_id;
+        let policy = |policy: &mut doorward::domain::Policy| policy.failures_per_tenant = 16_000;
+        world.change_policy(tenant, policy).await.unwrap();
+        for index in 0..24 {
+            let mut nobody = actor.clone();
+            nobody.user.user_id = format!("nobody-{index}");
+            assert_eq!(fail(&world, &nobody, None, 1).await[0].1, "AUTHENTICATION");
+        }
+        let items = world.dynamodb.scan().table_name(local::TABLE).send().await.unwrap();
+        let prefix = format!("T#{tenant}#F#");
+        let part = |item: &HashMap<String, AttributeValue>| {
+            let part = item["pk"].as_s().unwrap().strip_prefix(&prefix)?.to_owned();
+            Some((part, item["used"].as_n().unwrap().parse::<u32>().unwrap()))
+        };
+        used.push(items.items().iter().filter_map(part).collect::<BTreeMap<_, _>>());
+    }
+    assert!(used.iter().all(|parts| parts.values().sum::<u32>() == 24), "{used:?}");
+    assert_ne!(used[0], used[1], "the same user IDs have the same parts in both tenants");
+}
+
+// docs/design/security.md#rule-10: operators notice an attack before the budget is used up.
+#[tokio::test]
+async fn audit_event_counts_logins_after_half_of_the_tenant_budget() {
+    let world = World::start().await.unwrap();
+    world.change_policy(NORDIC, |policy| policy.failures_per_tenant = 4).await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let proof = world.login(&marcus).await.unwrap().device_proof;
+    let counted = || world.audit.last()["TenantBudgetHalfUsed"] == 1;
+    for (error, expected) in [
+        ("AUTHENTICATION", false),
+        ("AUTHENTICATION", false),
+        ("AUTHENTICATION", true),
+        ("AUTHENTICATION", true),
+        ("RATE_LIMITED", true),
+    ] {
+        assert_eq!((fail(&world, &marcus, None, 1).await[0].1.as_str(), counted()), (error, expected));
+    }
+    assert_eq!(login_from(&world, &marcus, Some(&proof)).await.status, 200);
+    assert!(!counted(), "the budget does not apply to a trusted device");
 }
 
 // docs/design/storage.md#calls-per-request

@@ -51,6 +51,7 @@ export const METRICS = [
   "Failed",
   "LockedOut",
   "RateLimited",
+  "TenantBudgetHalfUsed",
   "RefreshReuse",
   "ColdStart",
 ] as const;
@@ -213,6 +214,11 @@ function alarms(stack: Stack, monitored: Monitored, topic: ITopic | undefined): 
     from: 20,
     description: `Users, client addresses or tenants reach their limits of wrong passwords. An attacker may be trying passwords of many users. See ${RUNBOOK}#lockouts.`,
   });
+  raise("TenantBudgetHalfUsed", {
+    metric: auditMetric("TenantBudgetHalfUsed", "create-session"),
+    from: 1,
+    description: `Wrong passwords used half of the hourly limit failures_per_tenant of a tenant, or of one of its parts. When all is used, unknown devices cannot log in until the hour ends. See ${RUNBOOK}#lockouts.`,
+  });
   raise("LoginsMany", {
     metric: auditMetric("Requests", "create-session"),
     from: settings.loginsAMinute * PERIOD.toMinutes(),
@@ -342,6 +348,7 @@ function dashboard(stack: Stack, monitored: Monitored): void {
     graph("Rejected logins, limits and lockouts", [
       shown("Refused", "create-session"),
       shown("RateLimited", "create-session"),
+      shown("TenantBudgetHalfUsed", "create-session"),
       shown("LockedOut", "create-session"),
     ]),
     graph(

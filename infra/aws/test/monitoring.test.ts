@@ -140,6 +140,7 @@ describe("alarms", () => {
       "ApiFaults",
       "Lockouts",
       "LoginsLimited",
+      "TenantBudgetHalfUsed",
       "LoginsMany",
       "RefreshReuse",
       "AuditAltered",

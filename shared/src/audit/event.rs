@@ -40,6 +40,7 @@ pub(super) fn text(decision: &Decision<'_>, link: &ChainLink<'_>, is_cold: bool)
         reason,
         admin_reason,
         kind,
+        is_tenant_budget_half_used: _,
     } = facts;
     let tenant = tenant.as_ref();
     let claimed_tenant = claimed_tenant.as_ref().filter(|claimed| tenant != Some(claimed));
@@ -91,6 +92,7 @@ fn metrics(decision: &Decision<'_>, is_cold: bool) -> Vec<(&'static str, Value)>
         ("Failed", class == Class::Failed),
         ("LockedOut", is_lockout),
         ("RateLimited", matches!(failure, Some(Failure::RateLimited(..)))),
+        ("TenantBudgetHalfUsed", decision.facts.is_tenant_budget_half_used),
         ("RefreshReuse", matches!(failure, Some(Failure::RefreshTokenReused))),
         ("ColdStart", is_cold),
     ];

@@ -30,7 +30,7 @@ use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
 use zeroize::Zeroizing;
 
 use super::document::SecretDocument;
-use crate::domain::{Failure, SessionId, SigningAlgorithm, TenantId, matches};
+use crate::domain::{Failure, SessionId, SigningAlgorithm, TenantId, UserId, matches};
 
 /// Error for a secret document with an invalid value. Contains the field name, never the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +102,7 @@ pub(super) enum MacPurpose {
     Cursor,
     Fingerprint,
     Device,
+    Budget,
 }
 
 /// Signs access tokens.
@@ -186,6 +187,17 @@ impl TenantKeys {
         let mac = self.mac(MacPurpose::Audit, self.current_root, session.as_str().as_bytes());
         let start = mac.as_ref().ok().and_then(|mac| mac.as_ref().get(..12)).unwrap_or_default();
         SessionDigest(URL_SAFE_NO_PAD.encode(start))
+    }
+
+    /// Returns the number below `parts` that a user has. Without the key, nobody can find users with the same number
+    /// (docs/design/security.md#rule-10).
+    ///
+    /// # Errors
+    /// `Unavailable` when the tenant has no root key.
+    pub fn part_of(&self, user: &UserId, parts: u32) -> Result<u32, Failure> {
+        let mac = self.mac(MacPurpose::Budget, self.current_root, user.as_str().as_bytes())?;
+        let number = mac.as_ref().first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+        Ok(number % parts.max(1))
     }
 
     /// Computes a MAC.

@@ -155,7 +155,7 @@ impl Service {
 
     async fn log_in(&self, request: &TenantRequest<'_>, login: &Login) -> Result<Grant, Failure> {
         let source = login.source();
-        let budgets = source.budgets(request, &login.user);
+        let budgets = source.budgets(request, &login.user)?;
         let query = login.query(&request.tenant.id, &budgets);
         let (slot, items) =
             tokio::join!(self.reserve_attempt(request, &login.user, source), self.store.login(&query));

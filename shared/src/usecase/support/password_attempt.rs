@@ -5,7 +5,6 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use backon::{ExponentialBuilder, Retryable};
 use futures_util::future::join_all;
 
@@ -17,6 +16,7 @@ use crate::{
     },
     port::PasswordCheck,
     store::{AttemptKey, Verdict},
+    token::TenantKeys,
     usecase::Service,
 };
 
@@ -40,26 +40,32 @@ pub(in crate::usecase) struct AttemptSource {
 
 impl AttemptSource {
     /// The hourly budgets that apply to an attempt at `user`'s password.
-    pub(in crate::usecase) fn budgets(self, request: &TenantRequest<'_>, user: &UserId) -> Vec<HourBudget> {
+    ///
+    /// # Errors
+    /// `Unavailable` when the tenant has no root key.
+    pub(in crate::usecase) fn budgets(
+        self,
+        request: &TenantRequest<'_>,
+        user: &UserId,
+    ) -> Result<Vec<HourBudget>, Failure> {
         if self.device.is_some() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let policy = request.policy();
-        let (part, share) = part_of(user, policy.failures_per_tenant);
+        let (part, share) = part_of(user, policy.failures_per_tenant, &request.keys)?;
         let of_address = (BudgetOf::WrongPasswords(self.ip), policy.failures_per_ip);
         let of_tenant = (BudgetOf::TenantPart(part), share);
         let budget =
             |(of, max)| HourBudget { tenant: request.tenant.id.clone(), of, max, now: request.now() };
-        [of_address, of_tenant].map(budget).into()
+        Ok([of_address, of_tenant].map(budget).into())
     }
 }
 
-/// The part of its tenant's budget that counts a user's failures, and the size of that part.
-fn part_of(user: &UserId, budget: u32) -> (u32, u32) {
+/// The part of its tenant's budget that counts a user's failures, and the size of that part. The part depends on a
+/// key, because an attacker could otherwise use up the part of one user with failures of invented users.
+fn part_of(user: &UserId, budget: u32, keys: &TenantKeys) -> Result<(u32, u32), Failure> {
     let parts = (budget / PART).clamp(1, MAX_PARTS);
-    let hash = digest(&SHA256, user.as_str().as_bytes());
-    let hash = hash.as_ref().first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
-    (hash % parts, budget.div_ceil(parts))
+    Ok((keys.part_of(user, parts)?, budget.div_ceil(parts)))
 }
 
 /// A reserved attempt slot of a user, with the units that the attempt took from hourly budgets.
@@ -202,11 +208,16 @@ impl AttemptSlot<'_> {
     ) -> Result<(), Failure> {
         let used = used.iter().copied().chain(std::iter::repeat(u32::MAX));
         let budgets: Vec<_> = budgets.into_iter().zip(used).collect();
-        if let Some((spent, _)) = budgets.iter().find(|(budget, used)| *used >= budget.max) {
-            return Err(spent.exhausted());
-        }
+        let spent = budgets.iter().find(|(budget, used)| *used >= budget.max);
+        let spent = spent.map(|(budget, _)| budget.exhausted());
         let (scarce, ample): (Vec<_>, Vec<_>) =
             budgets.into_iter().partition(|(budget, used)| *used >= budget.max / 2);
+        if scarce.iter().any(|(budget, used)| matches!(budget.of, BudgetOf::TenantPart(_)) && *used > 0) {
+            self.request.context.record_tenant_budget_half_used();
+        }
+        if let Some(failure) = spent {
+            return Err(failure);
+        }
         self.owed = ample.into_iter().map(|(budget, _)| budget).collect();
         self.take(scarce.into_iter().map(|(budget, _)| budget).collect()).await
     }
@@ -216,7 +227,7 @@ impl AttemptSlot<'_> {
     /// # Errors
     /// As [`Self::charge`].
     pub(in crate::usecase) async fn charge_all(&mut self) -> Result<(), Failure> {
-        let budgets = self.source.budgets(self.request, &self.user);
+        let budgets = self.source.budgets(self.request, &self.user)?;
         self.take(budgets).await
     }
 
@@ -291,16 +302,19 @@ impl AttemptSlot<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::tests::keys;
 
     // docs/design/security.md#rule-10
     #[test]
     fn tenant_budget_is_split_into_equal_parts_with_users_spread_over_them() {
+        let keys = keys("a");
         for (budget, parts, share) in
             [(1, 1, 1), (999, 1, 999), (2_000, 2, 1_000), (10_000, 10, 1_000), (100_000, 16, 6_250)]
         {
             let mut counts = vec![0; parts];
             for n in 0..1_600 {
-                let (part, of) = part_of(&UserId::parse(&format!("user-{n}")).unwrap(), budget);
+                let (part, of) =
+                    part_of(&UserId::parse(&format!("user-{n}")).unwrap(), budget, &keys).unwrap();
                 assert_eq!(of, share, "{budget}");
                 counts[part as usize] += 1;
             }
