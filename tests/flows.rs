@@ -101,6 +101,7 @@ async fn repeated_logout_succeeds() {
     // Only the refresh route accepts an expired access token.
     world.clock.advance(HOUR);
     assert_eq!(world.logout(&login).await.unwrap().verdict(), (401, "INVALID_TOKEN"));
+    assert_eq!(world.audit.verdict(), "INVALID_TOKEN EXPIRED");
 }
 
 #[tokio::test]
@@ -116,6 +117,7 @@ async fn other_session_of_the_user_and_an_administrator_can_end_a_session() {
     // The token of an ended session can repeat its own logout and nothing more.
     assert_eq!(delete(&sessions[0].path(), &sessions[0].token).await.status, 200);
     assert_eq!(delete(&sessions[1].path(), &sessions[0].token).await.verdict(), (401, "INVALID_TOKEN"));
+    assert_eq!(world.audit.verdict(), "INVALID_TOKEN SESSION_GONE");
 
     let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
     assert_eq!(delete(&sessions[1].path(), &admin.token).await.status, 200);
@@ -174,6 +176,7 @@ async fn expired_items_that_still_exist_are_rejected() {
     world.clock.advance(Duration::from_millis(1));
     assert_eq!(world.refresh(&kept).await.unwrap().verdict(), (401, "SESSION_EXPIRED"));
     assert_eq!(world.logout(&kept).await.unwrap().status, 401);
+    assert_eq!(world.audit.verdict(), "INVALID_TOKEN EXPIRED");
 }
 
 // docs/design/security.md#rule-15

@@ -15,6 +15,9 @@ use crate::{MARCUS, NEW_PASSWORD, NORDIC_ADMIN, OTHER_ADMIN, sessions};
 
 const NORDIC_CUSTOMER: &str = "freja.holm@example.com";
 
+/// Outcomes in the audit log of requests about users and sessions that the caller may not see.
+const HIDDEN: [&str; 2] = ["USER_NOT_FOUND", "SESSION_NOT_FOUND"];
+
 /// The routes that act on another user: name and request for `target`.
 fn routes(target: &Actor, session: &str) -> Vec<(&'static str, Method, String, Option<Value>)> {
     let id = &target.user.user_id;
@@ -83,11 +86,14 @@ async fn refuse_everywhere(
     target: &Login,
     status: impl Fn(&str) -> i64,
     why: &str,
+    audited: &[&str],
 ) {
     let tenant = &by.actor.tenant.tenant_id;
     for (name, method, path, body) in routes(&target.actor, &target.session) {
         let answer = world.request(&method, &path, tenant, Some(&by.token), body.as_ref()).await.unwrap();
         assert_eq!(answer.status, status(name), "{why}: {name}: {}", answer.text);
+        let found = world.audit.verdict();
+        assert!(audited.contains(&found.as_str()), "{why}: {name}: {found}");
     }
     assert!(world.opens(target).await.unwrap(), "{why}: the rejected request ended the session");
 }
@@ -109,11 +115,13 @@ async fn authorization_is_the_same_on_every_route() {
     // Users that the caller may not access get 404; customers may not act on other users.
     let customer = |name: &str| if name == "logout" { 404 } else { 403 };
     for target in [&freja, &business] {
-        refuse_everywhere(&world, &user, target, customer, "a user towards another").await;
+        let audited = ["FORBIDDEN", "SESSION_NOT_FOUND"];
+        refuse_everywhere(&world, &user, target, customer, "a user towards another", &audited).await;
         let why = "an administrator of another organization";
-        refuse_everywhere(&world, &other_admin, target, |_| 404, why).await;
+        refuse_everywhere(&world, &other_admin, target, |_| 404, why, &HIDDEN).await;
     }
-    refuse_everywhere(&world, &admin, &chief, |_| 404, "an administrator towards the tenant's").await;
+    refuse_everywhere(&world, &admin, &chief, |_| 404, "an administrator towards the tenant's", &HIDDEN)
+        .await;
 
     // Authorized callers succeed on every route.
     let elsewhere = create(
@@ -183,7 +191,8 @@ async fn removed_role_grants_nothing() {
     let before = world.login(&admin).await.unwrap();
     let known = world.user(&admin).await.unwrap();
     world.store.replace_user(&known, &User { roles: vec![Role::User], ..known.clone() }).await.unwrap();
-    refuse_everywhere(&world, &before, &freja, |_| 401, "an administrator that is none any more").await;
+    let why = "an administrator that is none any more";
+    refuse_everywhere(&world, &before, &freja, |_| 401, why, &["INVALID_TOKEN SESSION_GONE"]).await;
     assert_eq!(
         world.try_login(&admin, &admin.user.password).await.unwrap().verdict(),
         (401, "AUTHENTICATION")

@@ -150,6 +150,9 @@ async fn session_ended_by_a_login_reset_gets_only_the_result_of_that_reset() -> 
     assert_eq!(send(&world, reset_event(&by, &json!({ "reason": "x" })), KEY).await?.status, 422);
     change_user(&world, &actor, |user| user.status = UserStatus::Disabled).await?;
     assert_eq!(send(&world, event, KEY).await?.verdict(), gone);
+    let rejected = world.audit.events().into_iter().filter(|event| event["outcome"] == "INVALID_TOKEN");
+    let reasons: Vec<_> = rejected.map(|event| event["reason"].clone()).collect();
+    assert_eq!(reasons, ["SESSION_GONE"; 4]);
     Ok(())
 }
 

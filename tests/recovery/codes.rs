@@ -211,6 +211,7 @@ async fn code_of_a_disabled_user_or_a_suspended_tenant_is_rejected() -> Result<(
     world.change_tenant(NORDIC, true, None).await?;
     let answer = set(&world, user, &code, NEW_PASSWORD).await?;
     assert_eq!((answer.status, &answer.body["code"]), (403, &json!(7)), "{answer:?}");
+    assert_eq!(world.audit.verdict(), "TENANT_SUSPENDED");
     assert!(
         is_invalid_code(&set(&world, user, "AAAAAAAA", NEW_PASSWORD).await?),
         "a wrong code must not reveal that the user is disabled"
@@ -276,14 +277,15 @@ async fn current_password_is_accepted_only_for_the_callers_own_user() -> Result<
     let send = async |of: &str, body: &Value| {
         call(&world, NORDIC, By::Bearer(&admin), &format!("/v2/users/{of}/password"), "192.0.2.1", body).await
     };
-    for (of, current, status) in [
-        (user.as_str(), Some("not the password"), 400),
-        (own, None, 403),
-        (own, Some("not the password"), 401),
-        (user.as_str(), None, 200),
+    for (of, current, status, audited) in [
+        (user.as_str(), Some("not the password"), 400, "VALIDATION currentPassword"),
+        (own, None, 403, "FORBIDDEN"),
+        (own, Some("not the password"), 401, "AUTHENTICATION"),
+        (user.as_str(), None, 200, "SUCCESS"),
     ] {
         let answer = send(of, &body(current)).await?;
         assert_eq!(answer.status, status, "{current:?} of {of}: {answer:?}");
+        assert_eq!(world.audit.verdict(), audited, "{current:?} of {of}");
     }
     Ok(())
 }

@@ -74,32 +74,34 @@ async fn code_requests_are_authorized_by_role_and_organization() -> Result<()> {
     let foreign = world.login(&world.actor(ADMIN)?).await?;
     let (user, own) = (customer.actor.user.user_id.as_str(), admin.actor.user.user_id.as_str());
     let (send, give) = (json!({ "sendLink": {} }), json!({ "returnCode": {} }));
-    for (by, of, body, status, code) in [
-        (By::Bearer(&customer), user, &send, 200, 0),
-        (By::Bearer(&admin), user, &send, 200, 0),
-        (By::Bearer(&admin), user, &give, 200, 0),
-        (By::Bearer(&admin), own, &send, 200, 0),
-        (By::Tenant, user, &send, 200, 0),
+    for (by, of, body, status, code, audited) in [
+        (By::Bearer(&customer), user, &send, 200, 0, "SUCCESS"),
+        (By::Bearer(&admin), user, &send, 200, 0, "SUCCESS"),
+        (By::Bearer(&admin), user, &give, 200, 0, "SUCCESS"),
+        (By::Bearer(&admin), own, &send, 200, 0, "SUCCESS"),
+        (By::Tenant, user, &send, 200, 0, "SUCCESS"),
         // A stolen access token of an administrator must not allow a change of its password.
-        (By::Bearer(&admin), own, &give, 403, 7),
-        (By::Bearer(&customer), user, &give, 403, 7),
-        (By::Bearer(&customer), own, &send, 403, 7),
-        (By::Tenant, user, &give, 403, 7),
-        (By::Bearer(&other_admin), user, &send, 404, 5),
-        (By::Bearer(&other_admin), user, &give, 404, 5),
-        (By::Bearer(&admin), NOBODY, &send, 404, 5),
-        (By::Bearer(&foreign), user, &send, 403, 7),
-        (By::Nobody, user, &send, 401, 16),
+        (By::Bearer(&admin), own, &give, 403, 7, "FORBIDDEN"),
+        (By::Bearer(&customer), user, &give, 403, 7, "FORBIDDEN"),
+        (By::Bearer(&customer), own, &send, 403, 7, "FORBIDDEN"),
+        (By::Tenant, user, &give, 403, 7, "FORBIDDEN"),
+        (By::Bearer(&other_admin), user, &send, 404, 5, "USER_NOT_FOUND"),
+        (By::Bearer(&other_admin), user, &give, 404, 5, "USER_NOT_FOUND"),
+        (By::Bearer(&admin), NOBODY, &send, 404, 5, "USER_NOT_FOUND"),
+        (By::Bearer(&foreign), user, &send, 403, 7, "TENANT_MISMATCH"),
+        (By::Nobody, user, &send, 401, 16, "INVALID_TOKEN MISSING"),
     ] {
         let answer = ask(&world, by, of, body.clone()).await?;
         assert_eq!(answer.status, status, "{body} of {of}: {answer:?}");
         assert_eq!(answer.body["code"].as_i64().unwrap_or_default(), code, "{answer:?}");
+        assert_eq!(world.audit.verdict(), audited, "{answer:?}");
     }
     world.update(&admin, user, &json!({ "password": NEW_PASSWORD })).await?;
     let restricted =
         Login::from_answer(&customer.actor, &world.try_login(&customer.actor, NEW_PASSWORD).await?)?;
     let answer = ask(&world, By::Bearer(&restricted), user, send).await?;
     assert_eq!(answer.status, 403, "docs/design/security.md#rule-21: {answer:?}");
+    assert_eq!(world.audit.verdict(), "FORBIDDEN");
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 use Expected::{Is, NotApplicable};
 
+use super::rows::Request;
+
 /// A case that differs from the valid request in one property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Case {
@@ -27,6 +29,21 @@ impl Case {
         Self::TenantSuspended,
         Self::StorageDown,
     ];
+
+    /// Outcome and reason in the audit log. `None` if the log has no event of the request, or if the route decides.
+    pub(super) fn audited(self, request: &Request) -> Option<&'static str> {
+        if matches!(request, Request::Public | Request::Preflight) {
+            return None;
+        }
+        match self {
+            Self::PayloadTooLarge => Some("PAYLOAD_TOO_LARGE"),
+            Self::NoBearer => Some("INVALID_TOKEN MISSING"),
+            Self::TenantMismatch => Some("TENANT_MISMATCH"),
+            Self::IpNotAllowed => Some("IP_NOT_ALLOWED"),
+            Self::TenantSuspended => Some("TENANT_SUSPENDED"),
+            Self::OtherTenantsUser | Self::Valid | Self::StorageDown => None,
+        }
+    }
 }
 
 /// Expected result of a case.

@@ -62,6 +62,9 @@ async fn check(
         answer.status,
         answer.text
     );
+    if let Some(expected) = case.audited(&scene.request) {
+        ensure!(scene.audited() == expected, "the audit log has {:?}, not {expected:?}", scene.audited());
+    }
     // Public documents may be cached.
     if status >= 400 || !matches!(scene.request, Request::Public) {
         check_common_headers(&answer)?;

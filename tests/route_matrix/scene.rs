@@ -74,6 +74,11 @@ impl Scene {
         Ok(Self { world, method, path, function, request, by, target })
     }
 
+    /// Outcome and reason of the last request in the audit log.
+    pub(super) fn audited(&self) -> String {
+        self.world.audit.verdict()
+    }
+
     fn tenant(&self) -> &str {
         &self.target.actor.tenant.tenant_id
     }

@@ -93,10 +93,12 @@ async fn sessions_are_accessible_only_to_their_user_and_responsible_administrato
         assert_eq!(answer.verdict(), (403, "TENANT_MISMATCH"));
         let without = world.request(&method, &path, NORDIC, None, None).await.unwrap();
         assert_eq!(without.verdict(), (401, "INVALID_TOKEN"));
+        assert_eq!(world.audit.verdict(), "INVALID_TOKEN MISSING");
     }
     // A role change ends an administrator's sessions; new sessions have the new roles.
     change_user(&world, &admin.actor, |user| user.roles = vec![Role::User]).await;
     assert_eq!(ask(&world, &admin, Method::GET, &marcus.sessions()).await.verdict(), (401, "INVALID_TOKEN"));
+    assert_eq!(world.audit.verdict(), "INVALID_TOKEN SESSION_GONE");
     // Callers who may see the sessions may end them.
     for (by, of) in [(&above, &other_admin), (&customer, &customer), (&above, &above)] {
         assert_eq!(ask(&world, by, Method::DELETE, &of.actor.sessions()).await.status, 200);

@@ -125,5 +125,6 @@ async fn ending_all_sessions_counts_each_session_once_and_keeps_the_password() {
     let all = ask(&world, &admin, Method::DELETE, &own).await;
     assert_eq!((all.status, &all.body["data"]["sessionsTerminated"]), (200, &json!(1)));
     assert_eq!(ask(&world, &admin, Method::DELETE, &own).await.verdict(), (401, "INVALID_TOKEN"));
+    assert_eq!(world.audit.verdict(), "INVALID_TOKEN SESSION_GONE");
     assert!(world.login(&marcus).await.is_ok());
 }

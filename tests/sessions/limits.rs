@@ -73,6 +73,7 @@ async fn full_session_limit_evicts_the_oldest_session() {
     // Requests with an evicted session get the same response as with any ended session.
     let gone = ask(&world, &kept[0], Method::GET, &marcus.sessions()).await;
     assert_eq!(gone.verdict(), (401, "INVALID_TOKEN"));
+    assert_eq!(world.audit.verdict(), "INVALID_TOKEN SESSION_GONE");
     assert!(!world.session(&kept[0]).await.unwrap().ended.unwrap().reuse);
 }
 

@@ -32,6 +32,14 @@ impl AuditLog {
         self.lines().iter().map(|line| serde_json::from_str(line).unwrap_or_default()).collect()
     }
 
+    /// Outcome and reason of the last event, such as `INVALID_TOKEN SESSION_GONE`. The response does not disclose the
+    /// reason.
+    pub fn verdict(&self) -> String {
+        let event = self.last();
+        let words = [&event["outcome"], &event["reason"]].map(|word| word.as_str().unwrap_or_default());
+        words.join(" ").trim_end().to_owned()
+    }
+
     /// The last event, or null.
     pub fn last(&self) -> Value {
         self.events().pop().unwrap_or_default()
