@@ -77,7 +77,7 @@ async fn no_secret_is_logged_and_every_decision_is() {
     planted.push(login.device_proof.clone());
     // Marked secrets, correct and wrong, in every field, and every kind of failure.
     world.try_login(&admin, "PLANTED password").await.unwrap();
-    for proof in [login.device_proof.as_str(), "dwd1_PLANTED", &"PLANTED".repeat(20)] {
+    for proof in [login.device_proof.as_str(), "dwd2_PLANTED", &"PLANTED".repeat(20)] {
         world.try_login_from(&admin, "PLANTED password", "192.0.2.1", Some(proof)).await.unwrap();
     }
     let mut wrong = admin.clone();

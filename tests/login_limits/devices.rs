@@ -47,10 +47,10 @@ async fn invalid_device_proof_counts_as_an_absent_one() {
     fail(&world, &marcus, None, 5).await;
     let absent = login_from(&world, &marcus, None).await;
     assert_eq!(absent.verdict(), (401, "ACCOUNT_LOCKED"));
-    let forged = format!("{}{}", &own[..80], if own.ends_with("AAAAA") { "BBBBB" } else { "AAAAA" });
+    let forged = format!("{}{}", &own[..91], if own.ends_with("AAAAA") { "BBBBB" } else { "AAAAA" });
     // The version of a root key that does not exist.
-    let unknown_key = format!("dwd1_AAAAB{}", &own[10..]);
-    for proof in ["", "dwd1_", "PLANTED", &others, &tenants, &forged, &unknown_key, &"x".repeat(60_000)] {
+    let unknown_key = format!("dwd2_AAAAB{}", &own[10..]);
+    for proof in ["", "dwd2_", "PLANTED", &others, &tenants, &forged, &unknown_key, &"x".repeat(60_000)] {
         let answer = login_from(&world, &marcus, Some(proof)).await;
         assert_eq!((answer.status, &answer.text), (401, &absent.text), "{proof:.90}");
     }
@@ -177,7 +177,7 @@ async fn number_of_remembered_devices_is_limited() {
     let budget = AttemptBudget { max: 5, per_hour: 20, disable_after: 100, lockout_millis: 1_800_000 };
     let attempt = async |n: u8| {
         let now = world.clock.now();
-        let device = Some(TrustedDevice { id: TrustedDeviceId::from_random([n; 16]), proven_at: now });
+        let device = Some(TrustedDevice { id: TrustedDeviceId::from_random([n; 16]), user_epoch: u64::MAX });
         let key = AttemptKey { tenant: &tenant, user: &user, device, id: AttemptId::new(now, [n; 16]) };
         let reserved = world.store.reserve_attempt(&key, budget, now).await.unwrap();
         world.store.settle_attempt(&key, &Verdict::Failed { disable_after: 100 }).await.unwrap();
@@ -255,14 +255,15 @@ async fn device_proof_of_a_new_root_key_is_accepted() {
     put.send().await.unwrap();
     let keys = world.keys(NORDIC).await.unwrap();
     let (tenant, user) = (TenantId::parse(NORDIC).unwrap(), UserId::parse(&marcus.user.user_id).unwrap());
-    let device = TrustedDeviceId::from_random([7; 16]);
+    let user_epoch = world.user(&marcus).await.unwrap().session_epoch;
+    let device = TrustedDevice { id: TrustedDeviceId::from_random([7; 16]), user_epoch };
     let proof =
         doorward::token::DeviceProof::issue(device, (&tenant, &user), &keys, world.clock.now()).unwrap();
     fail(&world, &marcus, None, 5).await;
     world.clock.advance(Duration::from_secs(61));
     let answer = login_from(&world, &marcus, Some(proof.expose_secret())).await;
     let login = Login::from_answer(&marcus, &answer).unwrap();
-    assert_eq!(world.session(&login).await.unwrap().proven_device, Some(device));
+    assert_eq!(world.session(&login).await.unwrap().proven_device, Some(device.id));
     let old = login_from(&world, &marcus, Some(&made_with_old)).await;
     assert_eq!(old.status, 200);
     assert_ne!(

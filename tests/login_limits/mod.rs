@@ -4,6 +4,7 @@
 mod budgets;
 mod consecutive;
 mod devices;
+mod proofs;
 
 use std::{sync::Arc, time::Duration};
 

@@ -77,7 +77,7 @@ pub(super) fn same(found: &Value, expected: &Value, at: &str) -> Result<()> {
                 "<uuid>" => text.len() == 36 && text.matches('-').count() == 4,
                 "<jwt>" => text.split('.').count() == 3 && text.starts_with("eyJ"),
                 "<refresh token>" => text.starts_with("dwr1_"),
-                "<device proof>" => text.starts_with("dwd1_") && text.len() == 85,
+                "<device proof>" => text.starts_with("dwd2_") && text.len() == 96,
                 "<time>" => text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok(),
                 "<code>" => text.len() == 8 && text.bytes().all(|letter| letter.is_ascii_alphanumeric()),
                 "<text>" => !text.is_empty(),

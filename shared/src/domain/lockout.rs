@@ -75,8 +75,8 @@ pub struct AttemptState {
     pub reduced_slots: Option<usize>,
     /// Time at which the failures are forgotten. `None` means that there are no attempts.
     pub quiet_at: Option<Timestamp>,
-    /// Earliest valid proof of a trusted device.
-    pub proofs_after: Option<Timestamp>,
+    /// Epoch of the user since its last password change. Proofs of earlier epochs are invalid.
+    pub proofs_epoch: Option<u64>,
 }
 
 /// Next step for an attempt that did not get a slot at the first write.
@@ -120,7 +120,7 @@ impl AttemptState {
             return NextStep::Return(Reservation::Granted(self.failed_attempts(now)));
         }
         let is_outdated =
-            |device: TrustedDevice| self.proofs_after.is_some_and(|since| device.proven_at < since);
+            |device: TrustedDevice| self.proofs_epoch.is_some_and(|epoch| device.user_epoch < epoch);
         let Some(quiet_at) = self.quiet_at.filter(|_| !device.is_some_and(is_outdated)) else {
             // Either the proof is outdated, or there are no earlier attempts. In the second case, only the limit of
             // trusted devices can have prevented the reservation.
@@ -285,11 +285,10 @@ mod tests {
 
     #[test]
     fn device_with_an_outdated_proof_is_unknown() {
-        let device =
-            |second| TrustedDevice { id: TrustedDeviceId::from_random([1; 16]), proven_at: at(second) };
-        let state = AttemptState { proofs_after: Some(at(300)), ..state(&[attempt(400, 1)]) };
-        let next = |second| state.next_step(attempt(410, 99), Some(device(second)), BUDGET, at(410));
-        assert_eq!(next(299), NextStep::Return(Reservation::UnknownDevice));
-        assert_eq!(next(300), NextStep::Return(Reservation::Busy));
+        let device = |user_epoch| TrustedDevice { id: TrustedDeviceId::from_random([1; 16]), user_epoch };
+        let state = AttemptState { proofs_epoch: Some(7), ..state(&[attempt(400, 1)]) };
+        let next = |epoch| state.next_step(attempt(410, 99), Some(device(epoch)), BUDGET, at(410));
+        assert_eq!(next(6), NextStep::Return(Reservation::UnknownDevice));
+        assert_eq!(next(7), NextStep::Return(Reservation::Busy));
     }
 }

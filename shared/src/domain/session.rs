@@ -118,8 +118,8 @@ pub struct LiveSession {
 pub struct TrustedDevice {
     /// Device ID.
     pub id: TrustedDeviceId,
-    /// Time of that login.
-    pub proven_at: Timestamp,
+    /// Epoch of the user that the login read together with the password.
+    pub user_epoch: u64,
 }
 
 /// Position of a session in a list that starts with the newest session. Sessions of the same time are ordered by

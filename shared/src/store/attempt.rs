@@ -16,9 +16,9 @@
 //! - `room`: attempt slots of a lockout, if fewer than usual remain until the password is disabled. It prevents
 //!   more consecutive failures than allowed.
 //!
-//! The item expires 180 days after the last attempt. If the password is disabled, the item is kept until a new password.
-//! A new password deletes all attempts and invalidates all device proofs from before, because a person who knew the
-//! old password must not have attempt slots of a trusted device. The rules themselves are in `domain/lockout.rs`.
+//! The item expires 181 days after the last attempt. If the password is disabled, the item is kept until a new password.
+//! A new password deletes all attempts and invalidates all device proofs of earlier epochs, because a person who knew
+//! the old password must not have attempt slots of a trusted device. The rules themselves are in `domain/lockout.rs`.
 
 use std::time::Duration;
 
@@ -66,9 +66,9 @@ pub enum Verdict<'a> {
     Unused,
 }
 
-/// Retention of consecutive failures after the last attempt, and of the earliest valid device proof: the lifetime of
-/// device proofs.
-const KEPT: Duration = Duration::from_secs(180 * 24 * 60 * 60);
+/// Retention of consecutive failures and of [`PROOFS_EPOCH`] after the last attempt. It is one day longer than the
+/// lifetime of device proofs, because clocks differ.
+const KEPT: Duration = Duration::from_secs(181 * 24 * 60 * 60);
 /// TTL that is never reached: the end of the year 9999, in epoch seconds.
 const FOREVER: i64 = 253_402_300_799;
 /// Maximum number of devices with a bucket. It limits the item to about 20 kB with the default policy. Further devices
@@ -77,8 +77,8 @@ const MAX_DEVICES: usize = 32;
 /// Attempts to write the item while other requests change it.
 const TRIES: usize = 4;
 
-/// Attribute with the earliest valid device proof: the time of the last password change.
-pub(super) const PROOFS_AFTER: &str = "proofs_after";
+/// Attribute with the epoch of the user after its last password change. Device proofs of earlier epochs are invalid.
+pub(super) const PROOFS_EPOCH: &str = "proofs_epoch";
 
 /// Attributes of a bucket.
 const ATTRIBUTES: [&str; 6] = ["attempts", "failed", "failures", "quiet_at", "recent", "room"];
@@ -108,7 +108,7 @@ impl AttemptKey<'_> {
             failures: to_number(item, &self.attribute("failures"))?.unwrap_or_default(),
             reduced_slots: to_number(item, &self.attribute("room"))?,
             quiet_at: at(&self.attribute("quiet_at"))?,
-            proofs_after: at(PROOFS_AFTER)?,
+            proofs_epoch: to_number(item, PROOFS_EPOCH)?,
         })
     }
 }
@@ -164,15 +164,16 @@ impl DynamoStore {
         Ok(Reservation::Busy)
     }
 
-    /// Returns a write that deletes a user's attempts and invalidates all device proofs from before now.
+    /// Returns a write that deletes a user's attempts and invalidates all device proofs of epochs before `epoch`.
     pub(super) fn reset_attempts(
         &self,
         tenant: &TenantId,
         user: &UserId,
+        epoch: u64,
         now: Timestamp,
     ) -> Result<TransactWriteItem, Failure> {
         let mut item = Key::attempts(tenant, user).attributes();
-        item.insert(PROOFS_AFTER.to_owned(), instant(now));
+        item.insert(PROOFS_EPOCH.to_owned(), number(epoch));
         item.insert("expires_at".to_owned(), number(ttl_after(now, KEPT)));
         self.put_write(item, Expressions::default())
     }
@@ -241,10 +242,10 @@ fn reserve_slot(attempt: &AttemptKey<'_>, budget: AttemptBudget, now: Timestamp)
         add.push_str(", devices :devices");
         change = change
             .when("(attribute_not_exists(devices) OR contains(devices, :device) OR size(devices) < :most)")
-            .when("(attribute_not_exists(proofs_after) OR proofs_after <= :proven)")
+            .when("(attribute_not_exists(proofs_epoch) OR proofs_epoch <= :proven)")
             .value(":devices", set_of(device.id))
             .value(":device", string(device.id.to_string()))
-            .value(":proven", instant(device.proven_at))
+            .value(":proven", number(device.user_epoch))
             .value(":most", number(MAX_DEVICES));
     }
     Expressions { update: Some(format!("{add} {set}")), ..change }

@@ -1,10 +1,11 @@
 //! Device proofs: distinguish trusted devices, on which the user has logged in, from unknown devices
 //! (docs/design/security.md#rule-10; OWASP, "Slow Down Online Guessing Attacks with Device Cookies").
 //!
-//! A proof is `dwd1_` and the base64url encoding of: root key version (4 bytes), device ID (16 bytes), time of
-//! issue (8 bytes, milliseconds since the Unix epoch), HMAC-SHA256 (32 bytes). The MAC covers tenant, user and
-//! all other fields. A proof does not authenticate a user: it only selects the attempt limit that a password
-//! attempt counts against.
+//! A proof is `dwd2_` and the base64url encoding of: root key version (4 bytes), device ID (16 bytes), session epoch
+//! of the user (8 bytes), time of issue (8 bytes, milliseconds since the Unix epoch), HMAC-SHA256 (32 bytes). The
+//! MAC covers tenant, user and all other fields. The time only ends the lifetime of a proof. A password change
+//! invalidates proofs by their epoch (docs/design/storage.md#attempts). A proof does not authenticate a user: it
+//! only selects the attempt limit that a password attempt counts against.
 
 use std::time::Duration;
 
@@ -19,11 +20,12 @@ use super::{
 use crate::domain::{Failure, TenantId, TrustedDevice, TrustedDeviceId, UserId};
 
 /// Prefix by which secret scanners recognise leaked proofs. It also identifies the layout.
-const PREFIX: &str = "dwd1_";
+const PREFIX: &str = "dwd2_";
 /// Number of bytes before the MAC.
-const HEAD_BYTES: usize = 4 + TrustedDeviceId::BYTES + 8;
-/// Length of every proof in characters. 60 bytes need no padding, so each proof has only one encoding.
-const CHARS: usize = PREFIX.len() + (HEAD_BYTES + MAC_BYTES) / 3 * 4;
+const HEAD_BYTES: usize = 4 + TrustedDeviceId::BYTES + 8 + 8;
+/// Length of every proof in characters. The decoder rejects spare bits other than zero, so each proof has only one
+/// encoding.
+const CHARS: usize = PREFIX.len() + ((HEAD_BYTES + MAC_BYTES) * 4).div_ceil(3);
 /// Lifetime of a proof. A device without a login for this long becomes unknown again. Half a year covers users
 /// who log in once per quarter.
 const LIFE: Duration = Duration::from_secs(180 * 24 * 60 * 60);
@@ -31,19 +33,20 @@ const LIFE: Duration = Duration::from_secs(180 * 24 * 60 * 60);
 /// Parsed device proof. It is not authenticated until [`DeviceProof::device`] returns a device.
 pub struct DeviceProof {
     key_version: u32,
-    device: TrustedDeviceId,
+    device: TrustedDevice,
     /// Milliseconds since the Unix epoch.
     issued_at: i64,
     mac: [u8; MAC_BYTES],
 }
 
 impl DeviceProof {
-    /// Issues a proof for a device on which `user` logged in at `now`.
+    /// Issues a proof for a device on which `user` logged in at `now`. The device holds the epoch that was read
+    /// together with the password.
     ///
     /// # Errors
     /// `Unavailable` when the tenant's root key no longer exists.
     pub fn issue(
-        device: TrustedDeviceId,
+        device: TrustedDevice,
         (tenant, user): (&TenantId, &UserId),
         keys: &TenantKeys,
         now: Timestamp,
@@ -64,10 +67,14 @@ impl DeviceProof {
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
         let (key_version, rest) = bytes.split_first_chunk::<4>()?;
         let (device, rest) = rest.split_first_chunk::<{ TrustedDeviceId::BYTES }>()?;
+        let (user_epoch, rest) = rest.split_first_chunk::<8>()?;
         let (issued_at, mac) = rest.split_first_chunk::<8>()?;
         Some(Self {
             key_version: u32::from_be_bytes(*key_version),
-            device: TrustedDeviceId::from_random(*device),
+            device: TrustedDevice {
+                id: TrustedDeviceId::from_random(*device),
+                user_epoch: u64::from_be_bytes(*user_epoch),
+            },
             issued_at: i64::from_be_bytes(*issued_at),
             mac: mac.try_into().ok()?,
         })
@@ -84,9 +91,8 @@ impl DeviceProof {
         if !keys.is_mac(MacPurpose::Device, self.key_version, &message(tenant, user, &head), &self.mac) {
             return None;
         }
-        let proven_at = Timestamp::from_millisecond(self.issued_at).ok()?;
-        let ends_at = proven_at.checked_add(LIFE).ok()?;
-        (now < ends_at).then_some(TrustedDevice { id: self.device, proven_at })
+        let ends_at = Timestamp::from_millisecond(self.issued_at).ok()?.checked_add(LIFE).ok()?;
+        (now < ends_at).then_some(self.device)
     }
 
     /// Returns the root key version stated in the proof.
@@ -95,8 +101,11 @@ impl DeviceProof {
     }
 }
 
-fn head(key_version: u32, device: TrustedDeviceId, issued_at: i64) -> Vec<u8> {
-    [key_version.to_be_bytes().as_slice(), device.as_bytes(), &issued_at.to_be_bytes()].concat()
+fn head(key_version: u32, device: TrustedDevice, issued_at: i64) -> Vec<u8> {
+    let TrustedDevice { id, user_epoch } = device;
+    let (version, epoch, issued_at) =
+        (key_version.to_be_bytes(), user_epoch.to_be_bytes(), issued_at.to_be_bytes());
+    [version.as_slice(), id.as_bytes(), &epoch, &issued_at].concat()
 }
 
 fn message(tenant: &TenantId, user: &UserId, head: &[u8]) -> Vec<u8> {
@@ -110,8 +119,8 @@ mod tests {
     use super::*;
     use crate::token::tests::{at, document, keys, keys_of};
 
-    fn device() -> TrustedDeviceId {
-        TrustedDeviceId::from_random([5; 16])
+    fn device() -> TrustedDevice {
+        TrustedDevice { id: TrustedDeviceId::from_random([5; 16]), user_epoch: 1_900_000_000_007 }
     }
 
     fn issued() -> SecretString {
@@ -119,18 +128,16 @@ mod tests {
         DeviceProof::issue(device(), (&tenant, &user), &keys("t"), at(1_000)).unwrap()
     }
 
-    fn read(text: &SecretString, tenant: &str, user: &str, second: i64) -> Option<TrustedDeviceId> {
+    fn read(text: &SecretString, tenant: &str, user: &str, second: i64) -> Option<TrustedDevice> {
         let (tenant, user) = (TenantId::parse(tenant).unwrap(), UserId::parse(user).unwrap());
-        let known = DeviceProof::parse(text)?.device((&tenant, &user), &keys("t"), at(second))?;
-        assert_eq!(known.proven_at, at(1_000));
-        Some(known.id)
+        DeviceProof::parse(text)?.device((&tenant, &user), &keys("t"), at(second))
     }
 
     // docs/design/security.md#rule-10, #rule-20
     #[test]
     fn proof_is_bound_to_tenant_and_user() {
         let proof = issued();
-        assert!(proof.expose_secret().starts_with("dwd1_"));
+        assert!(proof.expose_secret().starts_with("dwd2_"));
         assert_eq!(read(&proof, "t", "u", 1_000), Some(device()));
         assert_eq!(read(&proof, "other", "u", 1_000), None);
         assert_eq!(read(&proof, "t", "v", 1_000), None);
@@ -160,7 +167,7 @@ mod tests {
             .map(|roots| TenantKeys::from_documents(&tenant, &[document(5, roots)]).unwrap());
         let proof = DeviceProof::issue(device(), (&tenant, &user), &old, at(1_000)).unwrap();
         let proof = DeviceProof::parse(&proof).unwrap();
-        assert_eq!(proof.device((&tenant, &user), &both, at(1_001)).map(|known| known.id), Some(device()));
+        assert_eq!(proof.device((&tenant, &user), &both, at(1_001)), Some(device()));
         assert_eq!(proof.device((&tenant, &user), &new, at(1_001)), None);
         let renewed = DeviceProof::issue(device(), (&tenant, &user), &both, at(1_001)).unwrap();
         assert_eq!(DeviceProof::parse(&renewed).unwrap().key_version(), 2);
@@ -178,7 +185,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_text_is_rejected(text in "(dwd1_)?[A-Za-z0-9_-]{80}|\\PC{0,90}") {
+        fn arbitrary_text_is_rejected(text in "(dwd2_)?[A-Za-z0-9_-]{91}|\\PC{0,100}") {
             prop_assert_eq!(read(&SecretString::from(text), "t", "u", 1_000), None);
         }
     }

@@ -381,9 +381,10 @@ impl Service {
         user: &User,
     ) -> Result<Grant, Failure> {
         let owner = (&session.tenant, &session.user);
+        let trusted = |id| TrustedDevice { id, user_epoch: session.user_epoch };
         let proof = session
             .proven_device
-            .and_then(|device| DeviceProof::issue(device, owner, &request.keys, request.now()).ok());
+            .and_then(|id| DeviceProof::issue(trusted(id), owner, &request.keys, request.now()).ok());
         Ok(Grant { device_proof: proof, ..self.grant(request, session, user)? })
     }
 

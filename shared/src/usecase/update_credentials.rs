@@ -248,8 +248,8 @@ impl Service {
             Some((slot, _)) => slot.unused().await,
             None => {}
         }
-        let proven_at = caller.session.created_at;
-        let device = caller.session.proven_device.map(|id| TrustedDevice { id, proven_at });
+        let user_epoch = caller.session.user_epoch;
+        let device = caller.session.proven_device.map(|id| TrustedDevice { id, user_epoch });
         let source = AttemptSource { device, ip: prepared.ip };
         let mut slot = self.reserve_attempt(request, &user.id, source).await?;
         let right = match slot.charge_all().await {

@@ -31,7 +31,7 @@ const fn named(name: &'static str, pattern: &'static str, meaning: &'static str)
 pub(crate) const PLACEHOLDERS: [Placeholder; 18] = [
     typed("token", r"eyJ[\w-]+\.[\w-]+\.[\w-]+", "an access token"),
     typed("refresh-token", r"dwr1_[\w-]+", "a refresh token"),
-    typed("device-proof", r"dwd1_[\w-]+", "a device proof"),
+    typed("device-proof", r"dwd2_[\w-]+", "a device proof"),
     typed("tenant-key", r"dwk1_[\w-]+", "a tenant key"),
     typed("tenant-secret", r"dws1_[\w-]+", "a tenant secret"),
     typed("hash", "[0-9a-f]{64}", "a SHA-256 in hexadecimal"),

@@ -11,7 +11,7 @@ use crate::{
     domain::{Failure, TenantId, User, UserId},
     store::{
         DynamoStore,
-        attempt::PROOFS_AFTER,
+        attempt::PROOFS_EPOCH,
         item::{instant, number, string, text},
         keys::{Key, OUTBOX_PREFIX},
         table::{Expressions, unavailable},
@@ -55,13 +55,14 @@ impl DynamoStore {
         imported_as: Option<&str>,
         now: Timestamp,
     ) -> Result<[TransactWriteItem; WRITES_PER_USER], Failure> {
-        let mut item = user_item(&User { session_epoch: first_epoch(now), ..user.clone() })?;
+        let epoch = first_epoch(now);
+        let mut item = user_item(&User { session_epoch: epoch, ..user.clone() })?;
         item.extend(imported_as.map(|digest| (IMPORTED_AS.to_owned(), string(digest))));
         Ok([
             self.put_write(item, Expressions::absent().return_refused())?,
             self.reserve_username(user, &user.username)?,
             // Attempts may exist from before the user was created, and device proofs from an earlier user.
-            self.reset_attempts(&user.tenant, &user.id, now)?,
+            self.reset_attempts(&user.tenant, &user.id, epoch, now)?,
         ])
     }
 
@@ -114,7 +115,8 @@ impl DynamoStore {
         let is_removed = |name: &&String| !after.contains_key(*name) && OPTIONAL.contains(&name.as_str());
         let removed: Vec<_> = before.keys().filter(is_removed).map(String::as_str).collect();
         let mut sets = vec!["change_sequence = change_sequence + :one".to_owned()];
-        if old.must_end_sessions(new) {
+        let ends_sessions = old.must_end_sessions(new);
+        if ends_sessions {
             sets.push("session_epoch = session_epoch + :one".to_owned());
         }
         sets.extend(after.keys().map(|name| format!("{name} = :{name}")));
@@ -130,7 +132,8 @@ impl DynamoStore {
         let mut writes = vec![(Guard::Target, self.update_write(&key, update)?)];
         let has_new_password = old.password.as_phc() != new.password.as_phc();
         if unlocks || has_new_password {
-            writes.push((Guard::None, self.reset_attempts(&new.tenant, &new.id, new.changed_at)?));
+            let epoch = old.session_epoch + u64::from(ends_sessions);
+            writes.push((Guard::None, self.reset_attempts(&new.tenant, &new.id, epoch, new.changed_at)?));
         }
         if unlocks || has_new_password || (&old.email, &old.phone) != (&new.email, &new.phone) {
             writes.push((Guard::None, self.void_code(&new.tenant, &new.id, new.changed_at)?));
@@ -214,9 +217,9 @@ impl DynamoStore {
         }
         let key = Key::attempts(tenant, user);
         let [attempts] = self.read_each([Some(key.clone())]).await?;
-        // The update does not touch the earliest valid device proof, so that a concurrent password change stays
+        // The update does not touch the epoch of valid device proofs, so that a concurrent password change stays
         // effective.
-        let kept = ["pk", "sk", PROOFS_AFTER, "expires_at"];
+        let kept = ["pk", "sk", PROOFS_EPOCH, "expires_at"];
         let removed = attempts.unwrap_or_default().into_keys().filter(|name| !kept.contains(&name.as_str()));
         let names: Vec<_> = removed.enumerate().map(|(index, name)| (format!("#{index}"), name)).collect();
         if names.is_empty() {
