@@ -126,3 +126,24 @@ async fn session_with_a_required_password_change_cannot_access_sessions() {
         assert_eq!(world.logout(&login).await.unwrap().status, 200);
     }
 }
+
+// docs/design/security.md#rule-21
+#[tokio::test]
+async fn session_with_a_required_password_change_ends_only_itself() {
+    let world = World::start().await.unwrap();
+    let (marcus, admin) = (world.actor(MARCUS).unwrap(), world.actor(NORDIC_ADMIN).unwrap());
+    for actor in [&marcus, &admin] {
+        let other_user = if actor.user.user_id == marcus.user.user_id { INGRID } else { MARCUS };
+        let foreign = world.login(&world.actor(other_user).unwrap()).await.unwrap();
+        let (login, other) = (world.login(actor).await.unwrap(), world.login(actor).await.unwrap());
+        change_user(&world, actor, |user| user.change_required = true).await;
+        for path in [other.path(), foreign.path(), format!("{}/none", actor.sessions())] {
+            let refused = ask(&world, &login, Method::DELETE, &path).await;
+            assert_eq!(refused.verdict(), (403, "FORBIDDEN"), "{path}");
+        }
+        for kept in [&other, &foreign] {
+            assert!(world.session(kept).await.unwrap().ended.is_none());
+        }
+        assert_eq!(world.logout(&login).await.unwrap().status, 200);
+    }
+}

@@ -46,6 +46,10 @@ impl Service {
         // A session may end itself repeatedly. Therefore this route alone accepts the token of an ended session.
         if bearer.session != session || bearer.user != user {
             let caller = self.authenticate(&request, &bearer, Some(&user), ExtraItem::None).await?;
+            // Such a token may end only its own session (docs/design/security.md#rule-21).
+            if caller.user.change_required {
+                return Err(Failure::Forbidden);
+            }
             let allowed = match &caller.other {
                 Some(other) => caller.may_administer(other),
                 None => bearer.user == user,
