@@ -1,5 +1,11 @@
 //! The limit on the number of sessions of a user.
 
+use doorward::route::Function;
+use e2e::{
+    event,
+    fault_proxy::{Effect, Fault, Operation},
+};
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,4 +263,41 @@ async fn session_kept_by_a_password_change_counts_against_the_limit() {
         ids(&listed(&world, &login, &marcus.sessions(), 20).await),
         std::slice::from_ref(&login.session)
     );
+}
+
+// docs/design/contract.md#create-session: the answer to the transaction is lost, and the session exists.
+#[tokio::test]
+async fn login_under_a_session_limit_succeeds_if_the_answer_of_its_write_is_lost() {
+    for (when_full, keyed) in [(WhenFull::Reject, false), (WhenFull::Oldest, false), (WhenFull::Reject, true)]
+    {
+        let world = World::start().await.unwrap();
+        limit(&world, 1, when_full).await;
+        let marcus = world.actor(MARCUS).unwrap();
+        // The SDK sends the transaction three times.
+        let lost = Fault::on(Operation::TransactWriteItems, Effect::LoseAnswer).times(3);
+        let lost = world.faults.inject(lost);
+        let body = marcus.credentials(&marcus.user.password);
+        let mut event = event(&Method::POST, &marcus.sessions(), NORDIC, None, Some(&body));
+        if keyed {
+            event["headers"]["idempotency-key"] = json!("key");
+        }
+        let answer = world.send(Function::CreateSession, &event.to_string()).await.unwrap();
+        assert_eq!((lost.applied(), answer.verdict()), (3, (200, "NONE")));
+        let login = Login::from_answer(&marcus, &answer).unwrap();
+        assert_tokens_follow(&world, &marcus, std::slice::from_ref(&login)).await;
+        assert_eq!(live(&world, &marcus).await, BTreeSet::from([login.session]));
+    }
+}
+
+// A login whose write never reached DynamoDB is not reported as a success.
+#[tokio::test]
+async fn login_under_a_session_limit_fails_if_its_write_is_lost() {
+    let world = World::start().await.unwrap();
+    limit(&world, 1, WhenFull::Reject).await;
+    let marcus = world.actor(MARCUS).unwrap();
+    world.faults.inject(Fault::on(Operation::TransactWriteItems, Effect::LoseRequest).times(3));
+    let failed = world.try_login(&marcus, &marcus.user.password).await.unwrap();
+    assert_eq!(failed.verdict(), (503, "UNAVAILABLE"));
+    assert!(live(&world, &marcus).await.is_empty());
+    assert!(world.login(&marcus).await.is_ok());
 }

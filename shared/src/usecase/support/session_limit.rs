@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::tenant_request::TenantRequest;
 use crate::{
     domain::{Failure, Limit, LiveSession, Session, SessionId, SessionLimit, User, UserId},
-    store::{Committed, EndSession, Guard, LimitClaim, NewSession, NewStoredResult, SessionsOf},
+    store::{Committed, EndSession, ExtraItem, Guard, LimitClaim, NewSession, NewStoredResult, SessionsOf},
     usecase::Service,
 };
 
@@ -97,7 +97,7 @@ impl Service {
                 self.end_excess(session, claim, request.now()).await?;
             }
             let new = NewSession { session, claim: claim.as_ref(), result };
-            match self.store.insert_session(&new).await? {
+            match self.insert_session(&new).await? {
                 Committed::Done => return Ok(StoredSession::New),
                 Committed::Refused(Guard::IdempotencyKey) => return Ok(StoredSession::AlreadyStored),
                 Committed::Refused(_) => {}
@@ -105,6 +105,20 @@ impl Service {
             let collisions = Failure::RateLimited(Limit::Sessions, Duration::from_secs(1));
             tokio::time::sleep(waits.next().ok_or(collisions)?).await;
             claim = self.reread_session_limit(request, session).await?;
+        }
+    }
+
+    /// Writes a session. If the answer to a transaction under a limit is lost, reads whether it was committed.
+    /// Otherwise a session that no client knows would count against the limit.
+    async fn insert_session(&self, new: &NewSession<'_>) -> Result<Committed, Failure> {
+        match self.store.insert_session(new).await {
+            Err(failure @ Failure::Unavailable(_)) if new.claim.is_some() => {
+                let Session { tenant, user, id, nonce, .. } = new.session;
+                let stored = self.store.caller(tenant, (user, id), None, ExtraItem::None).await?.session;
+                let is_committed = stored.is_some_and(|stored| stored.nonce == *nonce);
+                if is_committed { Ok(Committed::Done) } else { Err(failure) }
+            }
+            committed => committed,
         }
     }
 
