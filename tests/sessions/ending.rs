@@ -1,5 +1,7 @@
 //! The route that ends all sessions of a user.
 
+use e2e::fault_proxy::{Effect, Fault, Operation};
+
 use super::*;
 
 // docs/design/security.md#rule-15, docs/design/storage.md#epochs
@@ -127,4 +129,25 @@ async fn ending_all_sessions_counts_each_session_once_and_keeps_the_password() {
     assert_eq!(ask(&world, &admin, Method::DELETE, &own).await.verdict(), (401, "INVALID_TOKEN"));
     assert_eq!(world.audit.verdict(), "INVALID_TOKEN SESSION_GONE");
     assert!(world.login(&marcus).await.is_ok());
+}
+
+// docs/design/security.md#rule-15: the number of ended sessions is only information for the client.
+#[tokio::test]
+async fn sessions_end_if_they_cannot_be_counted() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let counting = world.faults.inject(Fault::on(Operation::Query, Effect::Throttle).always());
+    let first = world.login(&marcus).await.unwrap();
+    let ended = ask(&world, &admin, Method::DELETE, &marcus.sessions()).await;
+    assert_eq!((ended.status, ended.data("status")), (200, "TERMINATED"), "{}", ended.text);
+    assert!(ended.body["data"].get("sessionsTerminated").is_none(), "{}", ended.text);
+    assert!(!world.opens(&first).await.unwrap());
+    let second = world.login(&marcus).await.unwrap();
+    let body = json!({ "password": NEW_PASSWORD });
+    let changed = world.update(&admin, &marcus.user.user_id, &body).await.unwrap();
+    assert_eq!(changed.status, 200, "{}", changed.text);
+    assert!(changed.body["data"].get("sessionsRevoked").is_none(), "{}", changed.text);
+    assert!(!world.opens(&second).await.unwrap());
+    assert!(counting.applied() >= 2);
 }

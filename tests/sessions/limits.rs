@@ -1,10 +1,14 @@
 //! The limit on the number of sessions of a user.
 
+use std::pin::Pin;
+
+use aws_sdk_dynamodb::types::AttributeValue;
 use doorward::route::Function;
 use e2e::{
     event,
     fault_proxy::{Effect, Fault, Operation},
 };
+use local::TABLE;
 
 use super::*;
 
@@ -300,4 +304,72 @@ async fn login_under_a_session_limit_fails_if_its_write_is_lost() {
     assert_eq!(failed.verdict(), (503, "UNAVAILABLE"));
     assert!(live(&world, &marcus).await.is_empty());
     assert!(world.login(&marcus).await.is_ok());
+}
+
+/// Adds ended sessions to the table, as copies of an ended session. Each has 100 KB, so that ten of them fill a page
+/// of a query.
+async fn add_ended_sessions(world: &World, of: &Login, count: usize) {
+    let Actor { tenant, user, .. } = &of.actor;
+    let text = |text: String| AttributeValue::S(text);
+    let pk = text(format!("T#{}#U#{}", tenant.tenant_id, user.user_id));
+    let key = [("pk", pk.clone()), ("sk", text(format!("S#{}", of.session)))];
+    let key = key.map(|(name, value)| (name.to_owned(), value)).into();
+    let read = world.dynamodb.get_item().table_name(TABLE).set_key(Some(key)).send().await.unwrap();
+    let ended = read.item.unwrap();
+    assert!(ended.contains_key("ended_at"));
+    for index in 0..count {
+        let id = format!("00000000-0000-4000-8000-{index:012}");
+        let mut copy = ended.clone();
+        copy.insert("sk".to_owned(), text(format!("S#{id}")));
+        copy.insert("session_id".to_owned(), text(id));
+        copy.insert("user_agent".to_owned(), text("x".repeat(100_000)));
+        world.dynamodb.put_item().table_name(TABLE).set_item(Some(copy)).send().await.unwrap();
+    }
+    let query = world.dynamodb.query().table_name(TABLE).key_condition_expression("pk = :pk");
+    let pages = query.expression_attribute_values(":pk", pk).into_paginator().send();
+    let pages: Vec<_> = pages.try_collect().await.unwrap();
+    assert!(pages.len() > 5, "{} pages", pages.len());
+}
+
+// docs/design/storage.md#session-limits: a request reads a bounded number of pages.
+#[tokio::test]
+async fn ended_sessions_do_not_add_calls_to_requests() {
+    for when_full in [WhenFull::Reject, WhenFull::Oldest] {
+        let world = World::start().await.unwrap();
+        limit(&world, 4, when_full).await;
+        let marcus = world.actor(MARCUS).unwrap();
+        let first = world.login(&marcus).await.unwrap();
+        world.logout(&first).await.unwrap();
+        let calls = async |request: Pin<Box<dyn Future<Output = Answer> + '_>>| {
+            world.calls.take();
+            let answer = request.await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+            (answer, world.calls.take())
+        };
+        let mut counted = Vec::new();
+        for ended in [0, 60] {
+            if ended > 0 {
+                add_ended_sessions(&world, &first, ended).await;
+            }
+            let mut marcus = marcus.clone();
+            if ended > 0 {
+                marcus.user.password = NEW_PASSWORD.to_owned();
+            }
+            let body = json!({ "password": NEW_PASSWORD, "currentPassword": marcus.user.password });
+            let (answer, login) =
+                calls(Box::pin(async { world.try_login(&marcus, &marcus.user.password).await.unwrap() }))
+                    .await;
+            let by = Login::from_answer(&marcus, &answer).unwrap();
+            let (_, list) =
+                calls(Box::pin(async { ask(&world, &by, Method::GET, &marcus.sessions()).await })).await;
+            let id = &marcus.user.user_id;
+            let (_, change) = calls(Box::pin(async { world.update(&by, id, &body).await.unwrap() })).await;
+            let (_, end) =
+                calls(Box::pin(async { ask(&world, &by, Method::DELETE, &marcus.sessions()).await })).await;
+            counted.push((login, change, end));
+            let queries = list.iter().filter(|call| *call == "Query").count();
+            assert!(queries <= 4, "{list:?}");
+        }
+        assert_eq!(counted[0], counted[1]);
+    }
 }

@@ -139,12 +139,15 @@ async fn revoke_all(context: &Context, user_ref: &UserRef) -> Result<()> {
     let now = SystemClock.now();
     let (known, tenant_epoch) = read(context, user_ref).await?;
     // Sessions that start after this count end too, so the number is only approximate.
-    let ended = context.store.count_sessions(&SessionsOf::user(&known, tenant_epoch, now), None).await?;
+    let ended = context.store.count_sessions(&SessionsOf::user(&known, tenant_epoch, now), None).await;
     if context.store.revoke_sessions(tenant, user, now).await? != Switched::Done {
         bail!(user_ref.unknown());
     }
     let value = json!({ "tenant": tenant, "user": user, "ended": ended });
-    context.output.result(&value, || format!("Ended all {ended} live sessions of user {user}."))
+    context.output.result(&value, || match ended {
+        Some(ended) => format!("Ended all {ended} live sessions of user {user}."),
+        None => format!("Ended all live sessions of user {user}. They could not be counted."),
+    })
 }
 
 /// Reads the user and the session epoch of its tenant.

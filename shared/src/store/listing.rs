@@ -1,7 +1,7 @@
 //! A user's live sessions: counted, read for the session limit, or listed in pages. They share the user's partition,
 //! so that one consistent query reads them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_dynamodb::{operation::query::builders::QueryFluentBuilder, types::Select};
 use jiff::Timestamp;
@@ -12,11 +12,17 @@ use super::{
     item::{decode, instant, number, string, to_instant},
     keys::{Key, SESSION_PREFIX},
     session::{LIVE, to_session},
-    table::{query_all, unavailable},
+    table::unavailable,
 };
 use crate::domain::{
     Collection, Failure, LiveSession, Session, SessionId, SessionPosition, TenantId, User, UserId,
 };
+
+/// Maximum number of query pages that a list reads. A page has up to 1 MB, ended sessions included, which is about
+/// 1,500 sessions. Counts, and logins under a session limit, read one page.
+const LISTED_PAGES: usize = 4;
+/// Maximum time for a count.
+const MAX_COUNTING: Duration = Duration::from_secs(1);
 
 /// Selects a user's live sessions: those whose epochs are not behind the user's and the tenant's.
 #[derive(Debug, Clone, Copy)]
@@ -84,62 +90,63 @@ impl DynamoStore {
             .expression_attribute_values(":tenant_epoch", number(tenant_epoch))
     }
 
-    /// Number of live sessions without `except`.
-    ///
-    /// # Errors
-    /// `Unavailable` when storage does not answer.
-    pub async fn count_sessions(
-        &self,
-        of: &SessionsOf<'_>,
-        except: Option<&SessionId>,
-    ) -> Result<u64, Failure> {
-        let mut pages = self
+    /// Number of live sessions without `except`, as information for people. Counts the first page of the user's
+    /// sessions. Returns `None` if storage does not answer, so that no change fails because of its count.
+    pub async fn count_sessions(&self, of: &SessionsOf<'_>, except: Option<&SessionId>) -> Option<u64> {
+        let count = self
             .live(of, " AND session_id <> :except")
             .expression_attribute_values(":except", string(except.map_or("", SessionId::as_str)))
             .select(Select::Count)
-            .into_paginator()
             .send();
-        let mut live = 0;
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| unavailable(&error))?;
-            live += u64::try_from(page.count).unwrap_or_default();
-        }
-        Ok(live)
+        let failure = match tokio::time::timeout(MAX_COUNTING, count).await {
+            Ok(Ok(page)) => return u64::try_from(page.count).ok(),
+            Ok(Err(error)) => unavailable(&error),
+            Err(_) => Failure::Unavailable("counting the sessions timed out".into()),
+        };
+        tracing::warn!(%failure, "sessions.not_counted");
+        None
     }
 
-    /// Ids and creation times of the live sessions, in no particular order.
+    /// Ids and creation times of the live sessions, in no particular order. Reads the first page of the user's
+    /// sessions.
     ///
     /// # Errors
     /// `Unavailable` when storage does not answer.
     pub async fn live_sessions(&self, of: &SessionsOf<'_>) -> Result<Vec<LiveSession>, Failure> {
         let query = self.live(of, "").projection_expression("session_id, created_at");
-        query_all(query, |item| {
+        let page = query.send().await.map_err(|error| unavailable(&error))?;
+        let session = |item| {
             let LiveItem { session_id: id, created_at } = decode(item)?;
             Ok(LiveSession { id, created_at: to_instant(created_at)? })
-        })
-        .await
+        };
+        page.items.unwrap_or_default().into_iter().map(session).collect()
     }
 
     /// A page of a user's live sessions, newest first. Over all pages, each session that lives throughout is
     /// listed exactly once.
     ///
-    /// Reads all sessions of the user, because their order in the table is the order of their ids. Ended
-    /// sessions are read too until their absolute life is over.
+    /// Reads the sessions from the first, because their order in the table is the order of their ids. Ended
+    /// sessions are read too until their absolute life is over. Sessions after the first [`LISTED_PAGES`] query
+    /// pages are not listed.
     ///
     /// # Errors
     /// `Unavailable` when storage does not answer.
     pub async fn session_page(&self, query: &SessionPageQuery<'_>) -> Result<SessionPage, Failure> {
         let SessionPageQuery { of, path: (collection, owner), after, limit } = *query;
-        let mut items = self.live(&of, "").into_paginator().items().send();
+        let mut pages = self.live(&of, "").into_paginator().send();
+        let mut items = Vec::new();
+        for _ in 0..LISTED_PAGES {
+            let Some(read) = pages.next().await else { break };
+            items.extend(read.map_err(|error| unavailable(&error))?.items.unwrap_or_default());
+        }
         let mut page = BTreeMap::new();
         let mut has_more = false;
-        while let Some(item) = items.next().await {
-            let session = to_session(item.map_err(|error| unavailable(&error))?)?;
+        for item in items {
+            let session = to_session(item)?;
             let position = SessionPosition::of(&session);
             if session.is_under(collection, owner) && after.is_none_or(|after| position > *after) {
                 page.insert(position, session);
             }
-            // Holds one page in memory, however many sessions the user has.
             if page.len() > limit {
                 page.pop_last();
                 has_more = true;

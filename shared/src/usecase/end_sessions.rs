@@ -26,18 +26,18 @@ pub struct Command {
 pub struct Outcome {
     /// User whose sessions ended.
     pub user: UserId,
-    /// Number of live sessions that ended.
-    pub ended: u64,
+    /// Number of live sessions that ended, if they could be counted.
+    pub ended: Option<u64>,
     /// When they ended.
     pub ended_at: Timestamp,
 }
 
 impl Service {
-    /// Ends the sessions with one read, one query per MB of session items, and one transaction.
+    /// Ends the sessions with one read, one query and one transaction.
     ///
     /// The transaction increments the user's session epoch. That ends every session created before, also one
-    /// whose login is still in progress (docs/design/storage.md#epochs). The sessions are counted first, so
-    /// that a failed count has ended nothing.
+    /// whose login is still in progress (docs/design/storage.md#epochs). The sessions are counted
+    /// first. They also end if the count fails.
     ///
     /// # Errors
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `TenantSuspended`, `IpNotAllowed`,
@@ -54,7 +54,7 @@ impl Service {
             let target = caller.owner_of_sessions(&user, collection, &owner)?;
             let of = SessionsOf::user(target, request.tenant.session_epoch, now);
             let except = (ending == Ending::AllButCurrent).then_some(&caller.session.id);
-            let ended = self.store.count_sessions(&of, except).await?;
+            let ended = self.store.count_sessions(&of, except).await;
             let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
             if self.store.end_sessions(&change, ending).await? == Committed::Done {
                 return Ok(Outcome { user, ended, ended_at: now });

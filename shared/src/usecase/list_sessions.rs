@@ -34,7 +34,7 @@ pub struct Outcome {
 }
 
 impl Service {
-    /// Lists one page with one read, and one query per MB of the user's session items.
+    /// Lists one page with one read, and one query per MB of the user's session items, at most four.
     ///
     /// # Errors
     /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `UserNotFound`, `Validation` of the cursor,

@@ -82,8 +82,8 @@ pub struct Outcome {
     pub user: UserId,
     /// Names of the changed fields, as clients know them.
     pub updated: Vec<&'static str>,
-    /// Number of live sessions that the change ended.
-    pub sessions_revoked: u64,
+    /// Number of live sessions that the change ended, if they could be counted.
+    pub sessions_revoked: Option<u64>,
     /// Details of the user after the change.
     pub details: UserDetails,
 }
@@ -97,7 +97,7 @@ struct Prepared<'a> {
     /// The new password differs from the last ones, under this session epoch of its user.
     history_checked_under: Option<u64>,
     hash: Option<PasswordHash>,
-    sessions_revoked: u64,
+    sessions_revoked: Option<u64>,
 }
 
 impl Service {
@@ -126,7 +126,7 @@ impl Service {
             return Err(Failure::Forbidden);
         }
         let ip = ip.client(&request.policy().trusted_proxies);
-        let mut prepared = Prepared { ip, ..Prepared::default() };
+        let mut prepared = Prepared { ip, sessions_revoked: Some(0), ..Prepared::default() };
         let done = self.change(&request, &bearer, &id, &changes, &mut prepared).await;
         if let Some((slot, _)) = prepared.proof {
             // The current password was right; the change may have failed for another reason.
@@ -159,7 +159,8 @@ impl Service {
             }
             if changes.names().is_empty() {
                 let details = UserDetails::of(target);
-                return Ok(Outcome { user: id.clone(), updated: Vec::new(), sessions_revoked: 0, details });
+                let sessions_revoked = prepared.sessions_revoked;
+                return Ok(Outcome { user: id.clone(), updated: Vec::new(), sessions_revoked, details });
             }
             let candidate = changes.candidate(target);
             if let Some(candidate) = &candidate {
@@ -301,11 +302,11 @@ impl Service {
         }
         let except = change.is_own().then_some(&change.caller_session.id);
         let ending = SessionsOf::user(change.target, request.tenant.session_epoch, change.now);
-        let (hash, ended) = tokio::try_join!(
+        let (hash, ended) = tokio::join!(
             self.passwords.hash(candidate.password.clone(), policy.hash_cost),
             self.store.count_sessions(&ending, except)
-        )?;
-        prepared.hash = Some(hash);
+        );
+        prepared.hash = Some(hash?);
         prepared.sessions_revoked = ended;
         Ok(true)
     }

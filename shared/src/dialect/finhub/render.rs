@@ -50,12 +50,12 @@ pub(super) fn terminated(outcome: &delete_session::Outcome) -> Reply {
 }
 
 pub(super) fn all_terminated(outcome: &end_sessions::Outcome) -> Reply {
-    success(json!({
-        "userId": outcome.user.as_str(),
-        "status": "TERMINATED",
-        "sessionsTerminated": outcome.ended,
-        "terminatedAt": time(outcome.ended_at),
-    }))
+    let mut data = json!({ "userId": outcome.user.as_str(), "status": "TERMINATED" });
+    if let Some(ended) = outcome.ended {
+        data["sessionsTerminated"] = json!(ended);
+    }
+    data["terminatedAt"] = json!(time(outcome.ended_at));
+    success(data)
 }
 
 pub(super) fn sessions(outcome: &list_sessions::Outcome) -> Reply {
@@ -100,12 +100,15 @@ pub(super) fn credentials(outcome: &update_credentials::Outcome) -> Reply {
     } else {
         "Credentials updated successfully"
     };
-    success(json!({
+    let mut data = json!({
         "userId": outcome.user.as_str(),
         "message": message,
         "updatedFields": outcome.updated,
-        "sessionsRevoked": outcome.sessions_revoked,
-    }))
+    });
+    if let Some(revoked) = outcome.sessions_revoked {
+        data["sessionsRevoked"] = json!(revoked);
+    }
+    success(data)
 }
 
 /// Renders a failure (docs/design/contract.md#create-session).
