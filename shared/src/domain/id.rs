@@ -2,6 +2,7 @@
 
 use std::{borrow::Borrow, fmt};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -199,6 +200,13 @@ impl SessionId {
     /// Creates a random (version 4) UUID from 128 bits of entropy.
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid().hyphenated().to_string())
+    }
+
+    /// Creates the ID of the session of a login from the ID of its password attempt. A stored session therefore
+    /// shows that the attempt succeeded.
+    pub fn of_attempt(attempt: AttemptId) -> Self {
+        let digest = digest(&SHA256, attempt.to_string().as_bytes());
+        Self::from_random(digest.as_ref().first_chunk().copied().unwrap_or_default())
     }
 
     /// Returns the UUID if the text has the format that [`Self::from_random`] writes.

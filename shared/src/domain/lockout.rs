@@ -9,6 +9,9 @@ use super::{AttemptId, Failure, Limit, TenantId, TrustedDevice};
 
 /// Age at which an unsettled attempt counts as failed. No function runs longer than 60 s.
 const LEASE: Duration = Duration::from_secs(60);
+/// Age from which an attempt stores no result any more if its login succeeded. Hashing and storing the result take a
+/// few seconds at most.
+const SETTLED_WITHIN: Duration = Duration::from_secs(15);
 /// Time that an attempt counts towards the hourly limit.
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -94,6 +97,25 @@ impl AttemptState {
     /// Returns the attempts that failed, including those whose process ended without a result.
     pub fn failed_attempts(&self, now: Timestamp) -> Vec<AttemptId> {
         self.slots.iter().copied().filter(|id| !self.is_in_progress(*id, now)).collect()
+    }
+
+    /// Returns the attempts without a result that store none any more. Some of their logins may have succeeded.
+    pub fn abandoned_attempts(&self, now: Timestamp) -> Vec<AttemptId> {
+        let is_over = |id: &AttemptId| id.made_at().checked_add(SETTLED_WITHIN).is_ok_and(|end| end < now);
+        self.slots.difference(&self.failed).copied().filter(is_over).collect()
+    }
+
+    /// Returns whether an attempt that waits for a slot may get one, or a final result, at the next write.
+    pub fn may_proceed(
+        &self,
+        attempt: AttemptId,
+        device: Option<TrustedDevice>,
+        budget: AttemptBudget,
+        now: Timestamp,
+    ) -> bool {
+        let max = budget.max.min(self.reduced_slots.unwrap_or(budget.max));
+        let has_slot = self.slots.len() < max && self.recent.len() < budget.per_hour;
+        has_slot || self.next_step(attempt, device, budget, now) != NextStep::Return(Reservation::Busy)
     }
 
     /// Returns the consecutive failures at the end of the lockout. Attempts without a result count as failed.

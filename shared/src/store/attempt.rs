@@ -6,7 +6,8 @@
 //! `#` and the device ID. All buckets share one item so that one write deletes them after a password change.
 //!
 //! - `attempts`: IDs of the attempts that hold a slot. IDs make a repeated write harmless. An attempt without a result
-//!   after 60 s counts as failed, because its process ended.
+//!   after 60 s counts as failed, because its process ended. An attempt whose login created a session does not count:
+//!   the ID of the session follows from the ID of the attempt.
 //! - `failed`: the attempts among them that failed. A success releases its own slot and the slots of the failures that
 //!   its reservation returned, so that parallel logins with the correct password never lock the user.
 //! - `quiet_at`: time at which both sets are forgotten, one lockout length after the last attempt.
@@ -34,8 +35,8 @@ use super::{
     table::{Expressions, Updated},
 };
 use crate::domain::{
-    AttemptBudget, AttemptId, AttemptState, Failure, NextStep, Reservation, TenantId, TrustedDevice,
-    TrustedDeviceId, UserId,
+    AttemptBudget, AttemptId, AttemptState, Failure, NextStep, Reservation, SessionId, TenantId,
+    TrustedDevice, TrustedDeviceId, UserId,
 };
 
 /// Identity of one password attempt.
@@ -76,6 +77,8 @@ const FOREVER: i64 = 253_402_300_799;
 const MAX_DEVICES: usize = 32;
 /// Attempts to write the item while other requests change it.
 const TRIES: usize = 4;
+/// Maximum number of keys in a batch read.
+const MAX_BATCH: usize = 100;
 
 /// Attribute with the epoch of the user after its last password change. Device proofs of earlier epochs are invalid.
 pub(super) const PROOFS_EPOCH: &str = "proofs_epoch";
@@ -146,6 +149,10 @@ impl DynamoStore {
             };
             match kept.next_step(attempt.id, attempt.device, budget, now) {
                 NextStep::Return(reservation) => return Ok(reservation),
+            let abandoned = kept.abandoned_attempts(now);
+            if !abandoned.contains(&attempt.id) && self.release_succeeded(attempt, &abandoned).await? {
+                continue;
+            }
                 NextStep::StartOver => {
                     let change = start_over(attempt.id, &kept, budget, now);
                     if self.change_attempts(attempt, change).await?.is_ok() {
@@ -166,6 +173,42 @@ impl DynamoStore {
 
     /// Returns a write that deletes a user's attempts and invalidates all device proofs of epochs before `epoch`.
     pub(super) fn reset_attempts(
+    /// Reads whether an attempt that waits for a slot may get one, or a final result, with
+    /// [`Self::reserve_attempt`]. A read costs less than a refused write of the item.
+    ///
+    /// # Errors
+    /// `Unavailable` when the read fails.
+    pub async fn may_reserve(
+        &self,
+        attempt: &AttemptKey<'_>,
+        budget: AttemptBudget,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        let [item] = self.read_each([Some(Key::attempts(attempt.tenant, attempt.user))]).await?;
+        let state = attempt.read(&item.unwrap_or_default())?;
+        Ok(state.may_proceed(attempt.id, attempt.device, budget, now))
+    }
+
+    /// Releases the slots of the attempts whose login created a session. Returns whether there are any.
+    async fn release_succeeded(&self, attempt: &AttemptKey<'_>, ids: &[AttemptId]) -> Result<bool, Failure> {
+        let session =
+            |id: &AttemptId| Key::session(attempt.tenant, attempt.user, &SessionId::of_attempt(*id));
+        let ids = ids.get(..MAX_BATCH).unwrap_or(ids);
+        if ids.is_empty() {
+            return Ok(false);
+        }
+        let sessions = self.read_all(&ids.iter().map(session).collect::<Vec<_>>()).await?;
+        let found = ids.iter().zip(sessions).filter(|(_, session)| session.is_some());
+        let succeeded: Vec<_> = found.map(|(id, _)| *id).collect();
+        if succeeded.is_empty() {
+            return Ok(false);
+        }
+        let change = Expressions::update("DELETE #attempts :over, #recent :over")
+            .when("attribute_exists(#attempts)")
+            .value(":over", id_set(succeeded));
+        self.change_attempts(attempt, change).await.map(|_| true)
+    }
+
         &self,
         tenant: &TenantId,
         user: &UserId,

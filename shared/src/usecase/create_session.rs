@@ -249,7 +249,7 @@ impl Service {
         (user, replacement): (&User, Option<HashCost>),
         claim: Option<LimitClaim>,
     ) -> Result<Grant, Failure> {
-        let (grant, result) = match self.new_grant(request, user, login) {
+        let (grant, result) = match self.new_grant(request, user, login, slot.session_id()) {
             Ok(made) => made,
             Err(failure) => {
                 slot.unused().await;
@@ -343,8 +343,9 @@ impl Service {
         request: &TenantRequest<'_>,
         user: &User,
         login: &Login,
+        id: SessionId,
     ) -> Result<(Grant, Option<NewStoredResult>), Failure> {
-        let session = self.new_session(request, user, login)?;
+        let session = self.new_session(request, user, login, id)?;
         let success = || Success::Session { id: session.id.clone(), user_epoch: session.user_epoch };
         let result = login.idempotent.as_ref().map(|it| it.record(success(), request)).transpose()?;
         Ok((self.login_grant(request, session, user)?, result))
@@ -410,6 +411,7 @@ impl Service {
         request: &TenantRequest<'_>,
         user: &User,
         login: &Login,
+        id: SessionId,
     ) -> Result<Session, Failure> {
         let (policy, now) = (request.policy(), request.now());
         let device = match login.trusted {
@@ -419,7 +421,7 @@ impl Service {
         Ok(Session {
             tenant: user.tenant.clone(),
             user: user.id.clone(),
-            id: SessionId::from_random(random(&*self.entropy)?),
+            id,
             collection: login.collection,
             organization: user.organization.clone(),
             customer: user.customer.clone(),

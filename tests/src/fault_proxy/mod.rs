@@ -121,6 +121,11 @@ impl FaultProxy {
         self.shared.plan().script.add(fault)
     }
 
+    /// Removes all faults of the script.
+    pub fn clear(&self) {
+        self.shared.plan().script = Script::default();
+    }
+
     /// Closes the connection of every call before it reaches the service, or forwards calls again.
     pub fn set_down(&self, down: bool) {
         self.shared.plan().is_down = down;

@@ -5,14 +5,15 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use backon::{ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 use futures_util::future::join_all;
+use jiff::Timestamp;
 
 use super::tenant_request::TenantRequest;
 use crate::{
     domain::{
-        AttemptBudget, AttemptId, BudgetOf, Failure, HourBudget, Limit, Password, Reservation, TrustedDevice,
-        User, UserId,
+        AttemptBudget, AttemptId, BudgetOf, Failure, HourBudget, Limit, Password, Reservation, SessionId,
+        TrustedDevice, User, UserId,
     },
     port::PasswordCheck,
     store::{AttemptKey, Verdict},
@@ -22,6 +23,9 @@ use crate::{
 
 /// Maximum total wait for an attempt slot. It is well below the timeout of a function.
 const MAX_WAIT: Duration = Duration::from_secs(4);
+/// Maximum time to store the result of an attempt. Longer than a burst of throttling, because an attempt without a
+/// result holds its slot.
+const MAX_SETTLING: Duration = Duration::from_secs(4);
 /// A tenant's budget of at least this size is split into parts, so that an attack does not write all its
 /// failures to one item: a DynamoDB partition takes 1,000 writes per second (docs/design/storage.md).
 const PART: u32 = 1_000;
@@ -95,13 +99,6 @@ enum AttemptOutcome {
     Unused,
 }
 
-/// Why a slot was not reserved.
-enum ReserveError {
-    Busy,
-    UnknownDevice,
-    Refused(Failure),
-}
-
 /// Why a budget gave no unit.
 enum BudgetError {
     UsedUp,
@@ -130,40 +127,24 @@ impl Service {
             lockout_millis: i64::try_from(policy.lockout.as_millis()).unwrap_or(i64::MAX),
         };
         let id = self.attempt_id(now)?;
-        let reserve = |source: AttemptSource| async move {
-            let key = AttemptKey { tenant, user, device: source.device, id };
-            let refused = match self.store.reserve_attempt(&key, budget, now).await {
-                Ok(Reservation::Granted(seen)) => return Ok((source, seen)),
-                Ok(Reservation::UnknownDevice) => return Err(ReserveError::UnknownDevice),
-                Ok(Reservation::Busy) => return Err(ReserveError::Busy),
-                Ok(Reservation::Locked(until)) => Failure::AccountLocked(until),
-                Ok(Reservation::Limited(until)) => {
-                    Failure::RateLimited(Limit::User, until.duration_since(now).unsigned_abs())
-                }
-                Ok(Reservation::Disabled) => Failure::PasswordDisabled,
-                Err(failure) => failure,
-            };
-            Err(ReserveError::Refused(refused))
-        };
-        // A slot is held for one hash: about 10 ms, longer when hashes wait for the same cores.
-        let backoff = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(10))
-            .with_max_delay(Duration::from_millis(250))
-            .with_max_times(25)
-            .with_total_delay(Some(MAX_WAIT))
-            .with_jitter();
-        let is_busy = |error: &ReserveError| matches!(error, ReserveError::Busy);
-        let mut reserved = (|| reserve(source)).retry(backoff).when(is_busy).await;
-        if matches!(reserved, Err(ReserveError::UnknownDevice)) {
-            let unknown = AttemptSource { device: None, ..source };
-            reserved = (|| reserve(unknown)).retry(backoff).when(is_busy).await;
+        let key = |source: AttemptSource| AttemptKey { tenant, user, device: source.device, id };
+        let (mut source, mut reserved) = (source, self.wait_for_slot(&key(source), budget, now).await?);
+        if reserved == Reservation::UnknownDevice {
+            source.device = None;
+            reserved = self.wait_for_slot(&key(source), budget, now).await?;
         }
-        let (source, seen) = reserved.map_err(|error| match error {
-            ReserveError::Busy | ReserveError::UnknownDevice => {
-                Failure::RateLimited(Limit::Busy, Duration::from_secs(1))
+        let seen = match reserved {
+            Reservation::Granted(seen) => seen,
+            Reservation::Locked(until) => return Err(Failure::AccountLocked(until)),
+            Reservation::Limited(until) => {
+                let wait = until.duration_since(now).unsigned_abs();
+                return Err(Failure::RateLimited(Limit::User, wait));
             }
-            ReserveError::Refused(failure) => failure,
-        })?;
+            Reservation::Disabled => return Err(Failure::PasswordDisabled),
+            Reservation::Busy | Reservation::UnknownDevice => {
+                return Err(Failure::RateLimited(Limit::Busy, Duration::from_secs(1)));
+            }
+        };
         Ok(AttemptSlot {
             service: self,
             request,
@@ -175,6 +156,31 @@ impl Service {
             owed: Vec::new(),
             taken: Vec::new(),
         })
+    }
+
+    /// Reserves a slot. While all slots are busy, reads the attempts until a slot may be free, and then tries again.
+    async fn wait_for_slot(
+        &self,
+        key: &AttemptKey<'_>,
+        budget: AttemptBudget,
+        now: Timestamp,
+    ) -> Result<Reservation, Failure> {
+        // A slot is held for one hash: about 10 ms, longer when hashes wait for the same cores.
+        let mut waits = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(10))
+            .with_max_delay(Duration::from_millis(250))
+            .with_max_times(25)
+            .with_total_delay(Some(MAX_WAIT))
+            .with_jitter()
+            .build();
+        let mut reserved = self.store.reserve_attempt(key, budget, now).await?;
+        while let (Reservation::Busy, Some(wait)) = (&reserved, waits.next()) {
+            tokio::time::sleep(wait).await;
+            if self.store.may_reserve(key, budget, now).await? {
+                reserved = self.store.reserve_attempt(key, budget, now).await?;
+            }
+        }
+        Ok(reserved)
     }
 
     /// Compares `password` with `user`'s hash. Without a user, does the same work and returns `Wrong`.
@@ -193,6 +199,11 @@ impl AttemptSlot<'_> {
     /// Whether the attempt counts as one of an unknown device.
     pub(in crate::usecase) fn is_of_unknown_device(&self) -> bool {
         self.source.device.is_none()
+    }
+
+    /// ID of the session that a login with this attempt creates.
+    pub(in crate::usecase) fn session_id(&self) -> SessionId {
+        SessionId::of_attempt(self.id)
     }
 
     /// Applies `budgets`, of which `used` units were used when they were read. A budget that is less than half
@@ -294,7 +305,19 @@ impl AttemptSlot<'_> {
                 AttemptOutcome::Right | AttemptOutcome::Unused => store.return_to_budget(budget).await,
             }
         }));
-        let (settled, adjusted) = tokio::join!(store.settle_attempt(&attempt, &verdict), adjusted);
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(50))
+            .with_max_delay(Duration::from_millis(500))
+            .without_max_times()
+            .with_total_delay(Some(MAX_SETTLING))
+            .with_jitter();
+        let is_temporary = |failure: &Failure| matches!(failure, Failure::Unavailable(_));
+        let settle = (|| store.settle_attempt(&attempt, &verdict)).retry(backoff).when(is_temporary);
+        let settle = async {
+            let timeout = |_| Failure::Unavailable("storing the result of an attempt timed out".into());
+            tokio::time::timeout(MAX_SETTLING, settle).await.map_err(timeout)?
+        };
+        let (settled, adjusted) = tokio::join!(settle, adjusted);
         adjusted.into_iter().fold(settled, Result::and)
     }
 }
