@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use doorward::route::Function;
 use e2e::{
     event,
-    fault_proxy::{Effect, Fault, Operation},
+    fault_proxy::{Effect, Fault, Operation, Random},
 };
 use local::TABLE;
 
@@ -304,6 +304,39 @@ async fn login_under_a_session_limit_fails_if_its_write_is_lost() {
     assert_eq!(failed.verdict(), (503, "UNAVAILABLE"));
     assert!(live(&world, &marcus).await.is_empty());
     assert!(world.login(&marcus).await.is_ok());
+}
+
+// Every limit holds if transactions conflict and answers are lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn session_limits_hold_with_conflicts_and_lost_answers() {
+    for (max, when_full) in [(1, WhenFull::Single), (3, WhenFull::Oldest), (3, WhenFull::Reject)] {
+        for seed in 0..4 {
+            let world = Arc::new(World::start().await.unwrap());
+            limit(&world, max, when_full).await;
+            let marcus = world.actor(MARCUS).unwrap();
+            world.faults.set_conflicts(true);
+            let random = Random::new(seed).every_chance(0.0);
+            world
+                .faults
+                .set_random(Some(random.chance(Effect::LoseAnswer, 0.2).chance(Effect::DeliverLate, 0.05)));
+            let answers = logins(&world, &marcus, 12).await;
+            world.faults.set_random(None);
+            world.faults.settle().await;
+            let granted = granted(&marcus, &answers);
+            assert!(!granted.is_empty(), "{when_full:?}, seed {seed}: {:?}", verdicts(&answers));
+            let expected = |answer: &Answer| match when_full {
+                WhenFull::Reject => matches!(answer.status, 200 | 409 | 429 | 503),
+                WhenFull::Oldest | WhenFull::Single => matches!(answer.status, 200 | 429 | 503),
+            };
+            assert!(answers.iter().all(expected), "{when_full:?}, seed {seed}: {:?}", verdicts(&answers));
+            let live = live(&world, &marcus).await;
+            assert!(live.len() <= max as usize, "{when_full:?}, seed {seed}: {live:?}");
+            if when_full == WhenFull::Reject {
+                assert_eq!(live.len(), granted.len(), "{when_full:?}, seed {seed}: {:?}", verdicts(&answers));
+            }
+            assert_tokens_follow(&world, &marcus, &granted).await;
+        }
+    }
 }
 
 /// Adds ended sessions to the table, as copies of an ended session. Each has 100 KB, so that ten of them fill a page
