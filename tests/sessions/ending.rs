@@ -151,3 +151,18 @@ async fn sessions_end_if_they_cannot_be_counted() {
     assert!(!world.opens(&second).await.unwrap());
     assert!(counting.applied() >= 2);
 }
+
+// docs/design/contract.md#logout
+#[tokio::test]
+async fn repeated_logout_of_a_session_that_ended_with_all_others_returns_the_first_time() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let (first, second) = (world.login(&marcus).await.unwrap(), world.login(&marcus).await.unwrap());
+    assert_eq!(ask(&world, &second, Method::DELETE, &marcus.sessions()).await.status, 200);
+    world.clock.advance(Duration::from_secs(5));
+    let ended = world.logout(&first).await.unwrap();
+    assert_eq!(ended.data("terminatedAt"), format!("{:.3}", world.clock.now()));
+    world.clock.advance(Duration::from_secs(5));
+    let again = world.logout(&first).await.unwrap();
+    assert_eq!(again.data("terminatedAt"), ended.data("terminatedAt"));
+}
