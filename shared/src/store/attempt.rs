@@ -147,12 +147,12 @@ impl DynamoStore {
                 }
                 Err(kept) => attempt.read(&kept)?,
             };
-            match kept.next_step(attempt.id, attempt.device, budget, now) {
-                NextStep::Return(reservation) => return Ok(reservation),
             let abandoned = kept.abandoned_attempts(now);
             if !abandoned.contains(&attempt.id) && self.release_succeeded(attempt, &abandoned).await? {
                 continue;
             }
+            match kept.next_step(attempt.id, attempt.device, budget, now) {
+                NextStep::Return(reservation) => return Ok(reservation),
                 NextStep::StartOver => {
                     let change = start_over(attempt.id, &kept, budget, now);
                     if self.change_attempts(attempt, change).await?.is_ok() {
@@ -171,8 +171,6 @@ impl DynamoStore {
         Ok(Reservation::Busy)
     }
 
-    /// Returns a write that deletes a user's attempts and invalidates all device proofs of epochs before `epoch`.
-    pub(super) fn reset_attempts(
     /// Reads whether an attempt that waits for a slot may get one, or a final result, with
     /// [`Self::reserve_attempt`]. A read costs less than a refused write of the item.
     ///
@@ -209,6 +207,8 @@ impl DynamoStore {
         self.change_attempts(attempt, change).await.map(|_| true)
     }
 
+    /// Returns a write that deletes a user's attempts and invalidates all device proofs of epochs before `epoch`.
+    pub(super) fn reset_attempts(
         &self,
         tenant: &TenantId,
         user: &UserId,
