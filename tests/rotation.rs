@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Result;
 use doorward::{
     domain::{SigningAlgorithm, TenantId},
+    route::Function,
     secrets::{Old, Renewal, RotationError, SigningKeys, Step},
 };
 use e2e::{
@@ -21,6 +22,8 @@ use crate::{ADMIN, MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
 
 /// Life of a cached secret.
 const CACHE_LIFE: Duration = Duration::from_secs(5 * 60);
+/// Life of a cached tenant record.
+const RECORD_LIFE: Duration = Duration::from_secs(5);
 const VERSION: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 const OTHER_VERSION: &str = "aaaaaaaa-0000-4000-8000-000000000002";
 
@@ -146,6 +149,92 @@ async fn rotation_with_a_lost_response_changes_nothing() -> Result<()> {
         assert_eq!(world.secret_version(NORDIC, "AWSCURRENT").await?, VERSION, "{lost:?}");
         let actor = with_pair_of(&world, &world.actor(MARCUS)?, VERSION).await?;
         assert!(world.login(&actor).await.is_ok(), "{lost:?}");
+    }
+    Ok(())
+}
+
+/// Version in the tenant's record.
+async fn active(world: &World) -> Result<Option<String>> {
+    let tenant = world.store.tenant(&nordic()).await?.expect("the tenant exists");
+    Ok(tenant.active_secret.map(|secret| secret.version))
+}
+
+// docs/design/security.md#rule-18
+#[tokio::test]
+async fn new_secret_is_accepted_when_the_cached_record_expires() -> Result<()> {
+    let world = World::start().await?;
+    let old = world.actor(MARCUS)?;
+    // The forced reload that unknown keys and secrets once caused must not be needed.
+    let mut wrong = old.clone();
+    "not the tenant's".clone_into(&mut wrong.tenant.tenant_secret);
+    world.login(&old).await?;
+    assert_eq!(world.try_login(&wrong, "x").await?.status, 403);
+    let made = world.rotator().rotate(&nordic(), Renewal::SCHEDULED).await?;
+    assert!(made.activated.is_ok());
+    assert_eq!(active(&world).await?, Some(made.id.clone()));
+    let new = with_pair_of(&world, &old, &made.id).await?;
+    world.secret_calls.take();
+    world.clock.advance(RECORD_LIFE);
+    assert!(world.login(&new).await.is_ok() && world.login(&old).await.is_ok());
+    assert_eq!(world.secret_calls.take(), ["GetSecretValue"; 2]);
+    Ok(())
+}
+
+// docs/design/security.md#rule-18: no function signs with a new key before every other function can know it.
+#[tokio::test]
+async fn token_of_a_new_instance_is_valid_in_an_instance_with_the_earlier_record() -> Result<()> {
+    for username in [MARCUS, ADMIN] {
+        let mut world = World::start().await?;
+        let actor = world.actor(username)?;
+        let tenant = TenantId::parse(&actor.tenant.tenant_id)?;
+        let session = world.login(&actor).await?;
+        let first = world.session(&session).await?.key_version;
+        world.rotator().rotate(&tenant, Renewal::SCHEDULED).await?;
+        world.start_another(Function::CreateSession)?;
+        let login = world.login(&actor).await?;
+        assert_eq!(world.session(&login).await?.key_version, first, "the previous version must sign");
+        let refreshed = world.refreshed(&login).await?;
+        assert!(world.opens(&refreshed).await?);
+        world.clock.advance(Duration::from_secs(10));
+        let login = world.login(&actor).await?;
+        assert_eq!(world.session(&login).await?.key_version, first + 1);
+        assert!(world.opens(&world.refreshed(&login).await?).await?);
+    }
+    Ok(())
+}
+
+// docs/design/security.md#rule-18: a rotation that was interrupted between Secrets Manager and the record.
+#[tokio::test]
+async fn rotation_interrupted_before_the_record_is_completed_by_the_next_step() -> Result<()> {
+    for next_step in Step::iter() {
+        let mut world = started().await?;
+        let old = world.actor(MARCUS)?;
+        let session = world.login(&old).await?;
+        for step in [Step::CreateSecret, Step::SetSecret, Step::TestSecret] {
+            take(&world, step).await?;
+        }
+        let before = active(&world).await?;
+        // The step writes the record at its start, which changes nothing, and at its end.
+        let lost = Fault::on(Operation::UpdateItem, Effect::LoseRequest).sk("TENANT").nth(2).times(3);
+        world.faults.inject(lost);
+        assert!(take(&world, Step::FinishSecret).await.is_err());
+        assert_eq!(
+            (active(&world).await?, world.secret_version(NORDIC, "AWSCURRENT").await?),
+            (before, VERSION.to_owned())
+        );
+        // A new instance accepts both secrets, and signs with the version that the others know.
+        world.start_another(Function::CreateSession)?;
+        let new = with_pair_of(&world, &old, VERSION).await?;
+        let login = world.login(&new).await?;
+        assert_eq!(world.session(&login).await?.key_version, world.session(&session).await?.key_version);
+        assert!(world.opens(&world.refreshed(&login).await?).await?);
+
+        take(&world, next_step).await?;
+        assert_eq!(active(&world).await?, Some(VERSION.to_owned()), "{}", next_step.name());
+        world.clock.advance(Duration::from_secs(10));
+        let login = world.login(&new).await?;
+        assert_eq!(world.session(&login).await?.key_version, world.session(&session).await?.key_version + 1);
+        assert!(world.opens(&world.refreshed(&login).await?).await?);
     }
     Ok(())
 }

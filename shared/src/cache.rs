@@ -22,8 +22,6 @@ pub struct Freshness {
     pub absent: Duration,
 }
 
-/// Minimum interval between forced reloads of a key (docs/design/security.md#rule-18).
-const FORCED_EVERY: Duration = Duration::from_secs(60);
 /// Time for which an old value is returned after a failed reload before the next attempt, so that a source that
 /// does not respond does not delay every request.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -43,8 +41,8 @@ struct Slot<V> {
 struct Entry<V> {
     value: Arc<V>,
     loaded_at: Timestamp,
-    forced_at: Option<Timestamp>,
     reload_at: Timestamp,
+    failed_at: Option<Timestamp>,
 }
 
 impl<V> Clone for Entry<V> {
@@ -90,44 +88,40 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         now: Timestamp,
         load: impl AsyncFnOnce() -> Result<Option<V>, Failure>,
     ) -> Result<Option<Arc<V>>, Failure> {
-        if self.is_absent(key, now) {
-            return Ok(None);
-        }
-        let slot = self.slot(key);
-        if let Some(entry) = slot.entry().filter(|entry| now < entry.reload_at) {
-            return Ok(Some(entry.value));
-        }
-        let _loading = slot.loading.lock().await;
-        if self.is_absent(key, now) {
-            return Ok(None);
-        }
-        match slot.entry().filter(|entry| now < entry.reload_at) {
-            Some(entry) => Ok(Some(entry.value)),
-            None => self.load(key, &slot, now, false, load).await,
-        }
+        self.get_suitable(key, now, |_| true, load).await
     }
 
-    /// Reloads the value of a key even if it is fresh, unless a forced reload ran within the last minute.
+    /// Returns the value of a key like [`Self::get`]. Also loads it if the cached value is not `suitable`, but not
+    /// within 30 s after a failed load.
     ///
     /// # Errors
     /// The errors of [`Self::get`].
-    pub async fn reload(
+    pub async fn get_suitable(
         &self,
         key: &K,
         now: Timestamp,
+        suitable: impl Fn(&V) -> bool,
         load: impl AsyncFnOnce() -> Result<Option<V>, Failure>,
     ) -> Result<Option<Arc<V>>, Failure> {
+        if self.is_absent(key, now) {
+            return Ok(None);
+        }
+        let usable = |entry: &Entry<V>| {
+            let failed = entry.failed_at.is_some_and(|failed| now < after(failed, RETRY_AFTER));
+            now < entry.reload_at && (failed || suitable(&entry.value))
+        };
         let slot = self.slot(key);
+        if let Some(entry) = slot.entry().filter(usable) {
+            return Ok(Some(entry.value));
+        }
         let _loading = slot.loading.lock().await;
         if self.is_absent(key, now) {
             return Ok(None);
         }
-        let recent =
-            |entry: &Entry<V>| entry.forced_at.is_some_and(|forced| now < after(forced, FORCED_EVERY));
-        if let Some(entry) = slot.entry().filter(recent) {
-            return Ok(Some(entry.value));
+        match slot.entry().filter(usable) {
+            Some(entry) => Ok(Some(entry.value)),
+            None => self.load(key, &slot, now, load).await,
         }
-        self.load(key, &slot, now, true, load).await
     }
 
     fn is_absent(&self, key: &K, now: Timestamp) -> bool {
@@ -147,16 +141,15 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
         key: &K,
         slot: &Slot<V>,
         now: Timestamp,
-        forced: bool,
         load: impl AsyncFnOnce() -> Result<Option<V>, Failure>,
     ) -> Result<Option<Arc<V>>, Failure> {
         let known = slot.entry();
-        let forced_at = if forced { Some(now) } else { known.as_ref().and_then(|entry| entry.forced_at) };
         match load().await {
             Ok(Some(value)) => {
                 let value = Arc::new(value);
                 let reload_at = after(now, self.freshness.fresh);
-                slot.set(Some(Entry { value: Arc::clone(&value), loaded_at: now, forced_at, reload_at }));
+                let entry = Entry { value: Arc::clone(&value), loaded_at: now, reload_at, failed_at: None };
+                slot.set(Some(entry));
                 Ok(Some(value))
             }
             Ok(None) => {
@@ -171,7 +164,7 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
                     let value = Arc::clone(&entry.value);
                     let reload_at = entry.reload_at.max(after(now, RETRY_AFTER));
                     let reload_at = reload_at.min(after(entry.loaded_at, self.freshness.stale));
-                    slot.set(Some(Entry { forced_at, reload_at, ..entry }));
+                    slot.set(Some(Entry { reload_at, failed_at: Some(now), ..entry }));
                     Ok(Some(value))
                 }
                 None => Err(failure),
@@ -228,27 +221,25 @@ mod tests {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
         assert_eq!(cache.get(&"k", at(0), || async { Ok(None) }).await.unwrap(), None);
         assert_eq!(cache.get(&"k", at(4), || async { Ok(Some(1)) }).await.unwrap(), None);
-        let reloaded = cache.reload(&"k", at(4), || async { Ok(Some(1)) }).await.unwrap();
-        assert!(reloaded.is_none(), "a forced reload also uses the cached absence");
+        let other = cache.get_suitable(&"k", at(4), |_| false, || async { Ok(Some(1)) }).await.unwrap();
+        assert!(other.is_none(), "a cached absence is used for every request");
         assert_eq!(*cache.get(&"k", at(5), || async { Ok(Some(1)) }).await.unwrap().unwrap(), 1);
     }
 
     // docs/design/security.md#rule-18
     #[tokio::test]
-    async fn forced_reloads_are_limited_to_one_per_minute() {
+    async fn unsuitable_value_is_reloaded_and_used_for_30_s_after_a_failed_load() {
         let cache = Cache::<&str, u32>::new(10, FRESHNESS);
-        let reload = async |now, answer: Result<Option<u32>, Failure>| {
-            *cache.reload(&"k", at(now), || async { answer }).await.unwrap().unwrap()
+        let get = async |now, wanted: u32, answer: Result<Option<u32>, Failure>| {
+            let suitable = |value: &u32| *value == wanted;
+            *cache.get_suitable(&"k", at(now), suitable, || async { answer }).await.unwrap().unwrap()
         };
-        assert_eq!(reload(0, Ok(Some(1))).await, 1);
-        assert_eq!(reload(59, Ok(Some(2))).await, 1);
-        assert_eq!(reload(60, Ok(Some(3))).await, 3);
-        // A regular reload in between does not permit another forced reload.
-        assert_eq!(*cache.get(&"k", at(70), || async { Ok(Some(4)) }).await.unwrap().unwrap(), 4);
-        assert_eq!(reload(80, Ok(Some(5))).await, 4);
-        // A failed forced reload also starts the interval.
-        assert_eq!(reload(120, Err(down())).await, 4);
-        assert_eq!(reload(121, Ok(Some(6))).await, 4);
+        assert_eq!(get(0, 1, Ok(Some(1))).await, 1);
+        assert_eq!(get(1, 1, Ok(Some(2))).await, 1, "a suitable value is not reloaded");
+        assert_eq!(get(1, 2, Ok(Some(2))).await, 2);
+        assert_eq!(get(2, 3, Err(down())).await, 2);
+        assert_eq!(get(31, 3, Ok(Some(3))).await, 2);
+        assert_eq!(get(32, 3, Ok(Some(3))).await, 3);
     }
 
     // docs/design/security.md#rule-18

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use doorward::{
+    domain::TenantId,
     function::SystemEntropy,
     function::secret_rotation::Rotations,
+    port::Clock,
     secrets::{Rotator, Step},
 };
 use local::SECRET_PREFIX;
@@ -27,14 +29,16 @@ impl World {
         Ok(serde_json::from_str(found.secret_string().context("no text")?)?)
     }
 
-    /// Makes `document` the current version and the current version the previous one. Returns the new
-    /// version's ID.
+    /// Makes `document` the current version and the current version the previous one, and writes it to the
+    /// tenant's record. Returns the new version's ID.
     ///
     /// # Errors
     /// When Secrets Manager rejects the call.
     pub async fn rotate_secret(&self, tenant: &str, document: &Value) -> Result<String> {
         self.retire_previous_secret(tenant).await?;
-        self.put_secret(tenant, document, "AWSCURRENT").await
+        let version = self.put_secret(tenant, document, "AWSCURRENT").await?;
+        self.store.activate_secret(&TenantId::parse(tenant)?, &version, self.clock.now()).await?;
+        Ok(version)
     }
 
     /// Adds a version of the secret at this stage and returns its ID.
@@ -100,7 +104,8 @@ impl World {
     /// The rotator that `doorwardctl` uses.
     pub fn rotator(&self) -> Rotator {
         let client = self.counted_secrets.clone();
-        Rotator::new(client, SECRET_PREFIX.to_owned(), self.clock.clone(), Arc::new(SystemEntropy))
+        let (store, entropy) = (Arc::clone(&self.store), Arc::new(SystemEntropy));
+        Rotator::new(client, SECRET_PREFIX.to_owned(), store, self.clock.clone(), entropy)
     }
 
     /// Enables the rotation of a tenant's secret.

@@ -94,6 +94,12 @@ const NOTES_SECRET_USE: TableGrant = {
   keys: [KEYS.tenant],
   attributes: ["pk", "sk", "version_id", "last_used_at", "expires_at"],
 };
+/** Writes the version of a tenant's secret to the tenant record (shared/src/store/tenant.rs), and no other attribute. */
+const ACTIVATES_SECRETS: TableGrant = {
+  actions: ["UpdateItem"],
+  keys: [KEYS.tenant],
+  attributes: ["pk", "sk", "secret_version"],
+};
 const READS: TableGrant = { actions: ["BatchGetItem"], keys: [KEYS.tenant] };
 const READS_AND_QUERIES: TableGrant = { actions: ["BatchGetItem", "Query"], keys: [KEYS.tenant] };
 
@@ -209,7 +215,7 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
   "rotate-secret": {
     memory: 512,
     because: "it generates keys; with 0.29 of a core, an RSA key takes a few seconds",
-    table: [],
+    table: [ACTIVATES_SECRETS],
     secrets: ["DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"],
   },
 };

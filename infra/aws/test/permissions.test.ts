@@ -65,6 +65,10 @@ const notesUse =
   `Allow dynamodb:UpdateItem on table${keys("T#*")}` +
   " if ForAllValues:StringEquals dynamodb:Attributes pk,sk,version_id,last_used_at,expires_at";
 
+const activatesSecrets =
+  `Allow dynamodb:UpdateItem on table${keys("T#*")}` +
+  " if ForAllValues:StringEquals dynamodb:Attributes pk,sk,secret_version";
+
 // Written by hand, not derived from src/functions.ts, so that a new permission must be added in both places.
 const WANTED: Record<string, string[]> = {
   "create-session": [
@@ -127,8 +131,10 @@ const WANTED: Record<string, string[]> = {
   discovery: [`Allow dynamodb:GetItem on table${keys("T#*", "HEALTH")}`, ...common],
   authorize: [`Allow dynamodb:GetItem on table${keys("T#*")}`, reads, ...common],
   "rotate-secret": [
+    activatesSecrets,
+    leavesAnchors,
     `Allow secretsmanager:DescribeSecret,secretsmanager:GetSecretValue,secretsmanager:PutSecretValue,secretsmanager:UpdateSecretVersionStage on ${secrets}`,
-    decrypts("secretsmanager").replace("kms:Decrypt", "kms:Decrypt,kms:GenerateDataKey"),
+    decrypts("dynamodb", "secretsmanager").replace("kms:Decrypt", "kms:Decrypt,kms:GenerateDataKey"),
   ],
 };
 

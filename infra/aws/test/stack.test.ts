@@ -156,8 +156,7 @@ describe("the table", () => {
     assert.equal(restored.one("AWS::Lambda::EventSourceMapping").Properties.EventSourceArn, streamArn);
     assert.deepEqual(restored.outputs["TableName"].Value, "restored");
     for (const [name, made] of restored.functions()) {
-      if (name !== "rotate-secret")
-        assert.equal(made.Properties.Environment.Variables.DOORWARD_TABLE, "restored");
+      assert.equal(made.Properties.Environment.Variables.DOORWARD_TABLE, "restored");
       const role = restored.resource(made.Properties.Role["Fn::GetAtt"][0]).Properties;
       for (const { Sid, Resource } of role.Policies[0].PolicyDocument.Statement) {
         if (/^UseTable|^LeaveAnchors/.test(Sid))
@@ -226,12 +225,10 @@ describe("functions", () => {
       discovery: [...both, "DOORWARD_PUBLIC_URL"],
       preflight: table,
       "anchor-audit": table,
-      "rotate-secret": ["DOORWARD_LOG", "DOORWARD_SECRET_PREFIX"],
     };
     for (const [name, { Properties }] of plain.functions()) {
       const { Variables: variables } = Properties.Environment;
       assert.deepEqual(Object.keys(variables).sort(byName), [...(others[name] ?? both)].sort(byName), name);
-      if (name === "rotate-secret") continue;
       assert.equal(variables.DOORWARD_HOME_REGION, "eu-central-1");
       assert.equal(variables.DOORWARD_TABLE.Ref, plain.one("AWS::DynamoDB::GlobalTable").id);
     }

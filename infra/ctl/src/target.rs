@@ -71,13 +71,16 @@ pub(crate) struct TenantSecrets {
     pub(crate) client: aws_sdk_secretsmanager::Client,
     /// Prefix of the secret names.
     pub(crate) prefix: String,
+    /// Store with the tenants' records, which name the versions in use.
+    store: Arc<DynamoStore>,
 }
 
 impl TenantSecrets {
     /// Returns a rotator, which creates and installs new secret versions.
     pub(crate) fn rotator(&self) -> Rotator {
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
-        Rotator::new(self.client.clone(), self.prefix.clone(), clock, entropy)
+        let store = Arc::clone(&self.store);
+        Rotator::new(self.client.clone(), self.prefix.clone(), store, clock, entropy)
     }
 }
 
@@ -122,17 +125,15 @@ impl Target {
         Ok(DynamoStore::new(Client::new(&site.dynamodb), site.table))
     }
 
-    /// Returns a client for the tenants' secrets.
+    /// Returns clients for the tenants' secrets and records.
     ///
     /// # Errors
-    /// If `--local` is given but no local stack runs.
+    /// If no table is selected, or `--local` is given but no local stack runs.
     pub(crate) async fn secrets(&self) -> Result<TenantSecrets> {
-        let config = match self.stack()? {
-            Some(stack) => local_config(&stack.region, &stack.secrets_manager_url),
-            None => aws::sdk_config().await,
-        };
-        let client = aws_sdk_secretsmanager::Client::new(&config);
-        Ok(TenantSecrets { client, prefix: self.secret_prefix.clone() })
+        let site = self.site().await?;
+        let client = aws_sdk_secretsmanager::Client::new(&site.secrets);
+        let store = Arc::new(DynamoStore::new(Client::new(&site.dynamodb), site.table));
+        Ok(TenantSecrets { client, prefix: site.prefix, store })
     }
 
     /// Returns the audit log file if the local stack is selected.

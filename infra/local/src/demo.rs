@@ -77,6 +77,7 @@ pub async fn seed(context: &SeedContext) -> Result<Seeded> {
         let tenant = Tenant {
             session_epoch: known.as_ref().map_or(0, |known| known.session_epoch),
             version: known.as_ref().map_or(0, |known| known.version),
+            active_secret: None,
             name: demo.name.to_owned(),
             status: demo.status,
             policy: (demo.policy)(policy).bounded(),
@@ -147,6 +148,7 @@ async fn seed_secret(context: &SeedContext, tenant: &Tenant) -> Result<()> {
         tenant_secret: SecretString::from(TENANT_SECRET),
         root_keys: vec![RootKey { version: 1, key: SecretString::from(URL_SAFE_NO_PAD.encode(root)) }],
         signing_keys: signing,
+        made_from: None,
         version_id: String::new(),
     };
     context

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr};
 
@@ -21,8 +22,19 @@ pub struct Tenant {
     pub session_epoch: u64,
     /// Number of writes of the record.
     pub version: u64,
+    /// Version of the secret that is in use; `None` until a rotation or `doorwardctl` writes it.
+    pub active_secret: Option<ActiveSecret>,
     /// Rules for logins and sessions.
     pub policy: Policy,
+}
+
+/// Version of a tenant's secret that is in use (docs/design/security.md#rule-18).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveSecret {
+    /// Version ID in Secrets Manager.
+    pub version: String,
+    /// Time at which the version was written to the record, after it had become current.
+    pub since: Timestamp,
 }
 
 /// Status of a tenant.

@@ -46,7 +46,7 @@ impl Config {
         check_home_region(set("DOORWARD_HOME_REGION").as_deref(), set("AWS_REGION").as_deref())?;
         Ok(Self {
             table: set("DOORWARD_TABLE").ok_or("set DOORWARD_TABLE to the name of the DynamoDB table")?,
-            secret_prefix: secret_prefix(),
+            secret_prefix: set("DOORWARD_SECRET_PREFIX").unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
             public_url: set("DOORWARD_PUBLIC_URL"),
             mail_from: set("DOORWARD_MAIL_FROM"),
             paths: paths(set("DOORWARD_PATHS").as_deref())?,
@@ -95,11 +95,6 @@ fn check_home_region(home: Option<&str>, current: Option<&str>) -> Result<(), Er
         }
         _ => Ok(()),
     }
-}
-
-/// `DOORWARD_SECRET_PREFIX`. The rotation function needs no other setting.
-pub(super) fn secret_prefix() -> String {
-    set("DOORWARD_SECRET_PREFIX").unwrap_or_else(|| DEFAULT_PREFIX.to_owned())
 }
 
 /// Encoding of `rawPath` in an event.

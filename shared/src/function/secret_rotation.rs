@@ -7,22 +7,26 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tracing::Instrument;
 
-use super::{Error, SystemClock, SystemEntropy, catch_panic, config::secret_prefix, run, start_logs};
+use super::{Config, Error, SystemClock, SystemEntropy, catch_panic, run, start_logs};
 use crate::{
     aws,
     route::Function,
     secrets::{Rotator, StepRequest},
+    store::DynamoStore,
 };
 
-/// Builds the function's client and serves its steps.
+/// Builds the function's clients and serves its steps.
 ///
 /// # Errors
-/// The Runtime API is gone.
+/// The configuration is incomplete, or the Runtime API is gone.
 pub async fn serve() -> Result<(), Error> {
     start_logs();
+    let config = Config::from_env()?;
     let sdk = aws::sdk_config().await;
     let client = aws_sdk_secretsmanager::Client::new(&sdk);
-    let rotator = Rotator::new(client, secret_prefix(), Arc::new(SystemClock), Arc::new(SystemEntropy));
+    let store = Arc::new(DynamoStore::new(aws_sdk_dynamodb::Client::new(&sdk), config.table));
+    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+    let rotator = Rotator::new(client, config.secret_prefix, store, clock, entropy);
     let rotations = Rotations::new(rotator);
     run(rotations, |rotations, event, request_id| async move { rotations.answer(&event, &request_id).await })
         .await

@@ -4,10 +4,12 @@ mod error;
 mod manager;
 mod renewal;
 mod rotation;
+mod step;
 mod tenants;
 
 pub use error::RotationError;
 pub use manager::{DEFAULT_PREFIX, SecretVersion, SecretsManager, TenantSecret};
 pub use renewal::{Old, Renewal, SigningKeys};
-pub use rotation::{NewVersion, Rotator, Step, StepDone, StepRequest};
+pub use rotation::{NewVersion, Rotator};
+pub use step::{Step, StepDone, StepRequest};
 pub use tenants::{SecretUse, Tenants};

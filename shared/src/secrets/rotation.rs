@@ -13,18 +13,19 @@ use aws_sdk_secretsmanager::{
     error::{ProvideErrorMetadata, SdkError},
 };
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
+use strum::IntoEnumIterator;
 use uuid::{Builder, Uuid};
 
 use super::{
     error::RotationError,
     renewal::{Old, Renewal, Source, renewed},
+    step::{Step, StepDone, StepRequest},
 };
 use crate::{
     aws::unavailable,
     domain::{Failure, SigningAlgorithm, TenantId},
     port::{Clock, Entropy, random},
+    store::DynamoStore,
     token::{SecretDocument, TenantKeys},
 };
 
@@ -32,54 +33,14 @@ const CURRENT: &str = "AWSCURRENT";
 const PENDING: &str = "AWSPENDING";
 const PREVIOUS: &str = "AWSPREVIOUS";
 
+/// Maximum number of writes of the record for one rotation. Each further one follows a concurrent rotation.
+const ACTIVATIONS: usize = 5;
+
 // Error codes of Secrets Manager.
 const NOT_FOUND: &str = "ResourceNotFoundException";
 const EXISTS: &str = "ResourceExistsException";
 const INVALID_REQUEST: &str = "InvalidRequestException";
 const INVALID_PARAMETER: &str = "InvalidParameterException";
-
-/// Step of a rotation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, EnumIter, IntoStaticStr)]
-#[serde(rename_all = "camelCase")]
-#[strum(serialize_all = "camelCase")]
-pub enum Step {
-    /// Creates the new version at `AWSPENDING`.
-    CreateSecret,
-    /// Sets the new credentials in the service that checks them.
-    SetSecret,
-    /// Tests the new version.
-    TestSecret,
-    /// Makes the new version current.
-    FinishSecret,
-}
-
-impl Step {
-    /// Returns the name in the protocol.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
-
-/// Request of Secrets Manager for one step.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct StepRequest {
-    /// Requested step.
-    pub step: Step,
-    /// ARN or name of the secret.
-    pub secret_id: String,
-    /// ID of the new version.
-    pub client_request_token: String,
-}
-
-/// Result of a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StepDone {
-    /// Tenant of the secret.
-    pub tenant: TenantId,
-    /// Whether the new version was already current, so that the step changed nothing.
-    pub was_current: bool,
-}
 
 /// New current version of a secret, with the new tenant credentials.
 #[derive(Debug)]
@@ -90,6 +51,8 @@ pub struct NewVersion {
     pub tenant_key: SecretString,
     /// `tenantSecret`.
     pub tenant_secret: SecretString,
+    /// Whether the tenant's record names the version. The version is current also after an error.
+    pub activated: Result<(), RotationError>,
 }
 
 /// Versions of a secret and their stages.
@@ -115,14 +78,21 @@ impl Versions {
 pub struct Rotator {
     client: Client,
     prefix: String,
+    store: Arc<DynamoStore>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
 
 impl Rotator {
     /// Creates a rotator for the secrets whose names start with `prefix`.
-    pub fn new(client: Client, prefix: String, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { client, prefix, clock, entropy }
+    pub fn new(
+        client: Client,
+        prefix: String,
+        store: Arc<DynamoStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self { client, prefix, store, clock, entropy }
     }
 
     /// Performs one step that Secrets Manager requests.
@@ -138,6 +108,8 @@ impl Rotator {
         if !versions.stages.contains_key(token) {
             return Err(RotationError::NoVersion(versions.name, token.clone()));
         }
+        // An earlier rotation may have been interrupted before it wrote the record.
+        self.activate(&versions).await?;
         let was_current = versions.has(token, CURRENT);
         // A version that is already current was finished by an earlier or concurrent request.
         if !was_current {
@@ -149,7 +121,10 @@ impl Rotator {
                 // No other service stores a copy: Doorward reads the secret, and operators inform the callers.
                 Step::SetSecret => {}
                 Step::TestSecret => drop(self.test(&versions, token, Renewal::SCHEDULED).await?),
-                Step::FinishSecret => self.finish(&versions, token, Renewal::SCHEDULED).await?,
+                Step::FinishSecret => {
+                    self.finish(&versions, token, Renewal::SCHEDULED).await?;
+                    self.activate(&self.versions(secret_id).await?).await?;
+                }
             }
         }
         Ok(StepDone { tenant: versions.tenant, was_current })
@@ -193,7 +168,27 @@ impl Rotator {
         let text = self.created(versions, token).await?;
         let SecretDocument { tenant_key, tenant_secret, .. } = SecretDocument::parse(&text)?;
         self.finish(versions, token, renewal).await?;
-        Ok(NewVersion { id: token.to_owned(), tenant_key, tenant_secret })
+        let activated = async { self.activate(&self.versions(&versions.name).await?).await };
+        Ok(NewVersion { id: token.to_owned(), tenant_key, tenant_secret, activated: activated.await })
+    }
+
+    /// Writes the current version to the tenant's record, so that the functions load it. A concurrent rotation may
+    /// make another version current, so the current version is read again after the write.
+    async fn activate(&self, versions: &Versions) -> Result<(), RotationError> {
+        let mut current = versions.at(CURRENT).map(str::to_owned);
+        for _ in 0..ACTIVATIONS {
+            let Some(version) = &current else {
+                return Ok(());
+            };
+            self.store.activate_secret(&versions.tenant, version, self.clock.now()).await?;
+            let now = self.versions(&versions.name).await?.at(CURRENT).map(str::to_owned);
+            if now == current {
+                return Ok(());
+            }
+            current = now;
+        }
+        let problem = format!("secret {} kept changing: try again", versions.name);
+        Err(RotationError::Failed(Failure::Unavailable(problem.into())))
     }
 
     /// Creates a tenant's secret.
@@ -221,7 +216,10 @@ impl Rotator {
             .await;
         let SecretDocument { tenant_key, tenant_secret, .. } = document;
         match made {
-            Ok(made) => Ok(NewVersion { id: made.version_id.unwrap_or_default(), tenant_key, tenant_secret }),
+            Ok(made) => {
+                let id = made.version_id.unwrap_or_default();
+                Ok(NewVersion { id, tenant_key, tenant_secret, activated: Ok(()) })
+            }
             Err(error) if error.code() == Some(EXISTS) => {
                 // Reports `Deleted` if the existing secret is scheduled for deletion.
                 self.versions(&name).await?;
@@ -246,12 +244,14 @@ impl Rotator {
     }
 
     /// Retires the previous version, so that its credentials and keys are no longer accepted. Returns its version
-    /// ID, or `None` if there is no previous version.
+    /// ID, or `None` if there is no previous version. Also writes the current version to the tenant's record, if an
+    /// interrupted rotation did not.
     ///
     /// # Errors
     /// [`RotationError`] when the secret does not exist, or Secrets Manager rejects the request.
     pub async fn retire_previous(&self, tenant: &TenantId) -> Result<Option<String>, RotationError> {
         let versions = self.versions(&self.name_of(tenant)).await?;
+        self.activate(&versions).await?;
         let Some(previous) = versions.at(PREVIOUS) else {
             return Ok(None);
         };
@@ -366,7 +366,7 @@ impl Rotator {
     async fn finish(&self, versions: &Versions, token: &str, renewal: Renewal) -> Result<(), RotationError> {
         let text = self.test(versions, token, renewal).await?;
         let stale = || RotationError::Stale(versions.name.clone(), token.to_owned());
-        let made_from = made_from(&text).ok_or_else(stale)?;
+        let made_from = SecretDocument::parse(&text)?.made_from.ok_or_else(stale)?;
         let moved = self
             .client
             .update_secret_version_stage()
@@ -448,16 +448,6 @@ fn prove(tenant: &TenantId, text: &SecretString) -> Result<SecretDocument, Rotat
     }
     keys.prove_signing()?;
     Ok(document)
-}
-
-/// Returns the version that a document was created from.
-fn made_from(text: &SecretString) -> Option<String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Provenance {
-        made_from: Option<String>,
-    }
-    serde_json::from_str::<Provenance>(text.expose_secret()).ok()?.made_from
 }
 
 /// Returns whether Secrets Manager rejected a request because a stage is at another version.

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use crate::{
     cache::{Cache, Freshness},
-    domain::{Failure, Tenant, TenantId},
+    domain::{ActiveSecret, Failure, Tenant, TenantId},
     secrets::{SecretVersion, SecretsManager, TenantSecret},
     store::DynamoStore,
     token::{MalformedDocument, SecretDocument, TenantKeys},
@@ -28,6 +28,12 @@ const SECRET: Freshness = Freshness {
     stale: Duration::from_secs(60 * 60),
     absent: Duration::from_secs(30),
 };
+/// Time for which an unusable secret is cached. An operator may have corrected it by hand.
+const UNUSABLE: Duration = Duration::from_secs(60);
+/// Time for which the previous version signs after the record has named the current one. It is longer than any
+/// function uses an older record, so that every function knows a key before another one signs with it
+/// (docs/design/security.md#rule-18).
+const OVERLAP: Duration = Duration::from_secs(10);
 /// Maximum number of tenants in the cache of one function.
 const CAPACITY: usize = 1_024;
 
@@ -42,7 +48,7 @@ pub struct Tenants {
     store: Arc<DynamoStore>,
     source: Arc<SecretsManager>,
     records: Cache<TenantId, Tenant>,
-    keys: Cache<TenantId, LoadedKeys>,
+    keys: Cache<TenantId, LoadedSecret>,
 }
 
 impl Tenants {
@@ -59,51 +65,25 @@ impl Tenants {
         self.records.get(id, now, || self.store.tenant(id)).await
     }
 
-    /// The tenant's keys. Read the record first, so that an unknown tenant causes no call to Secrets Manager.
+    /// The tenant's keys. Read the record first, so that an unknown tenant causes no call to Secrets Manager. Loads
+    /// the secret again if the record names another version than at the last load.
     ///
     /// # Errors
     /// `Unavailable` if the secret cannot be read or used, or has no signing key for the tenant's algorithm.
     /// The request ends before it counts or rotates anything.
     pub async fn keys(&self, tenant: &Tenant, now: Timestamp) -> Result<Arc<TenantKeys>, Failure> {
-        let id = &tenant.id;
-        let known = self.keys.get(id, now, || self.load_keys(id)).await?;
-        let algorithm = tenant.policy.algorithm;
-        if let Some(Ok(keys)) = known.as_deref()
-            && keys.can_sign(algorithm)
-        {
-            return Ok(Arc::clone(keys));
-        }
-        // The secret may have been corrected since it was cached.
-        let keys = self.reload_keys(id, now).await?;
-        if keys.can_sign(algorithm) {
-            Ok(keys)
-        } else {
-            let problem = format!("the secret of tenant {id} has no signing key for {}", algorithm.name());
-            Err(Failure::Unavailable(problem.into()))
-        }
-    }
-
-    /// Compares a caller's key and secret with the tenant's (docs/design/security.md#rule-18). Returns the
-    /// keys that they match, which may be newer than `keys`.
-    ///
-    /// # Errors
-    /// `InvalidTenantCredentials` for a wrong key or secret; `Unavailable`.
-    pub async fn verify_credentials(
-        &self,
-        id: &TenantId,
-        mut keys: Arc<TenantKeys>,
-        (key, secret): (&SecretString, &SecretString),
-        now: Timestamp,
-    ) -> Result<(Arc<TenantKeys>, SecretUse), Failure> {
-        let mut pair = keys.open_with(key, secret);
-        if pair.is_none() {
-            // The secret may have been rotated since it was cached.
-            keys = self.reload_keys(id, now).await?;
-            pair = keys.open_with(key, secret);
-        }
-        let pair = pair.ok_or(Failure::InvalidTenantCredentials)?;
-        let used = SecretUse { keys: Arc::clone(&keys), pair };
-        Ok((keys, used))
+        let Tenant { id, policy, .. } = tenant;
+        let suitable = |loaded: &LoadedSecret| loaded.suits(tenant, now);
+        let loaded = self.keys.get_suitable(id, now, suitable, || self.load_keys(tenant, now)).await?;
+        let problem = match loaded.as_deref().map(|loaded| &loaded.keys) {
+            Some(Ok(keys)) if keys.can_sign(policy.algorithm) => return Ok(Arc::clone(keys)),
+            Some(Ok(_)) => {
+                format!("the secret of tenant {id} has no signing key for {}", policy.algorithm.name())
+            }
+            Some(Err(unusable)) => unusable.clone(),
+            None => format!("tenant {id} has no secret"),
+        };
+        Err(Failure::Unavailable(problem.into()))
     }
 
     /// Stores which version of its secret a tenant uses, at most once per minute, so that an operator knows when
@@ -118,63 +98,96 @@ impl Tenants {
         }
     }
 
-    /// Reloads the tenant's keys because a token names an unknown key, at most once a minute.
-    ///
-    /// # Errors
-    /// `Unavailable` when the secret cannot be loaded or is invalid.
-    pub async fn reload_keys(&self, id: &TenantId, now: Timestamp) -> Result<Arc<TenantKeys>, Failure> {
-        let reloaded = self.keys.reload(id, now, || self.load_keys(id)).await?;
-        match reloaded.as_deref() {
-            Some(Ok(keys)) => Ok(Arc::clone(keys)),
-            Some(Err(unusable)) => Err(Failure::Unavailable(unusable.clone().into())),
-            None => Err(Failure::Unavailable(format!("tenant {id} has no secret").into())),
-        }
-    }
-
-    /// `keys` if they satisfy `wanted`, otherwise the reloaded keys.
-    ///
-    /// # Errors
-    /// `unknown` if the reloaded keys do not satisfy `wanted`; also if the secret was already reloaded within
-    /// the last minute, because anyone can send a token with an unknown key. `Unavailable` if the keys cannot
-    /// be loaded.
-    pub async fn keys_with(
-        &self,
-        id: &TenantId,
-        keys: Arc<TenantKeys>,
-        now: Timestamp,
-        wanted: impl Fn(&TenantKeys) -> bool,
-        unknown: Failure,
-    ) -> Result<Arc<TenantKeys>, Failure> {
-        if wanted(&keys) {
-            return Ok(keys);
-        }
-        let keys = self.reload_keys(id, now).await?;
-        if wanted(&keys) { Ok(keys) } else { Err(unknown) }
-    }
-
     /// Loads and parses a secret. An invalid secret is a result and not an outage: it replaces the cached keys, and
     /// the tenant's requests fail until the secret is corrected (docs/design/security.md#rule-17).
-    async fn load_keys(&self, id: &TenantId) -> Result<Option<LoadedKeys>, Failure> {
-        let Some(secret) = self.source.secret(id).await? else {
-            return Ok(None);
-        };
-        Ok(Some(read_keys(id, &secret)))
+    async fn load_keys(&self, tenant: &Tenant, now: Timestamp) -> Result<Option<LoadedSecret>, Failure> {
+        let secret = self.source.secret(&tenant.id).await?;
+        Ok(secret.map(|secret| LoadedSecret::read(tenant, &secret, now)))
     }
 }
 
-type LoadedKeys = Result<Arc<TenantKeys>, String>;
+impl SecretUse {
+    /// Compares a caller's key and secret with the tenant's (docs/design/security.md#rule-18).
+    ///
+    /// # Errors
+    /// `InvalidTenantCredentials` for a wrong key or secret.
+    pub fn verify(
+        keys: &Arc<TenantKeys>,
+        (key, secret): (&SecretString, &SecretString),
+    ) -> Result<Self, Failure> {
+        let pair = keys.open_with(key, secret).ok_or(Failure::InvalidTenantCredentials)?;
+        Ok(Self { keys: Arc::clone(keys), pair })
+    }
+}
 
-fn read_keys(id: &TenantId, secret: &TenantSecret) -> LoadedKeys {
-    let read = |version: &SecretVersion| {
-        let document = SecretDocument::parse(&version.text)?;
-        Ok::<_, MalformedDocument>(SecretDocument { version_id: version.id.clone(), ..document })
-    };
-    let current = read(&secret.current).map_err(|error| format!("tenant {id}: {error}"))?;
-    let previous = secret.previous.as_ref().map(read).transpose();
-    let previous = previous.unwrap_or_else(|error| {
-        tracing::warn!(tenant = %id, %error, "secret.previous_unusable");
-        None
-    });
-    let documents: Vec<_> = std::iter::once(current).chain(previous).collect();
-    TenantKeys::from_documents(id, &documents).map(Arc::new).map_err(|error| error.to_string())
+/// Result of one load of a secret, for one state of the tenant's record.
+struct LoadedSecret {
+    /// The keys, or why the secret cannot be used.
+    keys: Result<Arc<TenantKeys>, String>,
+    /// Version in the record at the time of the load.
+    active: Option<ActiveSecret>,
+    loaded_at: Timestamp,
+    /// Time until which the previous version signs; `None` if a change of the record ends it.
+    signs_until: Option<Timestamp>,
+}
+
+impl LoadedSecret {
+    fn suits(&self, tenant: &Tenant, now: Timestamp) -> bool {
+        let is_usable = self.keys.as_ref().is_ok_and(|keys| keys.can_sign(tenant.policy.algorithm));
+        self.active == tenant.active_secret
+            && self.signs_until.is_none_or(|until| now < until)
+            && (is_usable || now < after(self.loaded_at, UNUSABLE))
+    }
+
+    fn read(tenant: &Tenant, secret: &TenantSecret, now: Timestamp) -> Self {
+        let (id, active) = (&tenant.id, tenant.active_secret.clone());
+        let loaded = |keys, signs_until| Self { keys, active: active.clone(), loaded_at: now, signs_until };
+        let current = match read_document(&secret.current) {
+            Ok(current) => current,
+            Err(error) => return loaded(Err(format!("tenant {id}: {error}")), None),
+        };
+        let previous = secret.previous.as_ref().map(read_document).transpose();
+        let previous = previous.unwrap_or_else(|error| {
+            tracing::warn!(tenant = %id, %error, "secret.previous_unusable");
+            None
+        });
+        let from = |documents: &[SecretDocument]| TenantKeys::from_documents(id, documents).map(Arc::new);
+        let Some(previous) = previous else {
+            return loaded(from(&[current]).map_err(|error| error.to_string()), None);
+        };
+        if let Some(until) = active.as_ref().and_then(|active| overlap(active, &current, &previous, now))
+            && let Ok(keys) = from(&[previous.clone(), current.clone()])
+            && keys.can_sign(tenant.policy.algorithm)
+        {
+            return loaded(Ok(keys), (until < Timestamp::MAX).then_some(until));
+        }
+        loaded(from(&[current, previous]).map_err(|error| error.to_string()), None)
+    }
+}
+
+/// Time until which the previous version signs, if it does. A rotation first moves the stages in Secrets Manager and
+/// then writes the record. Until the record names the current version, other functions may not know its keys.
+fn overlap(
+    active: &ActiveSecret,
+    current: &SecretDocument,
+    previous: &SecretDocument,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    // An operator may have moved the stages by hand. The previous version is then not the source of the current one.
+    if current.made_from.as_ref() != Some(&previous.version_id) {
+        return None;
+    }
+    if active.version == previous.version_id {
+        return Some(Timestamp::MAX);
+    }
+    Some(after(active.since, OVERLAP)).filter(|until| active.version == current.version_id && now < *until)
+}
+
+fn after(start: Timestamp, duration: Duration) -> Timestamp {
+    start.checked_add(duration).unwrap_or(Timestamp::MAX)
+}
+
+fn read_document(version: &SecretVersion) -> Result<SecretDocument, MalformedDocument> {
+    let document = SecretDocument::parse(&version.text)?;
+    Ok(SecretDocument { version_id: version.id.clone(), ..document })
 }

@@ -18,8 +18,8 @@ use super::{
     table::Expressions,
 };
 use crate::domain::{
-    FIELDS, Failure, FieldError, Policy, PolicyDocument, PolicyFault, PolicyField, Severity, Templates,
-    Tenant, TenantId, TenantStatus, WebOrigin,
+    ActiveSecret, FIELDS, Failure, FieldError, Policy, PolicyDocument, PolicyFault, PolicyField, Severity,
+    Templates, Tenant, TenantId, TenantStatus, WebOrigin,
 };
 
 /// Decoded tenant item, including its faults.
@@ -62,6 +62,7 @@ impl TenantRecord {
             session_epoch: counter(&item, "session_epoch").ok_or_else(|| corrupt("session_epoch"))?,
             // Early versions did not store a version.
             version: counter(&item, "version").unwrap_or_default(),
+            active_secret: active_secret(&item),
             policy,
             id,
         };
@@ -108,11 +109,26 @@ pub(super) fn counter(item: &Attributes, name: &str) -> Option<u64> {
     to_number(item, name).ok().flatten()
 }
 
+/// Decodes the version of the secret in use. Returns `None` if the item has no valid one.
+fn active_secret(item: &Attributes) -> Option<ActiveSecret> {
+    let (version, since) = text(item, SECRET_VERSION)?.split_once(' ')?;
+    let since = Timestamp::from_millisecond(since.parse().ok()?).ok()?;
+    Some(ActiveSecret { version: version.to_owned(), since })
+}
+
+/// Encodes the version of the secret in use: its ID and the time in milliseconds.
+pub(super) fn active_secret_value(secret: &ActiveSecret) -> AttributeValue {
+    string(format!("{} {}", secret.version, secret.since.as_millisecond()))
+}
+
 /// Stored form of message templates. They have their own item, because only the delivery function reads them.
 #[derive(Serialize, Deserialize)]
 pub(super) struct TemplatesItem {
     pub(super) templates: Templates,
 }
+
+/// Attribute with the version of the secret in use.
+pub(super) const SECRET_VERSION: &str = "secret_version";
 
 /// Minimum interval between two records of the same version of a secret, over all processes.
 const USE_INTERVAL: Duration = Duration::from_secs(60);
@@ -153,6 +169,27 @@ impl DynamoStore {
     pub async fn templates(&self, tenant: &TenantId) -> Result<Option<Templates>, Failure> {
         let item = self.get(&Key::templates(tenant), None).await?;
         item.map(|item| decode::<TemplatesItem>(item).map(|item| item.templates)).transpose()
+    }
+
+    /// Writes the version of the tenant's secret that is in use, unless the record already has it. A function
+    /// whose loaded secret has another version loads the secret again. Changes nothing if the tenant does not
+    /// exist.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn activate_secret(
+        &self,
+        tenant: &TenantId,
+        version: &str,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let secret = ActiveSecret { version: version.to_owned(), since: now };
+        let update = Expressions::update("SET secret_version = :secret")
+            .when("attribute_exists(pk)")
+            .when("(attribute_not_exists(secret_version) OR NOT begins_with(secret_version, :version))")
+            .value(":secret", active_secret_value(&secret))
+            .value(":version", string(format!("{version} ")));
+        self.update(&Key::tenant(tenant), update).await.map(|_| ())
     }
 
     /// Records the use of a version of the tenant's secret, unless a use was recorded within the last 60 s. An operator

@@ -188,11 +188,6 @@ impl Unverified {
         &self.claims.tenant_id
     }
 
-    /// Returns whether the tenant has the key stated in the token.
-    pub fn key_is_known(&self, keys: &TenantKeys) -> bool {
-        keys.verifier(&self.kid).is_some()
-    }
-
     /// Verifies signature and claims. The key determines the algorithm: a token with another `alg`, including
     /// every spelling of `none`, is rejected as forged.
     ///

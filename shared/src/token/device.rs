@@ -94,11 +94,6 @@ impl DeviceProof {
         let ends_at = Timestamp::from_millisecond(self.issued_at).ok()?.checked_add(LIFE).ok()?;
         (now < ends_at).then_some(self.device)
     }
-
-    /// Returns the root key version stated in the proof.
-    pub fn key_version(&self) -> u32 {
-        self.key_version
-    }
 }
 
 fn head(key_version: u32, device: TrustedDevice, issued_at: i64) -> Vec<u8> {
@@ -170,7 +165,7 @@ mod tests {
         assert_eq!(proof.device((&tenant, &user), &both, at(1_001)), Some(device()));
         assert_eq!(proof.device((&tenant, &user), &new, at(1_001)), None);
         let renewed = DeviceProof::issue(device(), (&tenant, &user), &both, at(1_001)).unwrap();
-        assert_eq!(DeviceProof::parse(&renewed).unwrap().key_version(), 2);
+        assert_eq!(DeviceProof::parse(&renewed).unwrap().key_version, 2);
     }
 
     proptest! {

@@ -33,6 +33,9 @@ pub struct SecretDocument {
     /// Asymmetric keys that sign access tokens.
     #[serde(default)]
     pub signing_keys: Vec<SigningKey>,
+    /// Version that a rotation created this document from.
+    #[serde(default)]
+    pub made_from: Option<String>,
     /// Version ID in Secrets Manager. It is not part of the document's text.
     #[serde(skip)]
     pub version_id: String,
@@ -115,6 +118,7 @@ mod tests {
                 algorithm: "ES256".into(),
                 private_key: SecretString::from("BBBB"),
             }],
+            made_from: None,
             version_id: String::new(),
         };
         let again = SecretDocument::parse(&document.to_text()).unwrap();

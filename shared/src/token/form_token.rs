@@ -40,11 +40,6 @@ impl FormToken<'_> {
         Ok(SecretString::from(URL_SAFE_NO_PAD.encode(bytes)))
     }
 
-    /// Returns the root key version stated in a token, or `None` for a text that is not a token.
-    pub fn version(token: &SecretString) -> Option<u32> {
-        parts(token).map(|(version, ..)| version)
-    }
-
     /// Returns whether this tenant issued `token` for this user and code.
     pub fn is_authentic(&self, token: &SecretString, keys: &TenantKeys) -> bool {
         parts(token).is_some_and(|(version, nonce, mac)| {

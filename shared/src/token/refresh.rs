@@ -86,11 +86,6 @@ impl RefreshToken {
         let bytes = [head.as_slice(), mac.as_ref(), user.as_str().as_bytes()].concat();
         Ok(SecretString::from(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
     }
-
-    /// Returns the root key version stated in the token.
-    pub fn key_version(&self) -> u32 {
-        self.key_version
-    }
 }
 
 fn head(session: &SessionId, generation: u64, key_version: u32, nonce: Nonce) -> Option<[u8; HEAD_BYTES]> {

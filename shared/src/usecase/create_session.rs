@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::{
     Grant, Service, idle_end,
     support::{
-        idempotency::IdempotentRequest,
+        idempotency::{IdempotentRequest, stored_success},
         password_attempt::{AttemptSlot, AttemptSource},
         session_limit::{HeldSessions, StoredSession},
         tenant_request::TenantRequest,
@@ -97,13 +97,13 @@ impl Login {
 }
 
 /// The result of checking a login. Each variant says how its attempt slot ends.
-enum Checked<'r> {
+enum Checked {
     /// The login is rejected: the attempt was wrong.
     Wrong(Failure),
     /// The login is refused for another reason: the attempt was unused.
     Refused(Failure),
     /// An identical login succeeded before: the attempt was unused.
-    Replay(TenantRequest<'r>, Success),
+    Replay(Success),
     /// User and password are right, and the session limit leaves this room. The stored hash may have to be
     /// replaced by one of another cost.
     Right(Box<User>, Option<LimitClaim>, Option<HashCost>),
@@ -145,7 +145,7 @@ impl Service {
         let credentials = (&tenant_key, &tenant_secret);
         let (request, used) = TenantRequest::open(&self.tenants, context, &tenant, credentials).await?;
         let device = Device { ip: request.admit(&ip)?, ..device };
-        let trusted = self.trusted_device(&request, &user, device_proof).await;
+        let trusted = trusted_device(&request, &user, device_proof);
         let idempotent = IdempotentRequest::of(idempotency, &tenant, None);
         let login = Login { collection, owner, user, username, password, device, trusted, idempotent };
         let granted = Box::pin(self.log_in(&request, &login));
@@ -174,8 +174,8 @@ impl Service {
                 slot.unused().await;
                 self.replay_unless_first(request, login, failure).await
             }
-            Checked::Replay(request, success) => {
-                let (grant, ()) = tokio::join!(self.replay_login(&request, login, success), slot.unused());
+            Checked::Replay(success) => {
+                let (grant, ()) = tokio::join!(self.replay_login(request, login, success), slot.unused());
                 grant
             }
             Checked::Right(user, claim, replacement) => {
@@ -185,14 +185,14 @@ impl Service {
     }
 
     /// Checks a login by the result stored for its idempotency key, or by its password.
-    async fn check_login<'r>(
+    async fn check_login(
         &self,
-        request: &TenantRequest<'r>,
+        request: &TenantRequest<'_>,
         login: &Login,
         slot: &mut AttemptSlot<'_>,
         items: UserItems,
         budgets: Vec<HourBudget>,
-    ) -> Checked<'r> {
+    ) -> Checked {
         match self.verify_login(request, login, slot, items, budgets).await {
             Ok(checked) => checked,
             // A key that was used for another login counts as a wrong password. Otherwise the response would
@@ -203,24 +203,22 @@ impl Service {
         }
     }
 
-    async fn verify_login<'r>(
+    async fn verify_login(
         &self,
-        request: &TenantRequest<'r>,
+        request: &TenantRequest<'_>,
         login: &Login,
         slot: &mut AttemptSlot<'_>,
         UserItems { user, stored, used, .. }: UserItems,
         budgets: Vec<HourBudget>,
-    ) -> Result<Checked<'r>, Failure> {
+    ) -> Result<Checked, Failure> {
         if login.trusted.is_some() && slot.is_of_unknown_device() {
             // The device is no longer trusted. The budgets of unknown devices were not read.
             slot.charge_all().await?;
         } else {
             slot.charge(budgets, &used).await?;
         }
-        if let Some((request, success)) =
-            self.stored_success(request, login.idempotent.as_ref(), stored).await?
-        {
-            return Ok(Checked::Replay(request, success));
+        if let Some(success) = stored_success(request, login.idempotent.as_ref(), stored)? {
+            return Ok(Checked::Replay(success));
         }
         // The query for the session limit runs during hashing.
         let (checked, held) = tokio::try_join!(
@@ -297,8 +295,8 @@ impl Service {
         otherwise: Failure,
     ) -> Result<Grant, Failure> {
         let UserItems { stored, .. } = self.store.login(&login.query(&request.tenant.id, &[])).await?;
-        match self.stored_success(request, login.idempotent.as_ref(), stored).await? {
-            Some((request, success)) => self.replay_login(&request, login, success).await,
+        match stored_success(request, login.idempotent.as_ref(), stored)? {
+            Some(success) => self.replay_login(request, login, success).await,
             None => Err(otherwise),
         }
     }
@@ -349,29 +347,6 @@ impl Service {
         let success = || Success::Session { id: session.id.clone(), user_epoch: session.user_epoch };
         let result = login.idempotent.as_ref().map(|it| it.record(success(), request)).transpose()?;
         Ok((self.login_grant(request, session, user)?, result))
-    }
-
-    /// The device that a proof names, if the proof was issued by this tenant for this user. Any other text is
-    /// ignored.
-    async fn trusted_device(
-        &self,
-        request: &TenantRequest<'_>,
-        user: &UserId,
-        proof: Option<SecretString>,
-    ) -> Option<TrustedDevice> {
-        let proof = DeviceProof::parse(&proof?)?;
-        let (tenant, now) = (&request.tenant.id, request.now());
-        if request.keys.has_root(proof.key_version()) {
-            return proof.device((tenant, user), &request.keys, now);
-        }
-        // The root key may be newer than the loaded keys.
-        match self.tenants.reload_keys(tenant, now).await {
-            Ok(keys) => proof.device((tenant, user), &keys, now),
-            Err(failure) => {
-                tracing::warn!(%failure, "device_proof.not_checked");
-                None
-            }
-        }
     }
 
     /// The tokens of a login's session, with a proof of its device.
@@ -441,4 +416,14 @@ impl Service {
             proven_device: Some(device),
         })
     }
+}
+
+/// The device that a proof names, if the proof was issued by this tenant for this user. Any other text is ignored.
+fn trusted_device(
+    request: &TenantRequest<'_>,
+    user: &UserId,
+    proof: Option<SecretString>,
+) -> Option<TrustedDevice> {
+    let proof = DeviceProof::parse(&proof?)?;
+    proof.device((&request.tenant.id, user), &request.keys, request.now())
 }

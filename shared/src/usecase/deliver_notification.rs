@@ -135,7 +135,7 @@ impl Notifier {
             Some(request) if request.tenant.status == TenantStatus::Active => request,
             _ => return Ok(Outcome::TenantClosed),
         };
-        let notification = self.open(&request, sealed).await?;
+        let notification = request.keys.open_notification(sealed)?;
         context.record_kind(notification.name());
         let Some(kind) = MessageKind::of(&notification) else {
             return Ok(Outcome::Nothing);
@@ -173,17 +173,6 @@ impl Notifier {
             Ok(()) => Ok(Outcome::Sent),
             Err(CourierError::Refused(reason)) => Ok(Outcome::Refused(reason)),
             Err(CourierError::Failed(failure)) => Err(failure),
-        }
-    }
-
-    /// Opens a sealed message. Reloads the keys if its root key is unknown.
-    async fn open(&self, request: &TenantRequest<'_>, sealed: &Sealed) -> Result<Notification, Failure> {
-        match request.keys.open_notification(sealed) {
-            Err(Failure::Unavailable(_)) => {
-                let keys = self.tenants.reload_keys(&request.tenant.id, request.now()).await?;
-                keys.open_notification(sealed)
-            }
-            opened => opened,
         }
     }
 

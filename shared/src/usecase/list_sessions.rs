@@ -1,12 +1,9 @@
 //! Listing a user's live sessions in pages (docs/design/contract.md#routes).
 
-use super::{
-    Service, UserPath,
-    support::{authenticate::admits, tenant_request::TenantRequest},
-};
+use super::{Service, UserPath, support::authenticate::admits};
 use crate::{
     context::RequestContext,
-    domain::{Failure, Session, SessionId, SessionPosition},
+    domain::{Failure, Session, SessionId},
     store::{ExtraItem, SessionPageQuery, SessionsOf},
     token::PageCursor,
 };
@@ -49,7 +46,9 @@ impl Service {
         context.record_user(&user);
         admits(collection, &bearer)?;
         let list = PageCursor { tenant: &tenant, user: &user, collection, owner: &owner };
-        let (request, after) = self.read_cursor(request, list, cursor.as_deref()).await?;
+        let foreign = || Failure::field("cursor", "does not belong to this list; omit it to start over");
+        let read = |cursor: &str| list.read(cursor, &request.keys).ok_or_else(foreign);
+        let after = cursor.as_deref().map(read).transpose()?;
         let caller = self.authenticate(&request, &bearer, Some(&user), ExtraItem::None).await?;
         let target = caller.owner_of_sessions(&user, collection, &owner)?;
         let query = SessionPageQuery {
@@ -61,23 +60,5 @@ impl Service {
         let page = self.store.session_page(&query).await?;
         let cursor = page.after.map(|after| list.make(&after, &request.keys)).transpose()?;
         Ok(Outcome { sessions: page.sessions, current: caller.session.id, cursor })
-    }
-
-    /// The position at which the previous page ended. Reloads the keys if the cursor names an unknown key.
-    async fn read_cursor<'r>(
-        &self,
-        mut request: TenantRequest<'r>,
-        list: PageCursor<'_>,
-        cursor: Option<&str>,
-    ) -> Result<(TenantRequest<'r>, Option<SessionPosition>), Failure> {
-        let Some(cursor) = cursor else {
-            return Ok((request, None));
-        };
-        if PageCursor::version(cursor).is_some_and(|version| !request.keys.has_root(version)) {
-            request.keys = self.tenants.reload_keys(&request.tenant.id, request.now()).await?;
-        }
-        let foreign = || Failure::field("cursor", "does not belong to this list; omit it to start over");
-        let after = list.read(cursor, &request.keys).ok_or_else(foreign)?;
-        Ok((request, Some(after)))
     }
 }

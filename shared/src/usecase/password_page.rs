@@ -39,6 +39,19 @@ impl PasswordPage {
     pub fn min_length(&self) -> usize {
         self.tenant.policy.password.min_length()
     }
+
+    /// Checks that `token` belongs to a form of this page for that user and code.
+    ///
+    /// # Errors
+    /// `Forbidden` if it does not.
+    pub fn check_form(
+        &self,
+        token: &SecretString,
+        (user, code): (&UserId, Option<&Code>),
+    ) -> Result<(), Failure> {
+        let form = FormToken { tenant: self.tenant(), user, code };
+        if form.is_authentic(token, &self.keys) { Ok(()) } else { Err(Failure::Forbidden) }
+    }
 }
 
 impl Service {
@@ -55,26 +68,6 @@ impl Service {
         let found = TenantRequest::find(&self.tenants, context, tenant).await?;
         let TenantRequest { tenant, keys, .. } = found.ok_or(Failure::RouteNotFound)?;
         Ok(PasswordPage { tenant, keys })
-    }
-
-    /// Checks that `token` belongs to a form of this page for that user and code.
-    ///
-    /// # Errors
-    /// `Forbidden` if it does not; `Unavailable` if the keys cannot be loaded.
-    pub async fn check_form(
-        &self,
-        page: &PasswordPage,
-        token: &SecretString,
-        (user, code): (&UserId, Option<&Code>),
-        context: &RequestContext,
-    ) -> Result<(), Failure> {
-        let has_key =
-            |keys: &TenantKeys| FormToken::version(token).is_none_or(|version| keys.has_root(version));
-        let keys = Arc::clone(&page.keys);
-        let keys =
-            self.tenants.keys_with(page.tenant(), keys, context.now, has_key, Failure::Forbidden).await?;
-        let form = FormToken { tenant: page.tenant(), user, code };
-        if form.is_authentic(token, &keys) { Ok(()) } else { Err(Failure::Forbidden) }
     }
 
     /// A token for one form. It also identifies the submission of that form.

@@ -7,7 +7,7 @@ use super::{
     Service,
     support::{
         code::{Sending, TRIES, check_code_limit},
-        idempotency::IdempotentRequest,
+        idempotency::{IdempotentRequest, stored_success},
         tenant_request::TenantRequest,
     },
 };
@@ -160,7 +160,7 @@ impl Service {
             let key = idempotent.map(IdempotentRequest::key);
             let UserItems { user, code, stored, .. } =
                 self.store.recovery(&request.tenant.id, id, key).await?;
-            if let Some((_, success)) = self.stored_success(request, idempotent, stored).await? {
+            if let Some(success) = stored_success(request, idempotent, stored)? {
                 return Outcome::replayed(success);
             }
             check_code_limit(code.as_ref(), request)?;
@@ -197,7 +197,7 @@ impl Service {
                 return Err(Failure::Forbidden);
             }
             let stored = caller.stored.clone();
-            if let Some((_, success)) = self.stored_success(request, idempotent, stored).await? {
+            if let Some(success) = stored_success(request, idempotent, stored)? {
                 return Outcome::replayed(success);
             }
             if sending.is_some() {

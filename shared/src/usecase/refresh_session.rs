@@ -13,7 +13,7 @@ use crate::{
         TenantId, TokenFault, User, UserId, UserStatus,
     },
     store::{EndSession, ExtraItem, Rotated, Rotation},
-    token::{Bearer, RefreshToken, TenantKeys, Unverified},
+    token::{Bearer, RefreshToken, Unverified},
 };
 
 /// A refresh.
@@ -91,8 +91,6 @@ impl Service {
         context.record_user(&bearer.user);
         context.record_session(&request.keys.session_digest(&bearer.session));
         let token = RefreshToken::parse(&refresh_token).ok_or(Failure::InvalidRefreshToken)?;
-        let has_key = |keys: &TenantKeys| keys.has_root(token.key_version());
-        let request = request.with_key(&self.tenants, has_key, Failure::InvalidRefreshToken).await?;
         if !token.is_authentic(&tenant, &request.keys) {
             return Err(Failure::InvalidRefreshToken);
         }
@@ -139,13 +137,7 @@ impl Service {
     ) -> Result<Grant, Failure> {
         match session.refresh_token_state(generation, request.policy().grace, request.now()) {
             // A parallel refresh, or a retry after a lost response: return the same successor.
-            RefreshTokenState::InGrace => {
-                // The successor may use a root key that is newer than the loaded keys.
-                let has_key = |keys: &TenantKeys| keys.has_root(session.key_version);
-                let missing = Failure::Unavailable("the root key of a live session is missing".into());
-                let request = request.with_key(&self.tenants, has_key, missing).await?;
-                self.grant(&request, session, user)
-            }
+            RefreshTokenState::InGrace => self.grant(request, session, user),
             RefreshTokenState::Reused => {
                 self.end_for_reuse(&session, request).await?;
                 Err(Failure::RefreshTokenReused)

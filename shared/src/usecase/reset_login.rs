@@ -4,7 +4,7 @@ use super::{
     Service,
     support::{
         code::{Sending, TRIES},
-        idempotency::IdempotentRequest,
+        idempotency::{IdempotentRequest, stored_success},
         tenant_request::TenantRequest,
     },
 };
@@ -63,7 +63,7 @@ impl Service {
             }
             let target = caller.target(target)?;
             let stored = caller.stored.clone();
-            if self.stored_success(&request, idempotent.as_ref(), stored).await?.is_some() {
+            if stored_success(&request, idempotent.as_ref(), stored)?.is_some() {
                 return Ok(());
             }
             let change = GuardedChange {
@@ -110,6 +110,6 @@ impl Service {
             && items.user.is_some_and(|user| user.status == UserStatus::Active && user.is_administrator());
         let own_reset = Success::LoginReset { by: bearer.session.clone() };
         let stored = items.stored.filter(|stored| may_replay && stored.success == own_reset);
-        self.stored_success(request, idempotent, stored).await?.map(|_| ()).ok_or(gone)
+        stored_success(request, idempotent, stored)?.map(|_| ()).ok_or(gone)
     }
 }

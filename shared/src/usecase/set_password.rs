@@ -13,7 +13,6 @@ use crate::{
         PasswordHash, ResetCode, TenantId, User, UserDetails, UserId, UserStatus,
     },
     store::{CodeTry, Committed, Recovery, UserItems},
-    token::TenantKeys,
 };
 
 /// A new password, with the code that authorizes it.
@@ -83,8 +82,8 @@ impl Service {
         if !self.store.take_from_budget(&budget).await? {
             return Err(budget.exhausted());
         }
-        let done = match self.check_code(request, &attempt, &code, submission).await {
-            Ok(Some((request, proven))) => self.recover(&request, proven, password, &ip).await,
+        let done = match self.check_code(&request, &attempt, &code, submission).await {
+            Ok(Some(proven)) => self.recover(&request, proven, password, &ip).await,
             Ok(None) => Err(Failure::InvalidCode),
             Err(failure) => Err(failure),
         };
@@ -95,15 +94,14 @@ impl Service {
         done
     }
 
-    /// The user and its code, if the code is live and equals the presented one. Also returns the request with
-    /// the keys that verified the code.
-    async fn check_code<'r>(
+    /// The user and its code, if the code is live and equals the presented one.
+    async fn check_code(
         &self,
-        request: TenantRequest<'r>,
+        request: &TenantRequest<'_>,
         attempt: &CodeTry<'_>,
         code: &Code,
         submission: Option<SecretString>,
-    ) -> Result<Option<(TenantRequest<'r>, ProvenCode)>, Failure> {
+    ) -> Result<Option<ProvenCode>, Failure> {
         let CodeTry { tenant, user: id, now, .. } = *attempt;
         let UserItems { user, code: stored, .. } = self.find_code(attempt, code.kind()).await?;
         let Some((user, stored)) = user.zip(stored) else {
@@ -112,8 +110,6 @@ impl Service {
         let Some(proof) = stored.proof.clone() else {
             return Ok(None);
         };
-        let has_key = |keys: &TenantKeys| keys.has_root(proof.key_version);
-        let request = request.with_key(&self.tenants, has_key, Failure::InvalidCode).await?;
         let submission = match submission {
             Some(text) => request.keys.submission_digest(tenant, id, &text)?,
             // If the response to the commit is lost, the stored ID of this try shows that the commit succeeded.
@@ -123,7 +119,7 @@ impl Service {
         let proven = ProvenCode { user, code: stored, proof, submission };
         let is_live = proven.code.ends_at > now && (proven.code.spent.is_none() || proven.is_resubmitted());
         let is_proven = is_right && is_live && proven.user.status == UserStatus::Active;
-        Ok(is_proven.then_some((request, proven)))
+        Ok(is_proven.then_some(proven))
     }
 
     /// Reads the user and its code. Reserves one of the tries of a typed code.

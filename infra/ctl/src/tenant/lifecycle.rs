@@ -2,7 +2,10 @@
 
 use anyhow::{Result, bail};
 use doorward::{
-    domain::{Failure, FieldError, Policy, PolicyDocument, PolicyField, Tenant, TenantId, TenantStatus},
+    domain::{
+        ActiveSecret, Failure, FieldError, Policy, PolicyDocument, PolicyField, Tenant, TenantId,
+        TenantStatus,
+    },
     function::SystemClock,
     port::Clock,
     secrets::RotationError,
@@ -47,7 +50,9 @@ impl CreateTenant {
             }
             made => made?,
         };
-        context.store.create_tenant(&wanted, SystemClock.now()).await?;
+        let now = SystemClock.now();
+        let active_secret = Some(ActiveSecret { version: made.id.clone(), since: now });
+        context.store.create_tenant(&Tenant { active_secret, ..wanted.clone() }, now).await?;
         let (key, secret) = (made.tenant_key.expose_secret(), made.tenant_secret.expose_secret());
         let value = json!({
             "tenant": id,
@@ -90,6 +95,7 @@ impl CreateTenant {
             status: TenantStatus::Active,
             session_epoch: 0,
             version: 0,
+            active_secret: None,
             policy,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aws_sdk_secretsmanager::operation::list_secret_version_ids::ListSecretVersionIdsError;
 use clap::{Args, Subcommand};
 use doorward::{
@@ -186,8 +186,9 @@ async fn rotate_keys(
 
 /// Rotates a secret, after a confirmation if a version in use becomes invalid.
 ///
-/// The second result reports whether the previous version was retired, if that was required. The caller
-/// returns it only after showing the new version, because the new credentials are not shown again.
+/// The second result reports whether the record names the new version, and whether the previous version was
+/// retired, if that was required. The caller returns it only after showing the new version, because the new
+/// credentials are not shown again.
 async fn rotate(
     context: &Context,
     secrets: &TenantSecrets,
@@ -213,6 +214,12 @@ async fn rotate(
     let rotator = secrets.rotator();
     let made = rotator.rotate(tenant, renewal).await?;
     let mut retired = Ok(());
+    if let Err(error) = &made.activated {
+        retired = Err(anyhow!(
+            "{error}. The new version is valid, but processes may reject it for up to 5 min, and the old keys \
+             sign until the next rotation or `tenant secret retire {tenant}`"
+        ));
+    }
     if *leaked && let Err(error) = rotator.retire_previous(tenant).await {
         retired = Err(anyhow::Error::from(error).context(format!(
             "the old version is still valid beside the new one; run `tenant secret retire {tenant} --yes`"

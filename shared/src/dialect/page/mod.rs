@@ -103,7 +103,7 @@ impl<'a> Visit<'a> {
             return Ok(self.view.no_link(StatusCode::BAD_REQUEST).with_failure(failure));
         };
         let bound_to = (&link.user, link.code.as_ref());
-        self.call.service.check_form(self.page, &form.token, bound_to, self.call.context).await?;
+        self.page.check_form(&form.token, bound_to)?;
         let command = match self.command(&link, form) {
             Ok(command) => command,
             Err(wrong) => {

@@ -20,7 +20,7 @@ use crate::{
         item::{Attributes, decode, encode, number, string, text},
         keys::{ANCHOR_PREFIX, Key, SECRET_PREFIX, TENANT_SORT_KEY},
         table::{Expressions, query_all, unavailable},
-        tenant::{TemplatesItem, TenantRecord, counter},
+        tenant::{SECRET_VERSION, TemplatesItem, TenantRecord, active_secret_value, counter},
         transaction::{Committed, Guard, Guarded},
     },
 };
@@ -148,7 +148,7 @@ impl DynamoStore {
     /// # Errors
     /// `Validation` when the tenant ID exists or the policy has faults. `Unavailable` when a request fails.
     pub async fn create_tenant(&self, tenant: &Tenant, now: Timestamp) -> Result<TenantRecord, Failure> {
-        let Tenant { id, name, status, session_epoch: _, version: _, policy } = tenant;
+        let Tenant { id, name, status, session_epoch: _, version: _, active_secret, policy } = tenant;
         let mut item = Key::tenant(id).attributes();
         item.extend([
             ("tenant_id".to_owned(), string(id.as_str())),
@@ -156,6 +156,9 @@ impl DynamoStore {
             ("session_epoch".to_owned(), number(first_epoch(now))),
             ("version".to_owned(), number(1)),
         ]);
+        if let Some(secret) = active_secret {
+            item.insert(SECRET_VERSION.to_owned(), active_secret_value(secret));
+        }
         let change = TenantChange {
             name: Some(name.clone()),
             policy: policy.document().into_iter().map(|(name, value)| (name, Some(value))).collect(),
@@ -340,7 +343,8 @@ impl DynamoStore {
         query_all(self.query(Key::tenant(tenant).pk, SECRET_PREFIX), decode).await
     }
 
-    /// Replaces `before` by the changed tenant. Returns `None` if the tenant changed since it was read.
+    /// Replaces `before` by the changed tenant. Returns `None` if the tenant changed since it was read. A rotation
+    /// changes only the version of the secret, which has its own condition.
     async fn replace_record(
         &self,
         before: TenantRecord,
@@ -358,6 +362,10 @@ impl DynamoStore {
         ]);
         let after = record.changed(change)?;
         let unchanged = Expressions::condition("attribute_exists(pk)").when_unchanged("version", read);
+        let unchanged = match after.item.get(SECRET_VERSION) {
+            Some(secret) => unchanged.when("secret_version = :secret").value(":secret", secret.clone()),
+            None => unchanged.when("attribute_not_exists(secret_version)"),
+        };
         match self.write_tenant(&after, &origins, unchanged).await? {
             Committed::Done => Ok(Some(after)),
             Committed::Refused(_) => Ok(None),

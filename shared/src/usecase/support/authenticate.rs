@@ -87,9 +87,8 @@ impl Service {
         if token.tenant() != tenant {
             return Err(Failure::TenantMismatch);
         }
-        let unknown = || Failure::InvalidToken(TokenFault::UnknownKey);
-        let request = TenantRequest::find(&self.tenants, context, tenant).await?.ok_or_else(unknown)?;
-        let request = request.with_key(&self.tenants, |keys| token.key_is_known(keys), unknown()).await?;
+        let request = TenantRequest::find(&self.tenants, context, tenant).await?;
+        let request = request.ok_or(Failure::InvalidToken(TokenFault::UnknownKey))?;
         let bearer = token.verify(&request.keys, request.policy(), context.now)?;
         context.record_caller(&bearer.user, &request.keys.session_digest(&bearer.session));
         request.admit(ip)?;

@@ -10,8 +10,7 @@ use super::tenant_request::TenantRequest;
 use crate::{
     domain::{Failure, TenantId, UserId},
     store::{NewStoredResult, ResultKey, StoredResult, Success},
-    token::{KeyedRequest, TenantKeys},
-    usecase::Service,
+    token::KeyedRequest,
 };
 
 /// How long a stored result is replayed (docs/design/contract.md#every-request).
@@ -57,33 +56,28 @@ impl IdempotentRequest {
     }
 }
 
-impl Service {
-    /// The stored result of an identical earlier request; `None` if there is none. Also returns the request
-    /// with keys that include the one of the stored fingerprint.
-    ///
-    /// # Errors
-    /// - `IdempotencyMismatch`: the key was used for a different request.
-    /// - `IdempotencyExpired`: the root key of the fingerprint no longer exists.
-    /// - `Unavailable`.
-    pub(in crate::usecase) async fn stored_success<'r>(
-        &self,
-        request: &TenantRequest<'r>,
-        idempotent: Option<&IdempotentRequest>,
-        stored: Option<StoredResult>,
-    ) -> Result<Option<(TenantRequest<'r>, Success)>, Failure> {
-        let stored = stored.filter(|stored| request.now() < stored.ends_at);
-        let Some((idempotent, StoredResult { fingerprint, key_version, success, ends_at: _ })) =
-            idempotent.zip(stored)
-        else {
-            return Ok(None);
-        };
-        let has_key = |keys: &TenantKeys| keys.has_root(key_version);
-        let request = request.with_key(&self.tenants, has_key, Failure::IdempotencyExpired).await?;
-        if idempotent.request.is(&fingerprint, key_version, &request.keys) {
-            request.context.record_reason(REPLAYED);
-            Ok(Some((request, success)))
-        } else {
-            Err(Failure::IdempotencyMismatch)
-        }
+/// The stored result of an identical earlier request; `None` if there is none.
+///
+/// # Errors
+/// - `IdempotencyMismatch`: the key was used for a different request.
+/// - `IdempotencyExpired`: the root key of the fingerprint no longer exists.
+pub(in crate::usecase) fn stored_success(
+    request: &TenantRequest<'_>,
+    idempotent: Option<&IdempotentRequest>,
+    stored: Option<StoredResult>,
+) -> Result<Option<Success>, Failure> {
+    let stored = stored.filter(|stored| request.now() < stored.ends_at);
+    let Some((idempotent, StoredResult { fingerprint, key_version, success, ends_at: _ })) =
+        idempotent.zip(stored)
+    else {
+        return Ok(None);
+    };
+    if !request.keys.has_root(key_version) {
+        return Err(Failure::IdempotencyExpired);
     }
+    if !idempotent.request.is(&fingerprint, key_version, &request.keys) {
+        return Err(Failure::IdempotencyMismatch);
+    }
+    request.context.record_reason(REPLAYED);
+    Ok(Some(success))
 }

@@ -53,8 +53,8 @@ impl<'r> TenantRequest<'r> {
         credentials: (&SecretString, &SecretString),
     ) -> Result<(Self, SecretUse), Failure> {
         let found = Self::find(tenants, context, id).await?.ok_or(Failure::InvalidTenantCredentials)?;
-        let (keys, used) = tenants.verify_credentials(id, found.keys, credentials, context.now).await?;
-        Ok((Self { keys, ..found }, used))
+        let used = SecretUse::verify(&found.keys, credentials)?;
+        Ok((found, used))
     }
 
     /// The time of the request.
@@ -65,21 +65,6 @@ impl<'r> TenantRequest<'r> {
     /// The tenant's policy.
     pub(in crate::usecase) fn policy(&self) -> &Policy {
         &self.tenant.policy
-    }
-
-    /// The same request with keys that satisfy `wanted`; reloads the keys if necessary.
-    ///
-    /// # Errors
-    /// `unknown` if no such key is loaded; `Unavailable`.
-    pub(in crate::usecase) async fn with_key(
-        &self,
-        tenants: &Tenants,
-        wanted: impl Fn(&TenantKeys) -> bool,
-        unknown: Failure,
-    ) -> Result<Self, Failure> {
-        let keys = Arc::clone(&self.keys);
-        let keys = tenants.keys_with(&self.tenant.id, keys, self.now(), wanted, unknown).await?;
-        Ok(Self { keys, ..self.clone() })
     }
 
     /// The client address that the tenant's trusted proxies forward.
