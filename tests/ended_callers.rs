@@ -25,7 +25,7 @@ enum Change {
     ResetLogin,
     SetPassword,
     SetUsername,
-    RequireChange,
+    ExpirePassword,
     SendCode,
     ReturnCode,
     EndSessions,
@@ -47,7 +47,7 @@ impl Change {
             Self::ResetLogin => world.reset(admin, &json!({ "userId": user })).await,
             Self::SetPassword => update(json!({ "password": NEW_PASSWORD })).await,
             Self::SetUsername => update(json!({ "username": "renamed@example.com" })).await,
-            Self::RequireChange => update(json!({ "changeRequired": true })).await,
+            Self::ExpirePassword => update(json!({ "changeRequired": true })).await,
             Self::SendCode => code(json!({})).await,
             Self::ReturnCode => code(json!({ "returnCode": {} })).await,
             Self::EndSessions => delete(target.actor.sessions()).await,
@@ -198,7 +198,7 @@ async fn caller_that_ends_during_hashing_changes_nothing() {
 async fn caller_that_ends_before_the_commit_does_not_change_its_own_account() {
     let world = Arc::new(World::start().await.unwrap());
     let admin = world.actor(NORDIC_ADMIN).unwrap();
-    for change in [Change::ResetLogin, Change::RequireChange, Change::SendCode, Change::EndSessions] {
+    for change in [Change::ResetLogin, Change::ExpirePassword, Change::SendCode, Change::EndSessions] {
         let caller = world.login(&admin).await.unwrap();
         let commit = Fault::on(Operation::TransactWriteItems, Effect::HoldBefore);
         let commit = world.faults.inject(commit.sk(format!("S#{}", caller.session)));
@@ -222,7 +222,7 @@ async fn change_in_progress_is_the_last_one_of_a_caller_that_ends() {
     let target = world.login(&actor).await.unwrap();
     let caller = world.login(&admin).await.unwrap();
     let commit = world.faults.inject(Fault::on(Operation::TransactWriteItems, Effect::HoldBefore));
-    let changing = spawn(&world, Change::RequireChange, &caller, &target);
+    let changing = spawn(&world, Change::ExpirePassword, &caller, &target);
     commit.reached().await;
     assert_eq!(world.logout(&caller).await.unwrap().status, 200);
     let before = items(&world, &actor).await;

@@ -51,7 +51,7 @@ async fn path_is_not_decoded_again() {
 }
 
 /// A login of Marcus through the gateway.
-async fn login_event(world: &World) -> Value {
+fn login_event(world: &World) -> Value {
     let marcus = world.actor(MARCUS).unwrap();
     let body = marcus.credentials(&marcus.user.password);
     event(&Method::POST, &marcus.sessions(), NORDIC, None, Some(&body))
@@ -61,7 +61,7 @@ async fn login_event(world: &World) -> Value {
 #[tokio::test]
 async fn login_works_in_every_form_that_the_gateway_delivers() {
     let world = World::start().await.unwrap();
-    let usual = login_event(&world).await;
+    let usual = login_event(&world);
     let body = usual["body"].as_str().unwrap().to_owned();
     let path = usual["rawPath"].as_str().unwrap().to_owned();
     let cases: [(&str, Value, i64); 12] = [

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use doorward::{
     domain::{SigningAlgorithm, TenantId},
     route::Function,
@@ -155,7 +155,7 @@ async fn rotation_with_a_lost_response_changes_nothing() -> Result<()> {
 
 /// Version in the tenant's record.
 async fn active(world: &World) -> Result<Option<String>> {
-    let tenant = world.store.tenant(&nordic()).await?.expect("the tenant exists");
+    let tenant = world.store.tenant(&nordic()).await?.context("the tenant does not exist")?;
     Ok(tenant.active_secret.map(|secret| secret.version))
 }
 

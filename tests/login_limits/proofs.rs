@@ -14,7 +14,7 @@ async fn set_password(world: &World, admin: &Login, actor: &Actor) -> Actor {
     let body = json!({ "password": NEW_PASSWORD, "changeRequired": false });
     assert_eq!(world.update(admin, &actor.user.user_id, &body).await.unwrap().status, 200);
     let mut changed = actor.clone();
-    changed.user.password = NEW_PASSWORD.to_owned();
+    NEW_PASSWORD.clone_into(&mut changed.user.password);
     changed
 }
 

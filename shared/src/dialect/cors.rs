@@ -54,7 +54,6 @@ pub(crate) async fn preflight(call: &Call<'_>, methods: &'static str) -> Result<
 pub(crate) async fn headers(call: &Call<'_>, sharing: CrossOrigin) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     match sharing {
-        CrossOrigin::Nobody => {}
         CrossOrigin::Anyone => {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         }
@@ -67,7 +66,7 @@ pub(crate) async fn headers(call: &Call<'_>, sharing: CrossOrigin) -> Result<Hea
                 headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);
             }
         }
-        CrossOrigin::Listed => {}
+        CrossOrigin::Listed | CrossOrigin::Nobody => {}
     }
     Ok(headers)
 }

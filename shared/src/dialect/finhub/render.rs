@@ -50,12 +50,12 @@ pub(super) fn terminated(outcome: &delete_session::Outcome) -> Reply {
 }
 
 pub(super) fn all_terminated(outcome: &end_sessions::Outcome) -> Reply {
-    let mut data = json!({ "userId": outcome.user.as_str(), "status": "TERMINATED" });
-    if let Some(ended) = outcome.ended {
-        data["sessionsTerminated"] = json!(ended);
-    }
-    data["terminatedAt"] = json!(time(outcome.ended_at));
-    success(data)
+    let data = json!({
+        "userId": outcome.user.as_str(),
+        "status": "TERMINATED",
+        "terminatedAt": time(outcome.ended_at),
+    });
+    success(with_count(data, "sessionsTerminated", outcome.ended))
 }
 
 pub(super) fn sessions(outcome: &list_sessions::Outcome) -> Reply {
@@ -100,15 +100,20 @@ pub(super) fn credentials(outcome: &update_credentials::Outcome) -> Reply {
     } else {
         "Credentials updated successfully"
     };
-    let mut data = json!({
+    let data = json!({
         "userId": outcome.user.as_str(),
         "message": message,
         "updatedFields": outcome.updated,
     });
-    if let Some(revoked) = outcome.sessions_revoked {
-        data["sessionsRevoked"] = json!(revoked);
+    success(with_count(data, "sessionsRevoked", outcome.sessions_revoked))
+}
+
+/// Adds a number of sessions to an object, if it is known.
+fn with_count(mut data: Value, name: &str, count: Option<u64>) -> Value {
+    if let (Some(members), Some(count)) = (data.as_object_mut(), count) {
+        members.insert(name.to_owned(), count.into());
     }
-    success(data)
+    data
 }
 
 /// Renders a failure (docs/design/contract.md#create-session).
