@@ -11,10 +11,16 @@
 use std::{
     io::Write,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use doorward::{domain::Medium, route::Function};
-use e2e::{Actor, Login, NORDIC, Visitor, World, as_tenant, authorizer_event, delivery::Fate, event};
+use e2e::{
+    Actor, Login, NORDIC, Visitor, World, as_tenant, authorizer_event,
+    delivery::Fate,
+    event,
+    fault_proxy::{Effect, Fault, Operation},
+};
 use http::Method;
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
@@ -122,6 +128,12 @@ async fn no_secret_is_logged_and_every_decision_is() {
     let marked = mark_everything(&world, &nordic, &mut planted).await;
     planted.extend(["+4512345678".to_owned(), "https://login.example.com".to_owned()]);
     assert_eq!(world.courier.take().len(), 2);
+    // After a minute, the use of the secret is stored again.
+    world.clock.advance(Duration::from_secs(61));
+    let note = Fault::on(Operation::UpdateItem, Effect::FailInternally).sk_prefix("SECRET#");
+    let _failing = world.faults.inject(note.always());
+    let wrong = marked_headers(login_event(&nordic.actor, "PLANTED"));
+    assert_eq!(world.send(Function::CreateSession, &wrong.to_string()).await.unwrap().status, 422);
     world.stop_dynamodb().await;
     let unavailable = marked_headers(login_event(&nordic.actor, "PLANTED"));
     assert_eq!(world.send(Function::CreateSession, &unavailable.to_string()).await.unwrap().status, 503);
@@ -132,7 +144,7 @@ async fn no_secret_is_logged_and_every_decision_is() {
         assert!(!text.contains(secret.as_str()), "a log contains {secret}");
         assert!(!audit.contains(secret.as_str()), "the audit log contains {secret}");
     }
-    check_events(&world, tenant, user, &id, 17 + marked);
+    check_events(&world, tenant, user, &id, 18 + marked);
     check_lines(&text);
     assert!(!audit.contains("DynamoDB"), "the audit log contains the cause of a server error");
 }
