@@ -85,7 +85,7 @@ const FINDS_TENANTS: TableGrant = { actions: ["GetItem"], keys: [KEYS.tenant] };
 /** Reads tenant records, and origins for routes with CORS. */
 const FINDS: TableGrant = { actions: ["GetItem"], keys: [KEYS.tenant, KEYS.origin] };
 /**
- * Records, at most once a minute, which version of its secret a tenant uses (shared/src/store/secret_use.rs). The item
+ * Records, at most once a minute, which version of its secret a tenant uses (shared/src/store/tenant.rs). The item
  * is in the partition of the tenant record, because IAM cannot restrict sort keys. The attribute list prevents changes
  * to other items in that partition, except to their expiry time.
  */

@@ -41,7 +41,7 @@ export interface Monitored {
   readonly unanchored: Queue;
 }
 
-/** Namespace and names of the metrics in audit events (shared/src/audit/metrics.rs, docs/audit.md). */
+/** Namespace and names of the metrics in audit events (shared/src/audit/event.rs, docs/audit.md). */
 export const NAMESPACE = "Doorward";
 export const METRICS = [
   "Requests",

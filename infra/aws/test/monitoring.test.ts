@@ -53,7 +53,7 @@ function exists(stack: Synthesized, namespace: string, name: string, dimensions:
 
 describe("the metrics of Doorward", () => {
   it("match the metrics in audit events", () => {
-    const rust = source("shared/src/audit/metrics.rs");
+    const rust = source("shared/src/audit/event.rs");
     assert.ok(rust.includes(`const NAMESPACE: &str = "${NAMESPACE}";`));
     assert.ok(rust.includes('"Dimensions": [["function"]]'));
     const emitted = [...rust.matchAll(/\("([A-Z]\w+)", /g)].map(([, name]) => name);
@@ -67,7 +67,7 @@ describe("the metrics of Doorward", () => {
     assert.deepEqual(looked.sort(), ["audit.altered", "audit.forked"]);
     for (const name of looked) assert.ok(logged.includes(`"${name}");`), name);
     // Log lines have the message at the top level, not in "fields".
-    assert.match(source("shared/src/telemetry.rs"), /\.json\(\)\s*\.flatten_event\(true\)/);
+    assert.match(source("shared/src/function/mod.rs"), /\.json\(\)\s*\.flatten_event\(true\)/);
     assert.equal(
       plain.resource(LogGroupName.Ref).Properties.LogGroupName,
       "/aws/lambda/doorward-anchor-audit",
