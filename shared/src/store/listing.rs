@@ -126,7 +126,7 @@ impl DynamoStore {
     /// listed exactly once.
     ///
     /// Reads the sessions from the first, because their order in the table is the order of their ids. Ended
-    /// sessions are read too until their absolute life is over. Sessions after the first [`LISTED_PAGES`] query
+    /// sessions are read too until their absolute life is over. Sessions after the first four query
     /// pages are not listed.
     ///
     /// # Errors
