@@ -6,7 +6,7 @@
 //!   [`Gate`] to wait for the fault and to release a held call.
 //! - **Random mode**: [`Random`] decides about each call from a seed. A failing test prints the seed and
 //!   the injected faults.
-//! - **Conflict mode**: the proxy refuses overlapping writes as DynamoDB does (see [`conflicts`]).
+//! - **Conflict mode**: the proxy refuses overlapping writes as DynamoDB does (`conflicts.rs`).
 //!
 //! A call is one HTTP request, so each repetition by the SDK counts as another call.
 
