@@ -17,7 +17,7 @@ use regex::Regex;
 /// This file, whose examples are wrong on purpose.
 const OWN_FILE: &str = "citations.rs";
 /// Folders with built or downloaded files.
-const SKIPPED: [&str; 5] = ["target", "node_modules", "cdk.out", "dist", "__pycache__"];
+const SKIPPED: [&str; 6] = ["target", "node_modules", "build", "cdk.out", "dist", "__pycache__"];
 /// Hidden folders that are part of the project.
 const HIDDEN: [&str; 2] = [".ci", ".cargo"];
 /// Extensions of files that may cite a document.
