@@ -151,7 +151,7 @@ async fn documented_costs_match_the_measured_costs() -> Result<()> {
     let created = table.row("create session", 2, 200, LOGIN, world.try_login(&actor, password)).await?;
     let login = Login::from_answer(&actor, &created)?;
     table.row("with an idempotency key", 2, 200, LOGIN, log_in(&world, &actor, "key")).await?;
-    table.row("a retry of that", 2, 200, LOGIN, log_in(&world, &actor, "key")).await?;
+    table.row("a repetition with the same key", 2, 200, LOGIN, log_in(&world, &actor, "key")).await?;
     table.row("with a wrong password", 2, 401, LOGIN, world.try_login(&actor, "wrong")).await?;
     world.login(&actor).await?;
     let refreshed = table.row("refresh", 1, 200, REFRESH, world.refresh(&login)).await?;
@@ -179,7 +179,7 @@ async fn documented_costs_match_the_measured_costs() -> Result<()> {
     let user = actor.user.user_id.as_str();
     table.row("request a code, as the tenant", 2, 200, RESET, ask(&world, user, None)).await?;
     table.row("with an idempotency key", 2, 200, RESET, ask(&world, user, Some("key"))).await?;
-    table.row("a retry of that", 1, 200, RESET, ask(&world, user, Some("key"))).await?;
+    table.row("a repetition with the same key", 1, 200, RESET, ask(&world, user, Some("key"))).await?;
     let queued = [world.queue_code(NORDIC, user, Medium::Mail, None).await?.key];
     let sent = async { Ok(world.deliver_all(&queued).await) };
     let left = table.count("send a mail with a code", 4, SEND, sent).await?;

@@ -189,8 +189,8 @@ impl TenantKeys {
         SessionDigest(URL_SAFE_NO_PAD.encode(start))
     }
 
-    /// Returns the number below `parts` that a user has. Without the key, nobody can find users with the same number
-    /// (docs/design/security.md#rule-10).
+    /// Returns the part of the tenant's budget that counts a user's failures: a number below `parts`. An attacker
+    /// without the key cannot find users of the same part (docs/design/security.md#rule-10).
     ///
     /// # Errors
     /// `Unavailable` when the tenant has no root key.
