@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use doorward::{
     domain::{SigningAlgorithm, TenantId},
+    port::Clock,
     route::Function,
     secrets::{Old, Renewal, RotationError, SigningKeys, Step},
 };
@@ -177,6 +178,24 @@ async fn new_secret_is_accepted_when_the_cached_record_expires() -> Result<()> {
     world.clock.advance(RECORD_LIFE);
     assert!(world.login(&new).await.is_ok() && world.login(&old).await.is_ok());
     assert_eq!(world.secret_calls.take(), ["GetSecretValue"; 2]);
+    Ok(())
+}
+
+// docs/design/security.md#rule-18: Secrets Manager is eventually consistent.
+#[tokio::test]
+async fn load_that_misses_the_version_in_the_record_is_repeated() -> Result<()> {
+    let world = started().await?;
+    let old = world.actor(MARCUS)?;
+    for step in [Step::CreateSecret, Step::SetSecret, Step::TestSecret] {
+        take(&world, step).await?;
+    }
+    world.store.activate_secret(&nordic(), VERSION, world.clock.now()).await?;
+    world.login(&old).await?;
+    take(&world, Step::FinishSecret).await?;
+    let new = with_pair_of(&world, &old, VERSION).await?;
+    assert_eq!(world.try_login(&new, &new.user.password).await?.status, 403, "the first load is cached");
+    world.clock.advance(Duration::from_secs(10));
+    assert!(world.login(&new).await.is_ok() && world.login(&old).await.is_ok());
     Ok(())
 }
 

@@ -173,7 +173,8 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
     }
 }
 
-fn after(start: Timestamp, duration: Duration) -> Timestamp {
+/// Returns `start` plus `duration`, at most the last representable time.
+pub(crate) fn after(start: Timestamp, duration: Duration) -> Timestamp {
     start.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 

@@ -69,11 +69,11 @@ async fn change_while_held(hold: impl Fn(&World) -> Gate) -> Result<()> {
         let user = &actor.user.user_id;
         let changers = Changers::log_in(&world, &actor).await?;
         let code = mailed_code(&world, user).await?;
-        let held = hold(&world);
+        let gate = hold(&world);
         let (answer, changed) = tokio::join!(set(&world, user, &code, NEW_PASSWORD), async {
-            held.reached().await;
+            gate.reached().await;
             let changed = changers.make(&world, change).await;
-            held.release();
+            gate.release();
             changed
         });
         changed?;

@@ -9,8 +9,8 @@ use super::{AttemptId, Failure, Limit, TenantId, TrustedDevice};
 
 /// Age at which an unsettled attempt counts as failed. No function runs longer than 60 s.
 const LEASE: Duration = Duration::from_secs(60);
-/// Age from which an attempt stores no result any more if its login succeeded. Hashing and storing the result take a
-/// few seconds at most.
+/// Age after which the store checks whether an unsettled attempt created a session. Hashing and storing the result take
+/// a few seconds at most.
 const SETTLED_WITHIN: Duration = Duration::from_secs(15);
 /// Time that an attempt counts towards the hourly limit.
 const HOUR: Duration = Duration::from_secs(60 * 60);

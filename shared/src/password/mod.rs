@@ -1,9 +1,9 @@
 //! Hashing and verification of passwords, on blocking threads and with limited memory.
 //!
 //! New passwords are hashed with argon2id. Imported bcrypt, scrypt and PBKDF2 hashes are verified, and replaced at
-//! the first login that proves the whole password (docs/design/security.md#rule-4). Until then, the response time can reveal that the user exists,
-//! because the cost of the imported hash differs from the cost of the dummy hash for unknown users
-//! (docs/design/security.md#rule-9).
+//! the first login that proves the whole password (docs/design/security.md#rule-4). Until then, the response time can
+//! reveal that the user exists, because the cost of the imported hash differs from the cost of the dummy hash for
+//! unknown users (docs/design/security.md#rule-9).
 
 mod argon2id;
 mod imported;

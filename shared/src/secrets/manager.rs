@@ -14,9 +14,11 @@ pub const DEFAULT_PREFIX: &str = "doorward/tenants/";
 /// Versions of a tenant's secret.
 #[derive(Debug, Clone)]
 pub struct TenantSecret {
-    /// Current version. Its credentials are accepted, and its keys verify and sign.
+    /// Current version. Its credentials are accepted, and its keys verify. Its keys sign, except in the first seconds
+    /// after a rotation.
     pub current: SecretVersion,
-    /// Previous version until it is retired. Its credentials are accepted, and its keys verify.
+    /// Previous version until it is retired. Its credentials are accepted, and its keys verify. Its keys sign in the
+    /// first seconds after a rotation.
     pub previous: Option<SecretVersion>,
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::{
-    cache::{Cache, Freshness},
+    cache::{Cache, Freshness, after},
     domain::{ActiveSecret, Failure, Tenant, TenantId},
     secrets::{SecretVersion, SecretsManager, TenantSecret},
     store::DynamoStore,
@@ -34,6 +34,9 @@ const UNUSABLE: Duration = Duration::from_secs(60);
 /// function uses an older record, so that every function knows a key before another one signs with it
 /// (docs/design/security.md#rule-18).
 const OVERLAP: Duration = Duration::from_secs(10);
+/// Time for which a secret is cached that lacks the version in the record. Secrets Manager is eventually consistent, so
+/// that a load may return earlier versions.
+const INCOMPLETE: Duration = Duration::from_secs(10);
 /// Maximum number of tenants in the cache of one function.
 const CAPACITY: usize = 1_024;
 
@@ -126,6 +129,8 @@ struct LoadedSecret {
     keys: Result<Arc<TenantKeys>, String>,
     /// Version in the record at the time of the load.
     active: Option<ActiveSecret>,
+    /// Whether the version in the record is among the loaded ones.
+    has_active: bool,
     loaded_at: Timestamp,
     /// Time until which the previous version signs; `None` if a change of the record ends it.
     signs_until: Option<Timestamp>,
@@ -137,11 +142,21 @@ impl LoadedSecret {
         self.active == tenant.active_secret
             && self.signs_until.is_none_or(|until| now < until)
             && (is_usable || now < after(self.loaded_at, UNUSABLE))
+            && (self.has_active || now < after(self.loaded_at, INCOMPLETE))
     }
 
     fn read(tenant: &Tenant, secret: &TenantSecret, now: Timestamp) -> Self {
         let (id, active) = (&tenant.id, tenant.active_secret.clone());
-        let loaded = |keys, signs_until| Self { keys, active: active.clone(), loaded_at: now, signs_until };
+        let is_active =
+            |version: &SecretVersion| active.as_ref().is_none_or(|active| active.version == version.id);
+        let has_active = is_active(&secret.current) || secret.previous.as_ref().is_some_and(is_active);
+        let loaded = |keys, signs_until| Self {
+            keys,
+            active: active.clone(),
+            has_active,
+            loaded_at: now,
+            signs_until,
+        };
         let current = match read_document(&secret.current) {
             Ok(current) => current,
             Err(error) => return loaded(Err(format!("tenant {id}: {error}")), None),
@@ -181,10 +196,6 @@ fn overlap(
         return Some(Timestamp::MAX);
     }
     Some(after(active.since, OVERLAP)).filter(|until| active.version == current.version_id && now < *until)
-}
-
-fn after(start: Timestamp, duration: Duration) -> Timestamp {
-    start.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 
 fn read_document(version: &SecretVersion) -> Result<SecretDocument, MalformedDocument> {

@@ -77,8 +77,6 @@ const FOREVER: i64 = 253_402_300_799;
 const MAX_DEVICES: usize = 32;
 /// Attempts to write the item while other requests change it.
 const TRIES: usize = 4;
-/// Maximum number of keys in a batch read.
-const MAX_BATCH: usize = 100;
 
 /// Attribute with the epoch of the user after its last password change. Device proofs of earlier epochs are invalid.
 pub(super) const PROOFS_EPOCH: &str = "proofs_epoch";
@@ -187,11 +185,11 @@ impl DynamoStore {
         Ok(state.may_proceed(attempt.id, attempt.device, budget, now))
     }
 
-    /// Releases the slots of the attempts whose login created a session. Returns whether there are any.
+    /// Releases the slots of the attempts whose login created a session. Returns whether there are any. A bucket has at
+    /// most 100 slots, so that one batch reads all sessions.
     async fn release_succeeded(&self, attempt: &AttemptKey<'_>, ids: &[AttemptId]) -> Result<bool, Failure> {
         let session =
             |id: &AttemptId| Key::session(attempt.tenant, attempt.user, &SessionId::of_attempt(*id));
-        let ids = ids.get(..MAX_BATCH).unwrap_or(ids);
         if ids.is_empty() {
             return Ok(false);
         }

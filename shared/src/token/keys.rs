@@ -127,11 +127,11 @@ impl VerifyingKey {
 }
 
 impl TenantKeys {
-    /// Creates the keys from the current document and the earlier documents that are not retired. The credentials
-    /// of all documents are accepted and all their keys verify. Only the current document's keys sign.
+    /// Creates the keys from the document that signs and the other documents that are not retired. The credentials
+    /// of all documents are accepted and all their keys verify. Only the first document's keys sign.
     ///
     /// # Errors
-    /// [`InvalidSecret`] when the current document is invalid. Invalid earlier documents are skipped and logged.
+    /// [`InvalidSecret`] when the first document is invalid. Other invalid documents are skipped and logged.
     pub fn from_documents(tenant: &TenantId, documents: &[SecretDocument]) -> Result<Self, InvalidSecret> {
         let mut keys = Self {
             tenant: tenant.clone(),

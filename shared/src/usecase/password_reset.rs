@@ -105,8 +105,8 @@ impl Outcome {
 
 impl Service {
     /// Issues a code with one read and one transaction, which replaces the previous code and queues the message.
-    /// For the caller's own account, it also checks that the caller's session is still live. Nothing else about the account changes. For the tenant as
-    /// caller, the reads and writes are the same whether the user exists or not
+    /// For the caller's own account, it also checks that the caller's session is still live. Nothing else about the
+    /// account changes. For the tenant as caller, the reads and writes are the same whether the user exists or not
     /// (docs/design/security.md#rule-19).
     ///
     /// An administrator receives codes only for other users. Otherwise a stolen administrator's token would be

@@ -171,8 +171,8 @@ impl Service {
                 self.verify_current_password(request, &caller, changes, prepared).await?;
             }
             if let Some(candidate) = &candidate {
-                let hashed = self.prepare_password(request, &change, candidate, prepared).await?;
-                if hashed && !own {
+                let took_time = self.prepare_password(request, &change, candidate, prepared).await?;
+                if took_time && !own {
                     // The caller may have ended during the hashing, and the transaction does not check it
                     // (docs/design/decisions/ended-callers.md).
                     continue;
@@ -274,7 +274,8 @@ impl Service {
     }
 
     /// Compares the new password with the last ones, hashes it, and counts the sessions that the change ends.
-    /// Repeats the comparison only if the user's password changed since. Returns whether it computed a hash.
+    /// Repeats the comparison only if the user's password changed since. Returns whether it compared or hashed a
+    /// password, which takes long enough for the caller's session to end meanwhile.
     async fn prepare_password(
         &self,
         request: &TenantRequest<'_>,

@@ -177,9 +177,12 @@ async fn rotate_keys(
     let tenant = &what.tenant;
     let value = json!({ "tenant": tenant, "version": made.id, "renewed": name, "leaked": what.leaked });
     context.output.result(&value, || {
-        let effect =
-            if what.leaked { "Everything that depends on the old one ends" } else { "It is used everywhere" };
-        format!("Created a new {name} for tenant {tenant}. {effect} within 5 min.")
+        let effect = if what.leaked {
+            "Everything that depends on the old one ends within 5 min."
+        } else {
+            "It is used everywhere within 15 s."
+        };
+        format!("Created a new {name} for tenant {tenant}. {effect}")
     })?;
     retired
 }

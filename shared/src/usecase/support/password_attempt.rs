@@ -169,7 +169,7 @@ impl Service {
         let mut waits = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(10))
             .with_max_delay(Duration::from_millis(250))
-            .with_max_times(25)
+            .without_max_times()
             .with_total_delay(Some(MAX_WAIT))
             .with_jitter()
             .build();
@@ -309,7 +309,6 @@ impl AttemptSlot<'_> {
             .with_min_delay(Duration::from_millis(50))
             .with_max_delay(Duration::from_millis(500))
             .without_max_times()
-            .with_total_delay(Some(MAX_SETTLING))
             .with_jitter();
         let is_temporary = |failure: &Failure| matches!(failure, Failure::Unavailable(_));
         let settle = (|| store.settle_attempt(&attempt, &verdict)).retry(backoff).when(is_temporary);

@@ -108,7 +108,7 @@ impl Service {
         }
     }
 
-    /// Writes a session. If the answer to a transaction under a limit is lost, reads whether it was committed.
+    /// Writes a session. If the response to a transaction under a limit is lost, reads whether it was committed.
     /// Otherwise a session that no client knows would count against the limit.
     async fn insert_session(&self, new: &NewSession<'_>) -> Result<Committed, Failure> {
         match self.store.insert_session(new).await {
