@@ -213,6 +213,36 @@ async fn caller_that_ends_before_the_commit_does_not_change_its_own_account() {
     }
 }
 
+// docs/design/security.md#rule-15: a change that keeps the caller's session does not restore an ended one.
+#[tokio::test(flavor = "multi_thread")]
+async fn caller_that_ends_before_the_commit_keeps_no_session() {
+    let world = Arc::new(World::start().await.unwrap());
+    let admin = world.actor(NORDIC_ADMIN).unwrap();
+    let password = json!({ "password": NEW_PASSWORD, "currentPassword": admin.user.password });
+    let credentials = format!("/api/v2.1/admin/users/{}/credentials", admin.user.user_id);
+    let others = format!("{}?except=current", admin.sessions());
+    for (method, path, body) in [(Method::PUT, credentials, Some(password)), (Method::DELETE, others, None)] {
+        let caller = world.login(&admin).await.unwrap();
+        let session = format!("S#{}", caller.session);
+        let commit = Fault::on(Operation::TransactWriteItems, Effect::HoldBefore).sk(session.as_str());
+        let commit = world.faults.inject(commit);
+        let (shared, token) = (Arc::clone(&world), caller.token.clone());
+        let (sent, target) = (method.clone(), path.clone());
+        let changing = tokio::spawn(async move {
+            shared.request(&sent, &target, NORDIC, Some(&token), body.as_ref()).await.unwrap()
+        });
+        commit.reached().await;
+        assert_eq!(world.logout(&caller).await.unwrap().status, 200, "{method} {path}");
+        let before = items(&world, &admin).await;
+        commit.release();
+        assert_ended(&world, &changing.await.unwrap(), &path);
+        let after = items(&world, &admin).await;
+        for item in ["USER", session.as_str()] {
+            assert_eq!(after[item], before[item], "{method} {path}");
+        }
+    }
+}
+
 // The transaction does not contain the caller's items. A change whose transaction is in progress is committed, and
 // is the last one.
 #[tokio::test(flavor = "multi_thread")]

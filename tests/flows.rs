@@ -481,3 +481,17 @@ async fn tenant_epoch_ends_all_sessions_permanently_within_five_seconds() {
     assert!(!world.opens(&login).await.unwrap());
     assert_eq!(world.refresh(&login).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
 }
+
+// docs/design/contract.md#update-credentials: invisible characters are refused where a name is created.
+#[tokio::test]
+async fn new_username_with_invisible_characters_is_rejected() {
+    let world = World::start().await.unwrap();
+    let actor = world.actor(MARCUS).unwrap();
+    let login = world.login(&actor).await.unwrap();
+    for name in ["x\u{200b}@example.com", " x@example.com", "x@example.com\u{202e}"] {
+        let body = json!({ "username": name, "currentPassword": actor.user.password });
+        let answer = world.update(&login, &actor.user.user_id, &body).await.unwrap();
+        assert_eq!(answer.verdict(), (400, "VALIDATION"), "{name:?}");
+    }
+    assert_eq!(world.user(&actor).await.unwrap().username.as_written(), actor.user.username);
+}
