@@ -40,12 +40,13 @@ const HEAD: &str = "\
 This page lists the calls, units and US dollars of each operation. `cargo test -p e2e cost` measures them and
 compares this file. To regenerate it, run the test with `DOORWARD_REGENERATE=1`.
 
-The measurements are of the steady state: the tenant's record and secret are in memory, and the use of the secret
-was recorded within the last minute. In addition, a process reads the tenant's record every five seconds, and
-records the use of its secret once a minute.
+The measurements are of the steady state: the process has the tenant's record and secret in memory, and has recorded
+its use of the secret within the last minute. Two calls are therefore not in the table: a process reads the tenant's
+record every five seconds, and records its use of the tenant's secret once a minute.
 
 - **In sequence** is the maximum number of calls that wait for each other; other calls run in parallel. A query or
-  write that runs during a hash counts as one more, because it can finish before the hash.
+  write that starts during a hash counts as one more call in sequence, because it can finish before the next
+  calls start.
 - **Units** are DynamoDB's, as the embedded DynamoDB counts them for the demo's small items. Writes in a transaction
   count twice. A consistent read of up to 4 KiB and a write of up to 1 KiB count once.
 - **Rejected conditional writes** count as 0 here, but AWS bills them like successful ones. A login of a locked user

@@ -215,10 +215,11 @@ pub(crate) fn in_dollars(operations: &[Operation], memory: &Memory) -> Result<St
         "
 ## In US dollars
 
-US dollars **per million** of each operation. The prices are AWS's list prices in us-east-1 without free tiers,
-as third parties quoted AWS's pages by {KNOWN_ON}. Prices change and differ by Region: check AWS's pages before you
-rely on a number. The test computes this table from the one above and from the constants in `tests/price.rs`. Each
-row is one request. The mail with a code is a separate row; a notification of a change costs as much.
+US dollars **per million** of each operation. The prices are AWS's list prices in us-east-1, without free tiers.
+They are from third parties that had quoted AWS's pages by {KNOWN_ON}. Prices change and differ by Region: check AWS's
+pages before you rely on a number. The test computes this table from the one above and from the constants in
+`tests/price.rs`. Each row is one request. The mail with a code is a separate row. A notification of a change costs as
+much as this mail.
 
 - **DynamoDB**: units × price, without rejected conditional writes.
 - **Lambda**: one request, and memory × milliseconds. The milliseconds are CPU time as measured in
@@ -290,10 +291,7 @@ A stack without any logins costs, per month:
         ("key", "one".to_owned(), KEY.dollars),
         (
             "alarms",
-            format!(
-                "{ALARMS} × {:.2}; an alarm over several metrics costs that for each metric",
-                ALARM.dollars
-            ),
+            format!("{ALARMS} × {:.2}; AWS charges this price for each metric of an alarm", ALARM.dollars),
             alarms,
         ),
         ("dashboard", "one".to_owned(), DASHBOARD.dollars),
@@ -311,8 +309,8 @@ A stack without any logins costs, per month:
 - A GB of the table costs {:.2} + {:.2} = {each:.2} per month with point-in-time recovery. A session's item is below
   1 KB and is deleted after the session ends.
 - A function in use has up to nine metrics at {:.2} per month, billed for the hours of use.
-- A process in use reads a tenant's secret every five minutes: {reading:.3} per month for one process that is always in
-  use ({} for 10,000 calls), and as many KMS calls ({} for 10,000).
+- A process in use reads a tenant's secret every five minutes. For one process that is always in use, these calls cost
+  {reading:.3} per month ({} for 10,000 calls). Each of them also makes one KMS call ({} for 10,000 calls).
 
 ### Prices
 

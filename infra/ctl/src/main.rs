@@ -73,7 +73,7 @@ enum Command {
     Session(session::SessionCommand),
     /// Check a deployment and show how to fix each fault
     ///
-    /// Checks the Region, the credentials, the clock, the table and the record and secret of every tenant.
+    /// Checks the Region, the credentials, the clock, the table, and the record and secret of every tenant.
     /// Also checks that the credentials permit every table operation of `doorwardctl`. Changes nothing. The
     /// exit code is 1 if there is a fault, and 0 if there are only warnings.
     #[command(after_help = "Example:

@@ -9,7 +9,7 @@ use crate::{
     usecase::authorize::{Command, Outcome},
 };
 
-/// Parses the caller of an API.
+/// Returns the token, the tenant and the address of an API's caller.
 ///
 /// # Errors
 /// `InvalidToken` for a missing or malformed token; `TenantMismatch` for an invalid `X-Tenant-ID`.

@@ -1,4 +1,4 @@
-//! The ways in which a request fails. Each variant names a fact. Each dialect maps the variants to its own
+//! The ways in which a request fails, independent of the HTTP API. Each dialect maps the variants to its own
 //! status codes and messages.
 
 use std::{borrow::Cow, fmt, time::Duration};
@@ -32,7 +32,7 @@ pub enum TokenFault {
     Malformed,
     /// The token names a key that this tenant does not have.
     UnknownKey,
-    /// The signature or a fixed claim is wrong.
+    /// The signature, the issuer, the audience, the user type or the owner is wrong.
     Forged,
     /// The current time is after `exp`, or before `iat` or `nbf`.
     Expired,

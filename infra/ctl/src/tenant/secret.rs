@@ -36,8 +36,8 @@ pub(crate) enum SecretCommand {
     },
     /// Retire the previous version of a tenant's secret
     ///
-    /// The tenantSecret of this version is rejected within 5 min. Tokens and codes are also rejected if only
-    /// this version contains their key. Asks for confirmation unless --yes is given. The question shows
+    /// The tenantSecret of this version is rejected within 5 min. Tokens and codes whose key is only in this
+    /// version are also rejected. Asks for confirmation unless --yes is given. The question shows
     /// when the version was last used.
     Retire {
         /// Tenant ID
@@ -86,8 +86,8 @@ pub(crate) struct RotationArgs {
     /// Tenant ID
     #[arg(value_parser = TenantId::parse)]
     tenant: TenantId,
-    /// Use this option if the old values leaked. Removes them from the secret and retires the previous version
-    /// at once. Callers and sessions that depend on the old values are rejected within 5 min
+    /// Use this option if the old values leaked. Removes them from the secret, and retires the previous version
+    /// of the secret at once. Callers and sessions that depend on the old values are rejected within 5 min
     #[arg(long)]
     leaked: bool,
     /// Skip the confirmation

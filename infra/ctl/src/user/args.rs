@@ -125,7 +125,7 @@ pub(crate) struct CreateUser {
     /// ID of the customer that the user belongs to
     #[arg(long, value_name = "ID", value_parser = CustomerId::parse_new)]
     pub(crate) customer: Option<CustomerId>,
-    /// Customer routes that the user can log in through: CONSUMER or BUSINESS [default: both]
+    /// Type of the customer routes through which the user can log in: CONSUMER or BUSINESS [default: both]
     #[arg(long, value_name = "TYPE", value_parser = customer_type, requires = "customer")]
     pub(crate) customer_type: Option<Collection>,
     /// Verified mail address, which receives codes and notifications
@@ -175,13 +175,13 @@ pub(crate) struct UpdateUser {
     /// ID of the new organization that owns the user
     #[arg(long, value_name = "ID", value_parser = OrganizationId::parse_new)]
     pub(crate) organization: Option<OrganizationId>,
-    /// New role, which replaces all present roles: USER, ADMIN or TENANT_ADMIN. Can be repeated
+    /// New role: USER, ADMIN or TENANT_ADMIN. Replaces all present roles. Can be repeated
     #[arg(long = "role", value_name = "ROLE", value_parser = role)]
     pub(crate) roles: Vec<Role>,
     /// ID of the new customer that the user belongs to
     #[arg(long, value_name = "ID", value_parser = CustomerId::parse_new)]
     pub(crate) customer: Option<CustomerId>,
-    /// Customer routes that the user can log in through: CONSUMER or BUSINESS
+    /// Type of the customer routes through which the user can log in: CONSUMER or BUSINESS
     #[arg(long, value_name = "TYPE", value_parser = customer_type)]
     pub(crate) customer_type: Option<Collection>,
     /// New verified mail address. Codes sent to the previous address become invalid
@@ -196,7 +196,7 @@ pub(crate) struct UpdateUser {
     /// Field to remove from the user. Can be repeated
     #[arg(long, value_name = "FIELD")]
     pub(crate) unset: Vec<UnsetField>,
-    /// Require a password change at the next login [default: with a new password, the policy field
+    /// Require a password change at the next login [default with a new password: the policy field
     /// admin_set_password_expires]
     #[arg(long, value_name = "TRUE_OR_FALSE")]
     pub(crate) change_required: Option<bool>,

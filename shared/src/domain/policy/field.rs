@@ -14,7 +14,7 @@ pub type PolicyDocument = Map<String, Value>;
 /// An error in a policy document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyFault {
-    /// PolicyField and message.
+    /// Name of the policy field, and the message.
     pub error: FieldError,
     /// Effect on the tenant.
     pub severity: Severity,

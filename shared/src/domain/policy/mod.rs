@@ -27,9 +27,9 @@ pub struct Policy {
     pub issuer: String,
     /// `aud` of tokens; default `bff-clients`.
     pub audience: String,
-    /// Lifetime of an access token; default 1 h (seeds).
+    /// Lifetime of an access token; default 1 h (FinHub's documents).
     pub token_life: Duration,
-    /// Maximum lifetime of a session, from login; default 24 h (seeds).
+    /// Maximum lifetime of a session, from login; default 24 h (FinHub's documents).
     pub session_life: Duration,
     /// Lifetime of a session without a refresh; default 8 h, at least the lifetime of an access token.
     pub idle_life: Duration,
@@ -39,7 +39,8 @@ pub struct Policy {
     pub refresh_after_expiry: bool,
     /// Consecutive failures before a lockout; default 5 (docs/design/contract.md).
     pub max_attempts: usize,
-    /// Duration of a lockout, and time without failures after which they are forgotten; default 30 min.
+    /// Duration of a lockout, and also the time without failures after which earlier failures are forgotten;
+    /// default 30 min.
     pub lockout: Duration,
     /// Consecutive failures, with any time between them, after which the password is disabled until it is
     /// reset; default 100, which is also the maximum (docs/design/security.md#rule-8).
@@ -77,7 +78,7 @@ pub struct Policy {
     pub link_hosts: Vec<LinkHost>,
     /// Template of reset links. `None` means the hosted page.
     pub link_template: Option<LinkTemplate>,
-    /// MessageDelivery of notifications.
+    /// Delivery of notifications.
     pub delivery: MessageDelivery,
     /// Sender of mails. `None` means the sender of the deployment.
     pub mail_from: Option<String>,

@@ -15,8 +15,8 @@ use crate::{
     usecase::Service,
 };
 
-/// Cache times of an origin: as long as a tenant's record, and longer while storage is unavailable, so that
-/// pages can read error responses too.
+/// Cache times of an origin. They equal those of a tenant's record, but an origin is used longer while storage
+/// is unavailable, so that pages can also read error responses.
 pub(in crate::usecase) const ORIGIN: Freshness = Freshness {
     fresh: Duration::from_secs(5),
     stale: Duration::from_secs(5 * 60),
@@ -24,7 +24,7 @@ pub(in crate::usecase) const ORIGIN: Freshness = Freshness {
 };
 /// Maximum number of cached origins.
 pub(in crate::usecase) const CAPACITY: usize = 1_024;
-/// Maximum delay of a finished response by the look-up of its origin.
+/// Maximum time that a finished response waits for the look-up of its origin.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
 impl Service {
