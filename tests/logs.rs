@@ -16,7 +16,7 @@ use std::{
 
 use doorward::{domain::Medium, route::Function};
 use e2e::{
-    Actor, Login, NORDIC, Visitor, World, as_tenant, authorizer_event,
+    Actor, BROWSER_COOKIE, LINK_COOKIE, Login, NORDIC, Visitor, World, as_tenant, authorizer_event,
     delivery::Fate,
     event,
     fault_proxy::{Effect, Fault, Operation},
@@ -305,10 +305,11 @@ async fn no_secret_of_the_hosted_page_is_logged() {
     {
         visitor.open(&world, query).await.unwrap();
     }
-    visitor.cookie = Some("__Host-doorward-reset=PLANTED.PLANTED.PLANTED".to_owned());
+    visitor.cookies = vec!["__Host-doorward-reset=PLANTED.PLANTED.PLANTED".to_owned()];
     visitor.open(&world, "").await.unwrap();
     let token = visitor.follow(&world, user, Some(&code)).await.unwrap();
-    let cookie = visitor.cookie.clone().unwrap();
+    let cookie = visitor.cookie(LINK_COOKIE).cloned().unwrap();
+    let browser = visitor.cookie(BROWSER_COOKIE).cloned().unwrap();
     let typed_token = typing.follow(&world, user, None).await.unwrap();
     for password in ["PLANTED", "PLANTED PLANTED PLANTED"] {
         let fields = [("token", typed_token.as_str()), ("password", password), ("repeated", password)];
@@ -333,8 +334,9 @@ async fn no_secret_of_the_hosted_page_is_logged() {
 
     let text = captured.text() + &world.audit.lines().join("\n");
     let cookie = cookie.split_once('=').unwrap().1;
+    let browser = browser.split_once('=').unwrap().1;
     let encoded_code = cookie.rsplit('.').next().unwrap();
-    let found = [code.as_str(), token.as_str(), typed_token.as_str(), cookie, encoded_code];
+    let found = [code.as_str(), token.as_str(), typed_token.as_str(), cookie, browser, encoded_code];
     for secret in found.into_iter().chain(["PLANTED", NEW_PASSWORD, "$argon2"]) {
         assert!(!text.contains(secret), "a log contains {secret}");
     }

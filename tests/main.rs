@@ -27,6 +27,7 @@ mod login_limits;
 mod openapi;
 mod operator;
 mod page;
+mod page_links;
 mod policies;
 mod policy_docs;
 mod price;

@@ -1,7 +1,7 @@
 //! The hosted password page in a browser without scripts.
 
 use doorward::domain::TenantId;
-use e2e::{Actor, Answer, Visitor, World};
+use e2e::{Actor, Answer, LINK_COOKIE, Visitor, World};
 use serde_json::json;
 
 use crate::{ADMIN, MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
@@ -9,7 +9,7 @@ use crate::{ADMIN, MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
 const SHORT: &str = "sh0rt&<pass>";
 
 /// A user whose login was reset, and the code in the message.
-async fn reset(world: &World) -> (Actor, String) {
+pub(crate) async fn reset(world: &World) -> (Actor, String) {
     let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
     let answer = world.reset(&admin, &json!({ "userId": marcus.user.user_id })).await.unwrap();
@@ -18,15 +18,15 @@ async fn reset(world: &World) -> (Actor, String) {
     (marcus, code)
 }
 
-fn form<'a>(token: &'a str, password: &'a str) -> [(&'a str, &'a str); 3] {
+pub(crate) fn form<'a>(token: &'a str, password: &'a str) -> [(&'a str, &'a str); 3] {
     [("token", token), ("password", password), ("repeated", password)]
 }
 
-fn says(answer: &Answer, status: i64, text: &str) {
+pub(crate) fn says(answer: &Answer, status: i64, text: &str) {
     assert!(answer.status == status && answer.text.contains(text), "{answer:?}");
 }
 
-fn is_done(answer: &Answer) {
+pub(crate) fn is_done(answer: &Answer) {
     assert_eq!((answer.status, answer.header("location")), (303, "change?done=1"), "{answer:?}");
 }
 
@@ -55,15 +55,14 @@ async fn reset_link_leads_through_the_form_to_a_new_password() {
     is_done(&visitor.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap());
     let done = visitor.open(&world, "done=1").await.unwrap();
     says(&done, 200, "Your password was set");
-    assert!(visitor.cookie.is_none(), "the cookie was not deleted");
+    assert!(visitor.cookie(LINK_COOKIE).is_none(), "the cookie was not deleted");
     says(&visitor.open(&world, "").await.unwrap(), 200, "Open the link once more");
     assert_eq!(world.try_login(&marcus, NEW_PASSWORD).await.unwrap().status, 200);
     assert_eq!(world.try_login(&marcus, &marcus.user.password).await.unwrap().status, 401);
-    // The code is used. The link still leads to the form, which reports it after the submission.
-    let token = visitor.follow(&world, &marcus.user.user_id, Some(&code)).await.unwrap();
-    let spent = visitor.submit(&world, &form(&token, "quite another passphrase")).await.unwrap();
-    says(&spent, 400, "This link no longer works");
-    assert!(visitor.cookie.is_none());
+    // The code is used. The link leads to a page that reports it.
+    visitor.open(&world, &query).await.unwrap();
+    says(&visitor.open(&world, "").await.unwrap(), 400, "This link no longer works");
+    assert!(visitor.cookie(LINK_COOKIE).is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,19 +160,17 @@ async fn form_from_another_origin_changes_nothing() {
         let mut elsewhere = Visitor { headers, ..visitor.clone() };
         says(&elsewhere.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap(), 403, stale);
     }
-    // Form tokens of another user, another code and another tenant, and an empty token.
-    let other_user = Visitor::new(tenant).follow(&world, "user_of_mine", Some(&code)).await.unwrap();
-    let other_code = Visitor::new(tenant).follow(&world, user, Some("ABCDEFGHJKLMNPQRSTUV")).await.unwrap();
+    // A form token of another tenant, opened in the same browser, and texts that are not tokens.
     let other = world.actor(ADMIN).unwrap().tenant.tenant_id;
-    let other_tenant = Visitor::new(&other).follow(&world, user, Some(&code)).await.unwrap();
-    let typed = Visitor::new(tenant).follow(&world, user, None).await.unwrap();
-    for token in [other_user.as_str(), &other_code, &other_tenant, &typed, "", "x"] {
+    let mut elsewhere = Visitor { cookies: visitor.cookies.clone(), ..Visitor::new(&other) };
+    let other_tenant = elsewhere.follow(&world, user, None).await.unwrap();
+    for token in [other_tenant.as_str(), "", "x"] {
         says(&visitor.submit(&world, &form(token, NEW_PASSWORD)).await.unwrap(), 403, stale);
     }
     // The cookie of one tenant's link is not valid on another tenant's page.
-    let mut moved = Visitor { cookie: visitor.cookie.clone(), ..Visitor::new(&other) };
+    let mut moved = Visitor { cookies: visitor.cookies.clone(), ..Visitor::new(&other) };
     says(&moved.open(&world, "").await.unwrap(), 200, "Open the link once more");
-    says(&moved.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap(), 400, "Open the link once more");
+    says(&moved.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap(), 403, stale);
     let mut no_cookie = Visitor::new(tenant);
     says(
         &no_cookie.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap(),
@@ -204,13 +201,21 @@ async fn page_reports_a_suspended_tenant_only_after_a_correct_code() {
         [("ABCDEFGHJKLMNPQRSTUV", 400, "This link no longer works"), (&code, 403, "Not available")]
     {
         let mut visitor = Visitor::new(tenant);
-        let token = visitor.follow(&world, user, Some(code)).await.unwrap();
-        says(&visitor.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap(), status, text);
+        visitor.open(&world, &format!("userId={user}&code={code}")).await.unwrap();
+        says(&visitor.open(&world, "").await.unwrap(), status, text);
+        // A typed code is checked when the form is submitted.
+        let token = visitor.follow(&world, user, None).await.unwrap();
+        let [a, b, c] = form(&token, NEW_PASSWORD);
+        let text = if status == 400 { "The code is wrong or no longer valid." } else { text };
+        says(&visitor.submit(&world, &[a, b, c, ("code", code)]).await.unwrap(), status, text);
     }
     world.change_tenant(tenant, false, Some("192.0.2.0/24")).await.unwrap();
     let mut visitor = Visitor::new(tenant);
-    let token = visitor.follow(&world, user, Some(&code)).await.unwrap();
-    says(&visitor.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap(), 403, "Not from here");
+    visitor.open(&world, &format!("userId={user}&code={code}")).await.unwrap();
+    says(&visitor.open(&world, "").await.unwrap(), 403, "Not from here");
+    let token = visitor.follow(&world, user, None).await.unwrap();
+    let [a, b, c] = form(&token, NEW_PASSWORD);
+    says(&visitor.submit(&world, &[a, b, c, ("code", &code)]).await.unwrap(), 403, "Not from here");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,17 +236,22 @@ async fn page_escapes_the_tenant_name_and_uses_the_readers_language() {
     says(&visitor.open(&world, "").await.unwrap(), 200, "<html lang=\"en\">");
 }
 
-/// Showing the page reads only the tenant, which is cached.
+/// Without a code to check, showing the form reads only the tenant, which is cached.
 #[tokio::test(flavor = "multi_thread")]
-async fn page_without_storage_is_shown_for_a_cached_tenant_and_rejects_the_form() {
+async fn page_without_storage_is_shown_for_a_cached_tenant_and_checks_no_code() {
     let world = World::start().await.unwrap();
     let (marcus, code) = reset(&world).await;
     let mut visitor = Visitor::new(&marcus.tenant.tenant_id);
     visitor.open(&world, "").await.unwrap();
-    world.stop_dynamodb().await;
     let token = visitor.follow(&world, &marcus.user.user_id, Some(&code)).await.unwrap();
-    let answer = visitor.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap();
-    says(&answer, 503, "Not available just now");
-    assert_eq!(answer.header("retry-after"), "2");
+    world.stop_dynamodb().await;
+    for answer in [
+        visitor.open(&world, "").await.unwrap(),
+        visitor.submit(&world, &form(&token, NEW_PASSWORD)).await.unwrap(),
+    ] {
+        says(&answer, 503, "Not available just now");
+        assert_eq!(answer.header("retry-after"), "2");
+    }
+    visitor.follow(&world, &marcus.user.user_id, None).await.unwrap();
     says(&Visitor::new("nobody").open(&world, "").await.unwrap(), 503, "Not available just now");
 }

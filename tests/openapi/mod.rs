@@ -255,7 +255,7 @@ impl Document {
             event["cookies"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let has = |scheme: &String| match scheme.as_str() {
             "bearer" => header("authorization").is_some_and(|value| value.starts_with("Bearer ")),
-            "linkCookie" => cookies.iter().any(|cookie| cookie.starts_with("__Host-doorward-reset=")),
+            "browserCookie" => cookies.iter().any(|cookie| cookie.starts_with("__Host-doorward-browser=")),
             "tenantKey" => header("x-tenant-key").is_some(),
             "tenantSecret" => header("x-tenant-secret").is_some(),
             _ => false,

@@ -9,7 +9,7 @@ use doorward::{
     store::OutboxKey,
 };
 use e2e::{
-    Login, Visitor, World,
+    BROWSER_COOKIE, LINK_COOKIE, Login, Visitor, World,
     delivery::{Fate, batch},
 };
 use http::Method;
@@ -203,7 +203,9 @@ impl<'a> Setup<'a> {
         let in_link = (!typing).then_some(code.as_str());
         let token = visitor.follow(self.world, user, in_link).await?;
         self.values.set("form.token".to_owned(), token);
-        self.values.set("form.cookie".to_owned(), visitor.cookie.unwrap_or_default());
+        for (name, cookie) in [("form.cookie", LINK_COOKIE), ("form.browser", BROWSER_COOKIE)] {
+            self.values.set(name.to_owned(), visitor.cookie(cookie).cloned().unwrap_or_default());
+        }
         self.values.set("form.code".to_owned(), code);
         Ok(())
     }

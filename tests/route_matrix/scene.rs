@@ -135,7 +135,7 @@ impl Scene {
         let code = self.world.newest_code(&tenant.tenant_id, &user.user_id).await?;
         let mut visitor = Visitor::new(&tenant.tenant_id);
         let token = visitor.follow(&self.world, &user.user_id, Some(&code)).await?;
-        event["cookies"] = json!([visitor.cookie.context("the page set no cookie")?]);
+        event["cookies"] = json!(visitor.cookies);
         event["headers"] = json!({ "user-agent": "e2e/1.0" });
         if matches!(self.request, Request::Form) {
             let password = NEW_PASSWORD.replace(' ', "+");

@@ -8,13 +8,18 @@ use serde_json::json;
 
 use crate::{Answer, World, event};
 
+/// Name of the cookie that holds the parameters of a link.
+pub const LINK_COOKIE: &str = "__Host-doorward-reset";
+/// Name of the cookie that identifies the browser.
+pub const BROWSER_COOKIE: &str = "__Host-doorward-browser";
+
 /// A browser without scripts, on the hosted page of one tenant.
 #[derive(Debug, Clone, Default)]
 pub struct Visitor {
     /// The page's path.
     pub path: String,
-    /// Value of the `Cookie` header.
-    pub cookie: Option<String>,
+    /// Cookies, `name=value` each.
+    pub cookies: Vec<String>,
     /// Further request headers. The default is what a browser sends under `no-referrer`.
     pub headers: Vec<(&'static str, String)>,
 }
@@ -25,7 +30,7 @@ impl Visitor {
         let headers = [("origin", "null"), ("sec-fetch-site", "same-origin")];
         Self {
             path: format!("/tenants/{tenant}/password/change"),
-            cookie: None,
+            cookies: Vec::new(),
             headers: headers.map(|(name, value)| (name, value.to_owned())).into(),
         }
     }
@@ -57,9 +62,7 @@ impl Visitor {
         let code = code.map_or_else(String::new, |code| format!("&code={code}"));
         self.open(world, &format!("userId={user}{code}")).await?;
         let form = self.open(world, "").await?;
-        let token =
-            form.text.split_once("name=\"token\" value=\"").and_then(|(_, rest)| rest.split_once('"'));
-        Ok(token.with_context(|| format!("the page does not show the form: {}", form.text))?.0.to_owned())
+        token_of(&form).map(str::to_owned)
     }
 
     async fn send(
@@ -71,7 +74,7 @@ impl Visitor {
     ) -> Result<Answer> {
         let mut event = event(method, &self.path, "", None, None);
         event["rawQueryString"] = json!(query);
-        event["cookies"] = json!(self.cookie.iter().collect::<Vec<_>>());
+        event["cookies"] = json!(self.cookies);
         let mut headers = json!({ "user-agent": "e2e/1.0" });
         if body.is_some() {
             headers["content-type"] = json!("application/x-www-form-urlencoded");
@@ -82,9 +85,37 @@ impl Visitor {
         event["headers"] = headers;
         event["body"] = json!(body);
         let answer = world.send(Function::PasswordPage, &event.to_string()).await?;
-        if let Some(cookie) = answer.cookies.first().and_then(|set| set.split(';').next()) {
-            self.cookie = (!cookie.ends_with('=')).then(|| cookie.to_owned());
+        for set in &answer.cookies {
+            self.keep(set);
         }
         Ok(answer)
     }
+
+    /// The cookie of this name, `name=value`.
+    pub fn cookie(&self, name: &str) -> Option<&String> {
+        self.cookies.iter().find(|cookie| is_named(cookie, name))
+    }
+
+    /// Stores or deletes a cookie, as its `Set-Cookie` value requires.
+    fn keep(&mut self, set: &str) {
+        let cookie = set.split(';').next().unwrap_or_default();
+        let name = cookie.split('=').next().unwrap_or_default();
+        self.cookies.retain(|known| !is_named(known, name));
+        if !cookie.ends_with('=') {
+            self.cookies.push(cookie.to_owned());
+        }
+    }
+}
+
+fn is_named(cookie: &str, name: &str) -> bool {
+    cookie.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))
+}
+
+/// The token of the form on a page.
+///
+/// # Errors
+/// The page does not show the form.
+pub fn token_of(page: &Answer) -> Result<&str> {
+    let token = page.text.split_once("name=\"token\" value=\"").and_then(|(_, rest)| rest.split_once('"'));
+    Ok(token.with_context(|| format!("the page does not show the form: {}", page.text))?.0)
 }

@@ -28,7 +28,7 @@ mod world;
 
 pub use actor::{Actor, Login, find_actor};
 pub use answer::Answer;
-pub use browser::Visitor;
+pub use browser::{BROWSER_COOKIE, LINK_COOKIE, Visitor, token_of};
 pub use clock::TestClock;
 pub use event::{as_tenant, authorizer_event, event};
 pub use passwords::{CHEAP, CountedPasswords, divided};

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::{AttemptId, Invalid};
+use super::{AttemptId, Invalid, UserId};
 
 /// 32 letters and digits that are hard to confuse: no `I`, `O`, `0`, `1`. Each encodes five bits.
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
@@ -72,6 +72,15 @@ impl Code {
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
+}
+
+/// Parameters of a reset link to the hosted page: the user, and the code unless the user types it.
+#[derive(Debug, Clone)]
+pub struct ResetLink {
+    /// User whose password is to be set. The user may not exist.
+    pub user: UserId,
+    /// Code.
+    pub code: Option<Code>,
 }
 
 /// A user's newest reset code as stored. It contains a keyed hash, never the code.

@@ -57,6 +57,23 @@ impl Username {
         &self.written
     }
 
+    /// Returns the name with `…` in place of all characters but the first and the last one. In a mail address,
+    /// the domain stays. Of a name with one or two characters, only the first one stays.
+    pub fn masked(&self) -> String {
+        let (name, domain) = match self.written.rsplit_once('@') {
+            Some((local, domain)) if !local.is_empty() => (local, Some(domain)),
+            _ => (self.written.as_str(), None),
+        };
+        let mut masked: String = name.chars().take(1).collect();
+        masked.push('…');
+        masked.extend(name.chars().skip(2).last());
+        if let Some(domain) = domain {
+            masked.push('@');
+            masked.push_str(domain);
+        }
+        masked
+    }
+
     /// Returns the case-folded name, for comparison.
     pub fn folded(&self) -> &str {
         &self.folded
@@ -173,6 +190,20 @@ mod tests {
         assert_eq!(composed.as_written(), "Zo\u{eb}@Example.COM");
         assert!(Username::parse("STRASSE").unwrap().is_same(&Username::parse("straße").unwrap()));
         assert!(!Username::parse("a@b").unwrap().is_same(&Username::parse("a@c").unwrap()));
+    }
+
+    #[test]
+    fn masked_username_shows_first_and_last_character_and_domain() {
+        for (name, masked) in [
+            ("marcus.jensen@example.com", "m…n@example.com"),
+            ("al@example.com", "a…@example.com"),
+            ("a@b@example.com", "a…b@example.com"),
+            ("@example", "@…e"),
+            ("zoë", "z…ë"),
+            ("x", "x…"),
+        ] {
+            assert_eq!(Username::parse(name).unwrap().masked(), masked);
+        }
     }
 
     // docs/design/contract.md#ids

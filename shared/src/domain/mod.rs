@@ -19,7 +19,7 @@ mod visible;
 
 pub use address::ClientAddress;
 pub use blocklist::{ForbiddenNames, PasswordPolicy, fingerprint};
-pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, recent};
+pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, ResetLink, recent};
 pub use contact::{Mailbox, language, mail_address, phone_number};
 pub use credential::{Password, PasswordHash, Username, folded, matches};
 pub use failure::{Cause, Failure, FieldError, Limit, TokenFault};

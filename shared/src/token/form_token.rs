@@ -1,69 +1,139 @@
-//! Form tokens of the password page. The page accepts only forms that it returned for the same tenant, user and
-//! code (docs/design/contract.md#public-documents).
+//! Form tokens of the password page: the state of one form, encrypted with AES-256-GCM
+//! (docs/design/contract.md#public-documents).
 //!
-//! A token is the base64url encoding of: root key version (4 bytes), nonce (16 bytes), HMAC-SHA256 (32 bytes).
-//! The MAC covers tenant, user, code, root key version and nonce.
+//! A token is the base64url encoding of: root key version (4 bytes), nonce (12 bytes), ciphertext with tag. The plaintext
+//! has the user, the code and the end of the form. The ciphertext is bound to the tenant and to the browser.
 
+use std::{fmt, time::Duration};
+
+use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
-use super::{
-    framed,
-    keys::{MAC_BYTES, MacPurpose, TenantKeys},
+use super::{framed, keys::TenantKeys};
+use crate::{
+    domain::{Code, Failure, Invalid, ResetLink, TenantId, UserId},
+    port::{Entropy, random},
 };
-use crate::domain::{Code, Failure, TenantId, UserId};
 
-const NONCE_BYTES: usize = 16;
-/// Length of a token in characters: 52 bytes in base64url.
-const CHARS: usize = 70;
+/// Life of a form.
+const LIFE: Duration = Duration::from_secs(15 * 60);
+/// Maximum length of a token in characters: a user ID of 512 bytes and a code, escaped and encoded.
+const MAX_CHARS: usize = 4_096;
 
-/// Form that a token belongs to.
-#[derive(Debug, Clone, Copy)]
-pub struct FormToken<'a> {
-    /// Tenant.
-    pub tenant: &'a TenantId,
-    /// User whose password the form sets.
-    pub user: &'a UserId,
-    /// Code from the link; `None` if the user types the code into the form.
-    pub code: Option<&'a Code>,
-}
+/// Random ID of a browser. A form token works only in the browser that it was issued to. Redacted in `Debug`.
+#[derive(Clone)]
+pub struct BrowserId(SecretString);
 
-impl FormToken<'_> {
-    /// Creates a token for the form.
+impl BrowserId {
+    const BYTES: usize = 16;
+
+    /// Creates an ID.
     ///
     /// # Errors
-    /// `Unavailable` when the tenant's root key no longer exists.
-    pub fn make(&self, nonce: [u8; NONCE_BYTES], keys: &TenantKeys) -> Result<SecretString, Failure> {
-        let version = keys.root_version();
-        let mac = keys.mac(MacPurpose::Page, version, &self.message(version, &nonce))?;
-        let bytes = [version.to_be_bytes().as_slice(), &nonce, mac.as_ref()].concat();
+    /// `Internal` when the system has no randomness.
+    pub fn new(entropy: &dyn Entropy) -> Result<Self, Failure> {
+        let bytes: [u8; Self::BYTES] = random(entropy)?;
+        Ok(Self(URL_SAFE_NO_PAD.encode(bytes).into()))
+    }
+
+    /// Parses an ID from a cookie.
+    ///
+    /// # Errors
+    /// [`Invalid`] when it is not the base64url encoding of 16 bytes.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let is_id = URL_SAFE_NO_PAD.decode(text).is_ok_and(|bytes| bytes.len() == Self::BYTES);
+        if is_id { Ok(Self(text.into())) } else { Err(Invalid::new("must be 16 bytes in base64url")) }
+    }
+
+    /// Returns the ID as text, for the cookie.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for BrowserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BrowserId(redacted)")
+    }
+}
+
+/// Tenant and browser that a form token belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct FormOwner<'a> {
+    /// Tenant.
+    pub tenant: &'a TenantId,
+    /// Browser.
+    pub browser: &'a BrowserId,
+}
+
+impl FormOwner<'_> {
+    fn bound_to(&self) -> Aad<Vec<u8>> {
+        Aad::from(framed(&[self.tenant.as_str(), self.browser.expose()]))
+    }
+}
+
+/// Plaintext of a token, serialized as JSON.
+#[derive(Serialize, Deserialize)]
+struct FormState {
+    user: String,
+    code: Option<String>,
+    /// In milliseconds since the Unix epoch.
+    ends_at: i64,
+}
+
+impl TenantKeys {
+    /// Creates the token of a form that was opened with `link`. Each token is different.
+    ///
+    /// # Errors
+    /// `Unavailable` when the tenant has no root key; `Internal` when the form cannot be encrypted.
+    pub fn seal_form(
+        &self,
+        link: &ResetLink,
+        owner: FormOwner<'_>,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<SecretString, Failure> {
+        let missing = || Failure::Unavailable("the tenant's root key is missing".into());
+        let broken = || Failure::Internal("the form could not be encrypted".into());
+        let version = self.root_version();
+        let key = self.form_key(version).ok_or_else(missing)?;
+        let ends_at = now.checked_add(LIFE).unwrap_or(Timestamp::MAX).as_millisecond();
+        let code = link.code.as_ref().map(|code| code.expose().to_owned());
+        let state = FormState { user: link.user.as_str().to_owned(), code, ends_at };
+        let mut text = Zeroizing::new(serde_json::to_vec(&state).map_err(|_| broken())?);
+        let nonce: [u8; NONCE_LEN] = random(entropy)?;
+        let tag = key
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), owner.bound_to(), &mut text)
+            .map_err(|_| broken())?;
+        let bytes = [version.to_be_bytes().as_slice(), &nonce, &text, tag.as_ref()].concat();
         Ok(SecretString::from(URL_SAFE_NO_PAD.encode(bytes)))
     }
 
-    /// Returns whether this tenant issued `token` for this user and code.
-    pub fn is_authentic(&self, token: &SecretString, keys: &TenantKeys) -> bool {
-        parts(token).is_some_and(|(version, nonce, mac)| {
-            keys.is_mac(MacPurpose::Page, version, &self.message(version, &nonce), &mac)
-        })
+    /// Returns the link that a form was opened with. Returns `None` if this tenant did not issue the token to this
+    /// browser, or if the form has expired.
+    pub fn open_form(&self, token: &SecretString, owner: FormOwner<'_>, now: Timestamp) -> Option<ResetLink> {
+        let token = token.expose_secret();
+        if token.len() > MAX_CHARS {
+            return None;
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let (version, rest) = bytes.split_first_chunk::<4>()?;
+        let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>()?;
+        let key = self.form_key(u32::from_be_bytes(*version))?;
+        let mut text = Zeroizing::new(text.to_vec());
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let plain = key.open_in_place(nonce, owner.bound_to(), &mut text).ok()?;
+        let FormState { user, code, ends_at } = serde_json::from_slice(plain).ok()?;
+        if now.as_millisecond() >= ends_at {
+            return None;
+        }
+        let code = code.map(|code| Code::parse(&code)).transpose().ok()?;
+        Some(ResetLink { user: UserId::parse(&user).ok()?, code })
     }
-
-    fn message(&self, version: u32, nonce: &[u8; NONCE_BYTES]) -> Vec<u8> {
-        // The empty string means "no code", because a code is never empty.
-        let code = self.code.map_or("", Code::expose);
-        let texts = framed(&[self.tenant.as_str(), self.user.as_str(), code]);
-        [texts.as_slice(), &version.to_be_bytes(), nonce].concat()
-    }
-}
-
-fn parts(token: &SecretString) -> Option<(u32, [u8; NONCE_BYTES], [u8; MAC_BYTES])> {
-    let text = token.expose_secret();
-    if text.len() != CHARS {
-        return None;
-    }
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    let (version, rest) = bytes.split_first_chunk::<4>()?;
-    let (nonce, mac) = rest.split_first_chunk::<NONCE_BYTES>()?;
-    Some((u32::from_be_bytes(*version), *nonce, mac.try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -73,49 +143,95 @@ mod tests {
     use super::*;
     use crate::{
         domain::CodeKind,
-        token::tests::{keys, keys_of},
+        function::SystemEntropy,
+        token::tests::{at, keys, keys_of},
     };
 
-    // docs/design/security.md#rule-20
+    fn link(code: Option<Code>) -> ResetLink {
+        ResetLink { user: UserId::parse("u").unwrap(), code }
+    }
+
+    fn tenant(id: &str) -> TenantId {
+        TenantId::parse(id).unwrap()
+    }
+
+    fn browser() -> BrowserId {
+        BrowserId::new(&SystemEntropy).unwrap()
+    }
+
+    // docs/design/security.md#rule-19, #rule-20
     #[test]
-    fn form_token_is_bound_to_tenant_user_and_code() {
-        let keys = keys("t");
-        let (tenant, other_tenant) = (TenantId::parse("t").unwrap(), TenantId::parse("other").unwrap());
-        let (user, other_user) = (UserId::parse("u").unwrap(), UserId::parse("v").unwrap());
+    fn form_token_is_bound_to_tenant_and_browser_and_contains_user_and_code() {
+        let (keys, t, browser) = (keys("t"), tenant("t"), browser());
+        let owner = FormOwner { tenant: &t, browser: &browser };
         let code = Code::from_random(CodeKind::Link, &[1; 20]);
-        let other_code = Code::from_random(CodeKind::Link, &[2; 20]);
-        let form = FormToken { tenant: &tenant, user: &user, code: Some(&code) };
-        let token = form.make([7; 16], &keys).unwrap();
-        assert!(form.is_authentic(&token, &keys));
-        assert!(!form.is_authentic(&token, &keys_of(&tenant, 9)), "token of another key");
-        for other in [
-            FormToken { tenant: &other_tenant, ..form },
-            FormToken { user: &other_user, ..form },
-            FormToken { code: Some(&other_code), ..form },
-            FormToken { code: None, ..form },
-        ] {
-            assert!(!other.is_authentic(&token, &keys), "{other:?}");
+        for code in [Some(code), None] {
+            let link = link(code);
+            let token = keys.seal_form(&link, owner, at(5), &SystemEntropy).unwrap();
+            let opened = keys.open_form(&token, owner, at(5)).unwrap();
+            assert_eq!(opened.user, link.user);
+            let exposed = |link: &ResetLink| link.code.as_ref().map(|code| code.expose().to_owned());
+            assert_eq!(exposed(&opened), exposed(&link));
+            let again = keys.seal_form(&link, owner, at(5), &SystemEntropy).unwrap();
+            assert_ne!(token.expose_secret(), again.expose_secret());
+
+            let (other_tenant, other_browser) = (tenant("other"), BrowserId::new(&SystemEntropy).unwrap());
+            let of_other_tenant = FormOwner { tenant: &other_tenant, ..owner };
+            assert!(keys.open_form(&token, of_other_tenant, at(5)).is_none());
+            let of_other_browser = FormOwner { browser: &other_browser, ..owner };
+            assert!(keys.open_form(&token, of_other_browser, at(5)).is_none());
+            assert!(keys_of(&t, 9).open_form(&token, owner, at(5)).is_none(), "token of another key");
         }
-        assert_ne!(token.expose_secret(), form.make([8; 16], &keys).unwrap().expose_secret());
+    }
+
+    // docs/design/security.md#rule-19
+    #[test]
+    fn form_token_expires_after_15_minutes() {
+        let (keys, t, browser) = (keys("t"), tenant("t"), browser());
+        let owner = FormOwner { tenant: &t, browser: &browser };
+        let token = keys.seal_form(&link(None), owner, at(5), &SystemEntropy).unwrap();
+        assert!(keys.open_form(&token, owner, at(5 + 15 * 60 - 1)).is_some());
+        assert!(keys.open_form(&token, owner, at(5 + 15 * 60)).is_none());
+    }
+
+    // docs/design/security.md#rule-25
+    #[test]
+    fn debug_output_redacts_the_browser() {
+        let browser = browser();
+        assert!(!format!("{browser:?}").contains(browser.expose()));
+        assert_eq!(BrowserId::parse(browser.expose()).unwrap().expose(), browser.expose());
     }
 
     proptest! {
         #[test]
-        fn token_with_changed_character_is_rejected(at in 0..CHARS, replacement in "[A-Za-z0-9_-]") {
-            let (tenant, user) = (TenantId::parse("t").unwrap(), UserId::parse("u").unwrap());
-            let form = FormToken { tenant: &tenant, user: &user, code: None };
-            let token = form.make([7; 16], &keys("t")).unwrap();
+        fn token_with_changed_character_is_rejected(at_char in 0..70_usize, replacement in "[A-Za-z0-9_-]") {
+            let (keys, t, browser) = (keys("t"), tenant("t"), browser());
+            let owner = FormOwner { tenant: &t, browser: &browser };
+            let token = keys.seal_form(&link(None), owner, at(5), &SystemEntropy).unwrap();
             let mut changed = token.expose_secret().to_owned();
-            changed.replace_range(at..=at, &replacement);
+            changed.replace_range(at_char..=at_char, &replacement);
             prop_assume!(changed != token.expose_secret());
-            prop_assert!(!form.is_authentic(&SecretString::from(changed), &keys("t")));
+            prop_assert!(keys.open_form(&SecretString::from(changed), owner, at(5)).is_none());
+        }
+
+        #[test]
+        fn longest_link_fits_in_a_token(user in "[\\PC]{1,200}", code in "\\PC{1,20}") {
+            let (keys, t, browser) = (keys("t"), tenant("t"), browser());
+            let owner = FormOwner { tenant: &t, browser: &browser };
+            let Ok(user) = UserId::parse(&user) else { return Ok(()) };
+            let link = ResetLink { user, code: Some(Code::parse(&code).unwrap()) };
+            let token = keys.seal_form(&link, owner, at(5), &SystemEntropy).unwrap();
+            prop_assert_eq!(keys.open_form(&token, owner, at(5)).unwrap().user, link.user);
         }
 
         #[test]
         fn arbitrary_text_is_rejected(text in "[A-Za-z0-9_-]{70}|\\PC{0,80}") {
-            let (tenant, user) = (TenantId::parse("t").unwrap(), UserId::parse("u").unwrap());
-            let form = FormToken { tenant: &tenant, user: &user, code: None };
-            prop_assert!(!form.is_authentic(&SecretString::from(text), &keys("t")));
+            let (t, browser) = (tenant("t"), browser());
+            let owner = FormOwner { tenant: &t, browser: &browser };
+            prop_assert!(keys("t").open_form(&SecretString::from(text.as_str()), owner, at(5)).is_none());
+            if BrowserId::parse(&text).is_ok() {
+                prop_assert_eq!(text.len(), 22);
+            }
         }
     }
 }

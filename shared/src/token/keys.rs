@@ -86,6 +86,7 @@ struct Credentials {
 struct DerivedKeys {
     macs: HashMap<MacPurpose, hmac::Key>,
     outbox: LessSafeKey,
+    form: LessSafeKey,
 }
 
 /// Size of every MAC in bytes (HMAC-SHA256).
@@ -98,7 +99,6 @@ pub(super) enum MacPurpose {
     Refresh,
     Audit,
     Code,
-    Page,
     Cursor,
     Fingerprint,
     Device,
@@ -238,6 +238,10 @@ impl TenantKeys {
         self.roots.get(&version).map(|root| &root.outbox)
     }
 
+    pub(super) fn form_key(&self, version: u32) -> Option<&LessSafeKey> {
+        self.roots.get(&version).map(|root| &root.form)
+    }
+
     /// Returns whether the tenant has a signing key for an algorithm.
     pub fn can_sign(&self, algorithm: SigningAlgorithm) -> bool {
         self.signers.contains_key(&algorithm)
@@ -359,13 +363,13 @@ impl TenantKeys {
         for purpose in MacPurpose::iter() {
             macs.insert(purpose, hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, purpose.into())?));
         }
-        let outbox = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*derive(bytes, "outbox")?)?);
+        let (outbox, form) = (encryption_key(bytes, "outbox")?, encryption_key(bytes, "form")?);
         let verifier = VerifyingKey {
             algorithm: SigningAlgorithm::Hs256,
             key: DecodingKey::from_secret(&*derive(bytes, "hs256")?),
         };
         self.verifiers.insert(self.hs256_kid(version), verifier);
-        self.roots.insert(version, DerivedKeys { macs, outbox });
+        self.roots.insert(version, DerivedKeys { macs, outbox, form });
         Ok(())
     }
 
@@ -403,6 +407,10 @@ fn new_rsa_key() -> Result<Zeroizing<Vec<u8>>, Unspecified> {
     let pkcs1 = pkcs8.as_ref().get(PKCS8_HEAD..).ok_or(Unspecified)?;
     RsaKeyPair::from_der(pkcs1).map_err(|_| Unspecified)?;
     Ok(Zeroizing::new(pkcs1.to_vec()))
+}
+
+fn encryption_key(bytes: &[u8], purpose: &str) -> Result<LessSafeKey, Unspecified> {
+    Ok(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*derive(bytes, purpose)?)?))
 }
 
 /// Derives a key by HKDF-SHA256 with the purpose as `info`.

@@ -18,7 +18,7 @@ pub use access::{Bearer, Claims, SCOPE_FULL, SCOPE_PASSWORD_CHANGE, Unverified};
 pub use cursor::PageCursor;
 pub use device::DeviceProof;
 pub use document::{MalformedDocument, RootKey, SecretDocument, SigningKey};
-pub use form_token::FormToken;
+pub use form_token::{BrowserId, FormOwner};
 pub use idempotency::KeyedRequest;
 pub use keys::{InvalidSecret, SessionDigest, TenantKeys, new_signing_key};
 pub use public::PublicKey;

@@ -1,16 +1,20 @@
-//! A tenant's data for the hosted page, and the tokens of its forms
+//! A tenant's data for the hosted page, the check of its links, and the tokens of its forms
 //! (docs/design/contract.md#public-documents).
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::{Service, support::tenant_request::TenantRequest};
 use crate::{
     context::RequestContext,
-    domain::{Code, Failure, Tenant, TenantId, UserId},
-    port::random,
-    token::{FormToken, TenantKeys},
+    domain::{
+        ClientAddress, Code, CodeKind, Failure, ResetCode, ResetLink, Tenant, TenantId, User, UserId,
+        UserStatus, Username,
+    },
+    store::UserItems,
+    token::{BrowserId, FormOwner, TenantKeys},
 };
 
 /// A tenant as its hosted page shows it.
@@ -40,17 +44,26 @@ impl PasswordPage {
         self.tenant.policy.password.min_length()
     }
 
-    /// Checks that `token` belongs to a form of this page for that user and code.
+    /// The link that a form of this page was opened with.
     ///
     /// # Errors
-    /// `Forbidden` if it does not.
-    pub fn check_form(
+    /// `Forbidden` if `token` does not belong to a form of this page and this browser, or the form has expired.
+    pub fn open_form(
         &self,
         token: &SecretString,
-        (user, code): (&UserId, Option<&Code>),
-    ) -> Result<(), Failure> {
-        let form = FormToken { tenant: self.tenant(), user, code };
-        if form.is_authentic(token, &self.keys) { Ok(()) } else { Err(Failure::Forbidden) }
+        browser: &BrowserId,
+        now: Timestamp,
+    ) -> Result<ResetLink, Failure> {
+        let owner = FormOwner { tenant: self.tenant(), browser };
+        self.keys.open_form(token, owner, now).ok_or(Failure::Forbidden)
+    }
+
+    fn is_live(&self, code: &Code, stored: &ResetCode, user: &User, now: Timestamp) -> bool {
+        let proof = stored.proof.as_ref();
+        proof.is_some_and(|proof| proof.is(code, self.tenant(), &user.id, &self.keys))
+            && stored.ends_at > now
+            && stored.spent.is_none()
+            && user.status == UserStatus::Active
     }
 }
 
@@ -70,16 +83,69 @@ impl Service {
         Ok(PasswordPage { tenant, keys })
     }
 
-    /// A token for one form. It also identifies the submission of that form.
+    /// Checks the code of a link before the form is shown. Makes one read, which changes nothing, because mail
+    /// scanners open links. Returns the masked username of a live code.
+    ///
+    /// Returns `None` for a code that has its own number of tries, and without a code. Such a code is checked only
+    /// when the form is submitted. Otherwise opening links would allow unlimited tries.
+    ///
+    /// # Errors
+    /// `InvalidCode` for an unknown user and for a wrong, used or expired code; `TenantSuspended`; `IpNotAllowed`;
+    /// `Unavailable`.
+    pub async fn check_link(
+        &self,
+        page: &PasswordPage,
+        link: &ResetLink,
+        ip: &ClientAddress,
+        context: &RequestContext,
+    ) -> Result<Option<String>, Failure> {
+        context.record_user(&link.user);
+        let Some(code) = link.code.as_ref().filter(|code| code.kind() == CodeKind::Link) else {
+            return Ok(None);
+        };
+        let UserItems { user, code: stored, .. } =
+            self.store.recovery(page.tenant(), &link.user, None).await?;
+        let (user, stored) = user.zip(stored).ok_or(Failure::InvalidCode)?;
+        if !page.is_live(code, &stored, &user, context.now) {
+            return Err(Failure::InvalidCode);
+        }
+        let (tenant, keys) = (Arc::clone(&page.tenant), Arc::clone(&page.keys));
+        TenantRequest { context, tenant, keys }.admit(ip)?;
+        Ok(Some(user.username.masked()))
+    }
+
+    /// The masked username of a user whose code was right. `None` if the user was deleted since.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn masked_username(
+        &self,
+        page: &PasswordPage,
+        user: &UserId,
+    ) -> Result<Option<String>, Failure> {
+        let user = self.store.user(page.tenant(), user).await?;
+        Ok(user.as_ref().map(|user| &user.username).map(Username::masked))
+    }
+
+    /// An ID for a browser without one.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn new_browser(&self) -> Result<BrowserId, Failure> {
+        BrowserId::new(&*self.entropy)
+    }
+
+    /// A token for one form of one browser. It also identifies the submission of that form.
     ///
     /// # Errors
     /// `Unavailable`; `Internal`.
     pub fn form_token(
         &self,
         page: &PasswordPage,
-        user: &UserId,
-        code: Option<&Code>,
+        link: &ResetLink,
+        browser: &BrowserId,
+        now: Timestamp,
     ) -> Result<SecretString, Failure> {
-        FormToken { tenant: page.tenant(), user, code }.make(random(&*self.entropy)?, &page.keys)
+        page.keys.seal_form(link, FormOwner { tenant: page.tenant(), browser }, now, &*self.entropy)
     }
 }

@@ -1,8 +1,9 @@
 //! The hosted page where a person sets a new password (docs/design/contract.md#public-documents).
 //!
-//! Opening a link spends nothing: its parameters move into a cookie, so that the address holds no code. The form
-//! works without scripts. A submission is accepted only from the page's own origin and with the token of a form for
-//! the same link.
+//! Opening a link spends nothing: its parameters move into a cookie, so that the address holds no code. The page
+//! checks the code of a link before it shows the form. The form works without scripts. A submission is accepted only
+//! from the page's own origin, from the browser that opened the form, and before the form expires. The form's token
+//! contains the user and the code, so that another link does not change a form in progress.
 
 mod parse;
 mod render;
@@ -10,16 +11,16 @@ mod texts;
 
 use http::StatusCode;
 use jiff::Timestamp;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use self::{
-    parse::{Link, PasswordForm, Wanted},
+    parse::{PasswordForm, Wanted},
     render::{FormView, View},
     texts::{Language, Wrong},
 };
 use super::{Call, CrossOrigin, Dialect, HttpRequest, Reply, ReplyBody};
 use crate::{
-    domain::{Code, Failure, FieldError, Password, matches},
+    domain::{Code, Failure, FieldError, Password, ResetLink, matches},
     usecase::{password_page::PasswordPage, set_password},
 };
 
@@ -36,7 +37,7 @@ pub(crate) static PAGE: Dialect =
 pub(crate) async fn show(call: &Call<'_>) -> Result<Reply, Failure> {
     let page = tenant_page(call).await?;
     let visit = Visit::new(call, &page);
-    Ok(visit.show().unwrap_or_else(|failure| visit.failure(failure)))
+    Ok(visit.show().await.unwrap_or_else(|failure| visit.failure(failure)))
 }
 
 /// Handles `POST /tenants/{tenantId}/password/change`. Without a public address, every form is rejected.
@@ -80,13 +81,13 @@ impl<'a> Visit<'a> {
         self.view.failure(&failure, self.call.context.now).with_failure(failure)
     }
 
-    fn show(&self) -> Result<Reply, Failure> {
+    async fn show(&self) -> Result<Reply, Failure> {
         let tenant = self.page.tenant();
         match parse::wanted(&self.call.request.query) {
             Wanted::Link(link) => Ok(render::to_clean_url(link.map(|link| link.to_cookie(tenant)))),
             Wanted::Done => Ok(self.view.done()),
-            Wanted::Form => match Link::from_cookies(&self.call.request.cookies, tenant) {
-                Some(link) => self.form(&link, Vec::new()),
+            Wanted::Form => match ResetLink::from_cookies(&self.call.request.cookies, tenant) {
+                Some(link) => self.form_of(&link, Vec::new()).await,
                 None => Ok(self.view.no_link(StatusCode::OK)),
             },
         }
@@ -98,29 +99,30 @@ impl<'a> Visit<'a> {
         if !origin.is_some_and(|origin| origin.sent(self.call.request)) {
             return Err(Failure::Forbidden);
         }
-        let Some(link) = Link::from_cookies(&self.call.request.cookies, self.page.tenant()) else {
+        let Some(browser) = parse::browser(&self.call.request.cookies) else {
             let failure = Failure::field("cookie", "is missing");
             return Ok(self.view.no_link(StatusCode::BAD_REQUEST).with_failure(failure));
         };
-        let bound_to = (&link.user, link.code.as_ref());
-        self.page.check_form(&form.token, bound_to)?;
+        let link = self.page.open_form(&form.token, &browser, self.call.context.now)?;
         let command = match self.command(&link, form) {
             Ok(command) => command,
             Err(wrong) => {
                 let errors = wrong.iter().map(|(field, _)| FieldError::new(*field, "is not valid"));
                 let failure = Failure::Validation(errors.collect());
-                return Ok(self.form(&link, wrong)?.with_failure(failure));
+                return Ok(self.form_of(&link, wrong).await?.with_failure(failure));
             }
         };
         match self.call.service.set_password(command, self.call.context).await {
             Ok(_) => render::to_done(),
             Err(Failure::PasswordPolicy(errors)) => {
                 let rules = errors.iter().map(|error| ("password", Wrong::Rule(error.message.to_string())));
-                let again = self.form(&link, rules.collect())?;
+                // The code was right.
+                let account = self.call.service.masked_username(self.page, &link.user).await?;
+                let again = self.form(&link, account, rules.collect())?;
                 Ok(again.with_failure(Failure::PasswordPolicy(errors)))
             }
             Err(Failure::InvalidCode) if link.code.is_none() => {
-                let again = self.form(&link, vec![("code", Wrong::Code)])?;
+                let again = self.form(&link, None, vec![("code", Wrong::Code)])?;
                 Ok(again.with_failure(Failure::InvalidCode))
             }
             Err(failure) => Err(failure),
@@ -130,7 +132,7 @@ impl<'a> Visit<'a> {
     /// The command of a submitted form, or all of its faults.
     fn command(
         &self,
-        link: &Link,
+        link: &ResetLink,
         form: PasswordForm,
     ) -> Result<set_password::Command, Vec<(&'static str, Wrong)>> {
         let mut wrong = Vec::new();
@@ -163,13 +165,35 @@ impl<'a> Visit<'a> {
         }
     }
 
-    fn form(&self, link: &Link, wrong: Vec<(&'static str, Wrong)>) -> Result<Reply, Failure> {
-        let token: SecretString = self.call.service.form_token(self.page, &link.user, link.code.as_ref())?;
-        self.view.form(&FormView {
+    /// The form, after the check of the link.
+    async fn form_of(&self, link: &ResetLink, wrong: Vec<(&'static str, Wrong)>) -> Result<Reply, Failure> {
+        let Call { service, context, request, .. } = self.call;
+        let account = service.check_link(self.page, link, &request.ip, context).await?;
+        self.form(link, account, wrong)
+    }
+
+    /// The form. `account` is the masked username of a right code.
+    fn form(
+        &self,
+        link: &ResetLink,
+        account: Option<String>,
+        wrong: Vec<(&'static str, Wrong)>,
+    ) -> Result<Reply, Failure> {
+        let Call { service, context, request, .. } = self.call;
+        let known = parse::browser(&request.cookies);
+        let is_known = known.is_some();
+        let browser = known.map_or_else(|| service.new_browser(), Ok)?;
+        let token = service.form_token(self.page, link, &browser, context.now)?;
+        let mut reply = self.view.form(&FormView {
             token: &token,
+            account: account.as_deref(),
             asks_code: link.code.is_none(),
             min_length: self.page.min_length(),
             wrong,
-        })
+        })?;
+        if !is_known {
+            reply.cookies.push(render::browser_cookie(&browser));
+        }
+        Ok(reply)
     }
 }

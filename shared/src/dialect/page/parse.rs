@@ -7,12 +7,15 @@ use url::Url;
 use super::HttpRequest;
 use crate::{
     dialect::{Pairs, Twice},
-    domain::{Code, Failure, Invalid, TenantId, UserId},
+    domain::{Code, Failure, Invalid, ResetLink, TenantId, UserId},
+    token::BrowserId,
 };
 
 /// Name of the cookie that holds the parameters of a link until the form is sent. The prefix binds the cookie to the
 /// host (RFC 6265bis, section 4.1.3.2).
 pub(super) const COOKIE: &str = "__Host-doorward-reset";
+/// Name of the cookie that identifies the browser, so that a form works only where it was opened.
+pub(super) const BROWSER_COOKIE: &str = "__Host-doorward-browser";
 /// Query of the page after a success.
 pub(super) const DONE: &str = "done=1";
 
@@ -46,14 +49,20 @@ impl PageOrigin {
     }
 }
 
-/// Parameters of a link: the user, and the code unless the user types it.
-#[derive(Debug, Clone)]
-pub(super) struct Link {
-    pub(super) user: UserId,
-    pub(super) code: Option<Code>,
+/// The browser that sent the cookies, if the page has given it an ID.
+pub(super) fn browser(cookies: &[String]) -> Option<BrowserId> {
+    BrowserId::parse(cookie(cookies, BROWSER_COOKIE)?).ok()
 }
 
-impl Link {
+fn cookie<'a>(cookies: &'a [String], name: &str) -> Option<&'a str> {
+    let value = |cookie: &'a String| {
+        let (own, value) = cookie.split_once('=')?;
+        (own.trim() == name).then(|| value.trim())
+    };
+    cookies.iter().find_map(value)
+}
+
+impl ResetLink {
     /// Cookie value `{tenant}.{user}.{code}`, user and code in base64url. It names the tenant, because all tenants
     /// share the host and its cookie.
     pub(super) fn to_cookie(&self, tenant: &TenantId) -> String {
@@ -64,11 +73,7 @@ impl Link {
 
     /// The link that this browser followed to the tenant's page.
     pub(super) fn from_cookies(cookies: &[String], tenant: &TenantId) -> Option<Self> {
-        let named = |cookie: &String| {
-            let (name, value) = cookie.split_once('=')?;
-            (name.trim() == COOKIE).then(|| value.trim().to_owned())
-        };
-        let value = cookies.iter().find_map(named)?;
+        let value = cookie(cookies, COOKIE)?;
         let (user, code) = value.strip_prefix(tenant.as_str())?.strip_prefix('.')?.split_once('.')?;
         let text = |part: &str| String::from_utf8(URL_SAFE_NO_PAD.decode(part).ok()?).ok();
         let code = text(code)?;
@@ -83,7 +88,7 @@ impl Link {
 #[derive(Debug)]
 pub(super) enum Wanted {
     /// The form of a link; `None` when that is incomplete.
-    Link(Option<Link>),
+    Link(Option<ResetLink>),
     /// The confirmation of a success.
     Done,
     /// The form of the link that the cookie holds.
@@ -104,8 +109,8 @@ pub(super) fn wanted(query: &str) -> Wanted {
     }
 }
 
-fn link(user: &str, code: Option<&str>) -> Option<Link> {
-    Some(Link { user: UserId::parse(user).ok()?, code: code.map(Code::parse).transpose().ok()? })
+fn link(user: &str, code: Option<&str>) -> Option<ResetLink> {
+    Some(ResetLink { user: UserId::parse(user).ok()?, code: code.map(Code::parse).transpose().ok()? })
 }
 
 /// Fields of the form; a missing field is empty.
@@ -152,7 +157,7 @@ mod tests {
         form(&request(&[("content-type", "application/x-www-form-urlencoded; charset=UTF-8")], body))
     }
 
-    fn followed(query: &str) -> Option<Link> {
+    fn followed(query: &str) -> Option<ResetLink> {
         match wanted(query) {
             Wanted::Link(link) => link,
             other => panic!("{other:?}"),
@@ -180,12 +185,12 @@ mod tests {
         let link = followed("userId=u.v%3B&code=ABCDEFGH").unwrap();
         let cookie = format!("{COOKIE}={}", link.to_cookie(&tenant("t")));
         let cookies = ["other=1".to_owned(), cookie];
-        let read = Link::from_cookies(&cookies, &tenant("t")).unwrap();
+        let read = ResetLink::from_cookies(&cookies, &tenant("t")).unwrap();
         assert_eq!((read.user.as_str(), read.code.unwrap().expose()), ("u.v;", "ABCDEFGH"));
         for other in ["T", "t2", "tt"] {
-            assert!(Link::from_cookies(&cookies, &tenant(other)).is_none(), "{other}");
+            assert!(ResetLink::from_cookies(&cookies, &tenant(other)).is_none(), "{other}");
         }
-        assert!(Link::from_cookies(&[], &tenant("t")).is_none());
+        assert!(ResetLink::from_cookies(&[], &tenant("t")).is_none());
     }
 
     #[test]
@@ -240,7 +245,8 @@ mod tests {
             body in prop::collection::vec(any::<u8>(), 0..200),
         ) {
             let _ = wanted(&text);
-            let _ = Link::from_cookies(&[text.clone(), format!("{COOKIE}={text}")], &tenant("t"));
+            let cookies = [text.clone(), format!("{COOKIE}={text}"), format!("{BROWSER_COOKIE}={text}")];
+            let _ = (ResetLink::from_cookies(&cookies, &tenant("t")), browser(&cookies));
             for body in [text.as_bytes(), &body] {
                 match posted(body) {
                     Ok(_) | Err(Failure::Malformed(_)) => {}
@@ -259,7 +265,7 @@ mod tests {
             let value = link.to_cookie(&tenant("t-1_"));
             prop_assert!(value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)));
             prop_assert!(value.len() < 2_000);
-            let read = Link::from_cookies(&[format!("{COOKIE}={value}")], &tenant("t-1_")).unwrap();
+            let read = ResetLink::from_cookies(&[format!("{COOKIE}={value}")], &tenant("t-1_")).unwrap();
             prop_assert_eq!(read.user.as_str(), user.as_str());
             let code_read = read.code.unwrap();
             prop_assert_eq!(code_read.expose(), code.to_ascii_uppercase());

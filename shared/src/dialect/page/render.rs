@@ -12,10 +12,10 @@ use serde::Serialize;
 
 use super::{
     Reply, ReplyBody,
-    parse::{COOKIE, DONE},
+    parse::{BROWSER_COOKIE, COOKIE, DONE},
     texts::{Language, Notice, Wrong},
 };
-use crate::{dialect::failure::status, domain::Failure};
+use crate::{dialect::failure::status, domain::Failure, token::BrowserId};
 
 const HTML: &str = "text/html; charset=utf-8";
 const STYLE: &str = include_str!("page.css");
@@ -54,6 +54,8 @@ pub(super) struct View<'a> {
 #[derive(Debug)]
 pub(super) struct FormView<'a> {
     pub(super) token: &'a SecretString,
+    /// Masked username, if the code is known to be right.
+    pub(super) account: Option<&'a str>,
     pub(super) asks_code: bool,
     pub(super) min_length: usize,
     /// By the field's name.
@@ -91,6 +93,7 @@ impl View<'_> {
         let context = context! {
             title => words.title,
             words => Serde(words),
+            account => form.account,
             fields => Serde(fields),
             wrong => !form.wrong.is_empty(),
             token => form.token.expose_secret(),
@@ -174,6 +177,12 @@ fn redirect(location: HeaderValue) -> Reply {
     reply
 }
 
+/// Sets the cookie of the browser, until the browser closes. It stays the same for all forms, because a new one would
+/// invalidate the forms in progress. `Lax`: without the cookie, a link opened in webmail would set a new one.
+pub(super) fn browser_cookie(browser: &BrowserId) -> String {
+    format!("{BROWSER_COOKIE}={}; Path=/; Secure; HttpOnly; SameSite=Lax", browser.expose())
+}
+
 /// `Lax`: a `Strict` cookie would not follow the redirect of a link opened in webmail.
 fn set_cookie(value: &str, seconds: u32) -> String {
     format!("{COOKIE}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax")
@@ -245,7 +254,10 @@ mod tests {
 
     fn form(wrong: Vec<(&'static str, Wrong)>) -> Reply {
         let token = SecretString::from("a token");
-        VIEW.form(&FormView { token: &token, asks_code: true, min_length: 15, wrong }).unwrap()
+        VIEW.form(&FormView {
+            token: &token, account: Some("<m…n>"), asks_code: true, min_length: 15, wrong
+        })
+        .unwrap()
     }
 
     #[test]
@@ -283,6 +295,7 @@ mod tests {
                 }
             }
             assert!(html.contains("<html lang=\"en\">") && html.contains("A &amp; B"), "{html}");
+            assert!(html.contains("<strong><bdi>&lt;m…n&gt;</bdi></strong>"), "{html}");
         }
     }
 

@@ -49,6 +49,7 @@ pub(super) enum Wrong {
 #[derive(Debug, Serialize)]
 pub(super) struct Words {
     pub(super) title: &'static str,
+    pub(super) account: &'static str,
     pub(super) code: &'static str,
     pub(super) code_hint: &'static str,
     pub(super) password: &'static str,
@@ -61,6 +62,7 @@ pub(super) struct Words {
 
 const ENGLISH: Words = Words {
     title: "Set a new password",
+    account: "Account",
     code: "Code",
     code_hint: "The 8 characters in the message that we sent you.",
     password: "New password",
@@ -73,6 +75,7 @@ const ENGLISH: Words = Words {
 
 const GERMAN: Words = Words {
     title: "Neues Passwort festlegen",
+    account: "Konto",
     code: "Code",
     code_hint: "Die 8 Zeichen aus der Nachricht, die wir Ihnen geschickt haben.",
     password: "Neues Passwort",
