@@ -32,8 +32,8 @@ pub(crate) enum AuditCommand {
     /// Verify that no audit event was changed, removed, added or repeated
     ///
     /// Reads the log lines of the functions and compares them with the chain heads in the table. The lines
-    /// can be in any order, and can have the prefix of the log service. Changes nothing. The exit code is 0
-    /// if the log is complete, and 1 otherwise.
+    /// can be in any order. A line can start with a prefix that the log service added, such as a time.
+    /// Changes nothing. The exit code is 0 if the log is complete, and 1 otherwise.
     #[command(after_help = "Examples:
   doorwardctl --local audit verify
   doorwardctl --table doorward audit verify \\

@@ -9,7 +9,7 @@ use crate::{
     usecase::publish::Published,
 };
 
-/// Public documents. Their readers know no dialect, so the first one renders failures.
+/// Public documents. No other product defines their errors, so failures have the FinHub format.
 pub(crate) static PUBLIC: Dialect = Dialect {
     name: "public",
     cross_origin: CrossOrigin::Anyone,
@@ -50,10 +50,11 @@ async fn published(call: &Call<'_>) -> Result<(TenantId, Published), Failure> {
     Ok((tenant, published))
 }
 
-/// What is true of OpenID Provider Metadata (OpenID Connect Discovery 1.0, section 3). There is no
-/// authorization endpoint and no token endpoint, so none is named; no response type is supported, and a member
-/// without elements must be left out (section 4.2). `issuer` is what the tokens say, which a tenant may have
-/// set to something else than where this is read.
+/// Returns the OpenID Provider Metadata that applies to Doorward (OpenID Connect Discovery 1.0, section 3).
+///
+/// Doorward has no authorization endpoint and no token endpoint, so the document names none. It supports no response
+/// type, and a member without elements must be left out (section 4.2). `issuer` is the issuer in the tokens. A tenant
+/// can set it to a value other than the address of this document.
 fn metadata(base: &str, published: &Published) -> Value {
     let Published { issuer, keys } = published;
     let mut algorithms: Vec<_> = keys.iter().map(|key| key.algorithm).collect();

@@ -46,7 +46,7 @@ pub enum WhenFull {
 
 named!(WhenFull);
 
-/// MessageDelivery of notifications to a tenant's users.
+/// Delivery of notifications to a tenant's users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MessageDelivery {
     /// Doorward sends mails with SES and text messages with SNS.
@@ -90,8 +90,8 @@ impl HashCost {
     pub const MAX_PASSES: u32 = 16;
     /// Maximum number of lanes.
     pub const MAX_LANES: u32 = 4;
-    /// Minimum memory in KiB of a policy with 1, 2, 3, 4 and more passes: the settings that the OWASP Password
-    /// Storage Cheat Sheet calls equally strong (docs/design/security.md#rule-4).
+    /// Minimum memory in KiB of a policy with 1, 2, 3, 4, and 5 or more passes. The OWASP Password Storage Cheat
+    /// Sheet calls these settings equally strong (docs/design/security.md#rule-4).
     pub const MEMORY_FLOORS: [u32; 5] = [47_104, 19_456, 12_288, 9_216, Self::MEMORY_FLOOR];
     /// Minimum memory in KiB of a policy with 5 or more passes.
     pub const MEMORY_FLOOR: u32 = 7_168;

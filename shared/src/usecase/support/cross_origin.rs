@@ -15,8 +15,8 @@ use crate::{
     usecase::Service,
 };
 
-/// Cache times of an origin. They equal those of a tenant's record, but an origin is used longer while storage
-/// is unavailable, so that pages can also read error responses.
+/// Cache times of an origin. `fresh` and `absent` are the same as for a tenant's record. `stale` is longer, so that
+/// pages can also read error responses while storage is unavailable.
 pub(in crate::usecase) const ORIGIN: Freshness = Freshness {
     fresh: Duration::from_secs(5),
     stale: Duration::from_secs(5 * 60),
