@@ -196,13 +196,15 @@ async fn authorizer_applies_a_suspension_within_five_seconds() -> Result<()> {
 #[tokio::test]
 async fn authorizer_rejects_idle_sessions() -> Result<()> {
     let world = World::start().await?;
+    world.change_policy(NORDIC, |policy| policy.token_life = policy.idle_life).await?;
     let login = world.login(&world.actor(MARCUS)?).await?;
     let session = world.session(&login).await?;
     let user = world.user(&login.actor).await?;
-    // A token that expires with the session, which no policy creates.
+    // A token that was issued after the login expires after the session is idle.
     let keys = world.keys(NORDIC).await?;
-    let policy = Policy { token_life: Duration::from_secs(86_400), ..Policy::default() };
-    let claims = Claims::new(&session, &user, &policy, session.created_at, &session.id);
+    let policy = Policy { token_life: Policy::default().idle_life, ..Policy::default() };
+    let issued_at = session.created_at + Duration::from_secs(60);
+    let claims = Claims::new(&session, &user, &policy, issued_at, &session.id);
     let login = Login { token: claims.sign(&keys, &policy)?.expose_secret().to_owned(), ..login };
     world.clock.set(session.idle_expires_at.checked_sub(Duration::from_millis(1))?);
     assert!(world.passes(&login).await?);

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use doorward::{
     dialect::CrossOrigin,
     domain::TenantId,
+    port::Clock,
     route::{self, Function},
     store::TenantChange,
 };
@@ -23,7 +24,12 @@ const LOGIN: &str = "/api/v2.1/customer/individual/c/users/u/sessions";
 async fn name(world: &World, tenant: &str, origins: &[&str]) {
     let policy = [("cors_origins".to_owned(), Some(json!(origins)))].into();
     let change = TenantChange { name: None, policy };
-    world.store.update_tenant(&TenantId::parse(tenant).unwrap(), &change).await.unwrap().unwrap();
+    world
+        .store
+        .update_tenant(&TenantId::parse(tenant).unwrap(), &change, world.clock.now())
+        .await
+        .unwrap()
+        .unwrap();
     world.clock.advance(Duration::from_secs(5));
 }
 

@@ -423,7 +423,12 @@ fn effect(field: &str) -> Effect {
 
 async fn change(world: &World, fields: BTreeMap<String, Option<Value>>) {
     let change = TenantChange { name: None, policy: fields };
-    world.store.update_tenant(&TenantId::parse(NORDIC).unwrap(), &change).await.unwrap().unwrap();
+    world
+        .store
+        .update_tenant(&TenantId::parse(NORDIC).unwrap(), &change, world.clock.now())
+        .await
+        .unwrap()
+        .unwrap();
     world.clock.advance(Duration::from_secs(5));
 }
 

@@ -469,14 +469,17 @@ async fn refresh_rejects_path_bearer_and_token_of_different_sessions() {
 // tenant.
 #[tokio::test]
 async fn tenant_epoch_ends_all_sessions_permanently_within_five_seconds() {
-    use doorward::domain::{Tenant, TenantId};
+    use doorward::{
+        domain::{Tenant, TenantId},
+        port::Clock,
+    };
     let world = World::start().await.unwrap();
     let login = world.login(&world.actor(ADMIN).unwrap()).await.unwrap();
     assert!(world.opens(&login).await.unwrap());
     let id = TenantId::parse(&login.actor.tenant.tenant_id).unwrap();
     let known = world.store.tenant(&id).await.unwrap().unwrap();
     let ended = Tenant { session_epoch: known.session_epoch + 1, ..known.clone() };
-    world.store.replace_tenant(&known, &ended).await.unwrap();
+    world.store.replace_tenant(&known, &ended, world.clock.now()).await.unwrap();
     world.clock.advance(Duration::from_secs(5));
     assert!(!world.opens(&login).await.unwrap());
     assert_eq!(world.refresh(&login).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));

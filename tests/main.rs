@@ -36,6 +36,7 @@ mod published;
 mod races;
 mod recovery;
 mod replay;
+mod retired_keys;
 mod roles;
 mod rotation;
 mod route_matrix;

@@ -404,7 +404,9 @@ async fn concurrent_tenant_changes_are_all_kept() {
     let mut changes = JoinSet::new();
     for (name, value) in fields {
         let (world, id) = (Arc::clone(&world), id.clone());
-        changes.spawn(async move { world.store.update_tenant(&id, &change(&[(name, value.into())])).await });
+        changes.spawn(async move {
+            world.store.update_tenant(&id, &change(&[(name, value.into())]), world.clock.now()).await
+        });
     }
     for changed in changes.join_all().await {
         changed.unwrap().unwrap();
@@ -414,8 +416,10 @@ async fn concurrent_tenant_changes_are_all_kept() {
     for (name, value) in fields {
         assert_eq!(after.document[name], json!(value));
     }
-    let stale =
-        world.store.replace_tenant(&before, &Tenant { name: "Late".to_owned(), ..before.clone() }).await;
+    let stale = world
+        .store
+        .replace_tenant(&before, &Tenant { name: "Late".to_owned(), ..before.clone() }, world.clock.now())
+        .await;
     assert!(matches!(stale, Err(Failure::Unavailable(_))), "{stale:?}");
 }
 
@@ -430,7 +434,8 @@ async fn invalid_change_reports_all_errors_and_writes_nothing() {
         ("cors_origins", json!(["*"])),
         ("gracee", json!(1)),
     ]);
-    let Err(Failure::Validation(errors)) = world.store.update_tenant(&id, &asked).await else {
+    let Err(Failure::Validation(errors)) = world.store.update_tenant(&id, &asked, world.clock.now()).await
+    else {
         panic!("the change was accepted")
     };
     let fields: Vec<_> = errors.iter().map(|error| error.field.as_ref()).collect();
@@ -438,7 +443,7 @@ async fn invalid_change_reports_all_errors_and_writes_nothing() {
     let after = world.store.tenant_record(&id).await.unwrap().unwrap();
     assert_eq!((after.tenant.version, &after.document), (before.tenant.version, &before.document));
     let missing = TenantId::parse("no_such_tenant").unwrap();
-    assert!(world.store.update_tenant(&missing, &change(&[])).await.unwrap().is_none());
+    assert!(world.store.update_tenant(&missing, &change(&[]), world.clock.now()).await.unwrap().is_none());
 }
 
 // An unusable policy affects only its own tenant.
@@ -461,7 +466,12 @@ async fn unusable_policy_makes_its_tenant_unavailable_until_it_is_corrected() {
     let id = TenantId::parse(NORDIC).unwrap();
     let record = world.store.tenant_record(&id).await.unwrap().unwrap();
     assert_eq!(record.faults[0].error.field, "ip_allow", "the fault is reported to the operator");
-    world.store.update_tenant(&id, &change(&[("ip_allow", json!([]))])).await.unwrap().unwrap();
+    world
+        .store
+        .update_tenant(&id, &change(&[("ip_allow", json!([]))]), world.clock.now())
+        .await
+        .unwrap()
+        .unwrap();
     world.clock.advance(Duration::from_secs(5));
     assert!(world.login(&marcus).await.is_ok());
 }
@@ -476,7 +486,7 @@ async fn policy_change_reaches_every_function_after_five_seconds() {
     let refreshed = world.refreshed(&login).await.unwrap();
     let id = TenantId::parse(NORDIC).unwrap();
     let asked = change(&[("ip_allow", json!(["192.0.2.0/24"]))]);
-    world.store.update_tenant(&id, &asked).await.unwrap().unwrap();
+    world.store.update_tenant(&id, &asked, world.clock.now()).await.unwrap().unwrap();
     world.clock.advance(Duration::from_millis(4_999));
     let login = world.login(&marcus).await.unwrap();
     assert_eq!(world.refresh(&refreshed).await.unwrap().status, 200);
@@ -524,7 +534,7 @@ async fn deleted_tenant_leaves_only_its_audit_anchors() {
     world.try_login(&marcus, "wrong").await.unwrap();
     let id = TenantId::parse(NORDIC).unwrap();
     let origin = change(&[("cors_origins", json!(["https://app.nordic.example"]))]);
-    world.store.update_tenant(&id, &origin).await.unwrap().unwrap();
+    world.store.update_tenant(&id, &origin, world.clock.now()).await.unwrap().unwrap();
     let anchor = AttributeValue::S(format!("T#{NORDIC}#A#2030-03-17"));
     let put = world.dynamodb.put_item().table_name(TABLE).item("pk", anchor);
     put.item("sk", AttributeValue::S("A#chain".to_owned())).send().await.unwrap();

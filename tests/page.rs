@@ -1,6 +1,6 @@
 //! The hosted password page in a browser without scripts.
 
-use doorward::domain::TenantId;
+use doorward::{domain::TenantId, port::Clock};
 use e2e::{Actor, Answer, LINK_COOKIE, Visitor, World};
 use serde_json::json;
 
@@ -226,7 +226,7 @@ async fn page_escapes_the_tenant_name_and_uses_the_readers_language() {
     let mut record = known.clone();
     record.name = "<script>alert('x')</script> & Söhne".to_owned();
     record.policy.locale = "de-AT".to_owned();
-    world.store.replace_tenant(&known, &record).await.unwrap();
+    world.store.replace_tenant(&known, &record, world.clock.now()).await.unwrap();
     let mut visitor = Visitor::new(&tenant);
     let page = visitor.open(&world, "").await.unwrap();
     says(&page, 200, "<html lang=\"de\">");

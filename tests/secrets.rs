@@ -85,7 +85,7 @@ async fn algorithm_without_a_key_returns_503_and_counts_no_failure() {
     let known = world.store.tenant(&id).await.unwrap().unwrap();
     let mut tenant = known.clone();
     tenant.policy.algorithm = SigningAlgorithm::Es256;
-    world.store.replace_tenant(&known, &tenant).await.unwrap();
+    world.store.replace_tenant(&known, &tenant, world.clock.now()).await.unwrap();
     world.clock.advance(Duration::from_secs(5));
     for _ in 0..6 {
         assert_eq!(world.try_login(&actor, "x").await.unwrap().verdict(), (503, "UNAVAILABLE"));

@@ -255,7 +255,7 @@ async fn code_of_a_newer_root_key_is_accepted() -> Result<()> {
     let name = format!("{}{NORDIC}", local::SECRET_PREFIX);
     let secret = world.secrets.get_secret_value().secret_id(&name).send().await?;
     let mut document = SecretDocument::parse(&secret.secret_string.unwrap_or_default().into())?;
-    document.root_keys.push(RootKey { version: 2, key: "A".repeat(43).into() });
+    document.root_keys.push(RootKey { version: 2, key: "A".repeat(43).into(), retired_at: None });
     let document = document.to_text();
     world.secrets.put_secret_value().secret_id(&name).secret_string(document.expose_secret()).send().await?;
     world.clock.advance(Duration::from_secs(5 * 60));

@@ -78,13 +78,14 @@ pub async fn seed(context: &SeedContext) -> Result<Seeded> {
             session_epoch: known.as_ref().map_or(0, |known| known.session_epoch),
             version: known.as_ref().map_or(0, |known| known.version),
             active_secret: None,
+            previous_algorithm: None,
             name: demo.name.to_owned(),
             status: demo.status,
             policy: (demo.policy)(policy).bounded(),
             id,
         };
         match known {
-            Some(known) => store.replace_tenant(&known, &tenant).await?,
+            Some(known) => store.replace_tenant(&known, &tenant, SystemClock.now()).await?,
             None => store.create_tenant(&tenant, SystemClock.now()).await.map(|_| ())?,
         }
         seed_secret(context, &tenant).await?;
@@ -141,14 +142,20 @@ async fn seed_secret(context: &SeedContext, tenant: &Tenant) -> Result<()> {
             id: format!("{}-1", algorithm.name().to_lowercase()),
             algorithm: algorithm.name().to_owned(),
             private_key: signing_key(algorithm)?,
+            retired_at: None,
         }],
     };
     let document = SecretDocument {
         tenant_key: SecretString::from(TENANT_KEY),
         tenant_secret: SecretString::from(TENANT_SECRET),
-        root_keys: vec![RootKey { version: 1, key: SecretString::from(URL_SAFE_NO_PAD.encode(root)) }],
+        root_keys: vec![RootKey {
+            version: 1,
+            key: SecretString::from(URL_SAFE_NO_PAD.encode(root)),
+            retired_at: None,
+        }],
         signing_keys: signing,
         made_from: None,
+        created_at: None,
         version_id: String::new(),
     };
     context

@@ -34,6 +34,10 @@ pub enum TokenFault {
     UnknownKey,
     /// The signature, the issuer, the audience, the user type or the owner is wrong.
     Forged,
+    /// The tenant did not sign with the token's algorithm at the time of issue.
+    WrongAlgorithm,
+    /// The key was retired before the time of issue, or nothing that it signed can be valid.
+    RetiredKey,
     /// The current time is after `exp`, or before `iat` or `nbf`.
     Expired,
     /// The session ended, alone or together with all sessions of its user or tenant.

@@ -39,7 +39,7 @@ pub use session::{
     Collection, Device, Ended, LiveSession, Nonce, RefreshTokenState, Session, SessionFault, SessionPosition,
     TrustedDevice,
 };
-pub use tenant::{ActiveSecret, MessageTemplate, Templates, Tenant, TenantStatus};
+pub use tenant::{ActiveSecret, MessageTemplate, PreviousAlgorithm, Templates, Tenant, TenantStatus};
 pub use user::{Role, User, UserDetails, UserStatus};
 
 #[cfg(test)]

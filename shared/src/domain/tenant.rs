@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr};
 
-use super::{Policy, TenantId, id::named};
+use super::{Policy, SigningAlgorithm, TenantId, id::named};
 
 /// A tenant record.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct Tenant {
     pub version: u64,
     /// Version of the secret that is in use; `None` until a rotation or `doorwardctl` writes it.
     pub active_secret: Option<ActiveSecret>,
+    /// Algorithm before the last change of the policy's algorithm; `None` if it did not change.
+    pub previous_algorithm: Option<PreviousAlgorithm>,
     /// Rules for logins and sessions.
     pub policy: Policy,
 }
@@ -35,6 +37,17 @@ pub struct ActiveSecret {
     pub version: String,
     /// Time at which the version was written to the record, after it had become current.
     pub since: Timestamp,
+    /// Time at which the version before it was retired; `None` if that version may still be used.
+    pub previous_retired_at: Option<Timestamp>,
+}
+
+/// Signature algorithm that the policy has replaced (docs/design/security.md#rule-16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreviousAlgorithm {
+    /// The algorithm.
+    pub algorithm: SigningAlgorithm,
+    /// Time of the change.
+    pub replaced_at: Timestamp,
 }
 
 /// Status of a tenant.

@@ -4,10 +4,10 @@
 //! later versions are preserved. A renewal adds these optional members:
 //!
 //! - `madeFrom`: version that the document was created from, and the only version that it may replace
-//! - `createdAt`, `retiredAt` of a key (RFC 3339): time of its creation, and of its replacement
+//! - `createdAt` of the document and of a key (RFC 3339): time of its creation
+//! - `retiredAt` of a key: time at which the document with its successor was created. The next renewal replaces it by
+//!   the time at which that document became active, until which the key may have signed
 //! - `standby` of a signing key: the key is published, but does not sign until the next renewal
-
-use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
@@ -20,12 +20,9 @@ use crate::{
     domain::SigningAlgorithm,
     json::parse_object,
     port::{Entropy, random},
-    token::new_signing_key,
+    token::{drop_ended, new_signing_key},
 };
 
-/// Time for which a replaced key stays listed. Sessions last at most 365 days (`session_life_seconds`) and device
-/// proofs 180 days. Two days are added because a version becomes current some time after its creation.
-const KEPT: Duration = Duration::from_secs(367 * 24 * 60 * 60);
 /// Maximum size of a secret (quota of Secrets Manager).
 const MAX_BYTES: usize = 65_536;
 
@@ -96,6 +93,8 @@ pub(super) struct Source<'a> {
     pub(super) document: Option<&'a SecretString>,
     /// Version ID of the current document.
     pub(super) version: Option<&'a str>,
+    /// Time since which the current document is active; `None` if the tenant's record does not name its version.
+    pub(super) active_since: Option<Timestamp>,
     /// Other documents whose key numbers must not be reused, because tokens of their keys may still exist.
     pub(super) others: &'a [SecretString],
 }
@@ -124,6 +123,8 @@ pub(super) fn renewed(
         None => Map::new(),
     };
     let at = format!("{now:.0}");
+    settle_retirement(&mut document, source.active_since.unwrap_or(now))?;
+    document.insert("createdAt".to_owned(), json!(at));
     match source.version {
         Some(version) => document.insert("madeFrom".to_owned(), json!(version)),
         None => document.remove("madeFrom"),
@@ -162,7 +163,7 @@ pub(super) fn renewed(
     }
     for name in ["rootKeys", "signingKeys"] {
         if let Some(Value::Array(keys)) = document.get_mut(name) {
-            keys.retain(|key| is_kept(key, now));
+            drop_ended(keys, now, |key| (key.get("algorithm").cloned(), time(key, "retiredAt")));
         }
     }
     let text = Value::Object(document).to_string();
@@ -252,10 +253,32 @@ fn retire(keys: &mut [Value], at: &str, these: impl Fn(&Value) -> bool) -> Resul
     Ok(())
 }
 
-/// Returns whether tokens of a key may still exist. An invalid `retiredAt` counts as absent.
-fn is_kept(key: &Value, now: Timestamp) -> bool {
-    let retired = key.get("retiredAt").and_then(Value::as_str).and_then(|at| at.parse::<Timestamp>().ok());
-    retired.and_then(|retired| retired.checked_add(KEPT).ok()).is_none_or(|until| now < until)
+/// Sets `retiredAt` of the keys that the document retired to the time at which it became active.
+fn settle_retirement(
+    document: &mut Map<String, Value>,
+    active_since: Timestamp,
+) -> Result<(), RotationError> {
+    let created_at = document.get("createdAt").and_then(Value::as_str).map(str::to_owned);
+    let Some(created_at) = created_at.and_then(|at| at.parse::<Timestamp>().ok()) else {
+        return Ok(());
+    };
+    let retired_at = json!(format!("{:.0}", active_since.max(created_at)));
+    for name in ["rootKeys", "signingKeys"] {
+        let mut keys = list(document, name)?;
+        for key in keys.iter_mut().filter(|key| time(key, "retiredAt").is_some_and(|at| at >= created_at)) {
+            let key = key.as_object_mut().ok_or(RotationError::Malformed)?;
+            key.insert("retiredAt".to_owned(), retired_at.clone());
+        }
+        if document.contains_key(name) {
+            document.insert(name.to_owned(), Value::Array(keys));
+        }
+    }
+    Ok(())
+}
+
+/// Returns a time of a key. An invalid time counts as absent.
+fn time(key: &Value, name: &str) -> Option<Timestamp> {
+    key.get(name).and_then(Value::as_str).and_then(|at| at.parse().ok())
 }
 
 #[cfg(test)]
@@ -291,7 +314,11 @@ mod tests {
         day: i64,
     ) -> Result<SecretString, RotationError> {
         let version = document.is_some().then_some("before");
-        renewed(&Source { document, version, others }, renewal, at(day * DAY), &Counting::default())
+        // Each document is active from its creation on.
+        let before = document.and_then(|text| serde_json::from_str::<Value>(text.expose_secret()).ok());
+        let active_since = before.and_then(|document| time(&document, "createdAt"));
+        let source = Source { document, version, active_since, others };
+        renewed(&source, renewal, at(day * DAY), &Counting::default())
     }
 
     fn value(text: &SecretString) -> Value {
@@ -349,6 +376,32 @@ mod tests {
         assert_eq!(numbers_of(&document).1.last().unwrap(), "es256-7 standby");
         assert!(!numbers_of(&document).1.contains(&"es256-1".to_owned()));
         assert!(!token.is_authentic(&tenant, &keys(&document)));
+    }
+
+    // docs/design/security.md#rule-17
+    #[test]
+    fn time_of_retirement_is_that_of_the_activation() {
+        let first = made(None, &[], Renewal::first(SigningAlgorithm::Es256), 0).unwrap();
+        let second = made(Some(&first), &[], Renewal::SCHEDULED, 1).unwrap();
+        let next = |document: &SecretString, active_since: Option<i64>, day: i64| {
+            let active_since = active_since.map(|day| at(day * DAY));
+            let source =
+                Source { document: Some(document), version: Some("before"), active_since, others: &[] };
+            renewed(&source, Renewal::SCHEDULED, at(day * DAY), &Counting::default()).unwrap()
+        };
+        let retired_on = |document: &SecretString, id: &str| {
+            let keys = value(document)["signingKeys"].clone();
+            let key = keys.as_array().unwrap().iter().find(|key| key["id"] == id).cloned();
+            time(&key.unwrap(), "retiredAt").map(|at| at.as_second() / DAY)
+        };
+        assert_eq!(retired_on(&second, "es256-1"), Some(1), "until it is active");
+        let third = next(&second, Some(3), 5);
+        assert_eq!((retired_on(&third, "es256-1"), retired_on(&third, "es256-2")), (Some(3), Some(5)));
+        let roots = value(&third)["rootKeys"].clone();
+        assert_eq!(time(&roots[0], "retiredAt"), Some(at(3 * DAY)));
+        let fourth = next(&third, Some(6), 7);
+        assert_eq!((retired_on(&fourth, "es256-1"), retired_on(&fourth, "es256-2")), (Some(3), Some(6)));
+        assert_eq!(retired_on(&next(&second, None, 5), "es256-1"), Some(5), "the time is unknown");
     }
 
     #[test]

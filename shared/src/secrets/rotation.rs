@@ -202,7 +202,7 @@ impl Rotator {
     ) -> Result<NewVersion, RotationError> {
         let name = self.name_of(tenant);
         let renewal = Renewal::first(algorithm);
-        let first = Source { document: None, version: None, others: &[] };
+        let first = Source { document: None, version: None, active_since: None, others: &[] };
         let text = renewed(&first, renewal, self.clock.now(), &*self.entropy)?;
         let document = prove(tenant, &text)?;
         let made = self
@@ -244,8 +244,9 @@ impl Rotator {
     }
 
     /// Retires the previous version, so that its credentials and keys are no longer accepted. Returns its version
-    /// ID, or `None` if there is no previous version. Also writes the current version to the tenant's record, if an
-    /// interrupted rotation did not.
+    /// ID, or `None` if there is no previous version. Then writes the retirement to the tenant's record, so that every
+    /// function drops the version. Also writes the current version there, if an interrupted rotation did not. An
+    /// interrupted call is completed by the next one.
     ///
     /// # Errors
     /// [`RotationError`] when the secret does not exist, or Secrets Manager rejects the request.
@@ -253,6 +254,7 @@ impl Rotator {
         let versions = self.versions(&self.name_of(tenant)).await?;
         self.activate(&versions).await?;
         let Some(previous) = versions.at(PREVIOUS) else {
+            self.mark_retired(&versions).await?;
             return Ok(None);
         };
         let moved = self
@@ -264,12 +266,23 @@ impl Rotator {
             .send()
             .await;
         match moved {
-            Ok(_) => Ok(Some(previous.to_owned())),
+            Ok(_) => {
+                self.mark_retired(&versions).await?;
+                Ok(Some(previous.to_owned()))
+            }
             Err(error) if is_refused(&error) => Err(RotationError::Failed(Failure::Unavailable(
                 format!("secret {} was rotated concurrently: try again", versions.name).into(),
             ))),
             Err(error) => Err(failed(&error)),
         }
+    }
+
+    /// Writes to the tenant's record that the version before the current one is retired.
+    async fn mark_retired(&self, versions: &Versions) -> Result<(), RotationError> {
+        if let Some(current) = versions.at(CURRENT) {
+            self.store.retire_previous_secret(&versions.tenant, current, self.clock.now()).await?;
+        }
+        Ok(())
     }
 
     /// Schedules the deletion of a tenant's secret. The secret becomes unreadable at once and can be restored for
@@ -308,7 +321,9 @@ impl Rotator {
         for other in versions.stages.keys().filter(|id| *id != current && *id != token) {
             others.extend(self.value(versions, other).await?);
         }
-        let source = Source { document: Some(&document), version: Some(current), others: &others };
+        let active_since = self.store.secret_active_since(&versions.tenant, current).await?;
+        let source =
+            Source { document: Some(&document), version: Some(current), active_since, others: &others };
         let text = renewed(&source, renewal, self.clock.now(), &*self.entropy)?;
         let put = self
             .client

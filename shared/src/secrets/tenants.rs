@@ -10,7 +10,7 @@ use crate::{
     domain::{ActiveSecret, Failure, Tenant, TenantId},
     secrets::{SecretVersion, SecretsManager, TenantSecret},
     store::DynamoStore,
-    token::{MalformedDocument, SecretDocument, TenantKeys},
+    token::{MAX_CACHED, MalformedDocument, OVERLAP, SecretDocument, TenantKeys},
 };
 
 /// A tenant record is cached for 5 s, so that a suspension takes effect within 5 s
@@ -23,17 +23,10 @@ const RECORD: Freshness = Freshness {
 };
 /// A tenant secret is cached for 5 min, and for up to 1 h while Secrets Manager is unavailable
 /// (docs/design/security.md#rule-18).
-const SECRET: Freshness = Freshness {
-    fresh: Duration::from_secs(5 * 60),
-    stale: Duration::from_secs(60 * 60),
-    absent: Duration::from_secs(30),
-};
+const SECRET: Freshness =
+    Freshness { fresh: Duration::from_secs(5 * 60), stale: MAX_CACHED, absent: Duration::from_secs(30) };
 /// Time for which an unusable secret is cached. An operator may have corrected it by hand.
 const UNUSABLE: Duration = Duration::from_secs(60);
-/// Time for which the previous version signs after the record has named the current one. It is longer than any
-/// function uses an older record, so that every function knows a key before another one signs with it
-/// (docs/design/security.md#rule-18).
-const OVERLAP: Duration = Duration::from_secs(10);
 /// Time for which a secret is cached that lacks the version in the record. Secrets Manager is eventually consistent, so
 /// that a load may return earlier versions.
 const INCOMPLETE: Duration = Duration::from_secs(10);
@@ -157,19 +150,28 @@ impl LoadedSecret {
             loaded_at: now,
             signs_until,
         };
-        let current = match read_document(&secret.current) {
+        let mut current = match read_document(&secret.current) {
             Ok(current) => current,
             Err(error) => return loaded(Err(format!("tenant {id}: {error}")), None),
         };
-        let previous = secret.previous.as_ref().map(read_document).transpose();
+        settle_retirement(&mut current, active.as_ref());
+        current.drop_ended(now);
+        // Secrets Manager is eventually consistent, so that a load may return a version after its retirement.
+        let is_retired = active.as_ref().is_some_and(|active| {
+            active.previous_retired_at.is_some() && active.version == current.version_id
+        });
+        let previous = secret.previous.as_ref().filter(|_| !is_retired).map(read_document).transpose();
         let previous = previous.unwrap_or_else(|error| {
             tracing::warn!(tenant = %id, %error, "secret.previous_unusable");
             None
         });
         let from = |documents: &[SecretDocument]| TenantKeys::from_documents(id, documents).map(Arc::new);
-        let Some(previous) = previous else {
+        let Some(mut previous) = previous else {
             return loaded(from(&[current]).map_err(|error| error.to_string()), None);
         };
+        settle_retirement(&mut previous, active.as_ref());
+        previous.retire_like(&current);
+        previous.drop_ended(now);
         if let Some(until) = active.as_ref().and_then(|active| overlap(active, &current, &previous, now))
             && let Ok(keys) = from(&[previous.clone(), current.clone()])
             && keys.can_sign(tenant.policy.algorithm)
@@ -196,6 +198,15 @@ fn overlap(
         return Some(Timestamp::MAX);
     }
     Some(after(active.since, OVERLAP)).filter(|until| active.version == current.version_id && now < *until)
+}
+
+/// Sets the time at which the keys that a version replaced were retired. The record has it. Without a version in the
+/// record, the document's own times are used.
+fn settle_retirement(document: &mut SecretDocument, active: Option<&ActiveSecret>) {
+    if let Some(active) = active {
+        let is_active = active.version == document.version_id;
+        document.settle_retirement(is_active.then_some(active.since));
+    }
 }
 
 fn read_document(version: &SecretVersion) -> Result<SecretDocument, MalformedDocument> {

@@ -104,6 +104,11 @@ impl Expressions {
         Self { on_success: Some(ReturnValue::AllNew), ..self }
     }
 
+    /// Requests the new values of the updated attributes when the update succeeds.
+    pub(super) fn return_updated(self) -> Self {
+        Self { on_success: Some(ReturnValue::UpdatedNew), ..self }
+    }
+
     /// Requests the current item when the condition fails.
     pub(super) fn return_refused(self) -> Self {
         Self { on_refusal: Some(ReturnValuesOnConditionCheckFailure::AllOld), ..self }

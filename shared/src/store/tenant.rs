@@ -15,11 +15,11 @@ use super::{
     DynamoStore,
     item::{Attributes, decode, instant, number, string, text, to_number, ttl_after},
     keys::Key,
-    table::Expressions,
+    table::{Expressions, Updated},
 };
 use crate::domain::{
-    ActiveSecret, FIELDS, Failure, FieldError, Policy, PolicyDocument, PolicyFault, PolicyField, Severity,
-    Templates, Tenant, TenantId, TenantStatus, WebOrigin,
+    ActiveSecret, FIELDS, Failure, FieldError, Policy, PolicyDocument, PolicyFault, PolicyField,
+    PreviousAlgorithm, Severity, SigningAlgorithm, Templates, Tenant, TenantId, TenantStatus, WebOrigin,
 };
 
 /// Decoded tenant item, including its faults.
@@ -63,6 +63,7 @@ impl TenantRecord {
             // Early versions did not store a version.
             version: counter(&item, "version").unwrap_or_default(),
             active_secret: active_secret(&item),
+            previous_algorithm: previous_algorithm(&item),
             policy,
             id,
         };
@@ -111,14 +112,38 @@ pub(super) fn counter(item: &Attributes, name: &str) -> Option<u64> {
 
 /// Decodes the version of the secret in use. Returns `None` if the item has no valid one.
 fn active_secret(item: &Attributes) -> Option<ActiveSecret> {
-    let (version, since) = text(item, SECRET_VERSION)?.split_once(' ')?;
-    let since = Timestamp::from_millisecond(since.parse().ok()?).ok()?;
-    Some(ActiveSecret { version: version.to_owned(), since })
+    let mut parts = text(item, SECRET_VERSION)?.split(' ');
+    let (version, since) = (parts.next()?.to_owned(), milliseconds(parts.next()?)?);
+    let previous_retired_at = parts.next().map(milliseconds);
+    match (previous_retired_at, parts.next()) {
+        (Some(None), _) | (_, Some(_)) => None,
+        (retired, None) => Some(ActiveSecret { version, since, previous_retired_at: retired.flatten() }),
+    }
 }
 
-/// Encodes the version of the secret in use: its ID and the time in milliseconds.
+/// Encodes the version of the secret in use: its ID, the time in milliseconds, and the time at which the version before
+/// it was retired, if it was.
 pub(super) fn active_secret_value(secret: &ActiveSecret) -> AttributeValue {
-    string(format!("{} {}", secret.version, secret.since.as_millisecond()))
+    let ActiveSecret { version, since, previous_retired_at } = secret;
+    let retired = previous_retired_at.map(|at| format!(" {}", at.as_millisecond()));
+    string(format!("{version} {}{}", since.as_millisecond(), retired.unwrap_or_default()))
+}
+
+/// Decodes the replaced algorithm. Returns `None` if the item has no valid one.
+fn previous_algorithm(item: &Attributes) -> Option<PreviousAlgorithm> {
+    let (algorithm, replaced_at) = text(item, PREVIOUS_ALGORITHM)?.split_once(' ')?;
+    let algorithm = SigningAlgorithm::from_name(algorithm)?;
+    Some(PreviousAlgorithm { algorithm, replaced_at: milliseconds(replaced_at)? })
+}
+
+/// Encodes the replaced algorithm: its name, and the time in milliseconds.
+pub(super) fn previous_algorithm_value(previous: PreviousAlgorithm) -> AttributeValue {
+    let PreviousAlgorithm { algorithm, replaced_at } = previous;
+    string(format!("{} {}", algorithm.name(), replaced_at.as_millisecond()))
+}
+
+fn milliseconds(text: &str) -> Option<Timestamp> {
+    Timestamp::from_millisecond(text.parse().ok()?).ok()
 }
 
 /// Stored form of message templates. They have their own item, because only the delivery function reads them.
@@ -129,6 +154,8 @@ pub(super) struct TemplatesItem {
 
 /// Attribute with the version of the secret in use.
 pub(super) const SECRET_VERSION: &str = "secret_version";
+/// Attribute with the algorithm before the last change.
+pub(super) const PREVIOUS_ALGORITHM: &str = "previous_algorithm";
 
 /// Minimum interval between two records of the same version of a secret, over all processes.
 const USE_INTERVAL: Duration = Duration::from_secs(60);
@@ -183,13 +210,57 @@ impl DynamoStore {
         version: &str,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        let secret = ActiveSecret { version: version.to_owned(), since: now };
+        let secret = ActiveSecret { version: version.to_owned(), since: now, previous_retired_at: None };
         let update = Expressions::update("SET secret_version = :secret")
             .when("attribute_exists(pk)")
             .when("(attribute_not_exists(secret_version) OR NOT begins_with(secret_version, :version))")
             .value(":secret", active_secret_value(&secret))
             .value(":version", string(format!("{version} ")));
         self.update(&Key::tenant(tenant), update).await.map(|_| ())
+    }
+
+    /// Marks the version before `version` as retired, if the record names `version`. Every function then loads the
+    /// secret again.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn retire_previous_secret(
+        &self,
+        tenant: &TenantId,
+        version: &str,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let Some(since) = self.secret_active_since(tenant, version).await? else {
+            return Ok(());
+        };
+        let named = ActiveSecret { version: version.to_owned(), since, previous_retired_at: None };
+        let retired = ActiveSecret { previous_retired_at: Some(now), ..named.clone() };
+        // An earlier call may have marked it, and a rotation may have written another version.
+        let update = Expressions::update("SET secret_version = :retired")
+            .when("secret_version = :named")
+            .value(":retired", active_secret_value(&retired))
+            .value(":named", active_secret_value(&named));
+        self.update(&Key::tenant(tenant), update).await.map(|_| ())
+    }
+
+    /// Returns the time since which a version of the tenant's secret is in use; `None` if the record names no version or
+    /// another one. The read is a write that changes nothing, because the role of `rotate-secret` cannot read records.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn secret_active_since(
+        &self,
+        tenant: &TenantId,
+        version: &str,
+    ) -> Result<Option<Timestamp>, Failure> {
+        let update = Expressions::update("SET secret_version = secret_version")
+            .when("begins_with(secret_version, :version)")
+            .value(":version", string(format!("{version} ")))
+            .return_updated();
+        Ok(match self.update(&Key::tenant(tenant), update).await? {
+            Updated::Done(item) => active_secret(&item).map(|secret| secret.since),
+            Updated::Refused(_) => None,
+        })
     }
 
     /// Records the use of a version of the tenant's secret, unless a use was recorded within the last 60 s. An operator

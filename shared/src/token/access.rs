@@ -7,9 +7,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::TenantKeys;
+use super::{TenantKeys, signing_end::SigningEnd};
 use crate::{
-    domain::{Collection, Failure, Policy, Session, SessionId, TenantId, TokenFault, User, UserId},
+    domain::{
+        Collection, Failure, Policy, Session, SessionId, SigningAlgorithm, Tenant, TenantId, TokenFault,
+        User, UserId,
+    },
     json,
 };
 
@@ -189,13 +192,18 @@ impl Unverified {
     }
 
     /// Verifies signature and claims. The key determines the algorithm: a token with another `alg`, including
-    /// every spelling of `none`, is rejected as forged.
+    /// every spelling of `none`, is rejected as forged. The tenant must sign with this algorithm, or must have
+    /// signed with it at the token's time of issue.
+    ///
+    /// A token expires at `exp`, and at the latest when the tenant's `token_life_seconds` have passed since its
+    /// issue, because the owner of a stolen key chooses `exp`.
     ///
     /// # Errors
-    /// `InvalidToken` with `UnknownKey`, `Forged`, or `Expired` for a token that is not valid yet. A token after
-    /// its expiry is returned with [`Bearer::expired`] set.
-    pub fn verify(&self, keys: &TenantKeys, policy: &Policy, now: Timestamp) -> Result<Bearer, Failure> {
+    /// `InvalidToken` with `UnknownKey`, `Forged`, `WrongAlgorithm`, `RetiredKey`, or `Expired` for a token that is
+    /// not valid yet. A token after its expiry is returned with [`Bearer::expired`] set.
+    pub fn verify(&self, keys: &TenantKeys, tenant: &Tenant, now: Timestamp) -> Result<Bearer, Failure> {
         let fault = |fault| Err(Failure::InvalidToken(fault));
+        let policy = &tenant.policy;
         let Some(verifier) = keys.verifier(&self.kid) else {
             return fault(TokenFault::UnknownKey);
         };
@@ -204,6 +212,19 @@ impl Unverified {
         let claims = &self.claims;
         if !signed || claims.iss != policy.issuer || claims.aud != policy.audience {
             return fault(TokenFault::Forged);
+        }
+        // An expired token refreshes its session, which may live for `session_life`.
+        let may_be_in_use = |end: SigningEnd| {
+            Timestamp::from_second(claims.iat).is_ok_and(|issued_at| end.admits(issued_at))
+                && end.may_live(policy.session_life, now)
+        };
+        if verifier.algorithm != policy.algorithm
+            && !end_of_algorithm(tenant, verifier.algorithm).is_some_and(may_be_in_use)
+        {
+            return fault(TokenFault::WrongAlgorithm);
+        }
+        if !verifier.end.is_none_or(may_be_in_use) {
+            return fault(TokenFault::RetiredKey);
         }
         let starts = claims.nbf.unwrap_or(claims.iat).max(claims.iat);
         if starts > now.as_second().saturating_add(ISSUED_AHEAD_SECONDS) {
@@ -217,16 +238,24 @@ impl Unverified {
         let (Some(collection), Some(owner)) = (collection, owner) else {
             return fault(TokenFault::Forged);
         };
+        let life = i64::try_from(policy.token_life.as_secs()).unwrap_or(i64::MAX);
+        let ends = claims.exp.min(claims.iat.saturating_add(life));
         Ok(Bearer {
             tenant: claims.tenant_id.clone(),
             user: claims.user_id.clone(),
             session: claims.sid.clone(),
             collection,
             owner: owner.clone(),
-            expires_at: Timestamp::from_second(claims.exp).unwrap_or(Timestamp::MAX),
-            expired: now.as_second() >= claims.exp,
+            expires_at: Timestamp::from_second(ends).unwrap_or(Timestamp::MAX),
+            expired: now.as_second() >= ends,
         })
     }
+}
+
+/// Returns the latest time at which a tenant signed with an algorithm that its policy has replaced.
+fn end_of_algorithm(tenant: &Tenant, algorithm: SigningAlgorithm) -> Option<SigningEnd> {
+    let previous = tenant.previous_algorithm.filter(|previous| previous.algorithm == algorithm)?;
+    Some(SigningEnd::of_algorithm(previous.replaced_at))
 }
 
 /// Decodes a part of a token: canonical base64url of one JSON object without duplicate members.
@@ -259,7 +288,7 @@ mod tests {
     fn verify(token: &str, now: i64) -> Result<Bearer, Failure> {
         Unverified::parse(&SecretString::from(token))?.verify(
             &fixture::keys("t"),
-            &Policy::default(),
+            &fixture::tenant(Policy::default()),
             at(now),
         )
     }
@@ -276,7 +305,7 @@ mod tests {
             let token = claims().sign(&keys, &policy(algorithm)).unwrap();
             let read = Unverified::parse(&token).unwrap();
             assert_eq!(read.algorithm, algorithm.name());
-            let bearer = read.verify(&keys, &Policy::default(), at(1_001)).unwrap();
+            let bearer = read.verify(&keys, &fixture::tenant(policy(algorithm)), at(1_001)).unwrap();
             assert_eq!((bearer.user.as_str(), bearer.owner.as_str(), bearer.expired), ("u", "o", false));
         }
     }
@@ -290,6 +319,16 @@ mod tests {
         assert!(verify(token, 1_000 + 3_600).unwrap().expired);
         assert!(verify(token, 995).is_ok());
         assert!(matches!(verify(token, 994), Err(Failure::InvalidToken(TokenFault::Expired))));
+    }
+
+    // docs/design/security.md#rule-16: the owner of a stolen key chooses `exp`.
+    #[test]
+    fn token_expires_after_the_life_that_the_policy_permits() {
+        let long =
+            Claims { exp: i64::MAX, ..claims() }.sign(&fixture::keys("t"), &Policy::default()).unwrap();
+        let bearer = verify(long.expose_secret(), 1_000 + 3_599).unwrap();
+        assert_eq!((bearer.expired, bearer.expires_at), (false, at(1_000 + 3_600)));
+        assert!(verify(long.expose_secret(), 1_000 + 3_600).unwrap().expired);
     }
 
     #[test]

@@ -80,7 +80,8 @@ impl DeviceProof {
         })
     }
 
-    /// Returns the device if this tenant issued the proof for this user and the proof has not expired.
+    /// Returns the device if this tenant issued the proof for this user and the proof has not expired. A
+    /// retired root key issued none after its retirement.
     pub fn device(
         &self,
         (tenant, user): (&TenantId, &UserId),
@@ -91,7 +92,11 @@ impl DeviceProof {
         if !keys.is_mac(MacPurpose::Device, self.key_version, &message(tenant, user, &head), &self.mac) {
             return None;
         }
-        let ends_at = Timestamp::from_millisecond(self.issued_at).ok()?.checked_add(LIFE).ok()?;
+        let issued_at = Timestamp::from_millisecond(self.issued_at).ok()?;
+        if !keys.may_have_made(self.key_version, issued_at) {
+            return None;
+        }
+        let ends_at = issued_at.checked_add(LIFE).ok()?;
         (now < ends_at).then_some(self.device)
     }
 }
@@ -166,6 +171,23 @@ mod tests {
         assert_eq!(proof.device((&tenant, &user), &new, at(1_001)), None);
         let renewed = DeviceProof::issue(device(), (&tenant, &user), &both, at(1_001)).unwrap();
         assert_eq!(DeviceProof::parse(&renewed).unwrap().key_version, 2);
+    }
+
+    // docs/design/security.md#rule-17
+    #[test]
+    fn proof_that_a_retired_root_key_issued_later_is_rejected() {
+        let (tenant, user) = (TenantId::parse("t").unwrap(), UserId::parse("u").unwrap());
+        let keys = |roots: &[u32], retired_at: Option<i64>| {
+            let mut document = document(5, roots);
+            document.root_keys[0].retired_at = retired_at.map(at);
+            TenantKeys::from_documents(&tenant, &[document]).unwrap()
+        };
+        let (stolen, current) = (keys(&[1], None), keys(&[1, 2], Some(1_000)));
+        for (issued_at, expected) in [(1_000 + 3_610, Some(device())), (1_000 + 3_611, None)] {
+            let proof = DeviceProof::issue(device(), (&tenant, &user), &stolen, at(issued_at)).unwrap();
+            let proof = DeviceProof::parse(&proof).unwrap();
+            assert_eq!(proof.device((&tenant, &user), &current, at(10_000)), expected);
+        }
     }
 
     proptest! {

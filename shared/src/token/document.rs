@@ -1,9 +1,11 @@
 //! Secret document of a tenant, stored in Secrets Manager (docs/design/security.md#rule-17).
 
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
+use super::signing_end::drop_ended;
 use crate::json::parse_object;
 
 /// Secret document of a tenant.
@@ -36,6 +38,9 @@ pub struct SecretDocument {
     /// Version that a rotation created this document from.
     #[serde(default)]
     pub made_from: Option<String>,
+    /// Time of the rotation that created this document.
+    #[serde(default, deserialize_with = "time")]
+    pub created_at: Option<Timestamp>,
     /// Version ID in Secrets Manager. It is not part of the document's text.
     #[serde(skip)]
     pub version_id: String,
@@ -43,11 +48,15 @@ pub struct SecretDocument {
 
 /// One version of a tenant's root key.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RootKey {
     /// Version.
     pub version: u32,
     /// Key bytes in base64url.
     pub key: SecretString,
+    /// Time at which the key was replaced.
+    #[serde(default, deserialize_with = "time")]
+    pub retired_at: Option<Timestamp>,
 }
 
 /// Private key of an asymmetric algorithm.
@@ -60,6 +69,14 @@ pub struct SigningKey {
     pub algorithm: String,
     /// PKCS#8 (`RS256`: PKCS#1) in base64url.
     pub private_key: SecretString,
+    /// Time at which the key was replaced.
+    #[serde(default, deserialize_with = "time")]
+    pub retired_at: Option<Timestamp>,
+}
+
+/// Reads a time in RFC 3339. An invalid time counts as absent.
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    Ok(Value::deserialize(deserializer)?.as_str().and_then(|at| at.parse().ok()))
 }
 
 fn empty() -> SecretString {
@@ -74,6 +91,40 @@ impl SecretDocument {
     pub fn parse(text: &SecretString) -> Result<Self, MalformedDocument> {
         let members = parse_object(text.expose_secret().as_bytes()).map_err(|_| MalformedDocument)?;
         serde_json::from_value(Value::Object(members)).map_err(|_| MalformedDocument)
+    }
+
+    /// Sets the time of retirement of the keys that this document retired: the time at which its version became
+    /// active. The document itself has the earlier time of its creation. `None` means that the version is not active,
+    /// so that these keys may still sign.
+    pub fn settle_retirement(&mut self, active_since: Option<Timestamp>) {
+        let Some(created_at) = self.created_at else {
+            return;
+        };
+        let roots = self.root_keys.iter_mut().map(|key| &mut key.retired_at);
+        let signing = self.signing_keys.iter_mut().map(|key| &mut key.retired_at);
+        for retired_at in roots.chain(signing).filter(|at| at.is_some_and(|at| at >= created_at)) {
+            *retired_at = active_since.map(|since| since.max(created_at));
+        }
+    }
+
+    /// Sets the times of retirement of the keys that `newer` also has to those in `newer`.
+    pub fn retire_like(&mut self, newer: &Self) {
+        for key in &mut self.root_keys {
+            if let Some(known) = newer.root_keys.iter().find(|known| known.version == key.version) {
+                key.retired_at = known.retired_at;
+            }
+        }
+        for key in &mut self.signing_keys {
+            if let Some(known) = newer.signing_keys.iter().find(|known| known.id == key.id) {
+                key.retired_at = known.retired_at;
+            }
+        }
+    }
+
+    /// Removes retired keys beyond the limits of age and number.
+    pub fn drop_ended(&mut self, now: Timestamp) {
+        drop_ended(&mut self.root_keys, now, |key| ((), key.retired_at));
+        drop_ended(&mut self.signing_keys, now, |key| (key.algorithm.clone(), key.retired_at));
     }
 
     /// Serializes the document for Secrets Manager.
@@ -112,13 +163,15 @@ mod tests {
         let document = SecretDocument {
             tenant_key: SecretString::from("key"),
             tenant_secret: SecretString::from("secret"),
-            root_keys: vec![RootKey { version: 3, key: SecretString::from("AAAA") }],
+            root_keys: vec![RootKey { version: 3, key: SecretString::from("AAAA"), retired_at: None }],
             signing_keys: vec![SigningKey {
                 id: "es1".into(),
                 algorithm: "ES256".into(),
                 private_key: SecretString::from("BBBB"),
+                retired_at: None,
             }],
             made_from: None,
+            created_at: None,
             version_id: String::new(),
         };
         let again = SecretDocument::parse(&document.to_text()).unwrap();

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
 };
 
 use aws_lc_rs::{
@@ -29,7 +30,7 @@ use secrecy::{ExposeSecret, SecretString};
 use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
 use zeroize::Zeroizing;
 
-use super::document::SecretDocument;
+use super::{document::SecretDocument, signing_end::SigningEnd};
 use crate::domain::{Failure, SessionId, SigningAlgorithm, TenantId, UserId, matches};
 
 /// Error for a secret document with an invalid value. Contains the field name, never the value.
@@ -87,6 +88,8 @@ struct DerivedKeys {
     macs: HashMap<MacPurpose, hmac::Key>,
     outbox: LessSafeKey,
     form: LessSafeKey,
+    /// Latest time at which the root key may have signed; `None` if it is not retired.
+    end: Option<SigningEnd>,
 }
 
 /// Size of every MAC in bytes (HMAC-SHA256).
@@ -116,6 +119,8 @@ pub(super) struct Signer {
 pub(super) struct VerifyingKey {
     pub(super) algorithm: SigningAlgorithm,
     pub(super) key: DecodingKey,
+    /// Latest time at which the key may have signed; `None` if it is not retired.
+    pub(super) end: Option<SigningEnd>,
 }
 
 impl VerifyingKey {
@@ -180,6 +185,16 @@ impl TenantKeys {
     /// Returns whether a root key version is known.
     pub fn has_root(&self, version: u32) -> bool {
         self.roots.contains_key(&version)
+    }
+
+    /// Returns whether a root key may have made a MAC with a stated time and life. A retired one made none later.
+    pub(super) fn may_have_made(&self, version: u32, made_at: Timestamp) -> bool {
+        self.roots.get(&version).is_some_and(|root| root.end.is_none_or(|end| end.admits(made_at)))
+    }
+
+    /// Returns whether anything of a root key that lives for `life` may be valid.
+    pub(super) fn root_may_live(&self, version: u32, life: Duration, now: Timestamp) -> bool {
+        self.roots.get(&version).is_some_and(|root| root.end.is_none_or(|end| end.may_live(life, now)))
     }
 
     /// Returns the digest that identifies a session in logs (docs/design/security.md#rule-24).
@@ -294,19 +309,19 @@ impl TenantKeys {
         if document.root_keys.is_empty() {
             return Err(self.invalid("rootKeys", "is missing or empty"));
         }
-        let mut roots = Vec::new();
+        let mut roots: Vec<(u32, _, _)> = Vec::new();
         for root in &document.root_keys {
             let bytes = decode(&root.key)
                 .ok_or_else(|| self.invalid("rootKeys", "has a key that is not base64url"))?;
             if bytes.len() < MIN_ROOT_KEY_BYTES {
                 return Err(self.invalid("rootKeys", "has a key shorter than 32 bytes"));
             }
-            if roots.iter().any(|(version, _)| *version == root.version) {
+            if roots.iter().any(|(version, ..)| *version == root.version) {
                 return Err(self.invalid("rootKeys", "has two keys with the same version"));
             }
-            roots.push((root.version, bytes));
+            roots.push((root.version, bytes, root.retired_at));
         }
-        let mut signing: Vec<(String, _, _, _)> = Vec::new();
+        let mut signing: Vec<(String, _, _, _, _)> = Vec::new();
         for key in &document.signing_keys {
             let algorithm = SigningAlgorithm::from_name(&key.algorithm)
                 .filter(|algorithm| *algorithm != SigningAlgorithm::Hs256)
@@ -323,15 +338,19 @@ impl TenantKeys {
                     self.invalid("signingKeys", "has a duplicate id, or an id that starts with root-")
                 );
             }
-            signing.push((key.id.clone(), algorithm, encoding, decoding));
+            signing.push((key.id.clone(), algorithm, encoding, decoding, key.retired_at));
         }
 
-        for (version, bytes) in &roots {
+        let newest = roots.iter().max_by_key(|(version, ..)| *version).filter(|_| current);
+        for (version, bytes, retired_at) in &roots {
             if !self.roots.contains_key(version) {
-                self.add_root(*version, bytes).map_err(|_| self.invalid("rootKeys", UNDERIVABLE))?;
+                // A document that was written by hand may contain `retiredAt` of the key that signs. It is ignored.
+                let signs = newest.is_some_and(|(newest, ..)| newest == version);
+                let end = retired_at.filter(|_| !signs).map(SigningEnd::of_key);
+                self.add_root(*version, bytes, end).map_err(|_| self.invalid("rootKeys", UNDERIVABLE))?;
             }
         }
-        if let Some((version, bytes)) = roots.iter().max_by_key(|(version, _)| *version).filter(|_| current) {
+        if let Some((version, bytes, _)) = newest {
             let key = derive(bytes, "hs256").map_err(|_| self.invalid("rootKeys", UNDERIVABLE))?;
             let signer = Signer {
                 kid: self.hs256_kid(*version),
@@ -341,13 +360,15 @@ impl TenantKeys {
             self.signers.insert(SigningAlgorithm::Hs256, signer);
             self.current_root = *version;
         }
-        for (id, algorithm, encoding, decoding) in signing {
+        for (id, algorithm, encoding, decoding, retired_at) in signing {
             let kid = format!("{}.{id}", self.tenant);
-            if current && !self.signers.contains_key(&algorithm) {
+            let signs = current && !self.signers.contains_key(&algorithm);
+            if signs {
                 let signer = Signer { kid: kid.clone(), algorithm: jwt_algorithm(algorithm), key: encoding };
                 self.signers.insert(algorithm, signer);
             }
-            self.verifiers.entry(kid).or_insert(VerifyingKey { algorithm, key: decoding });
+            let end = retired_at.filter(|_| !signs).map(SigningEnd::of_key);
+            self.verifiers.entry(kid).or_insert(VerifyingKey { algorithm, key: decoding, end });
         }
         self.credentials.push(Credentials {
             key: document.tenant_key.clone(),
@@ -358,7 +379,7 @@ impl TenantKeys {
         Ok(())
     }
 
-    fn add_root(&mut self, version: u32, bytes: &[u8]) -> Result<(), Unspecified> {
+    fn add_root(&mut self, version: u32, bytes: &[u8], end: Option<SigningEnd>) -> Result<(), Unspecified> {
         let mut macs = HashMap::new();
         for purpose in MacPurpose::iter() {
             macs.insert(purpose, hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, purpose.into())?));
@@ -367,9 +388,10 @@ impl TenantKeys {
         let verifier = VerifyingKey {
             algorithm: SigningAlgorithm::Hs256,
             key: DecodingKey::from_secret(&*derive(bytes, "hs256")?),
+            end,
         };
         self.verifiers.insert(self.hs256_kid(version), verifier);
-        self.roots.insert(version, DerivedKeys { macs, outbox, form });
+        self.roots.insert(version, DerivedKeys { macs, outbox, form, end });
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod keys;
 mod public;
 mod refresh;
 mod seal;
+mod signing_end;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -23,6 +24,7 @@ pub use idempotency::KeyedRequest;
 pub use keys::{InvalidSecret, SessionDigest, TenantKeys, new_signing_key};
 pub use public::PublicKey;
 pub use refresh::RefreshToken;
+pub(crate) use signing_end::{MAX_CACHED, OVERLAP, drop_ended};
 
 /// Encodes texts as the input of a MAC. A length prefix before each text makes the encoding unambiguous.
 fn framed(texts: &[impl AsRef<[u8]>]) -> Vec<u8> {

@@ -8,7 +8,10 @@
 //! table, and the root key, which is not (docs/design/security.md#rule-12). Tokens are never stored: the current
 //! token is derived from the session whenever it is needed.
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
@@ -72,6 +75,12 @@ impl RefreshToken {
             let message = message(tenant, &self.user, &head);
             keys.is_mac(MacPurpose::Refresh, self.key_version, &message, &self.mac)
         })
+    }
+
+    /// Returns whether a session of this token may be live: the token's root key is not retired, or was retired less
+    /// than the life of a session ago.
+    pub fn may_live(&self, session_life: Duration, keys: &TenantKeys, now: Timestamp) -> bool {
+        keys.root_may_live(self.key_version, session_life, now)
     }
 
     /// Returns the current refresh token of a session: the same text for the same generation.

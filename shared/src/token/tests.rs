@@ -6,8 +6,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::*;
 use crate::domain::{
-    Collection, OrganizationId, PasswordHash, Role, Session, SigningAlgorithm, TenantId, User, UserId,
-    UserStatus, Username,
+    Collection, OrganizationId, PasswordHash, Policy, Role, Session, SigningAlgorithm, Tenant, TenantId,
+    TenantStatus, User, UserId, UserStatus, Username,
 };
 
 pub(crate) fn at(second: i64) -> Timestamp {
@@ -40,6 +40,19 @@ pub(crate) fn user() -> User {
         sequence: 0,
         created_at: at(0),
         changed_at: at(0),
+    }
+}
+
+pub(crate) fn tenant(policy: Policy) -> Tenant {
+    Tenant {
+        id: TenantId::parse("t").unwrap(),
+        name: "T".to_owned(),
+        status: TenantStatus::Active,
+        session_epoch: 0,
+        version: 0,
+        active_secret: None,
+        previous_algorithm: None,
+        policy,
     }
 }
 

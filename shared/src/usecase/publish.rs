@@ -34,7 +34,7 @@ impl Service {
             return Ok(None);
         };
         let keys = match request.tenant.status {
-            TenantStatus::Active => request.keys.public_keys()?,
+            TenantStatus::Active => request.keys.public_keys(request.policy().token_life, request.now())?,
             TenantStatus::Suspended => Vec::new(),
         };
         let issuer = request.policy().issuer.clone();

@@ -8,6 +8,7 @@ use doorward::{
     domain::{
         Notification, PasswordHash, Policy, Session, SessionId, Tenant, TenantId, TenantStatus, User, UserId,
     },
+    port::Clock,
     store::ExtraItem,
     token::{SecretDocument, TenantKeys},
 };
@@ -43,7 +44,7 @@ impl World {
             self.store.tenant(&TenantId::parse(tenant)?).await?.context("the tenant does not exist")?;
         let mut changed = known.clone();
         change(&mut changed);
-        self.store.replace_tenant(&known, &changed).await?;
+        self.store.replace_tenant(&known, &changed, self.clock.now()).await?;
         self.clock.advance(Duration::from_secs(5));
         Ok(())
     }

@@ -131,7 +131,7 @@ pub(crate) struct CreateTenant {
     #[arg(long, value_name = "POLICY_JSON")]
     pub(super) file: Option<PathBuf>,
     /// If the tenant's secret already exists, replace its content. The old credentials are rejected within
-    /// 5 min. Use this option only if no other stack uses the secret
+    /// 5 s. Use this option only if no other stack uses the secret
     #[arg(long)]
     pub(super) replace_secret: bool,
     /// Skip the confirmation

@@ -51,7 +51,8 @@ impl CreateTenant {
             made => made?,
         };
         let now = SystemClock.now();
-        let active_secret = Some(ActiveSecret { version: made.id.clone(), since: now });
+        let active_secret =
+            Some(ActiveSecret { version: made.id.clone(), since: now, previous_retired_at: Some(now) });
         context.store.create_tenant(&Tenant { active_secret, ..wanted.clone() }, now).await?;
         let (key, secret) = (made.tenant_key.expose_secret(), made.tenant_secret.expose_secret());
         let value = json!({
@@ -96,6 +97,7 @@ impl CreateTenant {
             session_epoch: 0,
             version: 0,
             active_secret: None,
+            previous_algorithm: None,
             policy,
         })
     }

@@ -8,6 +8,8 @@ mod show;
 use anyhow::{Result, anyhow};
 use doorward::{
     domain::{Policy, SigningAlgorithm, TenantId},
+    function::SystemClock,
+    port::Clock,
     store::{Switched, TenantChange},
 };
 use serde_json::{Value, json};
@@ -48,7 +50,7 @@ impl TenantCommand {
                 if let Some(algorithm) = algorithm(&change) {
                     secret::must_sign(&target.secrets().await?, &tenant, algorithm).await?;
                 }
-                let record = context.store.update_tenant(&tenant, &change).await?;
+                let record = context.store.update_tenant(&tenant, &change, SystemClock.now()).await?;
                 let record = record.ok_or_else(|| unknown(&tenant))?;
                 context.output.result(&described(&record), || {
                     let version = record.tenant.version;

@@ -7,7 +7,7 @@ use aws_sdk_secretsmanager::operation::list_secret_version_ids::ListSecretVersio
 use clap::{Args, Subcommand};
 use doorward::{
     domain::{SigningAlgorithm, TenantId},
-    secrets::{NewVersion, Old, Renewal, SecretsManager, SigningKeys},
+    secrets::{NewVersion, Old, Renewal, RotationError, SecretsManager, SigningKeys},
     store::LastUse,
     token::{SecretDocument, TenantKeys},
 };
@@ -24,7 +24,7 @@ pub(crate) enum SecretCommand {
     /// Create a new tenantSecret and show it once
     ///
     /// Callers can use the old tenantSecret until `tenant secret retire` or the next rotation. With --leaked,
-    /// the command replaces tenantKey and tenantSecret, and the old ones are rejected within 5 min.
+    /// the command replaces tenantKey and tenantSecret, and the old ones are rejected within 5 s.
     #[command(after_help = "Example:
   doorwardctl --table doorward tenant secret rotate TENANT")]
     Rotate {
@@ -36,7 +36,7 @@ pub(crate) enum SecretCommand {
     },
     /// Retire the previous version of a tenant's secret
     ///
-    /// The tenantSecret of this version is rejected within 5 min. Tokens and codes whose key is only in this
+    /// The tenantSecret of this version is rejected within 5 s. Tokens and codes whose key is only in this
     /// version are also rejected. Asks for confirmation unless --yes is given. The question shows
     /// when the version was last used.
     Retire {
@@ -55,7 +55,7 @@ pub(crate) enum RootKeyCommand {
     ///
     /// The old root key stays in the secret for 367 days, so that its tokens and codes stay valid and no
     /// session ends. With --leaked, the command removes all old root keys, and sessions that depend on them
-    /// end within 5 min.
+    /// end within 5 s.
     #[command(after_help = "Example:
   doorwardctl --table doorward tenant root-key rotate TENANT")]
     Rotate(RotationArgs),
@@ -67,7 +67,7 @@ pub(crate) enum SigningKeyCommand {
     ///
     /// Verifiers already know the standby key, because an earlier rotation published it. The old key stays
     /// in the secret for 367 days, so that its tokens stay valid and no session ends. With --leaked, the
-    /// command removes all old keys, and tokens that they signed are rejected within 5 min.
+    /// command removes all old keys, and tokens that they signed are rejected within 5 s.
     #[command(after_help = "Example:
   doorwardctl --table doorward tenant signing-key rotate TENANT \\
     --algorithm RS256")]
@@ -87,7 +87,7 @@ pub(crate) struct RotationArgs {
     #[arg(value_parser = TenantId::parse)]
     tenant: TenantId,
     /// Use this option if the old values leaked. Removes them from the secret, and retires the previous version
-    /// of the secret at once. Callers and sessions that depend on the old values are rejected within 5 min
+    /// of the secret at once. Callers and sessions that depend on the old values are rejected within 5 s
     #[arg(long)]
     leaked: bool,
     /// Skip the confirmation
@@ -113,7 +113,7 @@ impl SecretCommand {
                 context.output.result(&value, || {
                     let pair = pair_table(key, secret);
                     let next = if what.leaked {
-                        "The old credentials are rejected within 5 min.".to_owned()
+                        "The old credentials are rejected within 5 s.".to_owned()
                     } else {
                         format!(
                             "Wait one minute, then give them to the callers. The old ones stay valid until \
@@ -178,7 +178,7 @@ async fn rotate_keys(
     let value = json!({ "tenant": tenant, "version": made.id, "renewed": name, "leaked": what.leaked });
     context.output.result(&value, || {
         let effect = if what.leaked {
-            "Everything that depends on the old one ends within 5 min."
+            "Everything that depends on the old one ends within 5 s."
         } else {
             "It is used everywhere within 15 s."
         };
@@ -204,7 +204,7 @@ async fn rotate(
         let previous = previous(context, secrets, tenant).await?;
         let used = previous.and_then(|version| Some((version.id, version.last_used?)));
         let question = match used {
-            _ if *leaked => Some(format!("Invalidate the old values of tenant {tenant} within 5 min?")),
+            _ if *leaked => Some(format!("Invalidate the old values of tenant {tenant} within 5 s?")),
             Some((id, at)) => Some(format!(
                 "The previous version {id} was last used at {at}. The rotation makes it invalid. Rotate?"
             )),
@@ -216,19 +216,30 @@ async fn rotate(
     }
     let rotator = secrets.rotator();
     let made = rotator.rotate(tenant, renewal).await?;
-    let mut retired = Ok(());
-    if let Err(error) = &made.activated {
-        retired = Err(anyhow!(
+    let retired = if *leaked { Some(rotator.retire_previous(tenant).await) } else { None };
+    let problem = problem(tenant, made.activated.as_ref().err(), retired);
+    Ok((made, problem))
+}
+
+/// Reports what a rotation left to do. A retirement also writes the new version to the record, so that it completes an
+/// activation that failed.
+fn problem(
+    tenant: &TenantId,
+    activation: Option<&RotationError>,
+    retired: Option<Result<Option<String>, RotationError>>,
+) -> Result<()> {
+    match (retired, activation) {
+        (Some(retired), _) => retired.map(|_| ()).with_context(|| {
+            format!(
+                "the old version may still be valid beside the new one; run `tenant secret retire {tenant} --yes`"
+            )
+        }),
+        (None, Some(error)) => Err(anyhow!(
             "{error}. The new version is valid, but processes may reject it for up to 5 min, and the old keys \
              sign until the next rotation or `tenant secret retire {tenant}`"
-        ));
+        )),
+        (None, None) => Ok(()),
     }
-    if *leaked && let Err(error) = rotator.retire_previous(tenant).await {
-        retired = Err(anyhow::Error::from(error).context(format!(
-            "the old version is still valid beside the new one; run `tenant secret retire {tenant} --yes`"
-        )));
-    }
-    Ok((made, retired))
 }
 
 async fn retire(context: &Context, secrets: &TenantSecrets, tenant: &TenantId, yes: bool) -> Result<()> {
@@ -240,7 +251,7 @@ async fn retire(context: &Context, secrets: &TenantSecrets, tenant: &TenantId, y
     let retired = secrets.rotator().retire_previous(tenant).await?;
     let value = json!({ "tenant": tenant, "retired": retired, "changed": retired.is_some() });
     context.output.result(&value, || match retired {
-        Some(version) => format!("Retired version {version}. It is rejected everywhere within 5 min."),
+        Some(version) => format!("Retired version {version}. It is rejected everywhere within 5 s."),
         None => format!("The secret of tenant {tenant} has no previous version; nothing changed."),
     })
 }
@@ -354,4 +365,22 @@ async fn stages(secrets: &TenantSecrets, tenant: &TenantId) -> Result<Vec<(Strin
         }));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use doorward::domain::Failure;
+
+    use super::*;
+
+    #[test]
+    fn retirement_completes_a_failed_activation() {
+        let tenant = TenantId::parse("t").unwrap();
+        let failed = || RotationError::Failed(Failure::Unavailable("down".into()));
+        let text = |retired| format!("{:#}", problem(&tenant, Some(&failed()), retired).unwrap_err());
+        assert!(problem(&tenant, Some(&failed()), Some(Ok(None))).is_ok());
+        assert!(text(None).contains("The new version is valid"));
+        assert!(text(Some(Err(failed()))).contains("the old version may still be valid"));
+        assert!(problem(&tenant, None, None).is_ok());
+    }
 }

@@ -13,14 +13,20 @@ use serde_json::Value;
 
 use super::{CHANGE_TRIES, Switched, changed_meanwhile, first_epoch};
 use crate::{
-    domain::{Failure, FieldError, PolicyField, Templates, Tenant, TenantId, TenantStatus, WebOrigin},
+    domain::{
+        Failure, FieldError, PolicyField, PreviousAlgorithm, Templates, Tenant, TenantId, TenantStatus,
+        WebOrigin,
+    },
     message,
     store::{
         DynamoStore,
         item::{Attributes, decode, encode, number, string, text},
         keys::{ANCHOR_PREFIX, Key, SECRET_PREFIX, TENANT_SORT_KEY},
         table::{Expressions, query_all, unavailable},
-        tenant::{SECRET_VERSION, TemplatesItem, TenantRecord, active_secret_value, counter},
+        tenant::{
+            PREVIOUS_ALGORITHM, SECRET_VERSION, TemplatesItem, TenantRecord, active_secret_value, counter,
+            previous_algorithm_value,
+        },
         transaction::{Committed, Guard, Guarded},
     },
 };
@@ -148,7 +154,7 @@ impl DynamoStore {
     /// # Errors
     /// `Validation` when the tenant ID exists or the policy has faults. `Unavailable` when a request fails.
     pub async fn create_tenant(&self, tenant: &Tenant, now: Timestamp) -> Result<TenantRecord, Failure> {
-        let Tenant { id, name, status, session_epoch: _, version: _, active_secret, policy } = tenant;
+        let Tenant { id, name, status, active_secret, policy, .. } = tenant;
         let mut item = Key::tenant(id).attributes();
         item.extend([
             ("tenant_id".to_owned(), string(id.as_str())),
@@ -181,12 +187,13 @@ impl DynamoStore {
         &self,
         tenant: &TenantId,
         change: &TenantChange,
+        now: Timestamp,
     ) -> Result<Option<TenantRecord>, Failure> {
         for _ in 0..CHANGE_TRIES {
             let Some(before) = self.tenant_record(tenant).await? else {
                 return Ok(None);
             };
-            if let Some(after) = self.replace_record(before, change, Tenant::clone).await? {
+            if let Some(after) = self.replace_record(before, change, Tenant::clone, now).await? {
                 return Ok(Some(after));
             }
         }
@@ -198,7 +205,7 @@ impl DynamoStore {
     ///
     /// # Errors
     /// The errors of [`Self::update_tenant`]. `Unavailable` when the tenant changed since `old` was read.
-    pub async fn replace_tenant(&self, old: &Tenant, new: &Tenant) -> Result<(), Failure> {
+    pub async fn replace_tenant(&self, old: &Tenant, new: &Tenant, now: Timestamp) -> Result<(), Failure> {
         let conflict = || changed_meanwhile(format_args!("tenant {}", old.id));
         let before = self.tenant_record(&old.id).await?.ok_or_else(conflict)?;
         if before.tenant.version != old.version {
@@ -215,7 +222,7 @@ impl DynamoStore {
             let least = before.session_epoch + u64::from(closes);
             Tenant { status: new.status, session_epoch: new.session_epoch.max(least), ..before.clone() }
         };
-        self.replace_record(before, &change, switched).await?.map(|_| ()).ok_or_else(conflict)
+        self.replace_record(before, &change, switched, now).await?.map(|_| ()).ok_or_else(conflict)
     }
 
     /// Deletes the item of a suspended tenant and removes the tenant from its origins. [`Self::clear_tenant`] deletes the
@@ -350,9 +357,10 @@ impl DynamoStore {
         before: TenantRecord,
         change: &TenantChange,
         change_status: impl FnOnce(&Tenant) -> Tenant,
+        now: Timestamp,
     ) -> Result<Option<TenantRecord>, Failure> {
-        let origins = before.tenant.policy.cors_origins.clone();
-        let read = before.tenant.version;
+        let Tenant { version: read, policy, .. } = &before.tenant;
+        let (read, algorithm, origins) = (*read, policy.algorithm, policy.cors_origins.clone());
         let mut record = before;
         let Tenant { status, session_epoch, .. } = change_status(&record.tenant);
         record.item.extend([
@@ -360,7 +368,12 @@ impl DynamoStore {
             ("session_epoch".to_owned(), number(session_epoch)),
             ("version".to_owned(), number(read + 1)),
         ]);
-        let after = record.changed(change)?;
+        let mut after = record.changed(change)?;
+        if after.tenant.policy.algorithm != algorithm {
+            let previous = PreviousAlgorithm { algorithm, replaced_at: now };
+            after.item.insert(PREVIOUS_ALGORITHM.to_owned(), previous_algorithm_value(previous));
+            after.tenant.previous_algorithm = Some(previous);
+        }
         let unchanged = Expressions::condition("attribute_exists(pk)").when_unchanged("version", read);
         let unchanged = match after.item.get(SECRET_VERSION) {
             Some(secret) => unchanged.when("secret_version = :secret").value(":secret", secret.clone()),

@@ -1,5 +1,8 @@
 //! Public keys that a tenant publishes so that others can verify its access tokens.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
 
 use super::{TenantKeys, keys::jwt_algorithm};
@@ -15,15 +18,17 @@ pub struct PublicKey {
 }
 
 impl TenantKeys {
-    /// Returns the public key of every asymmetric key pair, ordered by key ID. HS256 keys are never published,
-    /// because the key that verifies also signs.
+    /// Returns the public key of every asymmetric key pair that may have signed a token that is valid at `now`, ordered
+    /// by key ID. HS256 keys are never published, because the key that verifies also signs.
     ///
     /// # Errors
     /// `Internal` when a key cannot be converted to a JWK.
-    pub fn public_keys(&self) -> Result<Vec<PublicKey>, Failure> {
-        let asymmetric =
-            self.verifiers().filter(|(_, verifier)| verifier.algorithm != SigningAlgorithm::Hs256);
-        let public = asymmetric.map(|(kid, verifier)| {
+    pub fn public_keys(&self, token_life: Duration, now: Timestamp) -> Result<Vec<PublicKey>, Failure> {
+        let published = self.verifiers().filter(|(_, verifier)| {
+            verifier.algorithm != SigningAlgorithm::Hs256
+                && verifier.end.is_none_or(|end| end.may_live(token_life, now))
+        });
+        let public = published.map(|(kid, verifier)| {
             let mut jwk = Jwk::from_decoding_key(&verifier.key, Some(jwt_algorithm(verifier.algorithm)))
                 .map_err(|error| Failure::Internal(Box::new(error)))?;
             jwk.common.key_id = Some(kid.to_owned());

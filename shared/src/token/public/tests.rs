@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use jsonwebtoken::DecodingKey;
 use secrecy::ExposeSecret;
@@ -13,14 +13,16 @@ use crate::{
     },
 };
 
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
 fn ids(keys: &TenantKeys) -> Vec<String> {
-    keys.public_keys().unwrap().into_iter().filter_map(|key| key.jwk.common.key_id).collect()
+    keys.public_keys(HOUR, at(0)).unwrap().into_iter().filter_map(|key| key.jwk.common.key_id).collect()
 }
 
 // docs/design/security.md#rule-17
 #[test]
 fn published_keys_contain_no_private_values() {
-    let keys = fixture::keys("t").public_keys().unwrap();
+    let keys = fixture::keys("t").public_keys(HOUR, at(0)).unwrap();
     assert_eq!(keys.iter().map(|key| key.algorithm).collect::<Vec<_>>(), ["EdDSA", "ES256", "RS256"]);
     for key in keys {
         let Value::Object(jwk) = serde_json::to_value(&key.jwk).unwrap() else { unreachable!() };
@@ -40,7 +42,7 @@ fn published_keys_contain_no_private_values() {
 fn published_keys_verify_signed_tokens() {
     let keys = fixture::keys("t");
     let jti = SessionId::from_random([5; 16]);
-    for key in keys.public_keys().unwrap() {
+    for key in keys.public_keys(HOUR, at(0)).unwrap() {
         let algorithm = SigningAlgorithm::from_name(key.algorithm).unwrap();
         let policy = Policy { algorithm, ..Policy::default() };
         let claims = Claims::new(&fixture::session(), &fixture::user(), &policy, at(1_000), &jti);
@@ -69,4 +71,21 @@ fn keys_are_published_until_they_are_retired() {
     assert_eq!(ids(&both), ["t.ed1", "t.es1", "t.old-ed1", "t.old-es1", "t.old-rs1", "t.rs1"]);
     let after = TenantKeys::from_documents(&tenant, &[new]).unwrap();
     assert_eq!(ids(&after), ["t.ed1", "t.es1", "t.rs1"]);
+}
+
+// docs/design/security.md#rule-17
+#[test]
+fn retired_key_is_published_while_its_tokens_may_be_valid() {
+    let mut document = fixture::document(1, &[1]);
+    let mut retired = document.signing_keys[0].clone();
+    retired.id = "old".to_owned();
+    retired.retired_at = Some(at(0));
+    document.signing_keys.push(retired);
+    let keys = TenantKeys::from_documents(&TenantId::parse("t").unwrap(), &[document]).unwrap();
+    let publishes_at = |second: i64| {
+        let keys = keys.public_keys(HOUR, at(second)).unwrap();
+        keys.iter().any(|key| key.jwk.common.key_id.as_deref() == Some("t.old"))
+    };
+    // A function may sign for 1 h and 10 s, and a token lives for 1 h.
+    assert!(publishes_at(7_209) && !publishes_at(7_210));
 }

@@ -89,7 +89,7 @@ impl Service {
         }
         let request = TenantRequest::find(&self.tenants, context, tenant).await?;
         let request = request.ok_or(Failure::InvalidToken(TokenFault::UnknownKey))?;
-        let bearer = token.verify(&request.keys, request.policy(), context.now)?;
+        let bearer = token.verify(&request.keys, &request.tenant, context.now)?;
         context.record_caller(&bearer.user, &request.keys.session_digest(&bearer.session));
         request.admit(ip)?;
         Ok((request, bearer))
