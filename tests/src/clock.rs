@@ -1,35 +1,49 @@
 //! A clock that only tests move.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
 use doorward::port::Clock;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// A clock that stands still until a test moves it.
-pub struct TestClock(AtomicI64);
+pub struct TestClock {
+    /// Milliseconds since the Unix epoch.
+    now: Arc<AtomicI64>,
+    skew: SignedDuration,
+}
 
 impl TestClock {
     /// A clock that shows this time, in milliseconds since the Unix epoch.
     pub fn at(milliseconds: i64) -> Self {
-        Self(AtomicI64::new(milliseconds))
+        Self { now: Arc::new(AtomicI64::new(milliseconds)), skew: SignedDuration::ZERO }
     }
 
-    /// Sets the time.
+    /// A clock that moves with this one, and is fast by `skew`.
+    #[must_use]
+    pub fn skewed(&self, skew: SignedDuration) -> Self {
+        Self { now: Arc::clone(&self.now), skew: self.skew + skew }
+    }
+
+    /// Sets the time, from which a skewed clock differs.
     pub fn set(&self, now: Timestamp) {
-        self.0.store(now.as_millisecond(), Ordering::SeqCst);
+        self.now.store(now.as_millisecond(), Ordering::SeqCst);
     }
 
     /// Moves the time forward.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.now.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millisecond(self.0.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX)
+        let now = Timestamp::from_millisecond(self.now.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX);
+        now.saturating_add(self.skew).unwrap_or(Timestamp::MAX)
     }
 }

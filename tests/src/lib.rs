@@ -22,6 +22,7 @@ mod actor;
 mod answer;
 mod browser;
 mod clock;
+mod dice;
 mod event;
 mod passwords;
 mod world;
@@ -30,9 +31,10 @@ pub use actor::{Actor, Login, find_actor};
 pub use answer::Answer;
 pub use browser::{BROWSER_COOKIE, LINK_COOKIE, Visitor, token_of};
 pub use clock::TestClock;
+pub use dice::Dice;
 pub use event::{as_tenant, authorizer_event, event};
 pub use passwords::{CHEAP, CountedPasswords, divided};
-pub use world::World;
+pub use world::{Instance, World};
 
 /// The demo tenant that most tests use.
 pub const NORDIC: &str = "97e7ff29-15f3-49ef-9681-3bbfcce4f6cd";

@@ -13,6 +13,7 @@ use super::{
     call::{Call, Operation},
     fault::{Effect, Injection},
 };
+use crate::Dice;
 
 /// Chance of each effect, unless a test sets another.
 const DEFAULT_CHANCE: f64 = 0.01;
@@ -63,11 +64,11 @@ impl Random {
         let mut hasher = DefaultHasher::new();
         (self.seed, call.operation, &shape, *earlier).hash(&mut hasher);
         *earlier += 1;
-        let mut drawn = hasher.finish();
+        let mut dice = Dice::new(hasher.finish());
         let possible = self.chances.iter().filter(|(effect, _)| effect.fits(call.operation));
-        let effect = possible.copied().find(|(_, chance)| fraction(next(&mut drawn)) < *chance)?.0;
-        let others = 1 + usize::try_from(next(&mut drawn) % MAX_OVERTAKEN as u64).unwrap_or_default();
-        let delay = Delay { others, within: MAX_DELAY.mul_f64(fraction(next(&mut drawn))) };
+        let effect = possible.copied().find(|(_, chance)| dice.fraction() < *chance)?.0;
+        let others = 1 + dice.below(MAX_OVERTAKEN);
+        let delay = Delay { others, within: MAX_DELAY.mul_f64(dice.fraction()) };
         Some(Injection { delay: Some(delay), ..Injection::new(effect) })
     }
 }
@@ -77,18 +78,4 @@ fn shape(call: &Call) -> String {
     let kind = |key: &str| key.split('#').step_by(2).collect::<Vec<_>>().join("#");
     let kinds = call.keys.iter().map(|key| [kind(&key.pk), kind(&key.sk)].join(" "));
     kinds.collect::<Vec<_>>().join(";")
-}
-
-/// Next number of the generator splitmix64.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *state;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
-
-/// Number between 0 and 1, from the upper 32 bits.
-fn fraction(drawn: u64) -> f64 {
-    f64::from(u32::try_from(drawn >> 32).unwrap_or_default()) / f64::from(u32::MAX)
 }

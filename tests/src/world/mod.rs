@@ -1,38 +1,31 @@
 //! Doorward in one process: the functions' own code and the real AWS SDK, over an embedded DynamoDB, an
 //! embedded Secrets Manager and a clock that tests set.
 
+mod instance;
 mod items;
 mod requests;
 mod template;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::Result;
 use doorward::{
     domain::HashCost,
-    function::{
-        SystemEntropy,
-        audit_log::Anchoring,
-        authorizer::Authorizer,
-        http::{App, Body},
-        stream::Deliveries,
-    },
+    function::{audit_log::Anchoring, stream::Deliveries},
     route::Function,
-    secrets::SecretsManager,
     store::DynamoStore,
-    usecase::{Service, anchor_audit::Anchorer},
+    usecase::anchor_audit::Anchorer,
 };
-use local::{SECRET_PREFIX, TABLE, clients, dynamodb::EmbeddedDynamo, secrets::EmbeddedSecrets};
+use jiff::SignedDuration;
+use local::{TABLE, clients, dynamodb::EmbeddedDynamo, secrets::EmbeddedSecrets};
 use tempfile::TempDir;
 
-use self::template::Seeded;
+pub use instance::Instance;
 
+use self::{instance::Backend, template::Seeded};
 use crate::{
-    Actor, Answer, CHEAP, CountedPasswords, PUBLIC_URL, TestClock,
-    audit::{self, AuditLog},
+    Actor, Answer, CHEAP, CountedPasswords, TestClock,
+    audit::AuditLog,
     calls::Calls,
     delivery::{self, RecordingCourier},
     divided,
@@ -73,8 +66,7 @@ pub struct World {
     pub(crate) counted_secrets: aws_sdk_secretsmanager::Client,
     pub(crate) delivery: Deliveries,
     pub(crate) anchoring: Anchoring,
-    authorizer: Authorizer,
-    apps: HashMap<Function, App>,
+    instance: Instance,
     embedded: Mutex<Option<EmbeddedDynamo>>,
     _secrets: EmbeddedSecrets,
     _folder: TempDir,
@@ -113,9 +105,9 @@ impl World {
         let counted_secrets = secret_faults.secrets_manager().config().to_builder();
         let counted_secrets = counted_secrets.interceptor(secret_calls.clone()).build();
         let counted_secrets = aws_sdk_secretsmanager::Client::from_conf(counted_secrets);
-        let service = service(&store, &counted_secrets, &passwords, &clock);
-        let apps = functions(&service, &clock, &audit)?;
-        let authorizer = Authorizer::new(service, audit::audit(&audit, &*clock)?);
+        let backend =
+            Backend { store: &store, secrets: &counted_secrets, passwords: &passwords, audit: &audit };
+        let instance = Instance::start(&backend, &clock)?;
         let courier = Arc::new(RecordingCourier::default());
         let delivery = delivery::deliveries(&store, &secrets_client, courier.clone(), &clock, &audit)?;
         let anchoring = Anchoring::new(Arc::new(Anchorer::new(store.clone(), clock.clone())));
@@ -125,7 +117,6 @@ impl World {
             audit,
             delivery,
             anchoring,
-            authorizer,
             faults,
             secret_faults,
             dynamodb_url,
@@ -139,7 +130,7 @@ impl World {
             calls,
             dynamodb,
             tenants,
-            apps,
+            instance,
             embedded,
             _secrets: secrets,
             _folder: folder,
@@ -151,13 +142,23 @@ impl World {
     /// # Errors
     /// When the function does not start.
     pub fn start_another(&mut self, function: Function) -> Result<()> {
-        let service = service(&self.store, &self.counted_secrets, &self.passwords, &self.clock);
-        let mut others = functions(&service, &self.clock, &self.audit)?;
-        self.apps.extend(others.remove_entry(&function));
-        if function == Function::Authorize {
-            self.authorizer = Authorizer::new(service, audit::audit(&self.audit, &*self.clock)?);
-        }
+        let other = self.another_instance(SignedDuration::ZERO)?;
+        self.instance.take(other, function);
         Ok(())
+    }
+
+    /// Starts another instance of every function, whose clock is fast by `skew`.
+    ///
+    /// # Errors
+    /// When a function does not start.
+    pub fn another_instance(&self, skew: SignedDuration) -> Result<Instance> {
+        let backend = Backend {
+            store: &self.store,
+            secrets: &self.counted_secrets,
+            passwords: &self.passwords,
+            audit: &self.audit,
+        };
+        Instance::start(&backend, &Arc::new(self.clock.skewed(skew)))
     }
 
     /// Stops the embedded DynamoDB, so that every later call fails.
@@ -181,42 +182,6 @@ impl World {
     /// # Errors
     /// When the response claims a JSON body and the body is not JSON.
     pub async fn send(&self, function: Function, event: &str) -> Result<Answer> {
-        let app = self.apps.get(&function).context("the function serves no requests")?;
-        // On the heap, because a test that sends many events would overflow its stack.
-        let response = Box::pin(app.answer(event)).await;
-        let bytes = match response.body {
-            Some(Body::Text(text)) => text.into_bytes(),
-            Some(Body::Binary(bytes)) => bytes,
-            _ => Vec::new(),
-        };
-        let answer = Answer::new(response.status_code, response.headers, bytes)?;
-        Ok(Answer { cookies: response.cookies, ..answer })
+        self.instance.send(function, event).await
     }
-}
-
-/// The service that all functions share.
-fn service(
-    store: &Arc<DynamoStore>,
-    secrets: &aws_sdk_secretsmanager::Client,
-    passwords: &Arc<CountedPasswords>,
-    clock: &Arc<TestClock>,
-) -> Arc<Service> {
-    let source = SecretsManager::new(secrets.clone(), SECRET_PREFIX.to_owned());
-    let entropy = Arc::new(SystemEntropy);
-    Arc::new(Service::new(store.clone(), Arc::new(source), passwords.clone(), clock.clone(), entropy))
-}
-
-/// One instance of every function.
-fn functions(
-    service: &Arc<Service>,
-    clock: &Arc<TestClock>,
-    log: &Arc<AuditLog>,
-) -> Result<HashMap<Function, App>> {
-    let app = |function| {
-        let audit = audit::audit(log, &**clock)?;
-        let app = App::new(function, function.routes(), Arc::clone(service), audit)
-            .and_then(|app| app.with_public_url(PUBLIC_URL));
-        Ok((function, app.map_err(|error| anyhow!("{error}"))?))
-    };
-    Function::all().map(app).collect()
 }

@@ -128,7 +128,7 @@ impl World {
     /// # Errors
     /// When the authorizer cannot decide.
     pub async fn authorize(&self, event: &Value) -> Result<Value, Undecided> {
-        Box::pin(self.authorizer.answer(&event.to_string())).await
+        self.instance.authorize(event).await
     }
 
     /// Checks whether the Lambda authorizer accepts the access token.
