@@ -9,7 +9,7 @@ use aws_smithy_http_client::{
     Builder,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::{client::http::SharedHttpClient, http::Response as HttpResponse};
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
@@ -23,6 +23,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2_000);
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(5_000);
 /// Maximum number of attempts. The SDK waits between them with jitter.
 const ATTEMPTS: u32 = 3;
+/// HTTP status of a throttled call.
+const TOO_MANY_REQUESTS: u16 = 429;
 /// Idle time after which a connection is closed. After a frozen function resumes, its old connections may be
 /// dead.
 const POOL_IDLE: Duration = Duration::from_secs(20);
@@ -134,16 +136,35 @@ where
     Failure::Unavailable(describe(service, error).into())
 }
 
+/// Error codes with which SES, SNS and EventBridge limit the rate of calls. SES reports its sending rate and its daily
+/// quota with these codes too (Amazon SES, "Errors related to the sending quotas").
+const THROTTLED: [&str; 7] = [
+    "LimitExceededException",
+    "Throttled",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "TooManyRequestsException",
+];
+
 /// Converts an SDK error of a delivery service to a courier error. Keeps only the error code, because the messages
-/// of these services may contain an address. The `permanent` codes become [`CourierError::Refused`].
-pub(crate) fn undelivered<E, R>(service: &str, error: &SdkError<E, R>, permanent: &[&str]) -> CourierError
+/// of these services may contain an address. The `permanent` codes become [`CourierError::Refused`]. The status 429
+/// and the codes of [`THROTTLED`] become [`CourierError::Throttled`].
+pub(crate) fn undelivered<E>(
+    service: &str,
+    error: &SdkError<E, HttpResponse>,
+    permanent: &[&str],
+) -> CourierError
 where
     E: ProvideErrorMetadata + Error + 'static,
-    R: std::fmt::Debug,
 {
     let SdkError::ServiceError(context) = error else {
         return CourierError::Failed(unavailable(service, error));
     };
+    if context.raw().status().as_u16() == TOO_MANY_REQUESTS {
+        return CourierError::Throttled(format!("{service} returned {TOO_MANY_REQUESTS}"));
+    }
     rejected(service, context.err().code(), permanent)
 }
 
@@ -153,6 +174,8 @@ pub(crate) fn rejected(service: &str, code: Option<&str>, permanent: &[&str]) ->
     let reason = format!("{service} returned {code}");
     if permanent.contains(&code) {
         CourierError::Refused(reason)
+    } else if THROTTLED.contains(&code) {
+        CourierError::Throttled(reason)
     } else {
         CourierError::Failed(Failure::Unavailable(reason.into()))
     }
@@ -188,6 +211,21 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn throttling_is_neither_a_failure_nor_permanent() {
+        for code in ["TooManyRequestsException", "ThrottlingException", "Throttled", "LimitExceededException"]
+        {
+            assert!(matches!(rejected("SES", Some(code), &["MessageRejected"]), CourierError::Throttled(_)));
+        }
+        assert!(matches!(
+            rejected("SES", Some("MessageRejected"), &["MessageRejected"]),
+            CourierError::Refused(_)
+        ));
+        for code in [Some("SendingPausedException"), None] {
+            assert!(matches!(rejected("SES", code, &["MessageRejected"]), CourierError::Failed(_)));
+        }
+    }
 
     #[test]
     fn amazon_root_certificates_are_compiled_in() {

@@ -122,9 +122,11 @@ pub struct BusEvent<'a> {
     pub detail: &'a str,
 }
 
-/// Why a message was not taken. Neither holds its address or content: both are logged.
+/// Why a message was not taken. None holds its address or content, because all are logged.
 #[derive(Debug)]
 pub enum CourierError {
+    /// The service limits the rate of sends, for that reason. A later try succeeds.
+    Throttled(String),
     /// It never will be, for that reason.
     Refused(String),
     /// Another try may succeed.

@@ -4,6 +4,7 @@
 mod channels;
 mod codes;
 mod retries;
+mod throttling;
 mod unreadable;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -56,6 +56,9 @@ async fn code_is_sent_when_its_item_becomes_readable() -> Result<()> {
             json!({ "batchItemFailures": [{ "itemIdentifier": "100" }] }),
             "{has_earlier_code}"
         );
+        let event = world.audit.last();
+        assert_eq!(event["outcome"], "CODE_NOT_READABLE", "{event}");
+        assert_eq!((&event["Deferred"], &event["Failed"]), (&json!(1), &json!(null)), "{event}");
         assert_eq!(world.courier.take(), []);
         assert!(is_waiting(&world, &key).await?);
         set_code_item(&world, &user, Some(hidden)).await?;

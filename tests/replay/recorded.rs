@@ -299,6 +299,7 @@ impl From<MessageMedium> for Medium {
 pub(super) enum CourierFate {
     Failed,
     Refused,
+    Throttled,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]

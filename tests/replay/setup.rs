@@ -150,6 +150,7 @@ impl<'a> Setup<'a> {
             Step::Courier { courier } => world.courier.set_fate(match courier {
                 CourierFate::Failed => Fate::Failed,
                 CourierFate::Refused => Fate::Refused,
+                CourierFate::Throttled => Fate::Throttled,
             }),
             Step::Advance { advance_milliseconds } => {
                 world.clock.advance(Duration::from_millis(advance_milliseconds));

@@ -92,6 +92,8 @@ pub enum Fate {
     Failed,
     /// The carrier rejects the message permanently.
     Refused,
+    /// The carrier limits the rate of messages.
+    Throttled,
 }
 
 /// A courier that stores all messages.
@@ -145,6 +147,7 @@ impl RecordingCourier {
             Fate::Taken => Ok(()),
             Fate::Unanswered => std::future::pending().await,
             Fate::Failed => Err(CourierError::Failed(Failure::Unavailable("told to fail".into()))),
+            Fate::Throttled => Err(CourierError::Throttled("told to throttle".to_owned())),
             Fate::Refused => Err(CourierError::Refused("told to refuse".to_owned())),
         }
     }
@@ -299,7 +302,7 @@ pub(crate) fn deliveries(
     let secrets = SecretsManager::new(secrets.clone(), SECRET_PREFIX.to_owned());
     let settings = SenderSettings { public_url: PUBLIC_URL.to_owned(), mail_from: MAIL_FROM.to_owned() };
     let notifier = Notifier::new(store.clone(), Arc::new(secrets), courier, clock.clone(), settings);
-    Ok(Deliveries::new(Arc::new(notifier), audit::audit(log, &**clock)?))
+    Ok(Deliveries::new(Arc::new(notifier), audit::audit(log, &**clock)?).with_patience(Duration::ZERO))
 }
 
 /// A batch of the table's stream with a record for each message.

@@ -100,6 +100,12 @@ const ACTIVATES_SECRETS: TableGrant = {
   keys: [KEYS.tenant],
   attributes: ["pk", "sk", "secret_version"],
 };
+/** Puts a throttled message at the end of the stream again (shared/src/store/outbox.rs), and writes no other attribute. */
+const REQUEUES: TableGrant = {
+  actions: ["UpdateItem"],
+  keys: [KEYS.user],
+  attributes: ["pk", "sk", "requeued"],
+};
 const READS: TableGrant = { actions: ["BatchGetItem"], keys: [KEYS.tenant] };
 const READS_AND_QUERIES: TableGrant = { actions: ["BatchGetItem", "Query"], keys: [KEYS.tenant] };
 
@@ -188,7 +194,7 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
   "deliver-notification": {
     memory: 512,
     because: WAITS,
-    table: [FINDS_TENANTS, READS, { actions: ["DeleteItem"], keys: [KEYS.user] }],
+    table: [FINDS_TENANTS, READS, { actions: ["DeleteItem"], keys: [KEYS.user] }, REQUEUES],
     secrets: ["GetSecretValue"],
     sends: true,
     publicUrl: true,

@@ -49,6 +49,7 @@ export const METRICS = [
   "Succeeded",
   "Refused",
   "Failed",
+  "Deferred",
   "LockedOut",
   "RateLimited",
   "TenantBudgetHalfUsed",

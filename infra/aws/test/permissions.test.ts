@@ -65,6 +65,10 @@ const notesUse =
   `Allow dynamodb:UpdateItem on table${keys("T#*")}` +
   " if ForAllValues:StringEquals dynamodb:Attributes pk,sk,version_id,last_used_at,expires_at";
 
+const requeues =
+  `Allow dynamodb:UpdateItem on table${keys("T#*#U#*")}` +
+  " if ForAllValues:StringEquals dynamodb:Attributes pk,sk,requeued";
+
 const activatesSecrets =
   `Allow dynamodb:UpdateItem on table${keys("T#*")}` +
   " if ForAllValues:StringEquals dynamodb:Attributes pk,sk,secret_version";
@@ -116,6 +120,7 @@ const WANTED: Record<string, string[]> = {
     `Allow dynamodb:GetItem on table${keys("T#*")}`,
     reads,
     `Allow dynamodb:DeleteItem on table${keys("T#*#U#*")}`,
+    requeues,
     leavesAnchors,
     "Allow dynamodb:DescribeStream,dynamodb:GetRecords,dynamodb:GetShardIterator,dynamodb:ListStreams on stream",
     "Allow sqs:SendMessage on Undelivered",

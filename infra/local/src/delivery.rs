@@ -2,14 +2,15 @@
 //! The deployment reads the same file. Its names are those of a Lambda event source mapping.
 //!
 //! Reasons for the values:
-//! - **filter**: only new outbox items invoke the function. Most records of the stream are sessions
-//!   and users.
+//! - **filter**: only outbox items that are new or were queued again invoke the function. Most records
+//!   of the stream are sessions and users.
 //! - **batch size 10, window 0**: a person waits for the mail, so Lambda does not wait for more
 //!   records. Sending ten messages one after the other takes far less than the function's timeout.
 //! - **parallelization factor 10** (the maximum): Lambda splits a shard by partition key, which
 //!   identifies the user. One user's messages keep their order, and a slow send delays few others.
 //! - **20 retries**: with growing pauses they last 20 to 30 minutes. An SES outage of that length
-//!   loses no mail, and a record that always fails delays the records behind it no longer.
+//!   loses no mail, and a record that always fails delays the records behind it no longer. Throttling
+//!   by SES counts no retry: the function queues the message again, until the message expires.
 //! - **maximum record age 24 h**, the retention of a stream: the item contains its own expiry, which
 //!   the function checks.
 //! - **bisect** and **item failures**: a bad record does not make its neighbours fail or be sent
@@ -114,12 +115,12 @@ mod tests {
     }
 
     #[test]
-    fn only_new_outbox_items_match_the_filter() {
+    fn only_queued_outbox_items_match_the_filter() {
         let filter = Delivery::load().unwrap().filter;
         let record = |name: &str, sk: &str| json!({ "eventName": name, "dynamodb": { "Keys": { "pk": { "S": "OUT#" }, "sk": { "S": sk } } } });
         assert!(filter.matches(&record("INSERT", "OUT#01K")));
         assert!(!filter.matches(&record("REMOVE", "OUT#01K")));
-        assert!(!filter.matches(&record("MODIFY", "OUT#01K")));
+        assert!(filter.matches(&record("MODIFY", "OUT#01K")));
         assert!(!filter.matches(&record("INSERT", "S#OUT#")));
         assert!(!filter.matches(&record("INSERT", "USER")));
         assert!(!filter.matches(&json!({ "eventName": "INSERT" })));

@@ -53,6 +53,8 @@ pub enum Class {
     Refused,
     /// The request failed because of a server error.
     Failed,
+    /// The request waits and is repeated. Nothing failed.
+    Deferred,
 }
 
 impl Outcome<'_> {

@@ -90,6 +90,7 @@ fn metrics(decision: &Decision<'_>, is_cold: bool) -> Vec<(&'static str, Value)>
         ("Succeeded", class == Class::Succeeded),
         ("Refused", class == Class::Refused),
         ("Failed", class == Class::Failed),
+        ("Deferred", class == Class::Deferred),
         ("LockedOut", is_lockout),
         ("RateLimited", matches!(failure, Some(Failure::RateLimited(..)))),
         ("TenantBudgetHalfUsed", decision.facts.is_tenant_budget_half_used),

@@ -1,6 +1,10 @@
 //! Batches of the table's stream: delivers the queued messages and reports the records to retry.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -22,6 +26,10 @@ use crate::{
 
 /// Maximum number of users whose messages are delivered in parallel.
 const USERS_AT_ONCE: usize = 8;
+
+/// Maximum time that one invocation waits while a service throttles. With the last send after it, the invocation stays
+/// below the function's time limit of 60 s.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Builds the function's clients and serves its batches.
 ///
@@ -58,19 +66,28 @@ pub async fn serve() -> Result<(), Error> {
 pub struct Deliveries {
     notifier: Arc<Notifier>,
     audit: Arc<Audit>,
+    patience: Duration,
 }
 
 impl Deliveries {
     /// A function that writes its audit events to `audit`.
     pub fn new(notifier: Arc<Notifier>, audit: Arc<Audit>) -> Self {
-        Self { notifier, audit }
+        Self { notifier, audit, patience: PATIENCE }
+    }
+
+    /// Sets the maximum time that one invocation waits while a service throttles.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Delivers the messages of a batch and returns the records to retry (a partial batch response). Records that are
-    /// not new messages are ignored.
+    /// neither new messages nor messages that were queued again are ignored.
     pub async fn answer(&self, event: &str, request_id: &str) -> Value {
+        let started = Instant::now();
+        let deadline = started.checked_add(self.patience).unwrap_or(started);
         let undelivered = stream::iter(by_user(records(event)))
-            .map(|records| self.deliver_each(records, request_id))
+            .map(|records| self.deliver_each(records, request_id, deadline))
             .buffered(USERS_AT_ONCE)
             .concat()
             .await;
@@ -79,10 +96,10 @@ impl Deliveries {
     }
 
     /// Delivers the messages of one user in order; returns the sequence numbers of those that failed.
-    async fn deliver_each(&self, records: Vec<Record>, request_id: &str) -> Vec<String> {
+    async fn deliver_each(&self, records: Vec<Record>, request_id: &str, deadline: Instant) -> Vec<String> {
         let mut undelivered = Vec::new();
         for Record { key, sequence } in records {
-            if !self.deliver(&key, request_id).await {
+            if !self.deliver(&key, request_id, deadline).await {
                 undelivered.push(sequence);
             }
         }
@@ -90,7 +107,7 @@ impl Deliveries {
     }
 
     /// Delivers a message; returns whether it needs no retry.
-    async fn deliver(&self, key: &OutboxKey, request_id: &str) -> bool {
+    async fn deliver(&self, key: &OutboxKey, request_id: &str, deadline: Instant) -> bool {
         let started = Instant::now();
         let span = tracing::info_span!(
             "delivery",
@@ -103,7 +120,7 @@ impl Deliveries {
         );
         let context = RequestContext::new(self.notifier.now(), request_id.to_owned(), span);
         let deliver = async {
-            let result = catch_panic(Box::pin(self.notifier.deliver(key, &context))).await;
+            let result = catch_panic(Box::pin(self.notifier.deliver(key, &context, deadline))).await;
             let outcome = match &result {
                 Ok(outcome @ (Outcome::Refused(cause) | Outcome::Broken(cause))) => {
                     tracing::error!(outcome = outcome.name(), cause, "message.failed");
@@ -112,6 +129,11 @@ impl Deliveries {
                         _ => Class::Failed,
                     };
                     audit::Outcome { name: outcome.name(), class, failure: None }
+                }
+                Ok(outcome @ (Outcome::Throttled(_) | Outcome::CodeNotReadable)) => {
+                    let cause = if let Outcome::Throttled(cause) = outcome { cause } else { "" };
+                    tracing::info!(outcome = outcome.name(), cause, "message.deferred");
+                    audit::Outcome { name: outcome.name(), class: Class::Deferred, failure: None }
                 }
                 Ok(outcome) => {
                     context.record_reason(outcome.name());
@@ -125,24 +147,25 @@ impl Deliveries {
             };
             let action = (Function::DeliverNotification, "message.deliver");
             write_audit(&self.audit, &context, action, outcome, None, started);
-            result.is_ok()
+            !matches!(result, Err(_) | Ok(Outcome::CodeNotReadable))
         };
         deliver.instrument(context.span().clone()).await
     }
 }
 
-/// A stream record of a new message.
+/// A stream record of a message that is new or was queued again.
 struct Record {
     key: OutboxKey,
     /// Sequence number. If it is empty, reporting it retries the whole batch.
     sequence: String,
 }
 
-/// The records of new messages, in the order of the batch.
+/// The records of messages that are new or were queued again, in the order of the batch.
 fn records(event: &str) -> Vec<Record> {
     let event: Value = serde_json::from_str(event).unwrap_or_default();
     let read = |record: &Value| {
-        if record.get("eventName")?.as_str()? != "INSERT" {
+        // Only queueing a message again updates an outbox item.
+        if !matches!(record.get("eventName")?.as_str()?, "INSERT" | "MODIFY") {
             return None;
         }
         let change = record.get("dynamodb")?;
@@ -184,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn only_new_messages_are_read_and_each_users_stay_in_order() {
+    fn only_queued_messages_are_read_and_each_users_stay_in_order() {
         let id = |last: char| format!("OUT#01ARZ3NDEKTSV4RRFFQ69G5FA{last}");
         let mut records = vec![
             news("INSERT", "T#t#U#a", &id('A'), "1"),
@@ -204,7 +227,7 @@ mod tests {
             .iter()
             .map(|records| records.iter().map(|record| record.sequence.as_str()).collect())
             .collect();
-        assert_eq!(order, [vec!["1", "8"], vec!["2"], vec!["9"]]);
+        assert_eq!(order, [vec!["1", "8"], vec!["2", "4"], vec!["9"]]);
         for odd in ["", "null", "[]", "{}", r#"{"Records":{}}"#, "\u{0}"] {
             assert!(super::records(odd).is_empty(), "{odd}");
         }

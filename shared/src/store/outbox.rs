@@ -46,6 +46,17 @@ impl DynamoStore {
         self.delete(Key::outbox(key).attributes()).await
     }
 
+    /// Puts a message at the end of the stream again, if it exists: the stream reports the update as a new record, which
+    /// has its own attempts and its own age.
+    ///
+    /// # Errors
+    /// `Unavailable` when the write fails.
+    pub async fn requeue_outbox(&self, key: &OutboxKey) -> Result<(), Failure> {
+        let update =
+            Expressions::update("ADD requeued :one").when("attribute_exists(pk)").value(":one", number(1));
+        self.update(&Key::outbox(key), update).await.map(|_| ())
+    }
+
     /// Returns a write that adds a message to the outbox.
     pub(super) fn put_outbox(&self, sealed: &Sealed) -> Result<TransactWriteItem, Failure> {
         let mut item = Key::outbox(&sealed.key).attributes();

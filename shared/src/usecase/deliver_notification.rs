@@ -1,8 +1,12 @@
 //! Delivery of one message of the outbox (docs/design/security.md#rule-19). Each message is delivered at least
 //! once, except a code that is no longer valid.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
 use serde_json::json;
 use strum::IntoStaticStr;
@@ -30,6 +34,9 @@ const TEMPLATES: Freshness = Freshness {
 /// Maximum number of tenants with cached templates.
 const CAPACITY: usize = 256;
 
+/// First and longest pause before a throttled send is repeated.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+
 /// Delivers messages; built once per process.
 pub struct Notifier {
     store: Arc<DynamoStore>,
@@ -49,7 +56,7 @@ pub struct SenderSettings {
     pub mail_from: String,
 }
 
-/// Final result of a message. [`Self::name`] is its stable name in the audit log.
+/// Result of a message. [`Self::name`] is its stable name in the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Outcome {
@@ -71,6 +78,10 @@ pub enum Outcome {
     NoAddress,
     /// The carrier refuses the message permanently, for this reason.
     Refused(String),
+    /// A service limits the rate of sends, for this reason. The message was put at the end of the stream again.
+    Throttled(String),
+    /// The code of the message cannot be read yet. The stream repeats the message.
+    CodeNotReadable,
     /// A server error that a retry cannot fix, with its cause. The message stays until it expires.
     Broken(String),
 }
@@ -103,11 +114,43 @@ impl Notifier {
     /// Reads, sends and deletes a message, in this order. If the process ends in between, the message is sent
     /// again.
     ///
+    /// Repeats a throttled send with growing pauses until `deadline`, and reads the message again before each try,
+    /// because its code may have been used or replaced. After that, it puts the message at the end of the stream again.
+    /// A throttled send is therefore no failed attempt of the stream's record, however long the throttling lasts. The
+    /// message ends when it expires.
+    ///
     /// # Errors
     /// Failures that a retry may overcome. The message stays in the outbox.
-    pub async fn deliver(&self, key: &OutboxKey, context: &RequestContext) -> Result<Outcome, Failure> {
+    pub async fn deliver(
+        &self,
+        key: &OutboxKey,
+        context: &RequestContext,
+        deadline: Instant,
+    ) -> Result<Outcome, Failure> {
         context.record_claimed_tenant(&key.tenant);
         context.record_user(&key.user);
+        let (first, longest) = PAUSES;
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(first)
+            .with_max_delay(longest)
+            .without_max_times()
+            .with_jitter()
+            .build();
+        loop {
+            let outcome = self.try_to_deliver(key, context).await?;
+            if !matches!(outcome, Outcome::Throttled(_)) {
+                return Ok(outcome);
+            }
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            let Some(pause) = pauses.next().filter(|pause| *pause <= remaining) else {
+                self.store.requeue_outbox(key).await?;
+                return Ok(outcome);
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn try_to_deliver(&self, key: &OutboxKey, context: &RequestContext) -> Result<Outcome, Failure> {
         let items = self.store.outbox(key).await?;
         let Some(sealed) = &items.sealed else {
             return Ok(Outcome::Gone);
@@ -115,6 +158,7 @@ impl Notifier {
         let outcome = match self.process(context, sealed, items.user.as_ref(), items.code.as_ref()).await {
             // A retry would only delay the messages behind this one.
             Err(failure @ Failure::Internal(_)) => return Ok(Outcome::Broken(failure.to_string())),
+            Ok(waiting @ (Outcome::Throttled(_) | Outcome::CodeNotReadable)) => return Ok(waiting),
             outcome => outcome?,
         };
         self.store.delete_outbox(key).await?;
@@ -147,10 +191,15 @@ impl Notifier {
             Notification::ResetCode(message) => Some(message),
             _ => None,
         };
-        if let Some(code) = code
-            && !is_live(code, newest)?
-        {
-            return Ok(Outcome::Superseded);
+        if let Some(code) = code {
+            // The stream may report the message before a read returns the code that the same transaction stored. The
+            // newest code is then missing, or has a lower ID ([`ResetCode::id_time`]).
+            let Some(newest) = newest.filter(|newest| newest.id >= code.id) else {
+                return Ok(Outcome::CodeNotReadable);
+            };
+            if !is_live(code, newest) {
+                return Ok(Outcome::Superseded);
+            }
         }
         let stored = match kind.medium() {
             Medium::Mail => user.email.as_deref(),
@@ -171,6 +220,7 @@ impl Notifier {
         };
         match sent {
             Ok(()) => Ok(Outcome::Sent),
+            Err(CourierError::Throttled(reason)) => Ok(Outcome::Throttled(reason)),
             Err(CourierError::Refused(reason)) => Ok(Outcome::Refused(reason)),
             Err(CourierError::Failed(failure)) => Err(failure),
         }
@@ -275,13 +325,6 @@ struct Letter<'a> {
 
 /// Whether a code is its user's newest, not spent and not invalidated. Messages may be
 /// delivered in any order (docs/design/security.md#rule-19).
-///
-/// # Errors
-/// `Unavailable` if the code cannot be read yet. The stream may report the message before a read returns the code
-/// that the same transaction stored. The newest code is then missing, or has a lower ID ([`ResetCode::id_time`]).
-fn is_live(message: &CodeMessage, newest: Option<&ResetCode>) -> Result<bool, Failure> {
-    let Some(newest) = newest.filter(|newest| newest.id >= message.id) else {
-        return Err(Failure::Unavailable("the code of the message cannot be read yet".into()));
-    };
-    Ok(newest.id == message.id && newest.proof.is_some() && newest.spent.is_none())
+fn is_live(message: &CodeMessage, newest: &ResetCode) -> bool {
+    newest.id == message.id && newest.proof.is_some() && newest.spent.is_none()
 }
