@@ -4,16 +4,26 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use doorward::{domain::SigningAlgorithm, route::Function, token::new_signing_key};
-use e2e::{Answer, NORDIC, PUBLIC_URL, World, event};
+use doorward::{
+    domain::{SigningAlgorithm, TenantId},
+    route::Function,
+    secrets::{Old, Renewal, SigningKeys},
+    token::new_signing_key,
+};
+use e2e::{
+    Answer, NORDIC, PUBLIC_URL, World, event,
+    fault_proxy::{Effect, Fault, Operation},
+};
 use http::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::{ADMIN, NORDIC_ADMIN};
+use crate::{ADMIN, MARCUS, NORDIC_ADMIN};
 
 const HARBOUR: &str = "tenant_harbour";
 const LIGHTHOUSE: &str = "tenant_lighthouse";
+/// Life of a cached tenant record.
+const RECORD_LIFE: Duration = Duration::from_secs(5);
 /// Life of a cached secret.
 const CACHE_LIFE: Duration = Duration::from_secs(5 * 60);
 
@@ -128,11 +138,13 @@ async fn key_is_published_from_activation_to_retirement() -> Result<()> {
         "a key must not be published before its rotation is complete"
     );
     world.rotate_secret(NORDIC, &next).await?;
+    world.publish_keys(NORDIC).await?;
     world.clock.advance(CACHE_LIFE);
     assert_eq!(ids(&world, NORDIC).await?, [id("ed-1"), id("es256-1"), id("es256-2")]);
     let told = configuration(&world, NORDIC).await?;
     assert_eq!(told.body["id_token_signing_alg_values_supported"], json!(["ES256", "EdDSA"]));
     world.retire_previous_secret(NORDIC).await?;
+    world.publish_keys(NORDIC).await?;
     world.clock.advance(CACHE_LIFE);
     assert_eq!(ids(&world, NORDIC).await?, [id("ed-1"), id("es256-2")]);
 
@@ -142,6 +154,7 @@ async fn key_is_published_from_activation_to_retirement() -> Result<()> {
     next["signingKeys"] = json!([]);
     world.rotate_secret(NORDIC, &next).await?;
     world.retire_previous_secret(NORDIC).await?;
+    world.publish_keys(NORDIC).await?;
     world.clock.advance(CACHE_LIFE);
     assert_eq!(keys(&world, NORDIC).await?.status, 404);
     Ok(())
@@ -183,8 +196,91 @@ async fn public_documents_make_the_documented_calls() -> Result<()> {
         assert_eq!(keys(&world, NORDIC).await?.status, 200);
         assert_eq!(configuration(&world, NORDIC).await?.status, 200);
     }
-    assert_eq!(world.calls.take(), ["GetItem"]);
-    assert_eq!(world.secret_calls.take(), ["GetSecretValue", "GetSecretValue"]);
+    // The tenant's record and its public keys.
+    assert_eq!(world.calls.take(), ["GetItem"; 2]);
+    assert_eq!(world.secret_calls.take(), [""; 0]);
+    Ok(())
+}
+
+// docs/design/security.md#rule-17: the function that publishes keys reads no secret.
+#[tokio::test]
+async fn keys_are_published_without_the_secret() -> Result<()> {
+    let world = World::start().await?;
+    world.secret_faults.set_down(true);
+    for tenant in [NORDIC, HARBOUR, LIGHTHOUSE] {
+        assert_eq!(keys(&world, tenant).await?.status, 200);
+        assert_eq!(configuration(&world, tenant).await?.status, 200);
+    }
+    assert_eq!(world.secret_calls.take(), [""; 0]);
+    Ok(())
+}
+
+// A tenant of an earlier version gets 503, which makes verifiers try again.
+#[tokio::test]
+async fn tenant_without_published_keys_returns_503_until_they_are_published() -> Result<()> {
+    let world = World::start().await?;
+    world.unpublish_keys(NORDIC).await?;
+    assert_eq!(keys(&world, NORDIC).await?.status, 503);
+    assert_eq!(configuration(&world, NORDIC).await?.status, 503);
+    assert!(world.login(&world.actor(MARCUS)?).await.is_ok());
+    // The next rotation publishes the keys too.
+    world.rotator().rotate(&TenantId::parse(NORDIC)?, Renewal::SCHEDULED).await?;
+    world.clock.advance(RECORD_LIFE);
+    assert_eq!(ids(&world, NORDIC).await?.len(), 3);
+    assert!(!world.publish_keys(NORDIC).await?, "the keys are already published");
+    Ok(())
+}
+
+// docs/design/security.md#rule-17
+#[tokio::test]
+async fn retired_key_is_published_until_its_last_token_has_expired() -> Result<()> {
+    let world = World::start().await?;
+    let tenant = TenantId::parse(NORDIC)?;
+    let first = format!("{NORDIC}.es256-1");
+    world.rotator().rotate(&tenant, Renewal::SCHEDULED).await?;
+    world.rotator().retire_previous(&tenant).await?;
+    // A function without Secrets Manager may sign for 1 h and 10 s, and a token lives for 1 h.
+    world.clock.advance(Duration::from_secs(2 * 60 * 60 + 9));
+    assert!(ids(&world, NORDIC).await?.contains(&first));
+    world.clock.advance(Duration::from_secs(1));
+    assert!(!ids(&world, NORDIC).await?.contains(&first));
+    Ok(())
+}
+
+// docs/design/security.md#rule-17, #rule-18
+#[tokio::test]
+async fn leaked_key_is_not_published_when_the_cached_record_expires() -> Result<()> {
+    let world = World::start().await?;
+    let tenant = TenantId::parse(NORDIC)?;
+    let before = ids(&world, NORDIC).await?;
+    let leaked = Renewal { signing_keys: SigningKeys::EachListed, old: Old::Dropped, ..Renewal::default() };
+    world.rotator().rotate(&tenant, leaked).await?;
+    world.rotator().retire_previous(&tenant).await?;
+    world.clock.advance(RECORD_LIFE);
+    let after = ids(&world, NORDIC).await?;
+    assert!(after.len() == 2 && before.iter().all(|key| !after.contains(key)), "{before:?} {after:?}");
+    Ok(())
+}
+
+// docs/design/security.md#rule-18: a publication that was interrupted or delayed.
+#[tokio::test]
+async fn publication_is_completed_by_the_next_call_and_never_replaces_a_later_one() -> Result<()> {
+    let world = World::start().await?;
+    let tenant = TenantId::parse(NORDIC)?;
+    let read = world.store.published_keys(&tenant).await?.context("not published")?;
+    for lost in [Operation::GetItem, Operation::PutItem] {
+        world.faults.inject(Fault::on(lost, Effect::LoseRequest).sk("KEYS").times(3));
+        let made = world.rotator().rotate(&tenant, Renewal::SCHEDULED).await?;
+        assert!(made.activated.is_err());
+        // The record does not name the version, so that its keys do not sign before they are published.
+        let record = world.store.tenant(&tenant).await?.context("no tenant")?;
+        assert_ne!(record.active_secret.map(|secret| secret.version).as_ref(), Some(&made.id));
+        world.rotator().retire_previous(&tenant).await?;
+        let stored = world.store.published_keys(&tenant).await?.context("not published")?;
+        assert_eq!((&stored.keys.version, stored.keys.previous), (&made.id, None));
+    }
+    assert!(!world.store.publish_keys(&tenant, Some(&read), &read.keys).await?);
+    assert!(!world.store.publish_keys(&tenant, None, &read.keys).await?);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use aws_sdk_dynamodb::types::AttributeValue;
 use doorward::{
     domain::TenantId,
     function::SystemEntropy,
@@ -10,7 +11,7 @@ use doorward::{
     port::Clock,
     secrets::{Rotator, Step},
 };
-use local::SECRET_PREFIX;
+use local::{SECRET_PREFIX, TABLE};
 use serde_json::{Value, json};
 
 use crate::World;
@@ -106,6 +107,25 @@ impl World {
         let client = self.counted_secrets.clone();
         let (store, entropy) = (Arc::clone(&self.store), Arc::new(SystemEntropy));
         Rotator::new(client, SECRET_PREFIX.to_owned(), store, self.clock.clone(), entropy)
+    }
+
+    /// Publishes a tenant's public keys, as `doorwardctl tenant publish-keys` does.
+    ///
+    /// # Errors
+    /// When the tenant has no usable secret.
+    pub async fn publish_keys(&self, tenant: &str) -> Result<bool> {
+        Ok(self.rotator().publish(&TenantId::parse(tenant)?).await?)
+    }
+
+    /// Deletes a tenant's published keys, which earlier versions did not have.
+    ///
+    /// # Errors
+    /// When the table does not respond.
+    pub async fn unpublish_keys(&self, tenant: &str) -> Result<()> {
+        let key =
+            self.dynamodb.delete_item().table_name(TABLE).key("sk", AttributeValue::S("KEYS".to_owned()));
+        key.key("pk", AttributeValue::S(format!("T#{tenant}#P#KEYS"))).send().await?;
+        Ok(())
     }
 
     /// Enables the rotation of a tenant's secret.

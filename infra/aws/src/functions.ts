@@ -24,6 +24,8 @@ export const KEYS = {
   address: "T#*#IP#*",
   /** Failures of a tenant. */
   failures: "T#*#F#*",
+  /** Public keys of a tenant. */
+  publicKeys: "T#*#P#*",
   /** Idempotency keys. */
   idempotency: "T#*#K#*",
   /** The tenants whose policy lists an origin. */
@@ -106,6 +108,8 @@ const REQUEUES: TableGrant = {
   keys: [KEYS.user],
   attributes: ["pk", "sk", "requeued"],
 };
+/** Publishes the public keys of tenants (shared/src/store/published.rs). */
+const PUBLISHES_KEYS: TableGrant = { actions: ["GetItem", "PutItem"], keys: [KEYS.publicKeys] };
 const READS: TableGrant = { actions: ["BatchGetItem"], keys: [KEYS.tenant] };
 const READS_AND_QUERIES: TableGrant = { actions: ["BatchGetItem", "Query"], keys: [KEYS.tenant] };
 
@@ -207,9 +211,9 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
   },
   discovery: {
     memory: 256,
-    because: "one read, which is usually cached",
+    because: "two reads, which are usually cached",
     table: [{ actions: ["GetItem"], keys: [KEYS.tenant, KEYS.health] }],
-    secrets: ["GetSecretValue"],
+    secrets: [],
     publicUrl: true,
   },
   authorize: {
@@ -221,7 +225,7 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
   "rotate-secret": {
     memory: 512,
     because: "it generates keys; with 0.29 of a core, an RSA key takes a few seconds",
-    table: [ACTIVATES_SECRETS],
+    table: [ACTIVATES_SECRETS, PUBLISHES_KEYS],
     secrets: ["DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"],
   },
 };

@@ -133,10 +133,11 @@ const WANTED: Record<string, string[]> = {
     "Allow sqs:SendMessage on Unanchored",
     decrypts("dynamodb"),
   ],
-  discovery: [`Allow dynamodb:GetItem on table${keys("T#*", "HEALTH")}`, ...common],
+  discovery: [`Allow dynamodb:GetItem on table${keys("T#*", "HEALTH")}`, leavesAnchors, decrypts("dynamodb")],
   authorize: [`Allow dynamodb:GetItem on table${keys("T#*")}`, reads, ...common],
   "rotate-secret": [
     activatesSecrets,
+    `Allow dynamodb:GetItem,dynamodb:PutItem on table${keys("T#*#P#*")}`,
     leavesAnchors,
     `Allow secretsmanager:DescribeSecret,secretsmanager:GetSecretValue,secretsmanager:PutSecretValue,secretsmanager:UpdateSecretVersionStage on ${secrets}`,
     decrypts("dynamodb", "secretsmanager").replace("kms:Decrypt", "kms:Decrypt,kms:GenerateDataKey"),

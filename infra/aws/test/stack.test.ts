@@ -222,7 +222,7 @@ describe("functions", () => {
     const others: Record<string, string[]> = {
       "password-page": [...both, "DOORWARD_PUBLIC_URL"],
       "deliver-notification": [...both, "DOORWARD_MAIL_FROM", "DOORWARD_PUBLIC_URL"],
-      discovery: [...both, "DOORWARD_PUBLIC_URL"],
+      discovery: [...table, "DOORWARD_PUBLIC_URL"],
       preflight: table,
       "anchor-audit": table,
     };

@@ -147,6 +147,7 @@ impl Patient {
         let good = good.send().await.unwrap().secret_string.unwrap();
         let unusable = format!("{SECRET_PREFIX}tenant_unusable");
         stack.world.secrets.put_secret_value().secret_id(unusable).secret_string(good).send().await.unwrap();
+        stack.world.publish_keys("tenant_unusable").await.unwrap();
         let aws = Arc::new(Aws {
             dynamodb: stack.world.dynamodb_url.clone(),
             secrets: stack.world.secrets_url.clone(),
@@ -384,6 +385,21 @@ async fn each_missing_permission_is_named() {
     );
 }
 
+// Earlier versions published no keys in the table.
+#[tokio::test]
+async fn tenant_without_published_keys_is_found_and_repaired() {
+    let patient = Patient::healthy().await;
+    patient.stack.world.unpublish_keys(NORDIC).await.unwrap();
+    is_the_only_fault(&patient.examine().await, "keys", "no public keys are published");
+    let published = patient.stack.run(&["--json", "tenant", "publish-keys"]).await.json();
+    let changed = |tenant: &Value| tenant["changed"] == json!(true);
+    let changed: Vec<_> = published.as_array().unwrap().iter().filter(|tenant| changed(tenant)).collect();
+    assert_eq!(changed, [&json!({ "tenant": NORDIC, "changed": true })]);
+    is_healthy(&patient.examine().await);
+    let unknown = patient.stack.run(&["tenant", "publish-keys", "nobody"]).await;
+    assert!(unknown.code == 1 && unknown.stderr.contains("does not exist"), "{unknown:?}");
+}
+
 #[tokio::test]
 async fn unusable_secrets_and_tenant_records_are_found() {
     let patient = Patient::healthy().await;
@@ -407,6 +423,13 @@ async fn unusable_secrets_and_tenant_records_are_found() {
         assert!(!done.stdout.contains("hunter2"), "{done:?}");
     }
     secrets.put_secret_value().secret_id(&name).secret_string(&good).send().await.unwrap();
+    let warned = patient.examine().await;
+    let warnings = found(&warned, "WARNING");
+    assert!(
+        warned.code == 0 && warnings.len() == 1 && warnings[0].1.contains("published keys"),
+        "{warned:?}"
+    );
+    world.publish_keys(NORDIC).await.unwrap();
 
     let pending =
         secrets.put_secret_value().secret_id(&name).secret_string(&good).version_stages("AWSPENDING");

@@ -20,6 +20,7 @@ use doorward::{
     function::{SystemClock, SystemEntropy},
     password::Argon2id,
     port::{Clock, Passwords, random},
+    secrets::Rotator,
     store::DynamoStore,
     token::{RootKey, SecretDocument, SigningKey, new_signing_key},
 };
@@ -67,6 +68,13 @@ pub async fn seed(context: &SeedContext) -> Result<Seeded> {
     let store = DynamoStore::new(context.dynamodb.clone(), context.table.clone());
     let hasher = Argon2id::new(Arc::new(SystemEntropy), 512, 2);
     let mut seeded = Seeded { tenants: Vec::new(), showcases: Vec::new() };
+    let rotator = Rotator::new(
+        context.secrets.clone(),
+        SECRET_PREFIX.to_owned(),
+        Arc::new(store.clone()),
+        Arc::new(SystemClock),
+        Arc::new(SystemEntropy),
+    );
     for demo in TENANTS {
         let id = TenantId::parse(demo.id)?;
         let mut policy = Policy { algorithm: demo.algorithm, ..Policy::default() };
@@ -89,6 +97,7 @@ pub async fn seed(context: &SeedContext) -> Result<Seeded> {
             None => store.create_tenant(&tenant, SystemClock.now()).await.map(|_| ())?,
         }
         seed_secret(context, &tenant).await?;
+        rotator.publish(&tenant.id).await?;
         if !context.keep_credentials {
             free_usernames(&store, &tenant, demo.users).await?;
         }

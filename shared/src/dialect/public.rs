@@ -39,8 +39,9 @@ pub(crate) async fn configuration(call: &Call<'_>) -> Result<Reply, Failure> {
 /// `RouteNotFound` if the tenant publishes no keys; `Unavailable`.
 pub(crate) async fn keys(call: &Call<'_>) -> Result<Reply, Failure> {
     let (_, Published { keys, .. }) = published(call).await?;
-    let keys: Vec<_> = keys.into_iter().map(|key| key.jwk).collect();
-    Ok(cached(ReplyBody::Text(JWK_SET, json!({ "keys": keys }).to_string())))
+    // The table contains the JSON text of each key.
+    let jwks: Vec<_> = keys.iter().map(|key| key.jwk.as_str()).collect();
+    Ok(cached(ReplyBody::Text(JWK_SET, format!(r#"{{"keys":[{}]}}"#, jwks.join(",")))))
 }
 
 /// The tenant in the path and its public keys.
@@ -57,7 +58,7 @@ async fn published(call: &Call<'_>) -> Result<(TenantId, Published), Failure> {
 /// can set it to a value other than the address of this document.
 fn metadata(base: &str, published: &Published) -> Value {
     let Published { issuer, keys } = published;
-    let mut algorithms: Vec<_> = keys.iter().map(|key| key.algorithm).collect();
+    let mut algorithms: Vec<_> = keys.iter().map(|key| key.algorithm.name()).collect();
     algorithms.sort_unstable();
     algorithms.dedup();
     json!({

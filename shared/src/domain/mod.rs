@@ -12,6 +12,7 @@ mod lockout;
 mod notification;
 mod origin;
 mod policy;
+mod published;
 mod session;
 mod tenant;
 mod user;
@@ -35,6 +36,7 @@ pub use policy::{
     FIELDS, HashCost, MessageDelivery, Policy, PolicyDocument, PolicyFault, PolicyField, SessionLimit,
     Severity, SigningAlgorithm, WhenFull,
 };
+pub use published::{MAX_CACHED, OVERLAP, PublicKey, PublishedKeys};
 pub use session::{
     Collection, Device, Ended, LiveSession, Nonce, RefreshTokenState, Session, SessionFault, SessionPosition,
     TrustedDevice,

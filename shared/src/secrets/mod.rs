@@ -2,6 +2,7 @@
 
 mod error;
 mod manager;
+mod publication;
 mod renewal;
 mod rotation;
 mod step;
@@ -12,4 +13,4 @@ pub use manager::{DEFAULT_PREFIX, SecretVersion, SecretsManager, TenantSecret};
 pub use renewal::{Old, Renewal, SigningKeys};
 pub use rotation::{NewVersion, Rotator};
 pub use step::{Step, StepDone, StepRequest};
-pub use tenants::{SecretUse, Tenants};
+pub use tenants::{LoadedKeys, SecretUse, Tenants};

@@ -29,9 +29,9 @@ use crate::{
     token::{SecretDocument, TenantKeys},
 };
 
-const CURRENT: &str = "AWSCURRENT";
+pub(super) const CURRENT: &str = "AWSCURRENT";
 const PENDING: &str = "AWSPENDING";
-const PREVIOUS: &str = "AWSPREVIOUS";
+pub(super) const PREVIOUS: &str = "AWSPREVIOUS";
 
 /// Maximum number of writes of the record for one rotation. Each further one follows a concurrent rotation.
 const ACTIVATIONS: usize = 5;
@@ -56,8 +56,8 @@ pub struct NewVersion {
 }
 
 /// Versions of a secret and their stages.
-struct Versions {
-    name: String,
+pub(super) struct Versions {
+    pub(super) name: String,
     tenant: TenantId,
     rotation_enabled: bool,
     stages: HashMap<String, Vec<String>>,
@@ -68,7 +68,7 @@ impl Versions {
         self.stages.get(version).is_some_and(|stages| stages.iter().any(|known| known == stage))
     }
 
-    fn at(&self, stage: &str) -> Option<&str> {
+    pub(super) fn at(&self, stage: &str) -> Option<&str> {
         self.stages.keys().find(|version| self.has(version, stage)).map(String::as_str)
     }
 }
@@ -78,7 +78,7 @@ impl Versions {
 pub struct Rotator {
     client: Client,
     prefix: String,
-    store: Arc<DynamoStore>,
+    pub(super) store: Arc<DynamoStore>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
@@ -180,6 +180,8 @@ impl Rotator {
             let Some(version) = &current else {
                 return Ok(());
             };
+            // The keys are published before they sign.
+            self.publish(&versions.tenant).await?;
             self.store.activate_secret(&versions.tenant, version, self.clock.now()).await?;
             let now = self.versions(&versions.name).await?.at(CURRENT).map(str::to_owned);
             if now == current {
@@ -254,8 +256,7 @@ impl Rotator {
         let versions = self.versions(&self.name_of(tenant)).await?;
         self.activate(&versions).await?;
         let Some(previous) = versions.at(PREVIOUS) else {
-            self.mark_retired(&versions).await?;
-            return Ok(None);
+            return self.mark_retired(&versions).await.map(|()| None);
         };
         let moved = self
             .client
@@ -267,6 +268,7 @@ impl Rotator {
             .await;
         match moved {
             Ok(_) => {
+                self.publish(tenant).await?;
                 self.mark_retired(&versions).await?;
                 Ok(Some(previous.to_owned()))
             }
@@ -409,7 +411,11 @@ impl Rotator {
     }
 
     /// Returns the text of a version, or `None` if it has none.
-    async fn value(&self, versions: &Versions, version: &str) -> Result<Option<SecretString>, RotationError> {
+    pub(super) async fn value(
+        &self,
+        versions: &Versions,
+        version: &str,
+    ) -> Result<Option<SecretString>, RotationError> {
         let found = self.client.get_secret_value().secret_id(&versions.name).version_id(version).send().await;
         match found {
             Ok(found) => Ok(found.secret_string.filter(|text| !text.is_empty()).map(SecretString::from)),
@@ -418,7 +424,7 @@ impl Rotator {
         }
     }
 
-    async fn versions(&self, secret_id: &str) -> Result<Versions, RotationError> {
+    pub(super) async fn versions(&self, secret_id: &str) -> Result<Versions, RotationError> {
         let found = self.client.describe_secret().secret_id(secret_id).send().await;
         let found = found.map_err(|error| {
             if error.code() == Some(NOT_FOUND) {
@@ -441,7 +447,7 @@ impl Rotator {
         })
     }
 
-    fn name_of(&self, tenant: &TenantId) -> String {
+    pub(super) fn name_of(&self, tenant: &TenantId) -> String {
         format!("{}{tenant}", self.prefix)
     }
 

@@ -7,10 +7,10 @@ use secrecy::SecretString;
 
 use crate::{
     cache::{Cache, Freshness, after},
-    domain::{ActiveSecret, Failure, Tenant, TenantId},
+    domain::{ActiveSecret, Failure, MAX_CACHED, OVERLAP, PublishedKeys, Tenant, TenantId},
     secrets::{SecretVersion, SecretsManager, TenantSecret},
     store::DynamoStore,
-    token::{MAX_CACHED, MalformedDocument, OVERLAP, SecretDocument, TenantKeys},
+    token::{MalformedDocument, SecretDocument, TenantKeys},
 };
 
 /// A tenant record is cached for 5 s, so that a suspension takes effect within 5 s
@@ -27,6 +27,12 @@ const SECRET: Freshness =
     Freshness { fresh: Duration::from_secs(5 * 60), stale: MAX_CACHED, absent: Duration::from_secs(30) };
 /// Time for which an unusable secret is cached. An operator may have corrected it by hand.
 const UNUSABLE: Duration = Duration::from_secs(60);
+/// Public keys are read again once a minute, and when the record names another version of the secret.
+const PUBLISHED: Freshness = Freshness {
+    fresh: Duration::from_secs(60),
+    stale: Duration::from_secs(60),
+    absent: Duration::from_secs(5),
+};
 /// Time for which a secret is cached that lacks the version in the record. Secrets Manager is eventually consistent, so
 /// that a load may return earlier versions.
 const INCOMPLETE: Duration = Duration::from_secs(10);
@@ -45,12 +51,19 @@ pub struct Tenants {
     source: Arc<SecretsManager>,
     records: Cache<TenantId, Tenant>,
     keys: Cache<TenantId, LoadedSecret>,
+    published: Cache<TenantId, LoadedKeys>,
 }
 
 impl Tenants {
     /// Creates an empty cache.
     pub fn new(store: Arc<DynamoStore>, source: Arc<SecretsManager>) -> Self {
-        Self { store, source, records: Cache::new(CAPACITY, RECORD), keys: Cache::new(CAPACITY, SECRET) }
+        Self {
+            store,
+            source,
+            records: Cache::new(CAPACITY, RECORD),
+            keys: Cache::new(CAPACITY, SECRET),
+            published: Cache::new(CAPACITY, PUBLISHED),
+        }
     }
 
     /// The tenant's record, or `None` if no such tenant exists.
@@ -80,6 +93,31 @@ impl Tenants {
             None => format!("tenant {id} has no secret"),
         };
         Err(Failure::Unavailable(problem.into()))
+    }
+
+    /// The tenant's public keys. Needs no secret. Reads them again if the record names another version of the secret
+    /// than at the last read.
+    ///
+    /// # Errors
+    /// `Unavailable` if the keys cannot be read or were never published.
+    pub async fn published_keys(&self, tenant: &Tenant, now: Timestamp) -> Result<Arc<LoadedKeys>, Failure> {
+        let Tenant { id, active_secret, .. } = tenant;
+        let suitable = |loaded: &LoadedKeys| loaded.suits(active_secret.as_ref(), now);
+        let load = async || {
+            let stored = self.store.published_keys(id).await?;
+            Ok(stored.map(|stored| LoadedKeys {
+                keys: stored.keys,
+                active: active_secret.clone(),
+                loaded_at: now,
+            }))
+        };
+        let loaded = self.published.get_suitable(id, now, suitable, load).await?;
+        loaded.ok_or_else(|| {
+            let problem = format!(
+                "the public keys of tenant {id} are not published: run `doorwardctl tenant publish-keys {id}`"
+            );
+            Failure::Unavailable(problem.into())
+        })
     }
 
     /// Stores which version of its secret a tenant uses, at most once per minute, so that an operator knows when
@@ -113,6 +151,22 @@ impl SecretUse {
     ) -> Result<Self, Failure> {
         let pair = keys.open_with(key, secret).ok_or(Failure::InvalidTenantCredentials)?;
         Ok(Self { keys: Arc::clone(keys), pair })
+    }
+}
+
+/// Public keys that were read for one state of the tenant's record.
+pub struct LoadedKeys {
+    /// The keys.
+    pub keys: PublishedKeys,
+    /// Version in the record at the time of the read.
+    active: Option<ActiveSecret>,
+    loaded_at: Timestamp,
+}
+
+impl LoadedKeys {
+    fn suits(&self, active: Option<&ActiveSecret>, now: Timestamp) -> bool {
+        let is_active = active.is_none_or(|active| active.version == self.keys.version);
+        self.active.as_ref() == active && (is_active || now < after(self.loaded_at, INCOMPLETE))
     }
 }
 

@@ -66,6 +66,11 @@ impl Key {
         Self { sk: "TEMPLATES".to_owned(), ..Self::tenant(tenant) }
     }
 
+    /// Public keys of a tenant.
+    pub(super) fn published_keys(tenant: &TenantId) -> Self {
+        Self { pk: format!("T#{}#P#KEYS", encode(tenant.as_str())), sk: "KEYS".to_owned() }
+    }
+
     pub(super) fn user(tenant: &TenantId, user: &UserId) -> Self {
         Self { pk: user_partition(tenant, user), sk: USER_SORT_KEY.to_owned() }
     }
@@ -200,7 +205,7 @@ mod tests {
 
     use super::*;
 
-    const KINDS: usize = 16;
+    const KINDS: usize = 17;
 
     fn all(tenant: &str, user: &str, session: &str, name: &str) -> Option<[Key; KINDS]> {
         let (tenant, user) = (TenantId::parse(tenant).ok()?, UserId::parse(user).ok()?);
@@ -223,6 +228,7 @@ mod tests {
             anchor(&tenant),
             Key::origin(&WebOrigin::parse("https://app.example.com").ok()?),
             Key::health(),
+            Key::published_keys(&tenant),
         ])
     }
 
@@ -261,6 +267,7 @@ mod tests {
             anchor,
             origin,
             health,
+            keys,
         ] = all("t_1", "a#b/c", "s/1", "Ü@x").unwrap();
         assert_eq!(tenant, Key { pk: "T#t_1".into(), sk: "TENANT".into() });
         assert_eq!(user, Key { pk: "T#t_1#U#a%23b%2Fc".into(), sk: "USER".into() });
@@ -289,6 +296,7 @@ mod tests {
             Key { pk: "T#t_1#A#2026-01-31".into(), sk: "A#01ARZ3NDEKTSV4RRFFQ69G5FAV".into() }
         );
         assert_eq!(origin, Key { pk: "O#https%3A%2F%2Fapp.example.com".into(), sk: "ORIGIN".into() });
+        assert_eq!(keys, Key { pk: "T#t_1#P#KEYS".into(), sk: "KEYS".into() });
         assert_eq!(health, Key { pk: "HEALTH".into(), sk: "HEALTH".into() });
     }
 
@@ -325,6 +333,7 @@ mod tests {
                 tenants[0] == tenants[1],
                 true,
                 true,
+                tenants[0] == tenants[1],
             ];
             for ((one, two), same) in one.iter().zip(&two).zip(same) {
                 prop_assert_eq!(one == two, same);

@@ -223,7 +223,7 @@ impl Unverified {
         {
             return fault(TokenFault::WrongAlgorithm);
         }
-        if !verifier.end.is_none_or(may_be_in_use) {
+        if !verifier.end().is_none_or(may_be_in_use) {
             return fault(TokenFault::RetiredKey);
         }
         let starts = claims.nbf.unwrap_or(claims.iat).max(claims.iat);

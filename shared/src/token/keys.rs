@@ -119,11 +119,16 @@ pub(super) struct Signer {
 pub(super) struct VerifyingKey {
     pub(super) algorithm: SigningAlgorithm,
     pub(super) key: DecodingKey,
-    /// Latest time at which the key may have signed; `None` if it is not retired.
-    pub(super) end: Option<SigningEnd>,
+    /// Time of the key's retirement; `None` if it is not retired.
+    pub(super) retired_at: Option<Timestamp>,
 }
 
 impl VerifyingKey {
+    /// Returns the latest time at which the key may have signed; `None` if it is not retired.
+    pub(super) fn end(&self) -> Option<SigningEnd> {
+        self.retired_at.map(SigningEnd::of_key)
+    }
+
     /// Returns whether the signature of `message` is valid.
     pub(super) fn accepts(&self, message: &[u8], signature: &str) -> bool {
         jsonwebtoken::crypto::verify(signature, message, &self.key, jwt_algorithm(self.algorithm))
@@ -346,8 +351,9 @@ impl TenantKeys {
             if !self.roots.contains_key(version) {
                 // A document that was written by hand may contain `retiredAt` of the key that signs. It is ignored.
                 let signs = newest.is_some_and(|(newest, ..)| newest == version);
-                let end = retired_at.filter(|_| !signs).map(SigningEnd::of_key);
-                self.add_root(*version, bytes, end).map_err(|_| self.invalid("rootKeys", UNDERIVABLE))?;
+                let retired_at = retired_at.filter(|_| !signs);
+                self.add_root(*version, bytes, retired_at)
+                    .map_err(|_| self.invalid("rootKeys", UNDERIVABLE))?;
             }
         }
         if let Some((version, bytes, _)) = newest {
@@ -367,8 +373,8 @@ impl TenantKeys {
                 let signer = Signer { kid: kid.clone(), algorithm: jwt_algorithm(algorithm), key: encoding };
                 self.signers.insert(algorithm, signer);
             }
-            let end = retired_at.filter(|_| !signs).map(SigningEnd::of_key);
-            self.verifiers.entry(kid).or_insert(VerifyingKey { algorithm, key: decoding, end });
+            let retired_at = retired_at.filter(|_| !signs);
+            self.verifiers.entry(kid).or_insert(VerifyingKey { algorithm, key: decoding, retired_at });
         }
         self.credentials.push(Credentials {
             key: document.tenant_key.clone(),
@@ -379,7 +385,12 @@ impl TenantKeys {
         Ok(())
     }
 
-    fn add_root(&mut self, version: u32, bytes: &[u8], end: Option<SigningEnd>) -> Result<(), Unspecified> {
+    fn add_root(
+        &mut self,
+        version: u32,
+        bytes: &[u8],
+        retired_at: Option<Timestamp>,
+    ) -> Result<(), Unspecified> {
         let mut macs = HashMap::new();
         for purpose in MacPurpose::iter() {
             macs.insert(purpose, hmac::Key::new(hmac::HMAC_SHA256, &*derive(bytes, purpose.into())?));
@@ -388,9 +399,10 @@ impl TenantKeys {
         let verifier = VerifyingKey {
             algorithm: SigningAlgorithm::Hs256,
             key: DecodingKey::from_secret(&*derive(bytes, "hs256")?),
-            end,
+            retired_at,
         };
         self.verifiers.insert(self.hs256_kid(version), verifier);
+        let end = retired_at.map(SigningEnd::of_key);
         self.roots.insert(version, DerivedKeys { macs, outbox, form, end });
         Ok(())
     }

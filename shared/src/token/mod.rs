@@ -22,9 +22,8 @@ pub use document::{MalformedDocument, RootKey, SecretDocument, SigningKey};
 pub use form_token::{BrowserId, FormOwner};
 pub use idempotency::KeyedRequest;
 pub use keys::{InvalidSecret, SessionDigest, TenantKeys, new_signing_key};
-pub use public::PublicKey;
 pub use refresh::RefreshToken;
-pub(crate) use signing_end::{MAX_CACHED, OVERLAP, drop_ended};
+pub(crate) use signing_end::drop_ended;
 
 /// Encodes texts as the input of a MAC. A length prefix before each text makes the encoding unambiguous.
 fn framed(texts: &[impl AsRef<[u8]>]) -> Vec<u8> {

@@ -4,15 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::cache::after;
-
-/// Time for which a function uses a cached secret while Secrets Manager is unavailable. A function may sign with a
-/// retired key for this long.
-pub(crate) const MAX_CACHED: Duration = Duration::from_secs(60 * 60);
-/// Time for which the previous version signs after the record has named the current one. It is longer than any
-/// function uses an older record, so that every function knows a key before another one signs with it
-/// (docs/design/security.md#rule-18).
-pub(crate) const OVERLAP: Duration = Duration::from_secs(10);
+use crate::{
+    cache::after,
+    domain::{MAX_CACHED, OVERLAP},
+};
 
 /// Time for which a retired key stays in a secret document. Sessions last at most 365 days (`session_life_seconds`)
 /// and device proofs 180 days. Two days are added because a version becomes current some time after its creation.

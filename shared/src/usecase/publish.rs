@@ -1,10 +1,9 @@
 //! Public keys and issuer of a tenant, for verifiers of its tokens (docs/design/contract.md#public-documents).
 
-use super::{Service, support::tenant_request::TenantRequest};
+use super::Service;
 use crate::{
     context::RequestContext,
-    domain::{Failure, TenantId, TenantStatus},
-    token::PublicKey,
+    domain::{Failure, PublicKey, SigningAlgorithm, TenantId, TenantStatus},
 };
 
 /// The data that verifies a tenant's tokens.
@@ -12,7 +11,7 @@ use crate::{
 pub struct Published {
     /// `iss` of the tenant's tokens.
     pub issuer: String,
-    /// Every key that may have signed a token; at least one.
+    /// Every key that may have signed a valid token; at least one.
     pub keys: Vec<PublicKey>,
 }
 
@@ -20,24 +19,32 @@ impl Service {
     /// A tenant's public keys. `None` if the tenant does not exist, has no asymmetric key or is suspended: a
     /// verifier that relies on the keys alone then accepts none of its tokens.
     ///
-    /// Reads only what other requests of the tenant read and cache. An unknown tenant costs one read, which is
-    /// cached for some seconds.
+    /// Reads only the table. An unknown tenant costs one read, which is cached for some seconds.
     ///
     /// # Errors
-    /// `Unavailable` if the tenant's record or secret cannot be read or used.
+    /// `Unavailable` if the tenant's record or its public keys cannot be read, or if no key of its algorithm is
+    /// published.
     pub async fn published(
         &self,
-        tenant: &TenantId,
+        id: &TenantId,
         context: &RequestContext,
     ) -> Result<Option<Published>, Failure> {
-        let Some(request) = TenantRequest::find(&self.tenants, context, tenant).await? else {
+        let Some(tenant) = self.tenants.record(id, context.now).await? else {
             return Ok(None);
         };
-        let keys = match request.tenant.status {
-            TenantStatus::Active => request.keys.public_keys(request.policy().token_life, request.now())?,
-            TenantStatus::Suspended => Vec::new(),
-        };
-        let issuer = request.policy().issuer.clone();
-        Ok((!keys.is_empty()).then_some(Published { issuer, keys }))
+        context.record_tenant(id);
+        if tenant.status == TenantStatus::Suspended {
+            return Ok(None);
+        }
+        let policy = &tenant.policy;
+        let published = self.tenants.published_keys(&tenant, context.now).await?;
+        let valid = published.keys.valid(tenant.active_secret.as_ref(), policy.token_life, context.now);
+        let keys: Vec<_> = valid.cloned().collect();
+        let algorithm = policy.algorithm;
+        if algorithm != SigningAlgorithm::Hs256 && !keys.iter().any(|key| key.algorithm == algorithm) {
+            let problem = format!("tenant {id} has no published key for {}", algorithm.name());
+            return Err(Failure::Unavailable(problem.into()));
+        }
+        Ok((!keys.is_empty()).then(|| Published { issuer: policy.issuer.clone(), keys }))
     }
 }

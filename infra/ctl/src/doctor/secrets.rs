@@ -14,6 +14,7 @@ use super::{
 };
 
 const CURRENT: &str = "AWSCURRENT";
+const PREVIOUS: &str = "AWSPREVIOUS";
 const PENDING: &str = "AWSPENDING";
 const CLOSED: &str = "all requests of the tenant return 503";
 
@@ -74,7 +75,10 @@ async fn examine_one(deployment: &Deployment, tenant: &Tenant, findings: &mut Fi
         }
     };
     match usable(tenant, text) {
-        Ok(()) => findings.ok("secrets", format!("{name}: signs {}", tenant.policy.algorithm.name())),
+        Ok(()) => {
+            findings.ok("secrets", format!("{name}: signs {}", tenant.policy.algorithm.name()));
+            published(deployment, tenant, &stages, findings).await;
+        }
         Err(message) => findings.fault(
             "secrets",
             format!("{name}: {message}"),
@@ -84,6 +88,43 @@ async fn examine_one(deployment: &Deployment, tenant: &Tenant, findings: &mut Fi
                  valid document; see \"Rotating a tenant's secret\" in docs/operating.md",
                 tenant.id
             ),
+        ),
+    }
+}
+
+/// Checks that the table has the public keys of the current secret.
+async fn published(
+    deployment: &Deployment,
+    tenant: &Tenant,
+    stages: &HashMap<String, Vec<String>>,
+    findings: &mut Findings,
+) {
+    let id = &tenant.id;
+    let has = |version: &str, stage: &str| {
+        stages.get(version).is_some_and(|stages| stages.iter().any(|known| known == stage))
+    };
+    let fix = format!("doorwardctl tenant publish-keys {id}");
+    match deployment.store.published_keys(id).await {
+        Ok(Some(stored))
+            if has(&stored.keys.version, CURRENT)
+                && stored.keys.previous.as_deref().is_none_or(|version| has(version, PREVIOUS)) => {}
+        Ok(Some(_)) => findings.warning(
+            "keys",
+            format!("{id}: the published keys are not those of the current secret"),
+            "other verifiers may reject tokens of new keys, and accept tokens of removed keys",
+            fix,
+        ),
+        Ok(None) => findings.fault(
+            "keys",
+            format!("{id}: no public keys are published"),
+            "the tenant's jwks.json and openid-configuration return 503",
+            fix,
+        ),
+        Err(failure) => findings.call_failed(
+            "keys",
+            "dynamodb:GetItem",
+            &deployment.config.table,
+            CallFailure::Other(failure.to_string()),
         ),
     }
 }

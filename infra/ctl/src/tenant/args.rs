@@ -103,6 +103,15 @@ pub(crate) enum TenantCommand {
     /// Rotate the keys that sign access tokens
     #[command(subcommand)]
     SigningKey(secret::SigningKeyCommand),
+    /// Copy the public keys of tenants from their secrets to the table
+    ///
+    /// The function `discovery` publishes the keys in the table. Rotations and `tenant create` write them there.
+    /// Run this command after an upgrade from a version that did not, and after you changed a secret by hand.
+    PublishKeys {
+        /// Tenant ID [default: all tenants]
+        #[arg(value_parser = TenantId::parse)]
+        tenant: Option<TenantId>,
+    },
     /// Show the versions of a tenant's secret and when each was last used
     ///
     /// When callers no longer use the previous version, retire it with `tenant secret retire`.

@@ -50,6 +50,7 @@ impl CreateTenant {
             }
             made => made?,
         };
+        rotator.publish(id).await?;
         let now = SystemClock.now();
         let active_secret =
             Some(ActiveSecret { version: made.id.clone(), since: now, previous_retired_at: Some(now) });

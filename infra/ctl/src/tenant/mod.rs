@@ -22,7 +22,7 @@ use self::{
 use crate::{
     Context,
     output::{changed, table},
-    target::Target,
+    target::{Target, TenantSecrets},
 };
 
 impl TenantCommand {
@@ -69,6 +69,7 @@ impl TenantCommand {
                 let done = context.store.resume_tenant(&tenant).await?;
                 report_switch(context, &tenant, done, "active", "Its earlier sessions stay ended.")
             }
+            Self::PublishKeys { tenant } => publish_keys(context, &target.secrets().await?, tenant).await,
             Self::SecretUsage { tenant } => secret::usage(context, &target.secrets().await?, &tenant).await,
         }
     }
@@ -96,6 +97,34 @@ fn algorithm(change: &TenantChange) -> Option<SigningAlgorithm> {
         None => Some(Policy::default().algorithm),
         Some(name) => SigningAlgorithm::from_name(name.as_str()?),
     }
+}
+
+/// Publishes the keys of one tenant, or of all. A tenant whose secret cannot be used does not stop the others.
+async fn publish_keys(context: &Context, secrets: &TenantSecrets, tenant: Option<TenantId>) -> Result<()> {
+    let tenants = match tenant {
+        Some(tenant) if context.store.tenant_record(&tenant).await?.is_none() => {
+            return Err(unknown(&tenant));
+        }
+        Some(tenant) => vec![tenant],
+        None => context.store.tenant_ids().await?,
+    };
+    let rotator = secrets.rotator();
+    let (mut published, mut failed) = (Vec::new(), Vec::new());
+    for tenant in tenants {
+        match rotator.publish(&tenant).await {
+            Ok(changed) => published.push((tenant, changed)),
+            Err(error) => failed.push(format!("tenant {tenant}: {error}")),
+        }
+    }
+    let value = published.iter().map(|(tenant, changed)| json!({ "tenant": tenant, "changed": changed }));
+    context.output.result(&Value::Array(value.collect()), || {
+        let rows = published.iter().map(|(tenant, changed)| {
+            let state = if *changed { "published" } else { "already published" };
+            vec![tenant.to_string(), state.to_owned()]
+        });
+        table(&["TENANT", "PUBLIC KEYS"], rows)
+    })?;
+    if failed.is_empty() { Ok(()) } else { Err(anyhow!("{}", failed.join("\n"))) }
 }
 
 async fn list(context: &Context) -> Result<()> {

@@ -252,7 +252,8 @@ impl DynamoStore {
     }
 
     /// Deletes the remaining items of a deleted tenant: users, usernames, sessions, codes, messages, attempts and budgets.
-    /// Returns the number of deleted items. Reads the whole table. Keeps the anchors of the audit log until they expire,
+    /// Returns the number of deleted items without the published keys, because a rotation also writes keys of a secret that
+    /// belongs to another stack. Reads the whole table. Keeps the anchors of the audit log until they expire,
     /// because they contain no personal data and the log cannot be verified without them.
     ///
     /// # Errors
@@ -282,14 +283,15 @@ impl DynamoStore {
                     "was created again; its remaining items were not deleted",
                 ));
             }
+            let published = string(Key::published_keys(tenant).pk);
+            cleared += keys.iter().filter(|key| key.get("pk") != Some(&published)).count();
             let deletions = keys.into_iter().map(|key| self.delete(key));
             let mut deletions = stream::iter(deletions).buffer_unordered(PARALLEL_DELETIONS);
             while let Some(deleted) = deletions.next().await {
                 deleted?;
-                cleared += 1;
             }
         }
-        Ok(cleared)
+        Ok(u64::try_from(cleared).unwrap_or(u64::MAX))
     }
 
     /// Suspends a tenant and ends all its sessions. Takes effect in every function within 5 s, when the cached tenant

@@ -1,0 +1,108 @@
+//! Public keys of a tenant, as the table stores them (docs/design/decisions/public-keys.md).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{ActiveSecret, SigningAlgorithm};
+
+/// Public signing keys in a tenant's secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedKeys {
+    /// Current version of the secret at the publication.
+    pub version: String,
+    /// Version before it, if that one was not retired. Its keys are included.
+    pub previous: Option<String>,
+    /// Time of the rotation that created the current version; `None` if it was written by hand.
+    pub created_at: Option<Timestamp>,
+    /// The keys.
+    pub keys: Vec<PublicKey>,
+}
+
+/// Public part of one signing key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    /// Algorithm of the signatures.
+    pub algorithm: SigningAlgorithm,
+    /// JWK with the key ID used in tokens, as JSON (RFC 7517, section 4; RFC 7518, section 6; RFC 8037, section 2).
+    pub jwk: String,
+    /// Time at which the key was replaced.
+    pub retired_at: Option<Timestamp>,
+}
+
+/// Time for which a function uses a cached secret while Secrets Manager is unavailable. A function may sign with a
+/// retired key for this long.
+pub const MAX_CACHED: Duration = Duration::from_secs(60 * 60);
+/// Time for which the previous version signs after the record has named the current one. It is longer than any
+/// function uses an older record, so that every function knows a key before another one signs with it
+/// (docs/design/security.md#rule-18).
+pub const OVERLAP: Duration = Duration::from_secs(10);
+
+impl PublishedKeys {
+    /// Returns the keys that sign, or may have signed a token that is valid at `now`. A token lives for `token_life`.
+    pub fn valid(
+        &self,
+        active: Option<&ActiveSecret>,
+        token_life: Duration,
+        now: Timestamp,
+    ) -> impl Iterator<Item = &PublicKey> {
+        self.keys.iter().filter(move |key| {
+            let ends = |at: Timestamp| at.checked_add(MAX_CACHED + OVERLAP + token_life);
+            self.retirement(key, active).and_then(|at| ends(at).ok()).is_none_or(|end| now < end)
+        })
+    }
+
+    /// Returns the time at which a key was retired. A key that the current version replaced was retired when this
+    /// version became active, and is not retired while another version is active.
+    fn retirement(&self, key: &PublicKey, active: Option<&ActiveSecret>) -> Option<Timestamp> {
+        let retired_at = key.retired_at?;
+        match active {
+            Some(active) if self.created_at.is_some_and(|created_at| retired_at >= created_at) => {
+                (active.version == self.version).then(|| active.since.max(retired_at))
+            }
+            _ => Some(retired_at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    // docs/design/security.md#rule-17
+    #[test]
+    fn key_is_published_while_its_tokens_may_be_valid() {
+        let key = |retired_at: Option<i64>| PublicKey {
+            algorithm: SigningAlgorithm::Es256,
+            jwk: String::new(),
+            retired_at: retired_at.map(at),
+        };
+        let keys = PublishedKeys {
+            version: "v2".to_owned(),
+            previous: None,
+            created_at: Some(at(1_000)),
+            keys: vec![key(None), key(Some(1_000)), key(Some(0))],
+        };
+        let active = |version: &str, since: i64| {
+            let version = version.to_owned();
+            Some(ActiveSecret { version, since: at(since), previous_retired_at: None })
+        };
+        let valid = |active: Option<ActiveSecret>, now: i64| {
+            let retired = keys.valid(active.as_ref(), HOUR, at(now)).map(|key| key.retired_at);
+            retired.map(|at| at.map(Timestamp::as_second)).collect::<Vec<_>>()
+        };
+        // A function may sign for 1 h and 10 s after a retirement, and a token lives for 1 h.
+        assert_eq!(valid(active("v2", 5_000), 7_209), [None, Some(1_000), Some(0)]);
+        assert_eq!(valid(active("v2", 5_000), 7_210), [None, Some(1_000)]);
+        assert_eq!(valid(active("v2", 5_000), 12_209), [None, Some(1_000)]);
+        assert_eq!(valid(active("v2", 5_000), 12_210), [None]);
+        assert_eq!(valid(active("v1", 0), 99_999), [None, Some(1_000)], "the successor does not sign yet");
+        assert_eq!(valid(None, 8_210), [None]);
+    }
+}
