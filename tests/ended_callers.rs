@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use doorward::{
-    domain::{User, UserId, Username},
+    domain::{SessionLimit, User, UserId, Username, WhenFull},
     port::Clock,
 };
 use e2e::{
@@ -200,7 +200,7 @@ async fn caller_that_ends_before_the_commit_does_not_change_its_own_account() {
     let admin = world.actor(NORDIC_ADMIN).unwrap();
     for change in [Change::ResetLogin, Change::ExpirePassword, Change::SendCode, Change::EndSessions] {
         let caller = world.login(&admin).await.unwrap();
-        let commit = Fault::on(Operation::TransactWriteItems, Effect::HoldBefore);
+        let commit = Fault::on(Operation::TransactWriteItems, Effect::HoldRequest);
         let commit = world.faults.inject(commit.sk(format!("S#{}", caller.session)));
         let changing = spawn(&world, change, &caller, &caller);
         commit.reached().await;
@@ -224,7 +224,7 @@ async fn caller_that_ends_before_the_commit_keeps_no_session() {
     for (method, path, body) in [(Method::PUT, credentials, Some(password)), (Method::DELETE, others, None)] {
         let caller = world.login(&admin).await.unwrap();
         let session = format!("S#{}", caller.session);
-        let commit = Fault::on(Operation::TransactWriteItems, Effect::HoldBefore).sk(session.as_str());
+        let commit = Fault::on(Operation::TransactWriteItems, Effect::HoldRequest).sk(session.as_str());
         let commit = world.faults.inject(commit);
         let (shared, token) = (Arc::clone(&world), caller.token.clone());
         let (sent, target) = (method.clone(), path.clone());
@@ -240,6 +240,41 @@ async fn caller_that_ends_before_the_commit_keeps_no_session() {
         for item in ["USER", session.as_str()] {
             assert_eq!(after[item], before[item], "{method} {path}");
         }
+    }
+}
+
+// docs/design/security.md#rule-15: a login under the limit `single` ends a caller as any other end does.
+#[tokio::test(flavor = "multi_thread")]
+async fn caller_that_a_login_ends_before_the_commit_does_not_change_its_own_account() {
+    let world = Arc::new(World::start().await.unwrap());
+    let limit = SessionLimit { max: 1, when_full: WhenFull::Single };
+    world.change_policy(NORDIC, |policy| policy.session_limit = Some(limit)).await.unwrap();
+    let admin = world.actor(NORDIC_ADMIN).unwrap();
+    let password = json!({ "password": NEW_PASSWORD, "currentPassword": admin.user.password });
+    let credentials = format!("/api/v2.1/admin/users/{}/credentials", admin.user.user_id);
+    for (method, path, body) in [
+        (Method::PUT, credentials.clone(), Some(password)),
+        (Method::PUT, credentials, Some(json!({ "changeRequired": true }))),
+        (Method::DELETE, admin.sessions(), None),
+        (Method::DELETE, format!("{}?except=current", admin.sessions()), None),
+    ] {
+        let caller = world.login(&admin).await.unwrap();
+        let commit = Fault::on(Operation::TransactWriteItems, Effect::HoldRequest);
+        let commit = world.faults.inject(commit.sk(format!("S#{}", caller.session)));
+        let (shared, token) = (Arc::clone(&world), caller.token.clone());
+        let (sent, target, body) = (method.clone(), path.clone(), body.clone());
+        let changing = tokio::spawn(async move {
+            shared.request(&sent, &target, NORDIC, Some(&token), body.as_ref()).await.unwrap()
+        });
+        commit.reached().await;
+        let next = world.login(&admin).await.unwrap();
+        let before = world.user(&admin).await.unwrap();
+        commit.release();
+        assert_ended(&world, &changing.await.unwrap(), &path);
+        let after = world.user(&admin).await.unwrap();
+        assert_eq!(after.session_epoch, before.session_epoch, "{method} {path}");
+        assert_eq!(after.sequence, before.sequence, "{method} {path}");
+        assert!(!world.opens(&caller).await.unwrap() && world.opens(&next).await.unwrap(), "{method} {path}");
     }
 }
 

@@ -196,7 +196,9 @@ async fn unprocessed_keys_are_those_of_the_item_or_all() {
 
 #[tokio::test]
 async fn held_call_is_executed_before_or_after_the_release() {
-    for (effect, while_held) in [(Effect::HoldBefore, None), (Effect::HoldAfter, Some(1))] {
+    for (effect, while_held) in
+        [(Effect::HoldRequest, None), (Effect::HoldBefore, None), (Effect::HoldAfter, Some(1))]
+    {
         let bench = Bench::start().await;
         let gate = bench.proxy.inject(Fault::on(Operation::UpdateItem, effect).pk("a"));
         let client = bench.client.clone();
@@ -342,6 +344,7 @@ async fn random_mode_has_every_effect_and_leaves_no_call_behind() {
         Effect::Throttle,
         Effect::ExceedThroughput,
         Effect::FailInternally,
+        Effect::HoldRequest,
         Effect::HoldBefore,
         Effect::HoldAfter,
         Effect::LoseRequest,
@@ -387,6 +390,21 @@ async fn conflict_mode_refuses_what_overlaps_a_transaction() {
         assert_eq!(increment(&bench.client, "a").await, "");
         transact(&bench.client, vec![checking("a"), incrementing("b")]).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn conflict_mode_allows_writes_while_a_request_is_on_its_way() {
+    let bench = Bench::start().await;
+    bench.proxy.set_conflicts(true);
+    let gate = bench.proxy.inject(Fault::on(Operation::TransactWriteItems, Effect::HoldRequest));
+    let client = bench.client.clone();
+    let held = tokio::spawn(async move { transact(&client, vec![incrementing("a")]).await });
+    gate.reached().await;
+    assert_eq!(increment(&bench.client, "a").await, "");
+    transact(&bench.client, vec![incrementing("a")]).await.unwrap();
+    gate.release();
+    held.await.unwrap().unwrap();
+    assert_eq!(bench.number("a").await, Some(3));
 }
 
 #[tokio::test]

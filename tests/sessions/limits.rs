@@ -17,12 +17,13 @@ async fn twenty_concurrent_logins_leave_a_single_session() {
     let world = Arc::new(World::start().await.unwrap());
     limit(&world, 1, WhenFull::Single).await;
     let marcus = world.actor(MARCUS).unwrap();
+    let epoch = world.user(&marcus).await.unwrap().session_epoch;
     let answers = logins(&world, &marcus, 20).await;
     // Each session was the newest when it was written.
     assert_eq!(verdicts(&answers), BTreeMap::from([((200, "NONE"), 20)]));
     assert_eq!(live(&world, &marcus).await.len(), 1);
     assert_tokens_follow(&world, &marcus, &granted(&marcus, &answers)).await;
-    assert_eq!(world.user(&marcus).await.unwrap().sessions_revision, 20);
+    assert_eq!(world.user(&marcus).await.unwrap().session_epoch, epoch + 20);
     // Sessions of other users are not affected.
     let ingrid = world.login(&world.actor(INGRID).unwrap()).await.unwrap();
     world.login(&marcus).await.unwrap();
@@ -204,6 +205,13 @@ async fn session_limit_costs_one_query_and_is_visible_only_with_the_correct_pass
     wrong.sort();
     assert_eq!(calls(&marcus, "wrong").await, (401, wrong.clone()));
     assert_eq!(calls(&nobody, right).await, (401, wrong));
+
+    // `single` ends all other sessions, so that no query is needed.
+    let limit = SessionLimit { max: 1, when_full: WhenFull::Single };
+    world.change_policy(NORDIC, |policy| policy.session_limit = Some(limit)).await.unwrap();
+    world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let (status, single) = calls(&marcus, right).await;
+    assert!(status == 200 && !single.contains(&"Query".to_owned()), "{single:?}");
 }
 
 // In every interleaving of logins, logouts, refreshes and a password change, the sessions stay within
@@ -306,19 +314,52 @@ async fn login_under_a_session_limit_fails_if_its_write_is_lost() {
     assert!(world.login(&marcus).await.is_ok());
 }
 
-// Every limit holds if transactions conflict and answers are lost.
+// docs/design/storage.md#session-limits: a conflict means that another login of the user is committing.
+#[tokio::test]
+async fn login_under_a_session_limit_reads_the_sessions_again_after_a_conflict() {
+    for when_full in [WhenFull::Reject, WhenFull::Oldest, WhenFull::Single] {
+        let world = World::start().await.unwrap();
+        limit(&world, 1, when_full).await;
+        let marcus = world.actor(MARCUS).unwrap();
+        let conflict = Fault::on(Operation::TransactWriteItems, Effect::Conflict).sk("USER").times(14);
+        let conflict = world.faults.inject(conflict);
+        let login = world.login(&marcus).await.unwrap();
+        assert_eq!(conflict.applied(), 14, "{when_full:?}");
+        assert_eq!(live(&world, &marcus).await, BTreeSet::from([login.session]), "{when_full:?}");
+    }
+}
+
+// A cancelled transaction stored nothing, so that there is nothing to read back.
+#[tokio::test]
+async fn cancelled_write_of_a_login_is_not_read_back() {
+    let world = World::start().await.unwrap();
+    limit(&world, 1, WhenFull::Reject).await;
+    let marcus = world.actor(MARCUS).unwrap();
+    let body = marcus.credentials(&marcus.user.password);
+    let mut event = event(&Method::POST, &marcus.sessions(), NORDIC, None, Some(&body));
+    event["headers"]["idempotency-key"] = json!("key");
+    let conflict = Fault::on(Operation::TransactWriteItems, Effect::Conflict).sk("KEY").always();
+    let conflict = world.faults.inject(conflict);
+    world.login(&world.actor(INGRID).unwrap()).await.unwrap();
+    world.calls.take();
+    let failed = world.send(Function::CreateSession, &event.to_string()).await.unwrap();
+    assert_eq!((conflict.applied(), failed.verdict()), (13, (503, "UNAVAILABLE")));
+    let calls = world.calls.take();
+    assert_eq!(calls.iter().filter(|call| *call == "BatchGetItem").count(), 1, "{calls:?}");
+}
+
+// Every limit holds if transactions conflict, answers are lost and calls are throttled.
 #[tokio::test(flavor = "multi_thread")]
-async fn session_limits_hold_with_conflicts_and_lost_answers() {
+async fn session_limits_hold_with_conflicts_lost_answers_and_throttles() {
     for (max, when_full) in [(1, WhenFull::Single), (3, WhenFull::Oldest), (3, WhenFull::Reject)] {
         for seed in 0..4 {
             let world = Arc::new(World::start().await.unwrap());
             limit(&world, max, when_full).await;
             let marcus = world.actor(MARCUS).unwrap();
             world.faults.set_conflicts(true);
-            let random = Random::new(seed).every_chance(0.0);
-            world
-                .faults
-                .set_random(Some(random.chance(Effect::LoseAnswer, 0.2).chance(Effect::DeliverLate, 0.05)));
+            let random = Random::new(seed).every_chance(0.0).chance(Effect::LoseAnswer, 0.2);
+            let random = random.chance(Effect::DeliverLate, 0.05).chance(Effect::Throttle, 0.1);
+            world.faults.set_random(Some(random));
             let answers = logins(&world, &marcus, 12).await;
             world.faults.set_random(None);
             world.faults.settle().await;
@@ -362,6 +403,89 @@ async fn add_ended_sessions(world: &World, of: &Login, count: usize) {
     let pages = query.expression_attribute_values(":pk", pk).into_paginator().send();
     let pages: Vec<_> = pages.try_collect().await.unwrap();
     assert!(pages.len() > 5, "{} pages", pages.len());
+}
+
+// docs/design/storage.md#session-limits: a login under `single` ends every other session, however many items the user
+// has. IDs of the ended sessions sort first and fill several pages.
+#[tokio::test]
+async fn login_under_single_ends_sessions_beyond_the_first_page() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let ended = world.login(&marcus).await.unwrap();
+    world.logout(&ended).await.unwrap();
+    add_ended_sessions(&world, &ended, 60).await;
+    let old = world.login(&marcus).await.unwrap();
+    limit(&world, 1, WhenFull::Single).await;
+    let new = world.login(&marcus).await.unwrap();
+    assert!(world.opens(&new).await.unwrap());
+    assert!(!world.opens(&old).await.unwrap(), "another session survived the login");
+    assert_eq!(world.refresh(&old).await.unwrap().verdict(), (401, "SESSION_TERMINATED"));
+}
+
+// docs/design/contract.md#routes: a number is returned only if all sessions were counted.
+#[tokio::test]
+async fn sessions_are_not_counted_beyond_the_first_page() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let ended = world.login(&marcus).await.unwrap();
+    world.logout(&ended).await.unwrap();
+    let by = world.login(&marcus).await.unwrap();
+    let all = ask(&world, &by, Method::DELETE, &marcus.sessions()).await;
+    assert_eq!(all.body["data"]["sessionsTerminated"], 1, "{}", all.text);
+    add_ended_sessions(&world, &ended, 60).await;
+    let by = world.login(&marcus).await.unwrap();
+    let all = ask(&world, &by, Method::DELETE, &marcus.sessions()).await;
+    assert_eq!((all.status, all.body["data"].get("sessionsTerminated")), (200, None), "{}", all.text);
+    assert!(!world.opens(&by).await.unwrap());
+    let by = world.login(&marcus).await.unwrap();
+    let change = json!({ "password": NEW_PASSWORD, "currentPassword": marcus.user.password });
+    let changed = world.update(&by, &marcus.user.user_id, &change).await.unwrap();
+    assert_eq!(
+        (changed.status, changed.body["data"].get("sessionsRevoked")),
+        (200, None),
+        "{}",
+        changed.text
+    );
+}
+
+// docs/design/security.md#rule-15: a login under `single` that verified the old password creates no live session.
+#[tokio::test(flavor = "multi_thread")]
+async fn login_under_single_fails_if_the_password_changes_before_its_commit() {
+    let world = Arc::new(World::start().await.unwrap());
+    limit(&world, 1, WhenFull::Single).await;
+    let marcus = world.actor(MARCUS).unwrap();
+    let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let commit = world.faults.inject(Fault::on(Operation::TransactWriteItems, Effect::HoldRequest));
+    let login = tokio::spawn({
+        let (world, marcus) = (Arc::clone(&world), marcus.clone());
+        async move { world.try_login(&marcus, &marcus.user.password).await.unwrap() }
+    });
+    commit.reached().await;
+    let body = json!({ "password": NEW_PASSWORD, "changeRequired": false });
+    assert_eq!(world.update(&admin, &marcus.user.user_id, &body).await.unwrap().status, 200);
+    commit.release();
+    assert_eq!(login.await.unwrap().verdict(), (503, "UNAVAILABLE"));
+    assert!(live(&world, &marcus).await.is_empty());
+}
+
+// docs/design/contract.md#every-request: the stored result has the epoch of the new session.
+#[tokio::test]
+async fn login_under_single_is_replayed_until_another_login_ends_its_session() {
+    let world = World::start().await.unwrap();
+    limit(&world, 1, WhenFull::Single).await;
+    let marcus = world.actor(MARCUS).unwrap();
+    let body = marcus.credentials(&marcus.user.password);
+    let mut event = event(&Method::POST, &marcus.sessions(), NORDIC, None, Some(&body));
+    event["headers"]["idempotency-key"] = json!("key");
+    let event = event.to_string();
+    let first = world.send(Function::CreateSession, &event).await.unwrap();
+    let again = world.send(Function::CreateSession, &event).await.unwrap();
+    assert_eq!((first.status, again.status), (200, 200), "{}", again.text);
+    assert_eq!(first.data("sessionId"), again.data("sessionId"));
+    assert_eq!(first.data("refreshToken"), again.data("refreshToken"));
+    world.login(&marcus).await.unwrap();
+    let expired = world.send(Function::CreateSession, &event).await.unwrap();
+    assert_eq!(expired.verdict(), (409, "IDEMPOTENCY_EXPIRED"));
 }
 
 // docs/design/storage.md#session-limits: a request reads a bounded number of pages.

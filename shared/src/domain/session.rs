@@ -22,7 +22,7 @@ pub struct Session {
     pub organization: OrganizationId,
     /// Customer of the user at login.
     pub customer: Option<CustomerId>,
-    /// Epoch of the user when the password was verified.
+    /// Epoch of the user when the password was verified, or the next one if the login ended all other sessions.
     pub user_epoch: u64,
     /// Epoch of the tenant when the password was verified.
     pub tenant_epoch: u64,

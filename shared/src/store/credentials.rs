@@ -206,7 +206,10 @@ impl DynamoStore {
     }
 
     /// Returns the update of the target.
-    fn change_target(&self, change: &GuardedChange<'_>, draft: UserDraft) -> Result<Guarded, Failure> {
+    fn change_target(&self, change: &GuardedChange<'_>, mut draft: UserDraft) -> Result<Guarded, Failure> {
+        if change.is_own() {
+            draft.require_epoch(change.target);
+        }
         let guard = if change.is_own() { Guard::Caller } else { Guard::Target };
         Ok((guard, self.user_update(change.target, draft, change.now)?))
     }

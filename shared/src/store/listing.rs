@@ -90,8 +90,9 @@ impl DynamoStore {
             .expression_attribute_values(":tenant_epoch", number(tenant_epoch))
     }
 
-    /// Number of live sessions without `except`, as information for people. Counts the first page of the user's
-    /// sessions. Returns `None` if storage does not answer, so that no change fails because of its count.
+    /// Number of live sessions without `except`, as information for people. Returns `None` if the user's sessions,
+    /// ended ones included, fill more than one page. Also returns `None` if storage does not answer, so that no change
+    /// fails because of its count.
     pub async fn count_sessions(&self, of: &SessionsOf<'_>, except: Option<&SessionId>) -> Option<u64> {
         let count = self
             .live(of, " AND session_id <> :except")
@@ -99,6 +100,7 @@ impl DynamoStore {
             .select(Select::Count)
             .send();
         let failure = match tokio::time::timeout(MAX_COUNTING, count).await {
+            Ok(Ok(page)) if page.last_evaluated_key.is_some() => return None,
             Ok(Ok(page)) => return u64::try_from(page.count).ok(),
             Ok(Err(error)) => unavailable(&error),
             Err(_) => Failure::Unavailable("counting the sessions timed out".into()),

@@ -46,4 +46,5 @@ pub use session::{EndSession, Rotated, Rotation};
 pub use session_limit::{LimitClaim, NewSession};
 pub use table::DynamoStore;
 pub use tenant::TenantRecord;
+pub(crate) use transaction::conflicted;
 pub use transaction::{Committed, Guard};

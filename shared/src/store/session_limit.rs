@@ -10,6 +10,12 @@
 //! later changes the count, so that step 3 fails and the login starts again. In the opposite order, a session
 //! created between the two reads would be missed.
 //!
+//! A conflict with another write of the user's item has the same meaning as a changed count, because only such a write
+//! changes the count. The login reads again at once, instead of repeating a write that would fail.
+//!
+//! Under the limit `single`, no query is needed. The write of the new session increments the user's session epoch, which
+//! ends all other sessions, and the new session has the new epoch.
+//!
 //! The end of a session does not change the count, because it only frees capacity. A refresh creates no session. No
 //! item stores the set of sessions, so that a limit also counts sessions that were created before it was set.
 
@@ -28,11 +34,16 @@ use crate::domain::{Failure, Session, SessionId};
 
 /// Claim for one more session of a user under a session limit.
 #[derive(Debug, Clone)]
-pub struct LimitClaim {
-    /// Count of the user's sessions when they were read.
-    pub revision: u64,
-    /// Sessions to end so that the limit is kept.
-    pub evicted: Vec<SessionId>,
+pub enum LimitClaim {
+    /// The user may have several sessions.
+    Counted {
+        /// Count of the user's sessions when they were read.
+        revision: u64,
+        /// Sessions to end so that the limit is kept.
+        evicted: Vec<SessionId>,
+    },
+    /// The new session ends all others. Its epoch is the user's next one.
+    Only,
 }
 
 /// Session to create.
@@ -94,17 +105,28 @@ impl DynamoStore {
         }
     }
 
-    /// Returns writes that increment the user's count and end the evicted sessions. The session's epoch must still be
-    /// the user's, so that no session ends for a login that is no longer valid.
+    /// Returns writes that claim one session: they increment the user's count and end the evicted sessions, or increment
+    /// the user's epoch. The epoch must still be the one that was read with the password, so that no session ends for a
+    /// login that is no longer valid.
     fn claim_session_limit(&self, session: &Session, claim: &LimitClaim) -> Result<Vec<Guarded>, Failure> {
-        let Session { tenant, user, created_at: now, .. } = session;
-        let count = Expressions::update("SET sessions_revision = :next")
-            .when("session_epoch = :epoch")
-            .when_unchanged("sessions_revision", claim.revision)
-            .value(":next", number(claim.revision + 1))
-            .value(":epoch", number(session.user_epoch));
-        let mut writes = vec![(Guard::Sessions, self.update_write(&Key::user(tenant, user), count)?)];
-        for evicted in &claim.evicted {
+        let Session { tenant, user, user_epoch, created_at: now, .. } = session;
+        let key = Key::user(tenant, user);
+        let unchanged = |update, epoch| {
+            Expressions::update(update).when("session_epoch = :epoch").value(":epoch", number(epoch))
+        };
+        let (revision, evicted) = match claim {
+            LimitClaim::Only => {
+                let next = unchanged("SET session_epoch = :next", user_epoch.saturating_sub(1));
+                let next = next.value(":next", number(*user_epoch));
+                return Ok(vec![(Guard::Sessions, self.update_write(&key, next)?)]);
+            }
+            LimitClaim::Counted { revision, evicted } => (*revision, evicted),
+        };
+        let count = unchanged("SET sessions_revision = :next", *user_epoch)
+            .when_unchanged("sessions_revision", revision)
+            .value(":next", number(revision + 1));
+        let mut writes = vec![(Guard::Sessions, self.update_write(&key, count)?)];
+        for evicted in evicted {
             let end = end(*now, false).when("attribute_exists(pk)");
             writes.push((Guard::Sessions, self.update_write(&Key::session(tenant, user, evicted), end)?));
         }

@@ -277,11 +277,7 @@ impl<R> Conflict for SdkError<UpdateItemError, R> {
 
 impl<R> Conflict for SdkError<TransactWriteItemsError, R> {
     fn is_conflict(&self) -> bool {
-        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = self.as_service_error()
-        else {
-            return false;
-        };
-        let mut codes = cancelled.cancellation_reasons().iter().filter_map(CancellationReason::code);
+        let mut codes = reasons_of(self).iter().filter_map(CancellationReason::code);
         let is_temporary = |code: &str| {
             matches!(code, "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded")
         };
@@ -290,13 +286,34 @@ impl<R> Conflict for SdkError<TransactWriteItemsError, R> {
     }
 }
 
-/// Repeats `write` while it reports a conflict: up to 13 attempts within about 4 s, with jitter.
-///
-/// Fifty parallel transactions on one item need this long, because DynamoDB processes them one after the other
-/// and refuses those that overlap.
+/// Returns the reasons of a cancelled transaction; none for other errors.
+pub(super) fn reasons_of<R>(error: &SdkError<TransactWriteItemsError, R>) -> &[CancellationReason] {
+    match error.as_service_error() {
+        Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+            cancelled.cancellation_reasons()
+        }
+        _ => &[],
+    }
+}
+
+/// Repeats `write` while it reports a conflict ([`retried_while`]).
 pub(super) async fn retried<T, E, F>(write: impl FnMut() -> F) -> Result<T, E>
 where
     E: Conflict,
+    F: Future<Output = Result<T, E>>,
+{
+    retried_while(write, Conflict::is_conflict).await
+}
+
+/// Repeats `write` while its error is temporary: up to 13 attempts within about 4 s, with jitter.
+///
+/// Fifty parallel transactions on one item need this long, because DynamoDB processes them one after the other
+/// and refuses those that overlap.
+pub(super) async fn retried_while<T, E, F>(
+    write: impl FnMut() -> F,
+    is_temporary: impl FnMut(&E) -> bool,
+) -> Result<T, E>
+where
     F: Future<Output = Result<T, E>>,
 {
     let backoff = ExponentialBuilder::default()
@@ -304,7 +321,7 @@ where
         .with_max_delay(Duration::from_millis(300))
         .with_max_times(12)
         .with_jitter();
-    write.retry(backoff).when(Conflict::is_conflict).await
+    write.retry(backoff).when(is_temporary).await
 }
 
 /// Reads and decodes all items of a query.

@@ -1,6 +1,7 @@
 //! Transactions: writes that succeed together or not at all, each with the meaning of its failed condition.
 
 use aws_sdk_dynamodb::{
+    error::SdkError,
     operation::transact_write_items::TransactWriteItemsError,
     types::{CancellationReason, ConditionCheck, Delete, Put, TransactWriteItem, Update},
 };
@@ -10,7 +11,7 @@ use super::{
     DynamoStore,
     item::Attributes,
     keys::Key,
-    table::{Expressions, built, conditional, retried, unavailable},
+    table::{Conflict, Expressions, built, conditional, reasons_of, retried_while, unavailable},
 };
 use crate::domain::Failure;
 
@@ -21,6 +22,29 @@ pub enum Committed {
     Done,
     /// No write succeeded, because the condition of one failed. The guard states its meaning.
     Refused(Guard),
+    /// No write succeeded, because each try was throttled or overlapped another write of its items.
+    Conflicted,
+}
+
+impl Committed {
+    /// Returns whether the writes succeeded. `false` means that a condition failed.
+    ///
+    /// # Errors
+    /// `Unavailable` for [`Committed::Conflicted`].
+    pub fn is_done(self) -> Result<bool, Failure> {
+        match self {
+            Self::Done => Ok(true),
+            Self::Refused(_) => Ok(false),
+            Self::Conflicted => Err(conflicted()),
+        }
+    }
+}
+
+/// Returns the failure of a transaction whose tries all conflicted.
+pub(crate) fn conflicted() -> Failure {
+    Failure::Unavailable(
+        "DynamoDB throttled the writes, or other writes of the items kept overlapping".into(),
+    )
 }
 
 /// Meaning of a failed condition of one write.
@@ -34,7 +58,7 @@ pub enum Guard {
     Username,
     /// The reset code was replaced, invalidated or used, or has expired.
     Code,
-    /// The user's sessions changed since they were read.
+    /// The user's sessions changed since they were read, or another write that changes them is in progress.
     Sessions,
     /// The idempotency key already has a stored result.
     IdempotencyKey,
@@ -53,7 +77,9 @@ pub(super) enum Transacted {
     Cancelled {
         /// One reason for each write.
         reasons: Vec<CancellationReason>,
-        /// Failure to return when no condition explains the cancellation.
+        /// Whether the cause is a conflict ([`Conflict`]).
+        is_conflict: bool,
+        /// Failure to return when neither a condition nor a conflict explains the cancellation.
         failure: Failure,
     },
 }
@@ -61,31 +87,41 @@ pub(super) enum Transacted {
 impl DynamoStore {
     /// Executes a transaction and translates the first failed condition.
     pub(super) fn commit(&self, writes: Vec<Guarded>) -> BoxFuture<'_, Result<Committed, Failure>> {
-        let (guards, items): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
+        let guards: Vec<_> = writes.iter().map(|(guard, _)| *guard).collect();
         Box::pin(async move {
-            let (reasons, failure) = match self.transact(items).await? {
+            let (reasons, is_conflict, failure) = match self.transact(writes).await? {
                 Transacted::Done => return Ok(Committed::Done),
-                Transacted::Cancelled { reasons, failure } => (reasons, failure),
+                Transacted::Cancelled { reasons, is_conflict, failure } => (reasons, is_conflict, failure),
             };
+            if have_overlapping_sessions(&guards, &reasons) {
+                return Ok(Committed::Refused(Guard::Sessions));
+            }
             let mut outcomes = guards.iter().zip(&reasons);
             let failed = outcomes.find(|(_, reason)| is_condition_failure(reason));
             match failed.map(|(guard, _)| *guard) {
+                None if is_conflict => Ok(Committed::Conflicted),
                 Some(Guard::None) | None => Err(failure),
                 Some(guard) => Ok(Committed::Refused(guard)),
             }
         })
     }
 
-    /// Executes a transaction. Retries while other writes of its items are in progress.
-    pub(super) async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Transacted, Failure> {
+    /// Executes a transaction. Retries while other writes of its items are in progress, except those of
+    /// [`Guard::Sessions`]: the other write changes what the transaction depends on, so that its repetition would fail.
+    pub(super) async fn transact(&self, writes: Vec<Guarded>) -> Result<Transacted, Failure> {
+        let (guards, items): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
         let request = self.client.transact_write_items().set_transact_items(Some(items));
-        let Err(error) = retried(|| request.clone().send()).await else {
+        let is_worth_repeating = |error: &SdkError<TransactWriteItemsError>| {
+            error.is_conflict() && !have_overlapping_sessions(&guards, reasons_of(error))
+        };
+        let Err(error) = retried_while(|| request.clone().send(), is_worth_repeating).await else {
             return Ok(Transacted::Done);
         };
-        let failure = unavailable(&error);
+        let (failure, is_conflict) = (unavailable(&error), error.is_conflict());
         match error.into_service_error() {
             TransactWriteItemsError::TransactionCanceledException(cancelled) => Ok(Transacted::Cancelled {
                 reasons: cancelled.cancellation_reasons.unwrap_or_default(),
+                is_conflict,
                 failure,
             }),
             _ => Err(failure),
@@ -135,6 +171,14 @@ impl DynamoStore {
         let put = conditional!(put, expressions).build();
         Ok(TransactWriteItem::builder().put(built(put)?).build())
     }
+}
+
+/// Returns whether another write of the items of [`Guard::Sessions`] is in progress, and no condition failed.
+fn have_overlapping_sessions(guards: &[Guard], reasons: &[CancellationReason]) -> bool {
+    let overlaps = |reason: &CancellationReason| reason.code() == Some("TransactionConflict");
+    let mut outcomes = guards.iter().zip(reasons);
+    !reasons.iter().any(is_condition_failure)
+        && outcomes.any(|(guard, reason)| *guard == Guard::Sessions && overlaps(reason))
 }
 
 /// Returns whether a write failed because of its condition.

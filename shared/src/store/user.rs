@@ -161,6 +161,14 @@ impl UserDraft {
     pub(super) fn end_sessions(&mut self) {
         self.set("session_epoch = session_epoch + :step", ":step", number(1));
     }
+
+    /// Requires that no session of the user ended since the user was read. A login under the limit `single` ends
+    /// sessions without changing `change_sequence`.
+    pub(super) fn require_epoch(&mut self, user: &User) {
+        let expressions = std::mem::take(&mut self.expressions);
+        self.expressions =
+            expressions.when("session_epoch = :epoch").value(":epoch", number(user.session_epoch));
+    }
 }
 
 impl DynamoStore {

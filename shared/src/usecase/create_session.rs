@@ -21,7 +21,7 @@ use crate::{
         SessionId, TenantId, TrustedDevice, TrustedDeviceId, User, UserId, UserStatus, Username,
     },
     port::random,
-    store::{ExtraItem, LimitClaim, LoginQuery, NewStoredResult, Success, UserItems},
+    store::{ExtraItem, LimitClaim, LoginQuery, Success, UserItems},
     token::{DeviceProof, KeyedRequest},
 };
 
@@ -247,15 +247,15 @@ impl Service {
         (user, replacement): (&User, Option<HashCost>),
         claim: Option<LimitClaim>,
     ) -> Result<Grant, Failure> {
-        let (grant, result) = match self.new_grant(request, user, login, slot.session_id()) {
-            Ok(made) => made,
+        let mut grant = match self.new_grant(request, user, login, slot.session_id()) {
+            Ok(grant) => grant,
             Err(failure) => {
                 slot.unused().await;
                 return Err(failure);
             }
         };
         let (stored, (), ()) = tokio::join!(
-            self.store_session(request, &grant.session, claim, result.as_ref()),
+            self.store_session(request, user, &mut grant.session, claim, login.idempotent.as_ref()),
             slot.right(),
             self.replace_hash(user, login.password.clone(), replacement)
         );
@@ -335,18 +335,15 @@ impl Service {
         }
     }
 
-    /// A new session with its tokens, and the record of its idempotent request.
+    /// A new session with its tokens.
     fn new_grant(
         &self,
         request: &TenantRequest<'_>,
         user: &User,
         login: &Login,
         id: SessionId,
-    ) -> Result<(Grant, Option<NewStoredResult>), Failure> {
-        let session = self.new_session(request, user, login, id)?;
-        let success = || Success::Session { id: session.id.clone(), user_epoch: session.user_epoch };
-        let result = login.idempotent.as_ref().map(|it| it.record(success(), request)).transpose()?;
-        Ok((self.login_grant(request, session, user)?, result))
+    ) -> Result<Grant, Failure> {
+        self.login_grant(request, self.new_session(request, user, login, id)?, user)
     }
 
     /// The tokens of a login's session, with a proof of its device.

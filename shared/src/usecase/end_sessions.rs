@@ -9,7 +9,7 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{Failure, UserId},
-    store::{Committed, Ending, ExtraItem, GuardedChange, SessionsOf},
+    store::{Ending, ExtraItem, GuardedChange, SessionsOf},
 };
 
 /// A request to end sessions.
@@ -56,7 +56,7 @@ impl Service {
             let except = (ending == Ending::AllButCurrent).then_some(&caller.session.id);
             let ended = self.store.count_sessions(&of, except).await;
             let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
-            if self.store.end_sessions(&change, ending).await? == Committed::Done {
+            if self.store.end_sessions(&change, ending).await?.is_done()? {
                 return Ok(Outcome { user, ended, ended_at: now });
             }
         }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{ClientAddress, Code, Collection, Failure, LinkTemplate, Medium, TenantId, UserDetails, UserId},
-    store::{Committed, ExtraItem, GuardedChange, NewCode, Success, UserItems},
+    store::{ExtraItem, GuardedChange, NewCode, Success, UserItems},
     token::{Bearer, KeyedRequest, Unverified},
 };
 
@@ -167,7 +167,7 @@ impl Service {
             let (code, _) = self.new_code(request, (id, user.as_ref()), code.as_ref(), Some(sending))?;
             let outcome = Outcome { details: None, code: None, asked_at: request.now() };
             let result = idempotent.map(|it| it.record(outcome.success(), request)).transpose()?;
-            if self.store.issue_code(None, &NewCode { result, ..code }).await? == Committed::Done {
+            if self.store.issue_code(None, &NewCode { result, ..code }).await?.is_done()? {
                 return Ok(outcome);
             }
         }
@@ -207,7 +207,7 @@ impl Service {
             let code = sending.is_none().then_some(code);
             let outcome = Outcome { details: Some(UserDetails::of(target)), code, asked_at: now };
             let result = idempotent.map(|it| it.record(outcome.success(), request)).transpose()?;
-            if self.store.issue_code(Some(&change), &NewCode { result, ..new }).await? == Committed::Done {
+            if self.store.issue_code(Some(&change), &NewCode { result, ..new }).await?.is_done()? {
                 return Ok(outcome);
             }
         }

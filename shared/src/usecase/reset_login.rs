@@ -11,7 +11,7 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{ClientAddress, Failure, Session, TenantId, TokenFault, UserId, UserStatus},
-    store::{Committed, ExtraItem, GuardedChange, NewCode, Success},
+    store::{ExtraItem, GuardedChange, NewCode, Success},
     token::{Bearer, KeyedRequest, Unverified},
 };
 
@@ -76,7 +76,7 @@ impl Service {
             let (code, _) = self.new_code(&request, user, caller.code.as_ref(), Some(&Sending::MAIL))?;
             let success = || Success::LoginReset { by: bearer.session.clone() };
             let result = idempotent.as_ref().map(|it| it.record(success(), &request)).transpose()?;
-            if self.store.reset_login(&change, &NewCode { result, ..code }).await? == Committed::Done {
+            if self.store.reset_login(&change, &NewCode { result, ..code }).await?.is_done()? {
                 return Ok(());
             }
         }

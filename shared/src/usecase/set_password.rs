@@ -181,7 +181,7 @@ impl Service {
                 message: self.sealed_notification(request, &user.id, &Notification::PasswordChanged)?,
                 now,
             };
-            if self.commit_recovery(&recovery).await? == Committed::Done {
+            if self.commit_recovery(&recovery).await?.is_done()? {
                 return Ok(UserDetails::after_change(user, now));
             }
             // Read user and code again. The other change may be a second submission of the same form.

@@ -192,7 +192,7 @@ impl Service {
                 message: self.change_notification(request, target, changes)?,
             };
             match self.store.update_credentials(&change, &credentials).await? {
-                Committed::Done => {
+                committed if committed.is_done()? => {
                     return Ok(Outcome {
                         user: id.clone(),
                         updated: changes.names(),
@@ -201,7 +201,7 @@ impl Service {
                     });
                 }
                 Committed::Refused(Guard::Username) => return Err(Failure::UsernameTaken),
-                Committed::Refused(_) => {}
+                _ => {}
             }
         }
         Err(Failure::Unavailable("the user kept changing".into()))

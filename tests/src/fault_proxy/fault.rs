@@ -25,7 +25,9 @@ pub enum Effect {
     /// The keys that match are read after the release, the others before. Without an item, the
     /// second half of the keys is read after the release.
     Tear,
-    /// The call is executed after the release.
+    /// The call reaches the service after the release. It does not conflict with other calls before.
+    HoldRequest,
+    /// The call is executed after the release. In conflict mode, it is in progress from the beginning.
     HoldBefore,
     /// The call is executed at once, and answered after the release.
     HoldAfter,

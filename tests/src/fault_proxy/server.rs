@@ -113,6 +113,13 @@ impl Shared {
                 injection.gate.note_applied();
                 bail!("the request was lost");
             }
+            Effect::HoldRequest => {
+                injection.gate.note_applied();
+                wait(&injection, &running).await;
+                let answer = self.execute(&call, &running, None).await;
+                injection.gate.note_executed();
+                answer
+            }
             Effect::LoseAnswer => {
                 self.execute(&call, &running, None).await?;
                 injection.gate.note_executed();

@@ -171,9 +171,10 @@ impl DynamoStore {
         };
         let record = TenantRecord::read(item)?.changed(&change)?;
         let absent = Expressions::absent();
-        match self.write_tenant(&record, &[], absent).await? {
-            Committed::Done => Ok(record),
-            Committed::Refused(_) => Err(Failure::field("tenant_id", "already exists")),
+        if self.write_tenant(&record, &[], absent).await?.is_done()? {
+            Ok(record)
+        } else {
+            Err(Failure::field("tenant_id", "already exists"))
         }
     }
 
@@ -245,9 +246,10 @@ impl DynamoStore {
         for origin in each(&policy.cors_origins) {
             writes.push(self.name_origin(tenant, origin, "DELETE tenants :tenant")?);
         }
-        match self.commit(writes).await? {
-            Committed::Done => Ok(Switched::Done),
-            Committed::Refused(_) => Err(changed_meanwhile(format_args!("tenant {tenant}"))),
+        if self.commit(writes).await?.is_done()? {
+            Ok(Switched::Done)
+        } else {
+            Err(changed_meanwhile(format_args!("tenant {tenant}")))
         }
     }
 
@@ -381,10 +383,7 @@ impl DynamoStore {
             Some(secret) => unchanged.when("secret_version = :secret").value(":secret", secret.clone()),
             None => unchanged.when("attribute_not_exists(secret_version)"),
         };
-        match self.write_tenant(&after, &origins, unchanged).await? {
-            Committed::Done => Ok(Some(after)),
-            Committed::Refused(_) => Ok(None),
-        }
+        Ok(self.write_tenant(&after, &origins, unchanged).await?.is_done()?.then_some(after))
     }
 
     async fn write_tenant(

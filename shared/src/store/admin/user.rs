@@ -15,7 +15,7 @@ use crate::{
         item::{instant, number, string, text},
         keys::{Key, OUTBOX_PREFIX},
         table::{Expressions, unavailable},
-        transaction::{Committed, Guard},
+        transaction::{Committed, Guard, conflicted},
         user::user_item,
     },
 };
@@ -41,10 +41,7 @@ impl DynamoStore {
     pub async fn create_user(&self, user: &User, now: Timestamp) -> Result<(), Failure> {
         let [user, username, attempts] = self.creation_writes(user, None, now)?;
         let writes = vec![(Guard::Username, user), (Guard::Username, username), (Guard::None, attempts)];
-        match self.commit(writes).await? {
-            Committed::Done => Ok(()),
-            Committed::Refused(_) => Err(Failure::UsernameTaken),
-        }
+        if self.commit(writes).await?.is_done()? { Ok(()) } else { Err(Failure::UsernameTaken) }
     }
 
     /// Returns the writes that create a user: the user item, the username and the attempts. `imported_as` is the digest
@@ -76,6 +73,7 @@ impl DynamoStore {
             Committed::Done => Ok(()),
             Committed::Refused(Guard::Username) => Err(Failure::UsernameTaken),
             Committed::Refused(_) => Err(changed_meanwhile(format_args!("user {}", new.id))),
+            Committed::Conflicted => Err(conflicted()),
         }
     }
 
@@ -100,6 +98,7 @@ impl DynamoStore {
                 Committed::Done => return self.user(tenant, user).await,
                 Committed::Refused(Guard::Username) => return Err(Failure::UsernameTaken),
                 Committed::Refused(_) => {}
+                Committed::Conflicted => return Err(conflicted()),
             }
         }
         Err(changed_meanwhile(format_args!("user {user}")))
@@ -240,7 +239,7 @@ impl DynamoStore {
             let Some(known) = self.user(tenant, user).await? else {
                 return Ok(Switched::Missing);
             };
-            if self.commit_deletion(&known).await? == Committed::Done {
+            if self.commit_deletion(&known).await?.is_done()? {
                 return Ok(Switched::Done);
             }
         }

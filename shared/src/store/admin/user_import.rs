@@ -11,7 +11,7 @@ use crate::{
         item::{Attributes, string, text},
         keys::{Key, USER_SORT_KEY, user_partitions},
         table::unavailable,
-        transaction::{Transacted, is_condition_failure},
+        transaction::{Guard, Transacted, is_condition_failure},
         user::to_user,
     },
 };
@@ -169,7 +169,8 @@ impl DynamoStore {
             }
             let mut writes = Vec::new();
             for (new, _) in &waiting {
-                writes.extend(self.creation_writes(&new.user, Some(&new.imported_as), now)?);
+                let created = self.creation_writes(&new.user, Some(&new.imported_as), now)?;
+                writes.extend(created.map(|write| (Guard::None, write)));
             }
             let (reasons, failure) = match self.transact(writes).await? {
                 Transacted::Done => {
@@ -178,7 +179,7 @@ impl DynamoStore {
                     }
                     continue;
                 }
-                Transacted::Cancelled { reasons, failure } => (reasons, failure),
+                Transacted::Cancelled { reasons, failure, .. } => (reasons, failure),
             };
             let mut is_progress = false;
             for ((new, outcome), reasons) in waiting.into_iter().zip(reasons.chunks(WRITES_PER_USER)) {

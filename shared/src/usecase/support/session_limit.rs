@@ -9,10 +9,12 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
-use super::tenant_request::TenantRequest;
+use super::{idempotency::IdempotentRequest, tenant_request::TenantRequest};
 use crate::{
-    domain::{Failure, Limit, LiveSession, Session, SessionId, SessionLimit, User, UserId},
-    store::{Committed, EndSession, ExtraItem, Guard, LimitClaim, NewSession, NewStoredResult, SessionsOf},
+    domain::{Failure, Limit, LiveSession, Session, SessionId, SessionLimit, User, UserId, WhenFull},
+    store::{
+        Committed, EndSession, ExtraItem, Guard, LimitClaim, NewSession, SessionsOf, Success, conflicted,
+    },
     usecase::Service,
 };
 
@@ -25,10 +27,11 @@ const MAX_ENDED_IN_TRANSACTION: usize = 50;
 const MAX_PARALLEL_ENDS: usize = 10;
 
 /// A user's live sessions as read at one moment.
-pub(in crate::usecase) struct HeldSessions {
-    limit: SessionLimit,
-    revision: u64,
-    live: Vec<LiveSession>,
+pub(in crate::usecase) enum HeldSessions {
+    /// The sessions, with the limit that they must not exceed.
+    Counted { limit: SessionLimit, revision: u64, live: Vec<LiveSession> },
+    /// The sessions were not read, because a new session ends all of them.
+    Replaced,
 }
 
 /// Result of storing a session.
@@ -46,14 +49,19 @@ impl HeldSessions {
     /// # Errors
     /// `SessionLimit` if the tenant's policy ends none.
     pub(in crate::usecase) fn claim(self) -> Result<LimitClaim, Failure> {
-        let evicted = self.limit.evicts(self.live).ok_or(Failure::SessionLimit)?;
-        Ok(LimitClaim { revision: self.revision, evicted })
+        match self {
+            Self::Counted { limit, revision, live } => {
+                let evicted = limit.evicts(live).ok_or(Failure::SessionLimit)?;
+                Ok(LimitClaim::Counted { revision, evicted })
+            }
+            Self::Replaced => Ok(LimitClaim::Only),
+        }
     }
 }
 
 impl Service {
-    /// The live sessions of a user, if its tenant limits them. Without a limit nothing is read. A user that
-    /// does not exist costs the same query.
+    /// The live sessions of a user, if its tenant limits them. Without a limit, and under the limit `single`, nothing
+    /// is read. A user that does not exist costs the same query.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -66,6 +74,9 @@ impl Service {
         let Some(limit) = request.policy().session_limit else {
             return Ok(None);
         };
+        if limit.when_full == WhenFull::Single {
+            return Ok(Some(HeldSessions::Replaced));
+        }
         let of = SessionsOf {
             tenant: &request.tenant.id,
             user: id,
@@ -75,10 +86,11 @@ impl Service {
         };
         let live = self.store.live_sessions(&of).await?;
         let revision = user.map_or(0, |user| user.sessions_revision);
-        Ok(Some(HeldSessions { limit, revision, live }))
+        Ok(Some(HeldSessions::Counted { limit, revision, live }))
     }
 
-    /// Stores a new session with the record of its request, and ends the sessions that exceed the limit.
+    /// Stores a new session of `user` with the record of its request, and ends the sessions that exceed the limit. Under
+    /// the limit `single`, the session gets the user's next epoch.
     ///
     /// # Errors
     /// - `SessionLimit`: other logins used the limit up first.
@@ -87,28 +99,36 @@ impl Service {
     pub(in crate::usecase) async fn store_session(
         &self,
         request: &TenantRequest<'_>,
-        session: &Session,
+        user: &User,
+        session: &mut Session,
         mut claim: Option<LimitClaim>,
-        result: Option<&NewStoredResult>,
+        idempotent: Option<&IdempotentRequest>,
     ) -> Result<StoredSession, Failure> {
-        let mut waits = waits().build();
+        let (mut waits, mut user_epoch) = (waits().build(), user.session_epoch);
         loop {
-            if let Some(claim) = &mut claim {
-                self.end_excess(session, claim, request.now()).await?;
+            session.user_epoch = user_epoch + u64::from(matches!(claim, Some(LimitClaim::Only)));
+            if let Some(LimitClaim::Counted { evicted, .. }) = &mut claim {
+                self.end_excess(session, evicted, request.now()).await?;
             }
-            let new = NewSession { session, claim: claim.as_ref(), result };
+            let success = Success::Session { id: session.id.clone(), user_epoch: session.user_epoch };
+            let result = idempotent.map(|it| it.record(success, request)).transpose()?;
+            let new = NewSession { session, claim: claim.as_ref(), result: result.as_ref() };
             match self.insert_session(&new).await? {
                 Committed::Done => return Ok(StoredSession::New),
                 Committed::Refused(Guard::IdempotencyKey) => return Ok(StoredSession::AlreadyStored),
+                Committed::Conflicted => return Err(conflicted()),
                 Committed::Refused(_) => {}
             }
             let collisions = Failure::RateLimited(Limit::Sessions, Duration::from_secs(1));
             tokio::time::sleep(waits.next().ok_or(collisions)?).await;
-            claim = self.reread_session_limit(request, session).await?;
+            let again = self.reread_user(user).await?;
+            user_epoch = again.session_epoch;
+            let held = self.held_sessions(request, &again.id, Some(&again)).await?;
+            claim = held.map(HeldSessions::claim).transpose()?;
         }
     }
 
-    /// Writes a session. If the response to a transaction under a limit is lost, reads whether it was committed.
+    /// Writes a session. If it is uncertain whether a transaction under a limit was committed, reads the session.
     /// Otherwise a session that no client knows would count against the limit.
     async fn insert_session(&self, new: &NewSession<'_>) -> Result<Committed, Failure> {
         match self.store.insert_session(new).await {
@@ -122,17 +142,13 @@ impl Service {
         }
     }
 
-    /// Reads the user and its live sessions again.
-    async fn reread_session_limit(
-        &self,
-        request: &TenantRequest<'_>,
-        session: &Session,
-    ) -> Result<Option<LimitClaim>, Failure> {
-        let user = self.store.user(&session.tenant, &session.user).await?;
-        let user = user.filter(|user| user.session_epoch == session.user_epoch);
+    /// Reads the user again. Only logins may have ended its sessions: they do not change its sequence, and every other
+    /// change that ends sessions does.
+    async fn reread_user(&self, user: &User) -> Result<User, Failure> {
+        let again = self.store.user(&user.tenant, &user.id).await?;
+        let is_same = |again: &User| (again.sequence, again.created_at) == (user.sequence, user.created_at);
         let ended = || Failure::Unavailable("the user's sessions ended during the login".into());
-        let user = user.ok_or_else(ended)?;
-        self.held_sessions(request, &user.id, Some(&user)).await?.map(HeldSessions::claim).transpose()
+        again.filter(is_same).ok_or_else(ended)
     }
 
     /// Ends the sessions that do not fit into the transaction, the oldest first. Each of them exceeds the limit
@@ -140,11 +156,11 @@ impl Service {
     async fn end_excess(
         &self,
         session: &Session,
-        claim: &mut LimitClaim,
+        evicted: &mut Vec<SessionId>,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        let excess = claim.evicted.len().saturating_sub(MAX_ENDED_IN_TRANSACTION);
-        let excess: Vec<SessionId> = claim.evicted.drain(..excess).collect();
+        let excess = evicted.len().saturating_sub(MAX_ENDED_IN_TRANSACTION);
+        let excess: Vec<SessionId> = evicted.drain(..excess).collect();
         for chunk in excess.chunks(MAX_PARALLEL_ENDS) {
             let ends: Vec<_> = chunk
                 .iter()
