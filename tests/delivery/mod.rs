@@ -7,14 +7,13 @@ mod retries;
 mod throttling;
 mod unreadable;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use doorward::{
     courier::AwsCourier,
     domain::{
-        CodeKind, Failure, LinkHost, LinkTemplate, Medium, MessageDelivery, MessageTemplate, Notification,
-        Templates, TenantId, UserId, UserStatus,
+        CodeKind, LinkHost, LinkTemplate, Medium, MessageDelivery, Notification, TenantId, UserId, UserStatus,
     },
     function::stream::Deliveries,
     store::OutboxKey,
@@ -60,9 +59,8 @@ fn link_to_hosted_page(user: &str, code: &str) -> String {
     format!("{PUBLIC_URL}/tenants/{NORDIC}/password/change?userId={user}&code={code}")
 }
 
-fn words(locale: &str, text: &str) -> Templates {
-    let template = MessageTemplate { subject: Some("Own".into()), text: text.into(), html: None };
-    Templates(BTreeMap::from([(locale.into(), BTreeMap::from([("reset_code".into(), template)]))]))
+fn words(locale: &str, text: &str) -> Value {
+    json!({ locale: { "reset_code": { "subject": "Own", "text": text } } })
 }
 
 async fn put_words(world: &World, words: &Value) -> Result<()> {

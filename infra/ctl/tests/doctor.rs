@@ -280,6 +280,28 @@ async fn ids_that_a_path_cannot_contain_are_listed() {
     );
 }
 
+// docs/configuration.md#templates-of-a-tenant: an operator writes the item.
+#[tokio::test]
+async fn unusable_message_templates_are_found() {
+    let patient = Patient::healthy().await;
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let map = |name: &str, value| AttributeValue::M(HashMap::from([(name.to_owned(), value)]));
+    for (template, part) in [
+        (map("text", text("{{ link }}")), None),
+        (map("text", text("{{ secret }}")), Some("template da/reset_code_text")),
+        (text("nonsense"), Some("not readable")),
+    ] {
+        let put = patient.stack.world.dynamodb.put_item().table_name(TABLE);
+        let put = put.item("pk", text(&format!("T#{NORDIC}"))).item("sk", text("TEMPLATES"));
+        put.item("templates", map("da", map("reset_code_text", template))).send().await.unwrap();
+        let done = patient.examine().await;
+        assert_eq!(done.code, 0, "{done:?}");
+        let warnings = found(&done, "WARNING");
+        assert_eq!(warnings.len(), usize::from(part.is_some()), "{done:?}");
+        assert!(warnings.iter().all(|(_, told)| told.contains(part.unwrap_or_default())), "{done:?}");
+    }
+}
+
 #[tokio::test]
 async fn wrong_region_credentials_table_and_clock_are_found() {
     let patient = Patient::healthy().await;

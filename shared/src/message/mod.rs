@@ -101,7 +101,7 @@ pub fn compose(
     Err(Failure::Internal("the fallback language has no default template".into()))
 }
 
-/// Checks all templates of a tenant before they are stored.
+/// Checks all stored templates of a tenant.
 ///
 /// # Errors
 /// The first fault and the template that has it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
@@ -147,9 +147,9 @@ fn milliseconds(text: &str) -> Option<Timestamp> {
 }
 
 /// Stored form of message templates. They have their own item, because only the delivery function reads them.
-#[derive(Serialize, Deserialize)]
-pub(super) struct TemplatesItem {
-    pub(super) templates: Templates,
+#[derive(Deserialize)]
+struct TemplatesItem {
+    templates: Templates,
 }
 
 /// Attribute with the version of the secret in use.

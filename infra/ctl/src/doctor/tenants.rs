@@ -2,6 +2,7 @@
 
 use doorward::{
     domain::{FieldError, PolicyFault, Severity, Tenant, TenantId, TenantStatus},
+    message,
     store::TenantRecord,
 };
 
@@ -52,6 +53,7 @@ pub(super) async fn examine(deployment: &Deployment, findings: &mut Findings) ->
         match record {
             Ok(Some(record)) => {
                 check_record(&record, findings);
+                check_templates(deployment, &record.tenant.id, findings).await;
                 tenants.push(record.tenant);
             }
             // Deleted after the list was read.
@@ -65,6 +67,22 @@ pub(super) async fn examine(deployment: &Deployment, findings: &mut Findings) ->
         }
     }
     Some(tenants)
+}
+
+/// Checks the message templates that an operator wrote for the tenant.
+async fn check_templates(deployment: &Deployment, tenant: &TenantId, findings: &mut Findings) {
+    let checked = match deployment.store.templates(tenant).await {
+        Ok(templates) => templates.as_ref().map_or(Ok(()), message::check).map_err(|fault| fault.to_string()),
+        Err(failure) => Err(format!("the templates are not readable: {failure}")),
+    };
+    if let Err(message) = checked {
+        findings.warning(
+            "tenants",
+            format!("{tenant}: {message}"),
+            "the built-in template is sent instead",
+            "correct the item TEMPLATES of the tenant; see docs/configuration.md",
+        );
+    }
 }
 
 fn check_record(record: &TenantRecord, findings: &mut Findings) {

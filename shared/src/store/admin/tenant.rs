@@ -14,17 +14,15 @@ use serde_json::Value;
 use super::{CHANGE_TRIES, Switched, changed_meanwhile, first_epoch};
 use crate::{
     domain::{
-        Failure, FieldError, PolicyField, PreviousAlgorithm, Templates, Tenant, TenantId, TenantStatus,
-        WebOrigin,
+        Failure, FieldError, PolicyField, PreviousAlgorithm, Tenant, TenantId, TenantStatus, WebOrigin,
     },
-    message,
     store::{
         DynamoStore,
-        item::{Attributes, decode, encode, number, string, text},
+        item::{Attributes, decode, number, string, text},
         keys::{ANCHOR_PREFIX, Key, SECRET_PREFIX, TENANT_SORT_KEY},
         table::{Expressions, query_all, unavailable},
         tenant::{
-            PREVIOUS_ALGORITHM, SECRET_VERSION, TemplatesItem, TenantRecord, active_secret_value, counter,
+            PREVIOUS_ALGORITHM, SECRET_VERSION, TenantRecord, active_secret_value, counter,
             previous_algorithm_value,
         },
         transaction::{Committed, Guard, Guarded},
@@ -332,18 +330,6 @@ impl DynamoStore {
     pub async fn tenant_ids(&self) -> Result<Vec<TenantId>, Failure> {
         let tenants = self.tenants().await?;
         Ok(tenants.iter().filter_map(|tenant| TenantId::parse(&tenant.id).ok()).collect())
-    }
-
-    /// Replaces a tenant's message templates. Takes effect within 60 s.
-    ///
-    /// # Errors
-    /// `Validation` with the path of an invalid template. `Unavailable` when the write fails.
-    pub async fn put_templates(&self, tenant: &TenantId, templates: &Templates) -> Result<(), Failure> {
-        message::check(templates)
-            .map_err(|refused| Failure::field(refused.path, refused.fault.to_string()))?;
-        let item = encode(&Key::templates(tenant), &TemplatesItem { templates: templates.clone() })?;
-        let put = self.client.put_item().table_name(&self.table).set_item(Some(item)).send().await;
-        put.map(|_| ()).map_err(|error| unavailable(&error))
     }
 
     /// Lists the last use of each version of a tenant's secret, in any order.
