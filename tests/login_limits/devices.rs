@@ -180,11 +180,11 @@ async fn number_of_remembered_devices_is_limited() {
         let device = Some(TrustedDevice { id: TrustedDeviceId::from_random([n; 16]), user_epoch: u64::MAX });
         let key = AttemptKey { tenant: &tenant, user: &user, device, id: AttemptId::new(now, [n; 16]) };
         let reserved = world.store.reserve_attempt(&key, budget, now).await.unwrap();
-        world.store.settle_attempt(&key, &Verdict::Failed { disable_after: 100 }).await.unwrap();
+        world.store.settle_attempt(&key, &Verdict::Failed { budget, now, is_expired: false }).await.unwrap();
         reserved
     };
     for n in 0..32 {
-        assert_eq!(attempt(n).await, Reservation::Granted(Vec::new()), "{n}");
+        assert!(matches!(attempt(n).await, Reservation::Granted(_)), "{n}");
     }
     assert_eq!(
         attempt(32).await,

@@ -5,6 +5,7 @@ mod budgets;
 mod consecutive;
 mod devices;
 mod proofs;
+mod retention;
 mod settling;
 
 use std::{sync::Arc, time::Duration};

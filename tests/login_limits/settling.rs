@@ -105,3 +105,31 @@ async fn login_that_waits_for_a_slot_reads_the_attempts() {
     });
     assert_eq!(answer.unwrap().status, 200);
 }
+
+// docs/design/storage.md#attempts: an attempt whose process ended is looked up once, and then counts as failed.
+#[tokio::test]
+async fn sessions_of_attempts_whose_process_ended_are_looked_up_once() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let (tenant, user) =
+        (TenantId::parse(&marcus.tenant.tenant_id).unwrap(), UserId::parse(&marcus.user.user_id).unwrap());
+    let budget = AttemptBudget { max: 5, per_hour: 20, disable_after: 100, lockout_millis: 1_800_000 };
+    let now = world.clock.now();
+    for index in 0..5 {
+        let key =
+            AttemptKey { tenant: &tenant, user: &user, device: None, id: AttemptId::new(now, [index; 16]) };
+        world.store.reserve_attempt(&key, budget, now).await.unwrap();
+    }
+    world.clock.advance(Duration::from_secs(61));
+    for expected in [None, Some(["BatchGetItem", "UpdateItem"])] {
+        world.calls.take();
+        assert_eq!(login_from(&world, &marcus, None).await.verdict(), (401, "ACCOUNT_LOCKED"));
+        let calls = world.calls.take();
+        assert!(expected.is_none_or(|expected| calls == expected), "{calls:?}");
+    }
+    // Each of them counts once, also after the lockout.
+    assert_eq!(number(&world, &marcus, "failures").await, Some(5));
+    world.clock.advance(LOCKOUT);
+    fail(&world, &marcus, None, 1).await;
+    assert_eq!(number(&world, &marcus, "failures").await, Some(6));
+}

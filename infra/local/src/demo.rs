@@ -236,6 +236,7 @@ async fn seed_user(
             locale: None,
             status: UserStatus::Active,
             session_epoch: known.map_or(0, |known| known.session_epoch),
+            proofs_epoch: known.map_or(0, |known| known.proofs_epoch),
             sessions_revision: known.map_or(0, |known| known.sessions_revision),
             reset_required: false,
             change_required: false,

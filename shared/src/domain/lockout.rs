@@ -5,13 +5,15 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{AttemptId, Failure, Limit, TenantId, TrustedDevice};
+use super::{AttemptId, Failure, Limit, TenantId};
 
 /// Age at which an unsettled attempt counts as failed. No function runs longer than 60 s.
 const LEASE: Duration = Duration::from_secs(60);
 /// Age after which the store checks whether an unsettled attempt created a session. Hashing and storing the result take
 /// a few seconds at most.
 const SETTLED_WITHIN: Duration = Duration::from_secs(15);
+/// Time within which no more failures are forgotten than [`AttemptBudget::disable_after`], in seconds: 181 days.
+const FORGETTING: i64 = 181 * 24 * 60 * 60;
 /// Time that an attempt counts towards the hourly limit.
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -37,6 +39,12 @@ impl AttemptBudget {
         (left < self.max).then_some(left)
     }
 
+    /// Returns the time by which one failure extends the life of the attempts, in seconds. An attacker who waits until
+    /// the failures are forgotten has on average at most `disable_after` attempts in 181 days.
+    pub fn failure_life(self) -> i64 {
+        FORGETTING / i64::from(self.disable_after.max(1))
+    }
+
     /// Returns the end of a lockout that is extended at `now`.
     pub fn lockout_end(self, now: Timestamp) -> Timestamp {
         Timestamp::from_millisecond(now.as_millisecond().saturating_add(self.lockout_millis))
@@ -47,8 +55,8 @@ impl AttemptBudget {
 /// Result of a request for an attempt slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reservation {
-    /// The attempt has a slot. Holds the attempts that had failed before; a success forgives them.
-    Granted(Vec<AttemptId>),
+    /// The attempt has a slot.
+    Granted(GrantedSlot),
     /// The user is locked until this time because of too many failures.
     Locked(Timestamp),
     /// The hourly limit is reached. The next attempt is possible at this time.
@@ -58,9 +66,17 @@ pub enum Reservation {
     Disabled,
     /// All slots are taken by attempts in progress.
     Busy,
-    /// The device counts as unknown, because its proof is older than the password or too many other devices
-    /// have attempts.
+    /// The device counts as unknown, because too many other devices have attempts.
     UnknownDevice,
+}
+
+/// State of the attempts when a slot was granted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GrantedSlot {
+    /// Other attempts that had failed. A success forgives them.
+    pub seen: Vec<AttemptId>,
+    /// Whether the attempts had expired, so that DynamoDB may delete them at any time.
+    pub is_expired: bool,
 }
 
 /// Attempts at one user's password, by one trusted device or by all unknown devices together.
@@ -78,8 +94,8 @@ pub struct AttemptState {
     pub reduced_slots: Option<usize>,
     /// Time at which the failures are forgotten. `None` means that there are no attempts.
     pub quiet_at: Option<Timestamp>,
-    /// Epoch of the user since its last password change. Proofs of earlier epochs are invalid.
-    pub proofs_epoch: Option<u64>,
+    /// Time at which all attempts of the user expire, in epoch seconds.
+    pub expires_at: Option<i64>,
 }
 
 /// Next step for an attempt that did not get a slot at the first write.
@@ -99,6 +115,12 @@ impl AttemptState {
         self.slots.iter().copied().filter(|id| !self.is_in_progress(*id, now)).collect()
     }
 
+    /// Returns the state for an attempt that got a slot.
+    pub fn grant(&self, attempt: AttemptId, now: Timestamp) -> GrantedSlot {
+        let seen = self.failed_attempts(now).into_iter().filter(|id| *id != attempt).collect();
+        GrantedSlot { seen, is_expired: self.expires_at.is_some_and(|end| end < now.as_second()) }
+    }
+
     /// Returns the attempts without a result that store none any more. Some of their logins may have succeeded.
     pub fn abandoned_attempts(&self, now: Timestamp) -> Vec<AttemptId> {
         let is_over = |id: &AttemptId| id.made_at().checked_add(SETTLED_WITHIN).is_ok_and(|end| end < now);
@@ -106,16 +128,10 @@ impl AttemptState {
     }
 
     /// Returns whether an attempt that waits for a slot may get one, or a final result, at the next write.
-    pub fn may_proceed(
-        &self,
-        attempt: AttemptId,
-        device: Option<TrustedDevice>,
-        budget: AttemptBudget,
-        now: Timestamp,
-    ) -> bool {
+    pub fn may_proceed(&self, attempt: AttemptId, budget: AttemptBudget, now: Timestamp) -> bool {
         let max = budget.max.min(self.reduced_slots.unwrap_or(budget.max));
         let has_slot = self.slots.len() < max && self.recent.len() < budget.per_hour;
-        has_slot || self.next_step(attempt, device, budget, now) != NextStep::Return(Reservation::Busy)
+        has_slot || self.next_step(attempt, budget, now) != NextStep::Return(Reservation::Busy)
     }
 
     /// Returns the consecutive failures at the end of the lockout. Attempts without a result count as failed.
@@ -130,22 +146,13 @@ impl AttemptState {
     }
 
     /// Decides what happens to an attempt that did not get a slot.
-    pub fn next_step(
-        &self,
-        attempt: AttemptId,
-        device: Option<TrustedDevice>,
-        budget: AttemptBudget,
-        now: Timestamp,
-    ) -> NextStep {
+    pub fn next_step(&self, attempt: AttemptId, budget: AttemptBudget, now: Timestamp) -> NextStep {
         if self.slots.contains(&attempt) {
             // The SDK repeated a write whose response was lost. The first write reserved the slot.
-            return NextStep::Return(Reservation::Granted(self.failed_attempts(now)));
+            return NextStep::Return(Reservation::Granted(self.grant(attempt, now)));
         }
-        let is_outdated =
-            |device: TrustedDevice| self.proofs_epoch.is_some_and(|epoch| device.user_epoch < epoch);
-        let Some(quiet_at) = self.quiet_at.filter(|_| !device.is_some_and(is_outdated)) else {
-            // Either the proof is outdated, or there are no earlier attempts. In the second case, only the limit of
-            // trusted devices can have prevented the reservation.
+        let Some(quiet_at) = self.quiet_at else {
+            // There are no earlier attempts, so that only the limit of trusted devices prevented the reservation.
             return NextStep::Return(Reservation::UnknownDevice);
         };
         let is_over = quiet_at <= now;
@@ -176,10 +183,19 @@ impl AttemptState {
         }
     }
 
-    fn is_in_progress(&self, id: AttemptId, now: Timestamp) -> bool {
-        let is_dead = id.made_at().checked_add(LEASE).is_ok_and(|end| end < now);
-        self.slots.contains(&id) && !self.failed.contains(&id) && !is_dead
+    /// Returns the attempts without a result whose process has ended.
+    pub fn dead_attempts(&self, now: Timestamp) -> Vec<AttemptId> {
+        self.slots.difference(&self.failed).copied().filter(|id| is_dead(*id, now)).collect()
     }
+
+    fn is_in_progress(&self, id: AttemptId, now: Timestamp) -> bool {
+        self.slots.contains(&id) && !self.failed.contains(&id) && !is_dead(id, now)
+    }
+}
+
+/// Returns whether the process of an attempt has ended.
+fn is_dead(id: AttemptId, now: Timestamp) -> bool {
+    id.made_at().checked_add(LEASE).is_ok_and(|end| end < now)
 }
 
 fn end_of_hour(id: AttemptId) -> Timestamp {
@@ -237,7 +253,7 @@ pub enum BudgetOf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{TrustedDeviceId, tests::at};
+    use crate::domain::tests::at;
 
     const BUDGET: AttemptBudget =
         AttemptBudget { max: 2, per_hour: 4, disable_after: 6, lockout_millis: 600_000 };
@@ -260,7 +276,7 @@ mod tests {
     }
 
     fn next(state: &AttemptState, second: i64) -> NextStep {
-        state.next_step(attempt(second, 99), None, BUDGET, at(second))
+        state.next_step(attempt(second, 99), BUDGET, at(second))
     }
 
     #[test]
@@ -283,7 +299,8 @@ mod tests {
     fn repeated_reservation_keeps_its_slot() {
         let mut state = state(&[attempt(400, 1)]);
         state.slots.insert(attempt(410, 99));
-        assert_eq!(next(&state, 410), NextStep::Return(Reservation::Granted(vec![attempt(400, 1)])));
+        let granted = GrantedSlot { seen: vec![attempt(400, 1)], is_expired: false };
+        assert_eq!(next(&state, 410), NextStep::Return(Reservation::Granted(granted)));
     }
 
     #[test]
@@ -305,12 +322,13 @@ mod tests {
         assert_eq!(BUDGET.reduced_slots(5), Some(1));
     }
 
+    // docs/design/security.md#rule-8
     #[test]
-    fn device_with_an_outdated_proof_is_unknown() {
-        let device = |user_epoch| TrustedDevice { id: TrustedDeviceId::from_random([1; 16]), user_epoch };
-        let state = AttemptState { proofs_epoch: Some(7), ..state(&[attempt(400, 1)]) };
-        let next = |epoch| state.next_step(attempt(410, 99), Some(device(epoch)), BUDGET, at(410));
-        assert_eq!(next(6), NextStep::Return(Reservation::UnknownDevice));
-        assert_eq!(next(7), NextStep::Return(Reservation::Busy));
+    fn failures_are_forgotten_at_most_as_often_as_they_may_occur() {
+        for disable_after in 1..=100 {
+            let life = AttemptBudget { disable_after, ..BUDGET }.failure_life();
+            assert!(life > 25 * 60 * 60, "a failure must outlast the longest lockout and the hourly limit");
+            assert!((FORGETTING - 100..=FORGETTING).contains(&(life * i64::from(disable_after))));
+        }
     }
 }

@@ -29,7 +29,7 @@ pub use id::{
     UserId,
 };
 pub use link::{LinkHost, LinkTemplate, tenant_url};
-pub use lockout::{AttemptBudget, AttemptState, BudgetOf, HourBudget, NextStep, Reservation};
+pub use lockout::{AttemptBudget, AttemptState, BudgetOf, GrantedSlot, HourBudget, NextStep, Reservation};
 pub use notification::{CodeMessage, Medium, Notification};
 pub use origin::WebOrigin;
 pub use policy::{

@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
 
-use super::{Collection, CustomerId, OrganizationId, PasswordHash, TenantId, UserId, Username, id::named};
+use super::{
+    Collection, CustomerId, OrganizationId, PasswordHash, TenantId, TrustedDevice, UserId, Username,
+    id::named,
+};
 
 /// A user as stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +40,9 @@ pub struct User {
     pub status: UserStatus,
     /// Number of times that all sessions of the user were ended at once (docs/design/storage.md#epochs).
     pub session_epoch: u64,
+    /// Epoch of the user after its last password change or login reset. Device proofs of earlier epochs are invalid
+    /// (docs/design/security.md#rule-10).
+    pub proofs_epoch: u64,
     /// Number of sessions created under a session limit. A login compares it to detect concurrent logins.
     pub sessions_revision: u64,
     /// The login was reset and the reset is not complete: the password cannot open a session.
@@ -64,6 +70,11 @@ impl User {
             || new.session_epoch > self.session_epoch
     }
 
+    /// Returns whether the proof of a device is not older than the password.
+    pub fn trusts(&self, device: TrustedDevice) -> bool {
+        device.user_epoch >= self.proofs_epoch
+    }
+
     /// Returns whether the user may log in through `collection` with `owner` in the path
     /// (docs/design/contract.md#create-session).
     pub fn fits(&self, collection: Collection, owner: &str) -> bool {
@@ -89,6 +100,7 @@ impl User {
         let content = |user: &Self| Self {
             roles: Role::ordered(&user.roles),
             session_epoch: 0,
+            proofs_epoch: 0,
             sessions_revision: 0,
             sequence: 0,
             created_at: stored(user.created_at),

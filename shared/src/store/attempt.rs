@@ -17,9 +17,11 @@
 //! - `room`: attempt slots of a lockout, if fewer than usual remain until the password is disabled. It prevents
 //!   more consecutive failures than allowed.
 //!
-//! The item expires 181 days after the last attempt. If the password is disabled, the item is kept until a new password.
-//! A new password deletes all attempts and invalidates all device proofs of earlier epochs, because a person who knew
-//! the old password must not have attempt slots of a trusted device. The rules themselves are in `domain/lockout.rs`.
+//! The item expires after a time that each failure extends ([`AttemptBudget::failure_life`]). No write depends on whether
+//! the user exists, because the time of the expiry would otherwise reveal it (docs/design/security.md#rule-9). If the
+//! password is disabled, the item does not expire.
+//!
+//! A new password removes all attempts. The rules themselves are in `domain/lockout.rs`.
 
 use std::time::Duration;
 
@@ -28,14 +30,12 @@ use jiff::Timestamp;
 
 use super::{
     DynamoStore,
-    item::{
-        Attributes, id_set, instant, number, string, to_id_set, to_instant, to_number, ttl_after, ttl_seconds,
-    },
+    item::{Attributes, id_set, instant, number, string, to_id_set, to_instant, to_number, ttl_after},
     keys::Key,
     table::{Expressions, Updated},
 };
 use crate::domain::{
-    AttemptBudget, AttemptId, AttemptState, Failure, NextStep, Reservation, SessionId, TenantId,
+    AttemptBudget, AttemptId, AttemptState, Failure, GrantedSlot, NextStep, Reservation, SessionId, TenantId,
     TrustedDevice, TrustedDeviceId, UserId,
 };
 
@@ -58,8 +58,12 @@ pub struct AttemptKey<'a> {
 pub enum Verdict<'a> {
     /// The password was wrong.
     Failed {
-        /// [`AttemptBudget::disable_after`]
-        disable_after: u32,
+        /// Limits of the attempts.
+        budget: AttemptBudget,
+        /// Current time.
+        now: Timestamp,
+        /// [`GrantedSlot::is_expired`]. It only selects the write that is tried first.
+        is_expired: bool,
     },
     /// The password was correct. Deletes the attempt and the failures that its reservation returned.
     Succeeded(&'a [AttemptId]),
@@ -67,9 +71,9 @@ pub enum Verdict<'a> {
     Unused,
 }
 
-/// Retention of consecutive failures and of [`PROOFS_EPOCH`] after the last attempt. It is one day longer than the
-/// lifetime of device proofs, because clocks differ.
-const KEPT: Duration = Duration::from_secs(181 * 24 * 60 * 60);
+/// Time that an item without failures is stored, in addition to the lockout. It covers the hourly limit and the
+/// difference between clocks.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// TTL that is never reached: the end of the year 9999, in epoch seconds.
 const FOREVER: i64 = 253_402_300_799;
 /// Maximum number of devices with a bucket. It limits the item to about 20 kB with the default policy. Further devices
@@ -77,9 +81,6 @@ const FOREVER: i64 = 253_402_300_799;
 const MAX_DEVICES: usize = 32;
 /// Attempts to write the item while other requests change it.
 const TRIES: usize = 4;
-
-/// Attribute with the epoch of the user after its last password change. Device proofs of earlier epochs are invalid.
-pub(super) const PROOFS_EPOCH: &str = "proofs_epoch";
 
 /// Attributes of a bucket.
 const ATTRIBUTES: [&str; 6] = ["attempts", "failed", "failures", "quiet_at", "recent", "room"];
@@ -109,7 +110,7 @@ impl AttemptKey<'_> {
             failures: to_number(item, &self.attribute("failures"))?.unwrap_or_default(),
             reduced_slots: to_number(item, &self.attribute("room"))?,
             quiet_at: at(&self.attribute("quiet_at"))?,
-            proofs_epoch: to_number(item, PROOFS_EPOCH)?,
+            expires_at: to_number(item, "expires_at")?,
         })
     }
 }
@@ -118,10 +119,9 @@ fn set_of(device: TrustedDeviceId) -> AttributeValue {
     AttributeValue::Ss(vec![device.to_string()])
 }
 
-/// Returns the end of a lockout that is extended now, and the TTL of the item.
-fn ends(budget: AttemptBudget, now: Timestamp) -> (Timestamp, i64) {
-    let quiet_at = budget.lockout_end(now);
-    (quiet_at, ttl_after(now, KEPT).max(ttl_seconds(quiet_at)))
+/// Returns the TTL of an item without failures.
+fn first_ttl(budget: AttemptBudget, now: Timestamp) -> i64 {
+    ttl_after(budget.lockout_end(now), KEPT)
 }
 
 impl DynamoStore {
@@ -138,23 +138,24 @@ impl DynamoStore {
         for _ in 0..TRIES {
             let kept = match self.change_attempts(attempt, reserve_slot(attempt, budget, now)).await? {
                 Ok(after) => {
-                    let after = attempt.read(&after)?;
-                    let seen =
-                        after.failed_attempts(now).into_iter().filter(|id| *id != attempt.id).collect();
-                    return Ok(Reservation::Granted(seen));
+                    let slot = attempt.read(&after)?.grant(attempt.id, now);
+                    return Ok(Reservation::Granted(slot));
                 }
                 Err(kept) => attempt.read(&kept)?,
             };
             let abandoned = kept.abandoned_attempts(now);
-            if !abandoned.contains(&attempt.id) && self.release_succeeded(attempt, &abandoned).await? {
+            if !abandoned.contains(&attempt.id)
+                && self.settle_abandoned(attempt, &kept, &abandoned, budget, now).await?
+            {
                 continue;
             }
-            match kept.next_step(attempt.id, attempt.device, budget, now) {
+            match kept.next_step(attempt.id, budget, now) {
                 NextStep::Return(reservation) => return Ok(reservation),
                 NextStep::StartOver => {
                     let change = start_over(attempt.id, &kept, budget, now);
                     if self.change_attempts(attempt, change).await?.is_ok() {
-                        return Ok(Reservation::Granted(Vec::new()));
+                        let slot = GrantedSlot { seen: Vec::new(), ..kept.grant(attempt.id, now) };
+                        return Ok(Reservation::Granted(slot));
                     }
                 }
                 NextStep::Forget(over) => {
@@ -182,12 +183,20 @@ impl DynamoStore {
     ) -> Result<bool, Failure> {
         let [item] = self.read_each([Some(Key::attempts(attempt.tenant, attempt.user))]).await?;
         let state = attempt.read(&item.unwrap_or_default())?;
-        Ok(state.may_proceed(attempt.id, attempt.device, budget, now))
+        Ok(state.may_proceed(attempt.id, budget, now))
     }
 
-    /// Releases the slots of the attempts whose login created a session. Returns whether there are any. A bucket has at
-    /// most 100 slots, so that one batch reads all sessions.
-    async fn release_succeeded(&self, attempt: &AttemptKey<'_>, ids: &[AttemptId]) -> Result<bool, Failure> {
+    /// Releases the slots of the attempts whose login created a session. If there are none, counts the attempts as failed
+    /// whose process has ended, so that the next login need not look for their sessions again. Returns whether it changed
+    /// anything. A bucket has at most 100 slots, so that one batch reads all sessions.
+    async fn settle_abandoned(
+        &self,
+        attempt: &AttemptKey<'_>,
+        kept: &AttemptState,
+        ids: &[AttemptId],
+        budget: AttemptBudget,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
         let session =
             |id: &AttemptId| Key::session(attempt.tenant, attempt.user, &SessionId::of_attempt(*id));
         if ids.is_empty() {
@@ -196,25 +205,29 @@ impl DynamoStore {
         let sessions = self.read_all(&ids.iter().map(session).collect::<Vec<_>>()).await?;
         let found = ids.iter().zip(sessions).filter(|(_, session)| session.is_some());
         let succeeded: Vec<_> = found.map(|(id, _)| *id).collect();
-        if succeeded.is_empty() {
-            return Ok(false);
-        }
-        let change = Expressions::update("DELETE #attempts :over, #recent :over")
-            .when("attribute_exists(#attempts)")
-            .value(":over", id_set(succeeded));
+        let change = if succeeded.is_empty() {
+            let dead = kept.dead_attempts(now);
+            // A new lockout counts them anyway.
+            if dead.is_empty() || kept.quiet_at.is_none_or(|quiet_at| quiet_at <= now) {
+                return Ok(false);
+            }
+            fail_dead(kept, dead, budget)
+        } else {
+            Expressions::update("DELETE #attempts :over, #recent :over")
+                .when("attribute_exists(#attempts)")
+                .value(":over", id_set(succeeded))
+        };
         self.change_attempts(attempt, change).await.map(|_| true)
     }
 
-    /// Returns a write that deletes a user's attempts and invalidates all device proofs of epochs before `epoch`.
+    /// Returns a write that removes a user's attempts.
     pub(super) fn reset_attempts(
         &self,
         tenant: &TenantId,
         user: &UserId,
-        epoch: u64,
         now: Timestamp,
     ) -> Result<TransactWriteItem, Failure> {
         let mut item = Key::attempts(tenant, user).attributes();
-        item.insert(PROOFS_EPOCH.to_owned(), number(epoch));
         item.insert("expires_at".to_owned(), number(ttl_after(now, KEPT)));
         self.put_write(item, Expressions::default())
     }
@@ -258,9 +271,8 @@ impl DynamoStore {
 
 /// Returns the change that reserves a slot if one is free.
 fn reserve_slot(attempt: &AttemptKey<'_>, budget: AttemptBudget, now: Timestamp) -> Expressions {
-    let (quiet_at, kept_until) = ends(budget, now);
     let mut add = "ADD #attempts :ids, #recent :ids".to_owned();
-    let mut set = "SET #quiet_at = :quiet, expires_at = if_not_exists(pinned, :ttl)".to_owned();
+    let mut set = "SET #quiet_at = :quiet, expires_at = if_not_exists(expires_at, :ttl)".to_owned();
     let mut change = Expressions::condition(
         "(attribute_not_exists(#quiet_at) OR (#quiet_at > :now AND \
          (attribute_not_exists(#attempts) OR (size(#attempts) < :max AND \
@@ -269,8 +281,8 @@ fn reserve_slot(attempt: &AttemptKey<'_>, budget: AttemptBudget, now: Timestamp)
          (attribute_not_exists(#failures) OR #failures < :disable_after)))",
     )
     .value(":ids", id_set([attempt.id]))
-    .value(":quiet", instant(quiet_at))
-    .value(":ttl", number(kept_until))
+    .value(":quiet", instant(budget.lockout_end(now)))
+    .value(":ttl", number(first_ttl(budget, now)))
     .value(":now", instant(now))
     .value(":max", number(budget.max))
     .value(":per_hour", number(budget.per_hour))
@@ -283,10 +295,8 @@ fn reserve_slot(attempt: &AttemptKey<'_>, budget: AttemptBudget, now: Timestamp)
         add.push_str(", devices :devices");
         change = change
             .when("(attribute_not_exists(devices) OR contains(devices, :device) OR size(devices) < :most)")
-            .when("(attribute_not_exists(proofs_epoch) OR proofs_epoch <= :proven)")
             .value(":devices", set_of(device.id))
             .value(":device", string(device.id.to_string()))
-            .value(":proven", number(device.user_epoch))
             .value(":most", number(MAX_DEVICES));
     }
     Expressions { update: Some(format!("{add} {set}")), ..change }
@@ -295,27 +305,14 @@ fn reserve_slot(attempt: &AttemptKey<'_>, budget: AttemptBudget, now: Timestamp)
 /// Returns the change that replaces an expired lockout by one with only this attempt, unless the lockout changed since it
 /// was read.
 fn start_over(attempt: AttemptId, kept: &AttemptState, budget: AttemptBudget, now: Timestamp) -> Expressions {
-    let (quiet_at, kept_until) = ends(budget, now);
-    let mut set = "SET #attempts = :ids, #recent = :recent, #quiet_at = :quiet, \
-         expires_at = if_not_exists(pinned, :ttl)"
-        .to_owned();
+    let mut set = "SET #attempts = :ids, #recent = :recent, #quiet_at = :quiet".to_owned();
     let mut remove = "REMOVE #failed".to_owned();
     let mut change = Expressions::condition("#quiet_at = :was")
         .value(":ids", id_set([attempt]))
         .value(":recent", id_set(kept.last_hour(now).into_iter().chain([attempt])))
-        .value(":quiet", instant(quiet_at))
-        .value(":ttl", number(kept_until))
+        .value(":quiet", instant(budget.lockout_end(now)))
         .value(":was", instant(kept.quiet_at.unwrap_or(now)));
-    change = if kept.slots.is_empty() {
-        change.when("attribute_not_exists(#attempts)")
-    } else {
-        change.when("#attempts = :places").value(":places", id_set(kept.slots.iter().copied()))
-    };
-    change = if kept.failures == 0 {
-        change.when("attribute_not_exists(#failures)")
-    } else {
-        change.when("#failures = :failures").value(":failures", number(kept.failures))
-    };
+    change = when_kept(change, kept);
     let failures = kept.final_failures();
     if failures != kept.failures {
         set.push_str(", #failures = :in_the_end");
@@ -340,23 +337,38 @@ fn settlements(attempt: &AttemptKey<'_>, verdict: &Verdict<'_>) -> Vec<Expressio
             .value(":own_set", own_set())
     };
     match verdict {
-        Verdict::Failed { disable_after } => {
-            let last = disable_after.saturating_sub(1);
+        Verdict::Failed { budget, now, is_expired } => {
+            let last = budget.disable_after.saturating_sub(1);
             let is_unsettled = "contains(#attempts, :own) AND NOT contains(#failed, :own)";
-            let fail = |update| change(update, is_unsettled).value(":one", number(1));
+            let fail = |expires_at| {
+                let update = format!("ADD #failed :own_set, #failures :one SET expires_at = {expires_at}");
+                change(&update, is_unsettled).value(":one", number(1))
+            };
             // The failure that disables the password. The item is then kept until a new password.
-            let last_failure =
-                fail("ADD #failed :own_set, #failures :one SET pinned = :forever, expires_at = :forever")
-                    .value(":forever", number(FOREVER));
+            let last_failure = fail(":forever").value(":forever", number(FOREVER));
             if last == 0 {
                 return vec![last_failure];
             }
             let last_failure = last_failure.when("#failures >= :last").value(":last", number(last));
-            let another_failure = fail("ADD #failed :own_set, #failures :one")
-                .when("(attribute_not_exists(#failures) OR #failures < :last)")
-                .value(":last", number(last));
+            let not_last = |failure: Expressions| {
+                failure
+                    .when("(attribute_not_exists(#failures) OR #failures < :last)")
+                    .value(":last", number(last))
+            };
+            let another_failure = not_last(fail("expires_at + :life").when("expires_at >= :now"))
+                .value(":life", number(budget.failure_life()))
+                .value(":now", number(now.as_second()));
+            // DynamoDB may delete an expired item days later.
+            let in_expired_item = not_last(fail(":ttl").when("expires_at < :now"))
+                .value(":ttl", number(first_ttl(*budget, *now) + budget.failure_life()))
+                .value(":now", number(now.as_second()));
+            let (first, second) = if *is_expired {
+                (in_expired_item, another_failure)
+            } else {
+                (another_failure, in_expired_item)
+            };
             // Concurrent attempts can reset or increase the consecutive failures between two writes.
-            vec![another_failure.clone(), last_failure.clone(), another_failure, last_failure]
+            vec![first.clone(), last_failure.clone(), second, first, last_failure]
         }
         Verdict::Succeeded(seen) => {
             let ids = || id_set(seen.iter().copied().chain([attempt.id]));
@@ -369,6 +381,33 @@ fn settlements(attempt: &AttemptKey<'_>, verdict: &Verdict<'_>) -> Vec<Expressio
             let release = change(update, "contains(#attempts, :own)");
             vec![remove_bucket(attempt, own_set()).when("attribute_not_exists(#failures)"), release]
         }
+    }
+}
+
+/// Returns the change that counts attempts without a result as failed, if the bucket is unchanged since it was read.
+fn fail_dead(kept: &AttemptState, dead: Vec<AttemptId>, budget: AttemptBudget) -> Expressions {
+    let count = u32::try_from(dead.len()).unwrap_or(u32::MAX);
+    let add = "ADD #failed :dead, #failures :count SET expires_at =";
+    let change = if kept.failures.saturating_add(count) >= budget.disable_after {
+        Expressions::update(format!("{add} :forever")).value(":forever", number(FOREVER))
+    } else {
+        let life = budget.failure_life().saturating_mul(count.into());
+        Expressions::update(format!("{add} expires_at + :life")).value(":life", number(life))
+    };
+    when_kept(change, kept).value(":dead", id_set(dead)).value(":count", number(count))
+}
+
+/// Adds the condition that slots and consecutive failures of a bucket are unchanged since they were read.
+fn when_kept(change: Expressions, kept: &AttemptState) -> Expressions {
+    let change = if kept.slots.is_empty() {
+        change.when("attribute_not_exists(#attempts)")
+    } else {
+        change.when("#attempts = :places").value(":places", id_set(kept.slots.iter().copied()))
+    };
+    if kept.failures == 0 {
+        change.when("attribute_not_exists(#failures)")
+    } else {
+        change.when("#failures = :failures").value(":failures", number(kept.failures))
     }
 }
 

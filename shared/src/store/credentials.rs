@@ -4,7 +4,6 @@
 //! were read. A change of another user does not contain the caller's items, because parallel transactions of one
 //! caller would conflict on them (docs/design/decisions/ended-callers.md).
 
-use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 
 use super::{
@@ -99,7 +98,7 @@ impl DynamoStore {
         let mut writes = vec![self.change_target(change, draft)?];
         writes.extend(self.check_own_session(change)?);
         writes.extend(self.put_code(code)?);
-        writes.push((Guard::None, self.reset_attempts_of(target, now)?));
+        writes.push((Guard::None, self.reset_attempts(&target.tenant, &target.id, now)?));
         self.commit(writes).await
     }
 
@@ -136,7 +135,7 @@ impl DynamoStore {
             writes.extend(self.check_own_session(change)?);
         }
         if password.is_some() {
-            writes.push((Guard::None, self.reset_attempts_of(target, now)?));
+            writes.push((Guard::None, self.reset_attempts(&target.tenant, &target.id, now)?));
         }
         writes.push(self.change_target(change, draft)?);
         self.commit(writes).await
@@ -193,16 +192,10 @@ impl DynamoStore {
         self.commit(vec![
             (Guard::Code, self.spend_code(user, proof, submission, *now)?),
             (Guard::Target, self.user_update(user, draft, *now)?),
-            (Guard::None, self.reset_attempts_of(user, *now)?),
+            (Guard::None, self.reset_attempts(&user.tenant, &user.id, *now)?),
             (Guard::None, self.put_outbox(message)?),
         ])
         .await
-    }
-
-    /// Returns a write that deletes the user's attempts and invalidates the device proofs, in a transaction that
-    /// increments the session epoch of `user`.
-    fn reset_attempts_of(&self, user: &User, now: Timestamp) -> Result<TransactWriteItem, Failure> {
-        self.reset_attempts(&user.tenant, &user.id, user.session_epoch + 1, now)
     }
 
     /// Returns the update of the target.

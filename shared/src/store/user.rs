@@ -34,6 +34,8 @@ struct UserItem {
     disabled: bool,
     session_epoch: u64,
     #[serde(default)]
+    proofs_epoch: u64,
+    #[serde(default)]
     sessions_revision: u64,
     reset_required: bool,
     change_required: bool,
@@ -59,6 +61,7 @@ impl From<&User> for UserItem {
             locale: user.locale.clone(),
             disabled: user.status == UserStatus::Disabled,
             session_epoch: user.session_epoch,
+            proofs_epoch: user.proofs_epoch,
             sessions_revision: user.sessions_revision,
             reset_required: user.reset_required,
             change_required: user.change_required,
@@ -95,6 +98,7 @@ impl TryFrom<UserItem> for User {
             phone: item.phone,
             locale: item.locale,
             session_epoch: item.session_epoch,
+            proofs_epoch: item.proofs_epoch,
             sessions_revision: item.sessions_revision,
             reset_required: item.reset_required,
             change_required: item.change_required,
@@ -142,18 +146,24 @@ impl UserDraft {
         self.set("change_required = :required", ":required", AttributeValue::Bool(required));
     }
 
-    /// Sets a new password. Ends the user's sessions and completes a login reset.
+    /// Sets a new password. Ends the user's sessions, invalidates the device proofs and completes a login reset.
     pub(super) fn set_password(&mut self, password: &PasswordHash, history: &[PasswordHash]) {
         let history = history.iter().map(|hash| string(hash.as_phc())).collect();
         self.set("password = :password", ":password", string(password.as_phc()));
         self.set("password_history = :history", ":history", AttributeValue::L(history));
         self.set("reset_required = :reset", ":reset", AttributeValue::Bool(false));
-        self.end_sessions();
+        self.void_proofs();
     }
 
-    /// Blocks the password until it is reset, and ends the user's sessions.
+    /// Blocks the password until it is reset, ends the user's sessions, and invalidates the device proofs.
     pub(super) fn require_reset(&mut self) {
         self.set("reset_required = :reset", ":reset", AttributeValue::Bool(true));
+        self.void_proofs();
+    }
+
+    /// Ends the user's sessions and invalidates the device proofs of earlier epochs.
+    fn void_proofs(&mut self) {
+        self.set("proofs_epoch = session_epoch + :step", ":step", number(1));
         self.end_sessions();
     }
 

@@ -34,6 +34,7 @@ pub(crate) fn user() -> User {
         locale: None,
         status: UserStatus::Active,
         session_epoch: 3,
+        proofs_epoch: 0,
         sessions_revision: 0,
         reset_required: false,
         change_required: false,

@@ -160,6 +160,11 @@ impl Service {
         let (slot, items) =
             tokio::join!(self.reserve_attempt(request, &login.user, source), self.store.login(&query));
         let mut slot = slot?;
+        let user = items.as_ref().ok().and_then(|items| items.user.as_ref());
+        let is_outdated = |device| user.is_some_and(|user| !user.trusts(device));
+        if login.trusted.is_some_and(is_outdated) && !slot.is_of_unknown_device() {
+            slot = slot.of_unknown_device().await?;
+        }
         let checked = match items {
             Ok(items) => self.check_login(request, login, &mut slot, items, budgets).await,
             Err(failure) => Checked::Refused(failure),

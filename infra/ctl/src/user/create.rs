@@ -50,6 +50,7 @@ impl CreateUser {
             locale: self.locale,
             status: UserStatus::Active,
             session_epoch: 0,
+            proofs_epoch: 0,
             sessions_revision: 0,
             reset_required: password.is_none(),
             change_required: password.is_some()

@@ -99,6 +99,7 @@ fn described(user: &User) -> Value {
         locale,
         status,
         session_epoch,
+        proofs_epoch: _,
         sessions_revision: _,
         reset_required,
         change_required,

@@ -141,7 +141,7 @@ pub const FIELDS: &[PolicyField] = &[
     number(
         "disable_after",
         (1, MAX_CONSECUTIVE_FAILURES as u64),
-        "Number of consecutive wrong passwords, with any time between them, after which the password is disabled (NIST SP 800-63B-4, 3.2.2: at most 100). It works again after a password reset or `doorwardctl user unlock`. Unknown devices together and each trusted device are counted separately.",
+        "Number of consecutive wrong passwords after which the password is disabled (NIST SP 800-63B-4, 3.2.2: at most 100). Each wrong password is remembered for 181 days divided by this number, added up. It works again after a password reset or `doorwardctl user unlock`. Unknown devices together and each trusted device are counted separately.",
         |policy| Some(policy.disable_after.into()),
         |policy, number| policy.disable_after = narrow(number),
     ),

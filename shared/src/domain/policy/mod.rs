@@ -42,7 +42,7 @@ pub struct Policy {
     /// Duration of a lockout, and also the time without failures after which earlier failures are forgotten;
     /// default 30 min.
     pub lockout: Duration,
-    /// Consecutive failures, with any time between them, after which the password is disabled until it is
+    /// Consecutive failures after which the password is disabled until it is
     /// reset; default 100, which is also the maximum (docs/design/security.md#rule-8).
     pub disable_after: u32,
     /// Wrong passwords for one user within an hour, across lockouts; default 20.

@@ -11,7 +11,6 @@ use crate::{
     domain::{Failure, TenantId, User, UserId},
     store::{
         DynamoStore,
-        attempt::PROOFS_EPOCH,
         item::{instant, number, string, text},
         keys::{Key, OUTBOX_PREFIX},
         table::{Expressions, unavailable},
@@ -53,13 +52,13 @@ impl DynamoStore {
         now: Timestamp,
     ) -> Result<[TransactWriteItem; WRITES_PER_USER], Failure> {
         let epoch = first_epoch(now);
-        let mut item = user_item(&User { session_epoch: epoch, ..user.clone() })?;
+        let mut item = user_item(&User { session_epoch: epoch, proofs_epoch: epoch, ..user.clone() })?;
         item.extend(imported_as.map(|digest| (IMPORTED_AS.to_owned(), string(digest))));
         Ok([
             self.put_write(item, Expressions::absent().return_refused())?,
             self.reserve_username(user, &user.username)?,
-            // Attempts may exist from before the user was created, and device proofs from an earlier user.
-            self.reset_attempts(&user.tenant, &user.id, epoch, now)?,
+            // Attempts may exist from before the user was created.
+            self.reset_attempts(&user.tenant, &user.id, now)?,
         ])
     }
 
@@ -108,7 +107,7 @@ impl DynamoStore {
     async fn commit_replacement(&self, old: &User, new: &User, unlocks: bool) -> Result<Committed, Failure> {
         let key = Key::user(&new.tenant, &new.id);
         let (before, mut after) = (user_item(old)?, user_item(new)?);
-        for counter in ["pk", "sk", "session_epoch", "change_sequence", "sessions_revision"] {
+        for counter in ["pk", "sk", "session_epoch", "proofs_epoch", "change_sequence", "sessions_revision"] {
             after.remove(counter);
         }
         let is_removed = |name: &&String| !after.contains_key(*name) && OPTIONAL.contains(&name.as_str());
@@ -117,6 +116,12 @@ impl DynamoStore {
         let ends_sessions = old.must_end_sessions(new);
         if ends_sessions {
             sets.push("session_epoch = session_epoch + :one".to_owned());
+        }
+        let has_new_password = old.password.as_phc() != new.password.as_phc();
+        if unlocks || has_new_password {
+            // The right-hand sides have the values from before the update.
+            let next = if ends_sessions { " + :one" } else { "" };
+            sets.push(format!("proofs_epoch = session_epoch{next}"));
         }
         sets.extend(after.keys().map(|name| format!("{name} = :{name}")));
         let remove =
@@ -129,10 +134,8 @@ impl DynamoStore {
             update = update.value(format!(":{name}"), value);
         }
         let mut writes = vec![(Guard::Target, self.update_write(&key, update)?)];
-        let has_new_password = old.password.as_phc() != new.password.as_phc();
         if unlocks || has_new_password {
-            let epoch = old.session_epoch + u64::from(ends_sessions);
-            writes.push((Guard::None, self.reset_attempts(&new.tenant, &new.id, epoch, new.changed_at)?));
+            writes.push((Guard::None, self.reset_attempts(&new.tenant, &new.id, new.changed_at)?));
         }
         if unlocks || has_new_password || (&old.email, &old.phone) != (&new.email, &new.phone) {
             writes.push((Guard::None, self.void_code(&new.tenant, &new.id, new.changed_at)?));
@@ -216,9 +219,7 @@ impl DynamoStore {
         }
         let key = Key::attempts(tenant, user);
         let [attempts] = self.read_each([Some(key.clone())]).await?;
-        // The update does not touch the epoch of valid device proofs, so that a concurrent password change stays
-        // effective.
-        let kept = ["pk", "sk", PROOFS_EPOCH, "expires_at"];
+        let kept = ["pk", "sk", "expires_at"];
         let removed = attempts.unwrap_or_default().into_keys().filter(|name| !kept.contains(&name.as_str()));
         let names: Vec<_> = removed.enumerate().map(|(index, name)| (format!("#{index}"), name)).collect();
         if names.is_empty() {

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use super::tenant_request::TenantRequest;
 use crate::{
     domain::{
-        AttemptBudget, AttemptId, BudgetOf, Failure, HourBudget, Limit, Password, Reservation, SessionId,
-        TrustedDevice, User, UserId,
+        AttemptBudget, AttemptId, BudgetOf, Failure, GrantedSlot, HourBudget, Limit, Password, Reservation,
+        SessionId, TrustedDevice, User, UserId,
     },
     port::PasswordCheck,
     store::{AttemptKey, Verdict},
@@ -82,9 +82,8 @@ pub(in crate::usecase) struct AttemptSlot<'a> {
     user: UserId,
     id: AttemptId,
     source: AttemptSource,
-    disable_after: u32,
-    /// Attempts that had failed before the reservation. A success forgives them.
-    seen: Vec<AttemptId>,
+    budget: AttemptBudget,
+    granted: GrantedSlot,
     /// Budgets that count the attempt if it turns out wrong.
     owed: Vec<HourBudget>,
     /// Budgets that already counted the attempt, and get the unit back unless it turns out wrong.
@@ -133,8 +132,8 @@ impl Service {
             source.device = None;
             reserved = self.wait_for_slot(&key(source), budget, now).await?;
         }
-        let seen = match reserved {
-            Reservation::Granted(seen) => seen,
+        let granted = match reserved {
+            Reservation::Granted(granted) => granted,
             Reservation::Locked(until) => return Err(Failure::AccountLocked(until)),
             Reservation::Limited(until) => {
                 let wait = until.duration_since(now).unsigned_abs();
@@ -151,8 +150,8 @@ impl Service {
             user: user.clone(),
             id,
             source,
-            disable_after: budget.disable_after,
-            seen,
+            budget,
+            granted,
             owed: Vec::new(),
             taken: Vec::new(),
         })
@@ -199,6 +198,17 @@ impl AttemptSlot<'_> {
     /// Whether the attempt counts as one of an unknown device.
     pub(in crate::usecase) fn is_of_unknown_device(&self) -> bool {
         self.source.device.is_none()
+    }
+
+    /// Moves the attempt to the slots of unknown devices, because the proof of the device is older than the password.
+    ///
+    /// # Errors
+    /// As [`Service::reserve_attempt`].
+    pub(in crate::usecase) async fn of_unknown_device(self) -> Result<Self, Failure> {
+        let (service, request, user) = (self.service, self.request, self.user.clone());
+        let source = AttemptSource { device: None, ..self.source };
+        self.unused().await;
+        service.reserve_attempt(request, &user, source).await
     }
 
     /// ID of the session that a login with this attempt creates.
@@ -295,8 +305,11 @@ impl AttemptSlot<'_> {
         let tenant = &self.request.tenant.id;
         let attempt = AttemptKey { tenant, user: &self.user, device: self.source.device, id: self.id };
         let (verdict, budgets) = match outcome {
-            AttemptOutcome::Wrong => (Verdict::Failed { disable_after: self.disable_after }, &self.owed),
-            AttemptOutcome::Right => (Verdict::Succeeded(&self.seen), &self.taken),
+            AttemptOutcome::Wrong => {
+                let GrantedSlot { is_expired, .. } = self.granted;
+                (Verdict::Failed { budget: self.budget, now: self.request.now(), is_expired }, &self.owed)
+            }
+            AttemptOutcome::Right => (Verdict::Succeeded(&self.granted.seen), &self.taken),
             AttemptOutcome::Unused => (Verdict::Unused, &self.taken),
         };
         let adjusted = join_all(budgets.iter().map(|budget| async move {
