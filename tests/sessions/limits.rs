@@ -301,6 +301,21 @@ async fn login_under_a_session_limit_succeeds_if_the_answer_of_its_write_is_lost
     }
 }
 
+// docs/design/storage.md#session-limits: the fault that lost the answer also affects the first read of the session.
+#[tokio::test]
+async fn login_under_a_session_limit_reads_its_session_until_storage_responds() {
+    let world = World::start().await.unwrap();
+    limit(&world, 1, WhenFull::Reject).await;
+    let marcus = world.actor(MARCUS).unwrap();
+    world.faults.inject(Fault::on(Operation::TransactWriteItems, Effect::LoseAnswer).times(3));
+    // The SDK sends each read three times.
+    let throttled = Fault::on(Operation::BatchGetItem, Effect::Throttle).sk_prefix("S#").times(7);
+    let throttled = world.faults.inject(throttled);
+    let login = world.login(&marcus).await.unwrap();
+    assert_eq!(throttled.applied(), 7);
+    assert_eq!(live(&world, &marcus).await, BTreeSet::from([login.session]));
+}
+
 // A login whose write never reached DynamoDB is not reported as a success.
 #[tokio::test]
 async fn login_under_a_session_limit_fails_if_its_write_is_lost() {

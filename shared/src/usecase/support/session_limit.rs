@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
@@ -134,7 +134,15 @@ impl Service {
         match self.store.insert_session(new).await {
             Err(failure @ Failure::Unavailable(_)) if new.claim.is_some() => {
                 let Session { tenant, user, id, nonce, .. } = new.session;
-                let stored = self.store.caller(tenant, (user, id), None, ExtraItem::None).await?.session;
+                let read = || self.store.caller(tenant, (user, id), None, ExtraItem::None);
+                // The cause of the lost response may still last.
+                let backoff = ExponentialBuilder::default()
+                    .with_min_delay(Duration::from_millis(50))
+                    .with_max_delay(Duration::from_millis(500))
+                    .with_max_times(5)
+                    .with_jitter();
+                let is_temporary = |failure: &Failure| matches!(failure, Failure::Unavailable(_));
+                let stored = read.retry(backoff).when(is_temporary).await?.session;
                 let is_committed = stored.is_some_and(|stored| stored.nonce == *nonce);
                 if is_committed { Ok(Committed::Done) } else { Err(failure) }
             }
