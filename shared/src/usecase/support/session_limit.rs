@@ -44,6 +44,14 @@ pub(in crate::usecase) enum StoredSession {
 }
 
 impl HeldSessions {
+    /// Whether the session was read as live.
+    fn contains(&self, id: &SessionId) -> bool {
+        match self {
+            Self::Counted { live, .. } => live.iter().any(|session| session.id == *id),
+            Self::Replaced => false,
+        }
+    }
+
     /// The sessions that must end so that one more fits.
     ///
     /// # Errors
@@ -124,6 +132,10 @@ impl Service {
             let again = self.reread_user(user).await?;
             user_epoch = again.session_epoch;
             let held = self.held_sessions(request, &again.id, Some(&again)).await?;
+            // A write without an answer may have been committed, and its repetition conflicted with another one.
+            if held.as_ref().is_some_and(|held| held.contains(&session.id)) {
+                return Ok(StoredSession::New);
+            }
             claim = held.map(HeldSessions::claim).transpose()?;
         }
     }
