@@ -84,7 +84,7 @@ impl Dev {
 #[must_use]
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["run", "--quiet", "--package", "local", "--"]).args(arguments);
+    command.args(["run", "--quiet", "--bin", "local", "--"]).args(arguments);
     command.stdout(Stdio::piped()).kill_on_drop(true);
     command
 }

@@ -283,7 +283,7 @@ impl Operator<'_> {
     async fn run(&self, arguments: &[&str], stdin: &str) -> Result<Value> {
         let mut command = self.cloud.emulator.command(&self.project.cargo);
         command
-            .args(["run", "--quiet", "--package", "doorwardctl", "--", "--json"])
+            .args(["run", "--quiet", "--bin", "doorwardctl", "--", "--json"])
             .args(["--table", &self.outputs.table_name, "--secret-prefix", &self.outputs.secret_prefix])
             .args(arguments)
             .current_dir(&self.project.root)

@@ -134,7 +134,7 @@ fn selected(root: &Path, names: &[String]) -> Result<Vec<Document>> {
 /// Builds the operator's command, and returns its path.
 async fn doorwardctl(project: &Project) -> Result<PathBuf> {
     let mut command = Command::new(&project.cargo);
-    command.current_dir(&project.root).args(["build", "--quiet", "--package", "doorwardctl"]);
+    command.current_dir(&project.root).args(["build", "--quiet", "--bin", "doorwardctl"]);
     ensure!(command.status().await?.success(), "doorwardctl does not compile");
     Ok(project.target_dir.join("debug").join("doorwardctl"))
 }
