@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Result, ensure};
 use aws_sdk_dynamodb::types::AttributeValue;
 use doorward::{
     domain::{
@@ -34,6 +35,8 @@ use crate::{MARCUS, NORDIC_ADMIN};
 pub(super) const PASSWORDS: [&str; 3] =
     ["the first of my passphrases", "the second of my passphrases", "the third of my passphrases"];
 
+/// Number of tries to start a history.
+const STARTS: usize = 5;
 const PARTS: usize = 3;
 const PEOPLE: usize = 4;
 /// Number of operations of each person in each part.
@@ -115,7 +118,7 @@ impl Settings {
 /// in which parallel operations take effect.
 pub(super) async fn run_history(seed: u64) -> Result<(), Box<Violation>> {
     let settings = Settings::of(seed);
-    let run = Arc::new(Run::start(&settings).await);
+    let run = Arc::new(Run::start_patiently(&settings).await);
     let mut dice = Dice::new(!seed);
     for _ in 0..PARTS {
         run.begin_part(&settings, &mut dice).await;
@@ -149,8 +152,18 @@ pub(super) async fn run_history(seed: u64) -> Result<(), Box<Violation>> {
 }
 
 impl Run {
-    async fn start(settings: &Settings) -> Self {
-        let world = World::start().await.unwrap();
+    /// Starts a history. Tries again if the machine is so busy that calls time out before the history begins.
+    async fn start_patiently(settings: &Settings) -> Self {
+        for _ in 1..STARTS {
+            if let Ok(run) = Self::start(settings).await {
+                return run;
+            }
+        }
+        Self::start(settings).await.unwrap()
+    }
+
+    async fn start(settings: &Settings) -> Result<Self> {
+        let world = World::start().await?;
         world
             .change_policy(NORDIC, |policy| {
                 (policy.max_attempts, policy.failures_per_user) = (100, 500);
@@ -158,23 +171,24 @@ impl Run {
                 policy.admin_set_password_expires = false;
                 policy.link_hosts = vec![LinkHost::parse("login.example.com").unwrap()];
             })
-            .await
-            .unwrap();
-        let (actor, administrator) = (world.actor(MARCUS).unwrap(), world.actor(NORDIC_ADMIN).unwrap());
-        let login = world.login(&actor).await.unwrap();
+            .await?;
+        let (actor, administrator) = (world.actor(MARCUS)?, world.actor(NORDIC_ADMIN)?);
+        let login = world.login(&actor).await?;
         let first = serde_json::json!({ "password": PASSWORDS[0], "currentPassword": actor.user.password });
-        assert_eq!(world.update(&login, &actor.user.user_id, &first).await.unwrap().status, 200);
-        world.logout(&login).await.unwrap();
+        let changed = world.update(&login, &actor.user.user_id, &first).await?;
+        let ended = world.logout(&login).await?;
+        ensure!((changed.status, ended.status) == (200, 200), "{changed:?}, {ended:?}");
         let limit = settings.limit;
-        world.change_policy(NORDIC, |policy| policy.session_limit = limit).await.unwrap();
+        world.change_policy(NORDIC, |policy| policy.session_limit = limit).await?;
         if settings.has_conflicts {
             world.faults.set_conflicts(true);
         }
-        let keys = world.keys(NORDIC).await.unwrap();
+        let keys = world.keys(NORDIC).await?;
         let store = DynamoStore::new(world.dynamodb.clone(), TABLE.to_owned());
         // The first session, so that every caller has tokens. It ended before the history.
-        let state = Mutex::new(Shared { logins: vec![login], ..Shared::default() });
-        Self { world, actor, administrator, keys, store, state }
+        let shared = Shared { admin: Some(world.login(&administrator).await?), ..Shared::default() };
+        let state = Mutex::new(Shared { logins: vec![login], ..shared });
+        Ok(Self { world, actor, administrator, keys, store, state })
     }
 
     fn instances(&self) -> Arc<Vec<Instance>> {
