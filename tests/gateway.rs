@@ -5,7 +5,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use doorward::{
     domain::{User, UserId, Username},
     port::Clock,
-    route::Function,
+    route::{Function, table},
 };
 use e2e::{NORDIC, World, event};
 use http::Method;
@@ -123,4 +123,52 @@ async fn compressed_body_is_rejected_on_every_route_that_reads_a_body() {
         let answer = world.send(function, &event.to_string()).await.unwrap();
         assert_eq!((answer.status, answer.header("accept-encoding")), (415, ""), "{path}");
     }
+}
+
+// docs/design/contract.md#every-request
+#[tokio::test]
+async fn head_gets_the_status_and_headers_of_get_without_a_body() {
+    let world = World::start().await.unwrap();
+    let login = world.login(&world.actor(MARCUS).unwrap()).await.unwrap();
+    let user = &login.actor.user;
+    let mut routes = 0;
+    for (function, route) in table().filter(|(_, route)| route.method == Method::GET) {
+        let path = route
+            .path
+            .replace("{tenantId}", NORDIC)
+            .replace("{userId}", &user.user_id)
+            .replace("{customerId}", user.customer_id.as_deref().unwrap_or_default())
+            .replace("{organizationId}", &user.organization_id)
+            .replace("{sessionId}", &login.session);
+        let send = async |method: Method, path: &str| {
+            let event = event(&method, path, NORDIC, Some(&login.token), None);
+            world.send(function, &event.to_string()).await.unwrap()
+        };
+        for path in [path.as_str(), &path.replace(NORDIC, "nobody")] {
+            let (get, head) = (send(Method::GET, path).await, send(Method::HEAD, path).await);
+            assert_eq!((head.status, &head.headers), (get.status, &get.headers), "{path}");
+            assert_eq!(head.cookies, get.cookies, "{path}");
+            assert!(head.bytes.is_empty() && !get.bytes.is_empty(), "{path}");
+        }
+        routes += 1;
+    }
+    assert_eq!(routes, 10);
+    let sessions = login.actor.sessions();
+    let event = event(&Method::HEAD, &sessions, NORDIC, Some(&login.token), None);
+    let answer = world.send(Function::CreateSession, &event.to_string()).await.unwrap();
+    assert_eq!(answer.status, 404, "a function without a GET route answers no HEAD");
+}
+
+// An event with more headers than `http::HeaderMap` holds panics in the parser. API Gateway delivers no such event.
+#[tokio::test]
+async fn panic_in_the_parser_of_events_is_a_500_response() {
+    let world = World::start().await.unwrap();
+    let mut event = login_event(&world);
+    for number in 0..40_000 {
+        event["headers"][format!("x-{number}")] = json!("1");
+    }
+    let answer = world.send(Function::CreateSession, &event.to_string()).await.unwrap();
+    assert_eq!((answer.status, answer.header("content-type")), (500, "application/json"), "{}", answer.text);
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert_eq!(world.audit.last()["outcome"], "INTERNAL");
 }

@@ -24,6 +24,7 @@ mod histories;
 mod idempotency;
 mod isolation;
 mod login_limits;
+mod maxima;
 mod openapi;
 mod operator;
 mod page;

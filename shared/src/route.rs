@@ -305,9 +305,11 @@ impl Router {
         Ok(Self { paths })
     }
 
-    /// The route for a method and a decoded path, with the path's parameters.
+    /// The route for a method and a decoded path, with the path's parameters. `HEAD` has the route of `GET` (RFC 9110,
+    /// section 9.3.2); the entry point leaves out the body.
     pub fn find(&self, method: &Method, path: &str) -> Option<(&'static Route, MatchedPath)> {
         let found = self.paths.at(path).ok()?;
+        let method = if method == Method::HEAD { &Method::GET } else { method };
         let route = *found.value.iter().find(|route| route.method == method)?;
         let parameters =
             found.params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

@@ -3,6 +3,7 @@
 //! twice.
 
 mod description;
+mod parameters;
 mod reader;
 
 use std::{

@@ -24,12 +24,12 @@ impl Answer {
     /// A response without cookies.
     ///
     /// # Errors
-    /// When the content type is JSON and the body is not.
+    /// When the content type is JSON and a body that is not empty is not.
     pub fn new(status: i64, headers: http::HeaderMap, bytes: Vec<u8>) -> Result<Self> {
         let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let is_json =
             kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
-        let body = if is_json { serde_json::from_slice(&bytes)? } else { Value::Null };
+        let body = if is_json && !bytes.is_empty() { serde_json::from_slice(&bytes)? } else { Value::Null };
         let text = String::from_utf8(bytes.clone()).unwrap_or_default();
         Ok(Self { status, headers, cookies: Vec::new(), bytes, text, body })
     }

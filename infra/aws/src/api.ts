@@ -1,4 +1,4 @@
-// The HTTP API. It has exactly the routes of the route table.
+// The HTTP API. It has exactly the routes of the route table, and HEAD for each GET.
 
 import { CfnOutput } from "aws-cdk-lib";
 import { AccessLogFormat } from "aws-cdk-lib/aws-apigateway";
@@ -6,7 +6,7 @@ import {
   type CfnStage,
   DomainName,
   HttpApi,
-  type HttpMethod,
+  HttpMethod,
   HttpStage,
   LogGroupLogDestination,
   SecurityPolicy,
@@ -46,6 +46,10 @@ const ACCESS_LOG = {
 
 /** The route key of API Gateway: method and path. */
 export const routeKey = ({ method, path }: Route) => `${method} ${path}`;
+
+/** The methods of a route. The functions answer HEAD wherever they answer GET. */
+export const methods = ({ method }: Route): HttpMethod[] =>
+  method === "GET" ? [HttpMethod.GET, HttpMethod.HEAD] : [method as HttpMethod];
 
 /** Returns true if the route can hash a password. These routes have their own throttle. */
 export const mayHash = (route: Route) => FUNCTIONS[route.function]?.hashes === true && route.method !== "GET";
@@ -115,7 +119,7 @@ export class Api {
       }
       const added = this.api.addRoutes({
         path: route.path,
-        methods: [route.method as HttpMethod],
+        methods: methods(route),
         integration,
       });
       if (!mayHash(route)) continue;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use tracing::Instrument;
 
@@ -100,11 +100,14 @@ impl App {
     /// Answers one event. Every event gets a response.
     pub async fn answer(&self, event: &str) -> ApiGatewayV2httpResponse {
         let started = Instant::now();
-        let Event { request, body_fault, request_id } = read(event, self.paths);
+        let parsed = catch_panic(async { Ok(read(event, self.paths)) }).await;
+        let Event { request, body_fault, request_id } = parsed.unwrap_or_else(Event::broken);
+        let is_head = request.as_ref().is_ok_and(|request| request.method == Method::HEAD);
         let span = request_span(self.function, &request_id);
         let context = RequestContext::new(self.service.now(), request_id, span);
         let answer = async {
-            let (route, mut reply) = self.reply(&context, request, body_fault).await;
+            let replied = catch_panic(async { Ok(self.reply(&context, request, body_fault).await) }).await;
+            let (route, mut reply) = replied.unwrap_or_else(|failure| unrouted(&context, failure));
             let failure = reply.failure.take();
             if let Some(failure) = failure.as_ref().filter(|failure| failure.is_server_error()) {
                 // Only operators see the cause: the audit event has the name of the failure.
@@ -116,7 +119,7 @@ impl App {
                 let status = Some(reply.status.as_u16());
                 write_audit(&self.audit, &context, (self.function, action), outcome, status, started);
             }
-            respond(reply, &context.request_id)
+            response(reply, &context, is_head).await
         };
         answer.instrument(context.span().clone()).await
     }
@@ -128,16 +131,13 @@ impl App {
         request: Result<HttpRequest, Failure>,
         body_fault: Option<Failure>,
     ) -> (Option<&'static Route>, Reply) {
-        // A request without a route has no dialect. FinHub renders its failure.
-        let unrouted =
-            |failure: Failure| (None, finhub::failure(&failure, context.now).with_failure(failure));
         let mut request = match request {
             Ok(request) => request,
-            Err(failure) => return unrouted(failure),
+            Err(failure) => return unrouted(context, failure),
         };
         context.record_client(request.ip.client(&[]));
         let Some((route, matched)) = self.router.find(&request.method, &request.path) else {
-            return unrouted(Failure::RouteNotFound);
+            return unrouted(context, Failure::RouteNotFound);
         };
         request.matched = matched;
         if let Some(tenant) = request.claimed_tenant() {
@@ -163,6 +163,20 @@ impl App {
     }
 }
 
+/// The reply to a request without a route, which has no dialect. FinHub renders its failure.
+fn unrouted(context: &RequestContext, failure: Failure) -> (Option<&'static Route>, Reply) {
+    (None, finhub::failure(&failure, context.now).with_failure(failure))
+}
+
+/// The response, also if its rendering panics.
+async fn response(reply: Reply, context: &RequestContext, is_head: bool) -> ApiGatewayV2httpResponse {
+    let rendered = catch_panic(async { Ok(respond(reply, &context.request_id, is_head)) }).await;
+    rendered.unwrap_or_else(|failure| {
+        tracing::error!(outcome = failure.name(), cause = %failure, "response.failed");
+        respond(finhub::failure(&failure, context.now), &context.request_id, is_head)
+    })
+}
+
 /// Whether the request failed because its body is compressed.
 fn is_body_compressed(reply: &Reply, request: &HttpRequest) -> bool {
     matches!(reply.failure, Some(Failure::UnsupportedMediaType)) && request.is_compressed()
@@ -174,6 +188,13 @@ struct Event {
     /// A body that cannot be decoded. The failure is reported after routing, in the route's dialect.
     body_fault: Option<Failure>,
     request_id: String,
+}
+
+impl Event {
+    /// An event whose parsing failed.
+    fn broken(failure: Failure) -> Self {
+        Self { request: Err(failure), body_fault: None, request_id: String::new() }
+    }
 }
 
 /// Parses an event.
@@ -224,7 +245,7 @@ fn without_stage(path: String, stage: Option<&str>) -> String {
 
 /// The response with the headers of every response (docs/design/contract.md#every-request). A reply that may
 /// be cached already carries its own `Cache-Control`.
-fn respond(reply: Reply, request_id: &str) -> ApiGatewayV2httpResponse {
+fn respond(reply: Reply, request_id: &str, is_head: bool) -> ApiGatewayV2httpResponse {
     let Reply { status, mut headers, cookies, body, failure: _ } = reply;
     headers.entry(header::CACHE_CONTROL).or_insert(const { HeaderValue::from_static("no-store") });
     headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
@@ -245,6 +266,8 @@ fn respond(reply: Reply, request_id: &str) -> ApiGatewayV2httpResponse {
     if let Some(content_type) = content_type {
         headers.insert(header::CONTENT_TYPE, content_type);
     }
+    // HEAD: the same status and headers, without the body (RFC 9110, section 9.3.2).
+    let body = body.filter(|_| !is_head);
     let mut response = ApiGatewayV2httpResponse::default();
     response.status_code = i64::from(status.as_u16());
     response.headers = headers;
@@ -252,4 +275,31 @@ fn respond(reply: Reply, request_id: &str) -> ApiGatewayV2httpResponse {
     response.is_base64_encoded = matches!(body, Some(Body::Binary(_)));
     response.body = body;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use jiff::Timestamp;
+
+    use super::*;
+
+    // `http::HeaderMap` panics if it has more than 32,768 headers.
+    #[tokio::test]
+    async fn panic_while_a_response_is_rendered_is_a_500_response() {
+        let mut reply = finhub::failure(&Failure::RouteNotFound, Timestamp::UNIX_EPOCH);
+        let mut number = 0;
+        while reply
+            .headers
+            .try_insert(HeaderName::try_from(format!("x-{number}")).unwrap(), HeaderValue::from(1))
+            .is_ok()
+        {
+            number += 1;
+        }
+        let context = RequestContext::new(Timestamp::UNIX_EPOCH, "id".to_owned(), tracing::Span::none());
+        let response = response(reply, &context, false).await;
+        assert_eq!(response.status_code, i64::from(StatusCode::INTERNAL_SERVER_ERROR.as_u16()));
+        assert_eq!(response.headers.get("x-request-id").unwrap(), "id");
+        assert!(matches!(response.body, Some(Body::Text(text)) if text.contains("INTERNAL")));
+    }
 }

@@ -138,7 +138,7 @@ impl<'a> Visit<'a> {
         let mut wrong = Vec::new();
         let code = match &link.code {
             Some(code) => Some(code.clone()),
-            None if form.code.is_empty() => {
+            None if form.code.trim().is_empty() => {
                 wrong.push(("code", Wrong::NoCode));
                 None
             }

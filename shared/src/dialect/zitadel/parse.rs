@@ -18,8 +18,6 @@ use crate::{
     },
 };
 
-/// Maximum length of a password, in characters (docs/design/contract.md#zitadel-v2).
-const MAX_PASSWORD_CHARS: usize = 200;
 /// Field name of the new password in errors.
 const NEW_PASSWORD: &str = "newPassword.password";
 
@@ -147,8 +145,7 @@ impl Faults {
     }
 
     fn password(&mut self, field: &'static str, text: &str) -> Option<Password> {
-        let text = bounded(text, MAX_PASSWORD_CHARS, "must be 1 to 200 characters");
-        self.check(field, text.and_then(Password::parse))
+        self.check(field, Password::parse(text))
     }
 
     fn delivery(&mut self, link: SendPasswordResetLink) -> Option<CodeDelivery> {
@@ -323,6 +320,6 @@ mod tests {
         }
         assert_eq!(fields(set(&TENANT, None, None)), ["newPassword"]);
         assert_eq!(fields(set(&TENANT, Some(("", false)), current(""))), [NEW_PASSWORD, "currentPassword"]);
-        assert_eq!(fields(set(&TENANT, Some((&"x".repeat(201), false)), None)), [NEW_PASSWORD]);
+        assert_eq!(fields(set(&TENANT, Some((&"x".repeat(257), false)), None)), [NEW_PASSWORD]);
     }
 }

@@ -73,7 +73,7 @@ pub mod set_password_request {
         /// The present password.
         #[prost(string, tag = "3")]
         CurrentPassword(::prost::alloc::string::String),
-        /// A reset code: 1 to 20 characters.
+        /// A reset code: 1 to 20 characters; blanks and hyphens are ignored.
         #[prost(string, tag = "4")]
         VerificationCode(::prost::alloc::string::String),
     }
@@ -82,7 +82,7 @@ pub mod set_password_request {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Password {
-    /// 1 to 200 characters.
+    /// 1 to 256 bytes in Unicode normalization form C.
     #[prost(string, tag = "1")]
     pub password: ::prost::alloc::string::String,
     /// Whether it must be changed at the next login.
