@@ -11,6 +11,7 @@
 mod audit;
 mod authorizer;
 mod citations;
+mod conditions;
 mod cors;
 mod cost;
 mod delivery;

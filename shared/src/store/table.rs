@@ -75,9 +75,9 @@ impl Expressions {
     /// Adds the condition that a counter has not changed since it was read as `read`. A counter that an item does not
     /// have counts as 0.
     pub(super) fn when_unchanged(self, counter: &str, read: u64) -> Self {
-        self.when(format!("({counter} = :read OR (:read = :none AND attribute_not_exists({counter})))"))
-            .value(":read", number(read))
-            .value(":none", number(0))
+        let same = format!("{counter} = :read");
+        let condition = if read == 0 { format!("(attribute_not_exists({counter}) OR {same})") } else { same };
+        self.when(condition).value(":read", number(read))
     }
 
     /// Adds the attribute name behind a `#` placeholder.

@@ -7,6 +7,8 @@ use http::request::Parts;
 use serde_json::Value;
 use strum::EnumString;
 
+use super::condition;
+
 /// Operation of DynamoDB or Secrets Manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString)]
 pub enum Operation {
@@ -77,16 +79,23 @@ pub(super) struct Call {
     pub(super) json: Value,
     pub(super) head: Parts,
     pub(super) body: Bytes,
+    /// Whether a clause of a condition was dropped.
+    pub(super) is_weakened: bool,
 }
 
 impl Call {
-    pub(super) fn new(head: Parts, body: Bytes) -> Self {
+    /// Reads a request of the test `test`.
+    pub(super) fn new(test: &str, head: Parts, mut body: Bytes) -> Self {
         let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
         let name = target.and_then(|target| target.rsplit('.').next()).unwrap_or_default();
         let operation = name.parse().unwrap_or(Operation::Other);
-        let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let mut json: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let is_weakened = condition::apply(test, operation, &mut json);
+        if is_weakened {
+            body = json.to_string().into();
+        }
         let keys = keys(operation, &json);
-        Self { operation, keys, json, head, body }
+        Self { operation, keys, json, head, body, is_weakened }
     }
 
     /// Client request token of a transaction.
@@ -124,7 +133,7 @@ fn keys(operation: Operation, json: &Value) -> Vec<ItemKey> {
 }
 
 /// Reads the key of one action of a transaction or of a batch write, such as `{"Put": {"Item": …}}`.
-fn action_key(entry: &Value) -> ItemKey {
+pub(super) fn action_key(entry: &Value) -> ItemKey {
     let action = entry.as_object().and_then(|entry| entry.values().next()).unwrap_or(&Value::Null);
     ItemKey::of(action.get("Item").or_else(|| action.get("Key")).unwrap_or(&Value::Null))
 }

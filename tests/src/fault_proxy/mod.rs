@@ -13,6 +13,7 @@
 mod arrivals;
 mod batch;
 mod call;
+mod condition;
 mod conflicts;
 mod fault;
 mod gate;
@@ -32,6 +33,7 @@ use local::clients;
 use tokio::task::JoinHandle;
 
 pub use call::{ItemKey, Operation};
+pub use condition::{DROP_VARIABLE, INVALID_STATUS, RECORD_VARIABLE, Weakened, weakened};
 pub use fault::{Effect, Fault};
 pub use gate::Gate;
 pub use random::Random;
@@ -60,6 +62,8 @@ struct Shared {
     arrivals: Arrivals,
     conflicts: Conflicts,
     plan: Mutex<Plan>,
+    /// Name of the test, for the record of conditions.
+    test: String,
 }
 
 /// Faults to inject, and the faults that were injected.
@@ -83,6 +87,7 @@ impl FaultProxy {
             arrivals: Arrivals::default(),
             conflicts: Conflicts::default(),
             plan: Mutex::default(),
+            test: std::thread::current().name().unwrap_or_default().to_owned(),
         });
         shared.conflicts.set_on(std::env::var(CONFLICTS_VARIABLE).is_ok_and(|value| value == "1"));
         let (url, listener) = server::listen(Arc::clone(&shared)).await?;

@@ -11,6 +11,7 @@ use strum::IntoEnumIterator;
 use super::{
     arrivals::Delay,
     call::{Call, Operation},
+    condition::kind,
     fault::{Effect, Injection},
 };
 use crate::Dice;
@@ -75,7 +76,6 @@ impl Random {
 
 /// Kinds of the items of a call: keys without their IDs, such as `T#U# S#`.
 fn shape(call: &Call) -> String {
-    let kind = |key: &str| key.split('#').step_by(2).collect::<Vec<_>>().join("#");
     let kinds = call.keys.iter().map(|key| [kind(&key.pk), kind(&key.sk)].join(" "));
     kinds.collect::<Vec<_>>().join(";")
 }

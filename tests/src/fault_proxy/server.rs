@@ -25,6 +25,7 @@ use super::{
     arrivals::Running,
     batch,
     call::Call,
+    condition,
     conflicts::WINDOW,
     fault::{Effect, Injection},
     refusal,
@@ -56,7 +57,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream) {
             let (head, body) = request.into_parts();
             let body = body.collect().await?.to_bytes();
             // Its own task, because AWS also completes a call whose client has gone.
-            tokio::spawn(async move { shared.answer(Call::new(head, body)).await }).await?
+            tokio::spawn(async move { shared.answer(Call::new(&shared.test, head, body)).await }).await?
         }
     });
     // An error of the service closes the connection without an answer.
@@ -160,6 +161,9 @@ impl Shared {
             running.wait(WINDOW).await;
         }
         let answer = self.upstream.send(call, call.body.clone()).await;
+        if let (true, Ok(answer)) = (call.is_weakened, &answer) {
+            condition::exit_if_invalid(answer).await;
+        }
         if let Some(injection) = held {
             injection.gate.note_executed();
         }

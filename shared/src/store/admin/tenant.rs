@@ -237,9 +237,8 @@ impl DynamoStore {
         if *status != TenantStatus::Suspended {
             return Err(Failure::field("tenant_status", "is ACTIVE; suspend the tenant first"));
         }
-        let unchanged = Expressions::condition("tenant_status = :suspended")
-            .when_unchanged("version", *version)
-            .value(":suspended", string(TenantStatus::Suspended.name()));
+        // A change of the status also changes the version.
+        let unchanged = Expressions::default().when_unchanged("version", *version);
         let mut writes = vec![(Guard::Target, self.delete_write(&Key::tenant(tenant), unchanged)?)];
         for origin in each(&policy.cors_origins) {
             writes.push(self.name_origin(tenant, origin, "DELETE tenants :tenant")?);
