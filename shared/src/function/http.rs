@@ -106,7 +106,8 @@ impl App {
         let span = request_span(self.function, &request_id);
         let context = RequestContext::new(self.service.now(), request_id, span);
         let answer = async {
-            let replied = catch_panic(async { Ok(self.reply(&context, request, body_fault).await) }).await;
+            let reply = Box::pin(self.reply(&context, request, body_fault));
+            let replied = catch_panic(async { Ok(reply.await) }).await;
             let (route, mut reply) = replied.unwrap_or_else(|failure| unrouted(&context, failure));
             let failure = reply.failure.take();
             if let Some(failure) = failure.as_ref().filter(|failure| failure.is_server_error()) {

@@ -1,5 +1,6 @@
 //! Public keys of a tenant. Their item has its own partition, so that a role can be limited to it.
 
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +68,7 @@ impl DynamoStore {
             Err(error)
                 if error
                     .as_service_error()
-                    .is_some_and(|error| error.is_conditional_check_failed_exception()) =>
+                    .is_some_and(PutItemError::is_conditional_check_failed_exception) =>
             {
                 Ok(false)
             }

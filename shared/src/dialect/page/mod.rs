@@ -118,7 +118,7 @@ impl<'a> Visit<'a> {
                 let rules = errors.iter().map(|error| ("password", Wrong::Rule(error.message.to_string())));
                 // The code was right.
                 let account = self.call.service.masked_username(self.page, &link.user).await?;
-                let again = self.form(&link, account, rules.collect())?;
+                let again = self.form(&link, account.as_deref(), rules.collect())?;
                 Ok(again.with_failure(Failure::PasswordPolicy(errors)))
             }
             Err(Failure::InvalidCode) if link.code.is_none() => {
@@ -169,14 +169,14 @@ impl<'a> Visit<'a> {
     async fn form_of(&self, link: &ResetLink, wrong: Vec<(&'static str, Wrong)>) -> Result<Reply, Failure> {
         let Call { service, context, request, .. } = self.call;
         let account = service.check_link(self.page, link, &request.ip, context).await?;
-        self.form(link, account, wrong)
+        self.form(link, account.as_deref(), wrong)
     }
 
     /// The form. `account` is the masked username of a right code.
     fn form(
         &self,
         link: &ResetLink,
-        account: Option<String>,
+        account: Option<&str>,
         wrong: Vec<(&'static str, Wrong)>,
     ) -> Result<Reply, Failure> {
         let Call { service, context, request, .. } = self.call;
@@ -186,7 +186,7 @@ impl<'a> Visit<'a> {
         let token = service.form_token(self.page, link, &browser, context.now)?;
         let mut reply = self.view.form(&FormView {
             token: &token,
-            account: account.as_deref(),
+            account,
             asks_code: link.code.is_none(),
             min_length: self.page.min_length(),
             wrong,
