@@ -103,8 +103,9 @@ async fn test_binary() -> Result<PathBuf> {
     ensure!(output.status.success(), "the tests do not compile");
     let lines = String::from_utf8(output.stdout)?;
     let messages = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut built = messages.filter(|message| message["target"]["name"] == "e2e");
-    let binary = built.find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)));
+    let mut built =
+        messages.filter(|message| message.pointer("/target/name").is_some_and(|name| name == "e2e"));
+    let binary = built.find_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)));
     binary.context("cargo named no test binary")
 }
 
