@@ -176,6 +176,13 @@ async fn unlocked_user_logs_in_with_its_present_password() {
     unlock().await;
     assert_eq!(unlock().await, Switched::Already);
     assert!(world.opens(&before).await.unwrap(), "an unlock does not end sessions");
+    // The disabled password had a TTL that is never reached.
+    world.try_login(&marcus, "wrong").await.unwrap();
+    let key = |name: &str| AttributeValue::S(name.to_owned());
+    let get = world.dynamodb.get_item().table_name(TABLE).key("pk", key(&format!("T#{tenant}#U#{user}")));
+    let attempts = get.key("sk", key("ATTEMPTS")).send().await.unwrap().item.unwrap();
+    let ttl: i64 = attempts["expires_at"].as_n().unwrap().parse().unwrap();
+    assert!(ttl < world.clock.now().as_second() + 2 * 365 * 24 * 60 * 60, "{ttl}");
     let missing = UserId::parse("missing").unwrap();
     assert_eq!(world.store.unlock_user(&tenant, &missing).await.unwrap(), Switched::Missing);
 }

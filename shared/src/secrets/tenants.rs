@@ -255,15 +255,43 @@ fn overlap(
 }
 
 /// Sets the time at which the keys that a version replaced were retired. The record has it. Without a version in the
-/// record, the document's own times are used.
+/// record, and for a version that neither is active nor was made from the active one, the document's own times are
+/// used: such a version was edited or moved by hand, and its retired keys must not sign again.
 fn settle_retirement(document: &mut SecretDocument, active: Option<&ActiveSecret>) {
     if let Some(active) = active {
-        let is_active = active.version == document.version_id;
-        document.settle_retirement(is_active.then_some(active.since));
+        if active.version == document.version_id {
+            document.settle_retirement(Some(active.since));
+        } else if document.made_from.as_ref() == Some(&active.version) {
+            document.settle_retirement(None);
+        }
     }
 }
 
 fn read_document(version: &SecretVersion) -> Result<SecretDocument, MalformedDocument> {
     let document = SecretDocument::parse(&version.text)?;
     Ok(SecretDocument { version_id: version.id.clone(), ..document })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // docs/design/security.md#rule-17
+    #[test]
+    fn replaced_keys_sign_again_only_while_the_source_of_their_version_is_active() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let text = r#"{"madeFrom":"before","createdAt":"1970-01-01T00:01:40Z",
+            "rootKeys":[{"version":1,"key":"AAAA","retiredAt":"1970-01-01T00:01:40Z"},{"version":2,"key":"AAAA"}]}"#;
+        let retired_at = |active: &str| {
+            let mut document = SecretDocument::parse(&SecretString::from(text)).unwrap();
+            document.version_id = "own".to_owned();
+            let active =
+                ActiveSecret { version: active.to_owned(), since: at(200), previous_retired_at: None };
+            settle_retirement(&mut document, Some(&active));
+            document.root_keys[0].retired_at
+        };
+        assert_eq!(retired_at("own"), Some(at(200)), "since its activation");
+        assert_eq!(retired_at("before"), None, "not activated yet");
+        assert_eq!(retired_at("another"), Some(at(100)), "edited or moved by hand");
+    }
 }

@@ -244,7 +244,7 @@ impl DynamoStore {
     }
 
     /// Returns the time since which a version of the tenant's secret is in use; `None` if the record names no version or
-    /// another one. The read is a write that changes nothing, because the role of `rotate-secret` cannot read records.
+    /// another one. The read is a write that changes nothing, because the role of `rotate-secret` has no permission for `GetItem`.
     ///
     /// # Errors
     /// `Unavailable` when the write fails.

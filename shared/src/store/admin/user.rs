@@ -219,15 +219,12 @@ impl DynamoStore {
         }
         let key = Key::attempts(tenant, user);
         let [attempts] = self.read_each([Some(key.clone())]).await?;
-        let kept = ["pk", "sk", "expires_at"];
-        let removed = attempts.unwrap_or_default().into_keys().filter(|name| !kept.contains(&name.as_str()));
-        let names: Vec<_> = removed.enumerate().map(|(index, name)| (format!("#{index}"), name)).collect();
-        if names.is_empty() {
+        let is_plain = |name: &String| ["pk", "sk", "expires_at"].contains(&name.as_str());
+        if attempts.unwrap_or_default().keys().all(is_plain) {
             return Ok(Switched::Already);
         }
-        let placeholders: Vec<_> = names.iter().map(|(placeholder, _)| placeholder.as_str()).collect();
-        let update = Expressions::update(format!("REMOVE {}", placeholders.join(", "))).names(names);
-        self.update(&key, update).await.map(|_| Switched::Done)
+        // The whole item, because a disabled password gave it a TTL that is never reached.
+        self.delete(key.attributes()).await.map(|()| Switched::Done)
     }
 
     /// Deletes a user, the username, the attempts, the reset code and the queued messages. All sessions end at once,

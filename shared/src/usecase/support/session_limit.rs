@@ -20,6 +20,9 @@ use crate::{
 
 /// Maximum total wait while other logins of the user commit. It is well below the timeout of a function.
 const MAX_WAIT: Duration = Duration::from_secs(4);
+/// Maximum time to read a session whose write had no answer. Together with the write, it is well below the timeout of a
+/// function.
+const READ_BACK: Duration = Duration::from_secs(8);
 /// Maximum number of sessions that end in the transaction of the new one; a transaction takes 100 actions. If
 /// more sessions must end, for example after the limit was lowered, the rest end before the transaction.
 const MAX_ENDED_IN_TRANSACTION: usize = 50;
@@ -154,7 +157,9 @@ impl Service {
                     .with_max_times(5)
                     .with_jitter();
                 let is_temporary = |failure: &Failure| matches!(failure, Failure::Unavailable(_));
-                let stored = read.retry(backoff).when(is_temporary).await?.session;
+                let read = read.retry(backoff).when(is_temporary);
+                let Ok(stored) = tokio::time::timeout(READ_BACK, read).await else { return Err(failure) };
+                let stored = stored?.session;
                 let is_committed = stored.is_some_and(|stored| stored.nonce == *nonce);
                 if is_committed { Ok(Committed::Done) } else { Err(failure) }
             }
