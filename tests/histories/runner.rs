@@ -98,7 +98,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn of(seed: u64) -> Self {
+    fn of(seed: u64, has_faults: bool) -> Self {
         let limits = [
             None,
             Some(SessionLimit { max: 3, when_full: WhenFull::Reject }),
@@ -108,16 +108,16 @@ impl Settings {
         let mut dice = Dice::new(seed);
         Self {
             limit: limits[dice.below(limits.len())],
-            fault_chance: [0.0, 0.01, 0.01, 0.03][dice.below(4)],
-            has_conflicts: dice.below(3) == 0,
+            fault_chance: if has_faults { [0.0, 0.01, 0.01, 0.03][dice.below(4)] } else { 0.0 },
+            has_conflicts: has_faults && dice.below(3) == 0,
         }
     }
 }
 
 /// Runs the history of a seed. The seed determines the choices of each caller and the faults, but not the order
 /// in which parallel operations take effect.
-pub(super) async fn run_history(seed: u64) -> Result<(), Box<Violation>> {
-    let settings = Settings::of(seed);
+pub(super) async fn run_history(seed: u64, has_faults: bool) -> Result<(), Box<Violation>> {
+    let settings = Settings::of(seed, has_faults);
     let run = Arc::new(Run::start_patiently(&settings).await);
     let mut dice = Dice::new(!seed);
     for _ in 0..PARTS {
