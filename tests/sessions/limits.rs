@@ -336,10 +336,10 @@ async fn login_under_a_session_limit_reads_the_sessions_again_after_a_conflict()
         let world = World::start().await.unwrap();
         limit(&world, 1, when_full).await;
         let marcus = world.actor(MARCUS).unwrap();
-        let conflict = Fault::on(Operation::TransactWriteItems, Effect::Conflict).sk("USER").times(14);
+        let conflict = Fault::on(Operation::TransactWriteItems, Effect::Conflict).sk("USER").times(8);
         let conflict = world.faults.inject(conflict);
         let login = world.login(&marcus).await.unwrap();
-        assert_eq!(conflict.applied(), 14, "{when_full:?}");
+        assert_eq!(conflict.applied(), 8, "{when_full:?}");
         assert_eq!(live(&world, &marcus).await, BTreeSet::from([login.session]), "{when_full:?}");
     }
 }
