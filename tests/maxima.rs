@@ -85,7 +85,7 @@ async fn code_is_accepted_with_blanks_and_hyphens() {
     }
     let code = world.queue_code(NORDIC, &user, Medium::Text, None).await.unwrap().code;
     let (first, last) = code.expose().split_at(4);
-    let sent = format!(" {}-{}\u{a0}", first.to_lowercase(), last.to_lowercase());
-    let answer = world.request(&Method::POST, &path, NORDIC, None, Some(&set(&sent))).await.unwrap();
+    let typed = format!(" {}-{}\u{a0}", first.to_lowercase(), last.to_lowercase());
+    let answer = world.request(&Method::POST, &path, NORDIC, None, Some(&set(&typed))).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text);
 }

@@ -78,6 +78,7 @@ async fn fault_of_refresh(world: &World, login: &Login) -> Result<Option<String>
     Ok(reason)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with an optional reason")]
 fn reason(name: &str) -> Option<String> {
     Some(name.to_owned())
 }

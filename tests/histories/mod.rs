@@ -8,6 +8,15 @@
 //!
 //! `CONTRIBUTING.md` describes how to run more histories.
 
+#![allow(
+    clippy::expect_used,
+    clippy::match_like_matches_macro,
+    clippy::panic,
+    clippy::struct_excessive_bools,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "a test may panic; lists of cases are easier to read as they are"
+)]
+
 mod checker;
 mod model;
 mod operations;

@@ -9,7 +9,7 @@ const DAY: i64 = 24 * 60 * 60;
 /// A user ID that does not exist, in requests like those of `actor`.
 fn invented(actor: &Actor) -> Actor {
     let mut nobody = actor.clone();
-    nobody.user.user_id = "nobody".to_owned();
+    "nobody".clone_into(&mut nobody.user.user_id);
     nobody
 }
 
