@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::call::{ItemKey, Operation, action_key};
 
-/// Environment variable with the file to which each test writes its [`Condition`]s.
+/// Environment variable with the file to which each test writes its conditions.
 pub const RECORD_VARIABLE: &str = "DOORWARD_TEST_RECORD_CONDITIONS";
 /// Environment variable with the clause that every proxy drops: `{number of the clause}\t{condition}`.
 pub const DROP_VARIABLE: &str = "DOORWARD_TEST_DROP_CLAUSE";
