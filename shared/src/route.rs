@@ -144,6 +144,14 @@ pub struct Route {
     pub(crate) handler: Handler,
 }
 
+impl Route {
+    /// The methods of the requests to this route. `HEAD` has the route of `GET` (RFC 9110, section 9.3.2); the entry point
+    /// leaves out the body.
+    pub fn methods(&self) -> impl Iterator<Item = &'static Method> + use<> {
+        std::iter::once(self.method).chain((self.method == Method::GET).then_some(&Method::HEAD))
+    }
+}
+
 const fn finhub(
     method: &'static Method,
     path: &'static str,
@@ -305,12 +313,10 @@ impl Router {
         Ok(Self { paths })
     }
 
-    /// The route for a method and a decoded path, with the path's parameters. `HEAD` has the route of `GET` (RFC 9110,
-    /// section 9.3.2); the entry point leaves out the body.
+    /// The route for a method and a decoded path, with the path's parameters.
     pub fn find(&self, method: &Method, path: &str) -> Option<(&'static Route, MatchedPath)> {
         let found = self.paths.at(path).ok()?;
-        let method = if method == Method::HEAD { &Method::GET } else { method };
-        let route = *found.value.iter().find(|route| route.method == method)?;
+        let route = *found.value.iter().find(|route| route.methods().any(|own| own == method))?;
         let parameters =
             found.params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Some((route, MatchedPath { pattern: route.path, collection: route.collection, parameters }))
