@@ -43,6 +43,11 @@ async fn read(world: &World, name: &str) -> (User, Session) {
     (world.user(&login.actor).await.unwrap(), world.session(&login).await.unwrap())
 }
 
+/// The user as read before a move to another organization.
+fn moved(user: &User) -> User {
+    User { organization: OrganizationId::parse("another-organization").unwrap(), ..user.clone() }
+}
+
 // docs/design/security.md#rule-13, docs/design/security.md#rule-15
 #[tokio::test]
 async fn change_of_the_own_account_checks_each_end_of_the_session() {
@@ -74,8 +79,7 @@ async fn change_of_a_user_checks_its_organization_and_sequence() {
     let now = world.clock.now();
     let (caller, session) = read(&world, NORDIC_ADMIN).await;
     let (target, _) = read(&world, MARCUS).await;
-    let moved =
-        User { organization: OrganizationId::parse("another-organization").unwrap(), ..target.clone() };
+    let moved = moved(&target);
     let outdated = User { sequence: target.sequence + 1, ..target.clone() };
     let change = CredentialChange { change_required: Some(true), ..CredentialChange::default() };
     for (target, expected) in [
@@ -127,8 +131,7 @@ async fn code_request_checks_the_epoch_of_the_caller_and_the_organization_of_ano
     let now = world.clock.now();
     let (caller, session) = read(&world, NORDIC_ADMIN).await;
     let (target, _) = read(&world, MARCUS).await;
-    let moved =
-        User { organization: OrganizationId::parse("another-organization").unwrap(), ..target.clone() };
+    let moved = moved(&target);
     let outdated = User { session_epoch: caller.session_epoch + 1, ..caller.clone() };
     for (caller, target, expected) in [
         (&caller, &moved, Committed::Refused(Guard::Target)),

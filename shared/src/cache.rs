@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
-use crate::domain::Failure;
+use crate::domain::{Failure, after};
 
 /// Lifetimes of cached values.
 #[derive(Debug, Clone, Copy)]
@@ -171,11 +171,6 @@ impl<K: Eq + Hash + Clone, V> Cache<K, V> {
             },
         }
     }
-}
-
-/// Returns `start` plus `duration`, at most the last representable time.
-pub(crate) fn after(start: Timestamp, duration: Duration) -> Timestamp {
-    start.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod origin;
 mod policy;
 mod published;
 mod session;
+mod signing_end;
 mod tenant;
 mod user;
 mod visible;
@@ -36,11 +37,12 @@ pub use policy::{
     FIELDS, HashCost, MessageDelivery, Policy, PolicyDocument, PolicyFault, PolicyField, SessionLimit,
     Severity, SigningAlgorithm, WhenFull,
 };
-pub use published::{MAX_CACHED, OVERLAP, PublicKey, PublishedKeys};
+pub use published::{PublicKey, PublishedKeys};
 pub use session::{
     Collection, Device, Ended, LiveSession, Nonce, RefreshTokenState, Session, SessionFault, SessionPosition,
     TrustedDevice,
 };
+pub use signing_end::{MAX_CACHED, OVERLAP, SigningEnd, after};
 pub use tenant::{ActiveSecret, MessageTemplate, PreviousAlgorithm, Templates, Tenant, TenantStatus};
 pub use user::{Role, User, UserDetails, UserStatus};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{ActiveSecret, SigningAlgorithm};
+use super::{ActiveSecret, SigningAlgorithm, SigningEnd};
 
 /// Public signing keys in a tenant's secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,14 +30,6 @@ pub struct PublicKey {
     pub retired_at: Option<Timestamp>,
 }
 
-/// Time for which a function uses a cached secret while Secrets Manager is unavailable. A function may sign with a
-/// retired key for this long.
-pub const MAX_CACHED: Duration = Duration::from_secs(60 * 60);
-/// Time for which the previous version signs after the record has named the current one. It is longer than any
-/// function uses an older record, so that every function knows a key before another one signs with it
-/// (docs/design/security.md#rule-18).
-pub const OVERLAP: Duration = Duration::from_secs(10);
-
 impl PublishedKeys {
     /// Returns the keys that sign, or may have signed a token that is valid at `now`. A token lives for `token_life`.
     pub fn valid(
@@ -47,8 +39,8 @@ impl PublishedKeys {
         now: Timestamp,
     ) -> impl Iterator<Item = &PublicKey> {
         self.keys.iter().filter(move |key| {
-            let ends = |at: Timestamp| at.checked_add(MAX_CACHED + OVERLAP + token_life);
-            self.retirement(key, active).and_then(|at| ends(at).ok()).is_none_or(|end| now < end)
+            let retired_at = self.retirement(key, active);
+            retired_at.is_none_or(|at| SigningEnd::of_key(at).may_live(token_life, now))
         })
     }
 

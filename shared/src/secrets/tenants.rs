@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::{
-    cache::{Cache, Freshness, after},
-    domain::{ActiveSecret, Failure, MAX_CACHED, OVERLAP, PublishedKeys, Tenant, TenantId},
+    cache::{Cache, Freshness},
+    domain::{ActiveSecret, Failure, MAX_CACHED, OVERLAP, PublishedKeys, Tenant, TenantId, after},
     secrets::{SecretVersion, SecretsManager, TenantSecret},
     store::DynamoStore,
     token::{MalformedDocument, SecretDocument, TenantKeys},

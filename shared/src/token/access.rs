@@ -7,11 +7,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{TenantKeys, signing_end::SigningEnd};
+use super::TenantKeys;
 use crate::{
     domain::{
-        Collection, Failure, Policy, Session, SessionId, SigningAlgorithm, Tenant, TenantId, TokenFault,
-        User, UserId,
+        Collection, Failure, Policy, Session, SessionId, SigningAlgorithm, SigningEnd, Tenant, TenantId,
+        TokenFault, User, UserId,
     },
     json,
 };

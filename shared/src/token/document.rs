@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use super::signing_end::drop_ended;
+use super::retired::drop_ended;
 use crate::json::parse_object;
 
 /// Secret document of a tenant.

@@ -30,8 +30,8 @@ use secrecy::{ExposeSecret, SecretString};
 use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
 use zeroize::Zeroizing;
 
-use super::{document::SecretDocument, signing_end::SigningEnd};
-use crate::domain::{Failure, SessionId, SigningAlgorithm, TenantId, UserId, matches};
+use super::document::SecretDocument;
+use crate::domain::{Failure, SessionId, SigningAlgorithm, SigningEnd, TenantId, UserId, matches};
 
 /// Error for a secret document with an invalid value. Contains the field name, never the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -10,8 +10,8 @@ mod idempotency;
 mod keys;
 mod public;
 mod refresh;
+mod retired;
 mod seal;
-mod signing_end;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -23,7 +23,7 @@ pub use form_token::{BrowserId, FormOwner};
 pub use idempotency::KeyedRequest;
 pub use keys::{InvalidSecret, SessionDigest, TenantKeys, new_signing_key};
 pub use refresh::RefreshToken;
-pub(crate) use signing_end::drop_ended;
+pub(crate) use retired::drop_ended;
 
 /// Encodes texts as the input of a MAC. A length prefix before each text makes the encoding unambiguous.
 fn framed(texts: &[impl AsRef<[u8]>]) -> Vec<u8> {

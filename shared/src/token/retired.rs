@@ -1,45 +1,16 @@
-//! The end of the time in which a retired key, or a replaced algorithm, signed (docs/design/security.md#rule-17).
+//! Limits of the retired keys in a secret document (docs/design/security.md#rule-17).
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::{
-    cache::after,
-    domain::{MAX_CACHED, OVERLAP},
-};
+use crate::domain::after;
 
 /// Time for which a retired key stays in a secret document. Sessions last at most 365 days (`session_life_seconds`)
 /// and device proofs 180 days. Two days are added because a version becomes current some time after its creation.
 const KEPT: Duration = Duration::from_secs(367 * 24 * 60 * 60);
 /// Maximum number of retired keys of one kind. It permits a rotation every three days.
 pub(crate) const MAX_RETIRED: usize = 128;
-
-/// Latest time at which a retired key, or a replaced algorithm, may have signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SigningEnd(Timestamp);
-
-impl SigningEnd {
-    /// Returns the end for a key that was retired at `retired_at`.
-    pub(super) fn of_key(retired_at: Timestamp) -> Self {
-        Self(after(retired_at, MAX_CACHED + OVERLAP))
-    }
-
-    /// Returns the end for an algorithm that was replaced at `replaced_at`.
-    pub(super) fn of_algorithm(replaced_at: Timestamp) -> Self {
-        Self(after(replaced_at, OVERLAP))
-    }
-
-    /// Returns whether a signature may come from before the end, by its stated time.
-    pub(super) fn admits(self, signed_at: Timestamp) -> bool {
-        signed_at <= self.0
-    }
-
-    /// Returns whether something that was signed before the end, and lives for `life`, may be valid.
-    pub(super) fn may_live(self, life: Duration, now: Timestamp) -> bool {
-        now < after(self.0, life)
-    }
-}
 
 /// Removes the retired keys that are too old, and the oldest ones if there are too many of one kind. `of` returns the
 /// kind of a key, and the time of its retirement.
@@ -82,16 +53,5 @@ mod tests {
         );
         drop_ended(&mut kept, at(367 * DAY + many), of);
         assert_eq!(kept, [("root", None), ("other", None)]);
-    }
-
-    // docs/design/security.md#rule-17
-    #[test]
-    fn end_of_a_key_includes_the_life_of_caches_and_the_activation() {
-        let end = SigningEnd::of_key(at(0));
-        assert!(end.admits(at(3_610)) && !end.admits(at(3_611)));
-        assert!(end.may_live(Duration::from_secs(60), at(3_669)));
-        assert!(!end.may_live(Duration::from_secs(60), at(3_670)));
-        assert!(SigningEnd::of_algorithm(at(0)).admits(at(10)));
-        assert!(!SigningEnd::of_algorithm(at(0)).admits(at(11)));
     }
 }
