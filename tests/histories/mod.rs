@@ -1,5 +1,5 @@
-//! Random histories of concurrent operations on one user, its tenant and its sessions, with faults of DynamoDB
-//! and Secrets Manager (docs/design/security.md#faults). A model of the product's promises must explain the
+//! Random histories of concurrent operations on one user, its tenant and its sessions. `cargo chaos` adds faults of
+//! DynamoDB and Secrets Manager (docs/design/security.md#faults). A model of the product's promises must explain the
 //! results of each history by some sequential order of its operations.
 //!
 //! - `operations.rs`: operations and results. `people.rs`: callers that choose operations.
