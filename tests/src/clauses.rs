@@ -40,10 +40,12 @@ const ACCEPTED: [(&str, &str, &str); 3] = [
 /// Drops each clause of each condition expression of the store, and expects a failing test.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Tests only conditions that contain this text, such as `Update T#U S`.
+    /// Tests only conditions that contain this text. A condition begins with the kinds of the write and of
+    /// the item's keys, such as `Put T TENANT`.
     #[arg(long, default_value = "")]
     only: String,
-    /// File with the recorded conditions. Without an existing file, all tests run first.
+    /// File to read the recorded conditions from. If it does not exist, the command first runs all tests and
+    /// writes the file.
     #[arg(long)]
     recording: Option<PathBuf>,
 }

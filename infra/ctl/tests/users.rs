@@ -413,7 +413,7 @@ async fn mail_domains_are_stored_in_ascii_and_other_local_parts_are_rejected() {
 }
 
 #[tokio::test]
-async fn byte_order_mark_is_skipped_and_a_file_of_another_kind_is_one_error() {
+async fn byte_order_mark_is_skipped_and_a_file_that_is_not_ndjson_is_one_error() {
     let stack = Stack::start().await;
     let path = stack.path("bom.ndjson");
     let line = "\u{feff}{\"id\": \"u6\", \"username\": \"fay@example.com\", \"organization\": \"org\"}\n";

@@ -86,7 +86,8 @@ impl ApiPage {
     }
 }
 
-/// Checks for the package on each request, so that a reload shows the page after its installation.
+/// Returns the page, or the install command while the package is missing. Checks for the package on each
+/// request, so that the user only has to reload the page after the installation.
 async fn index(State(page): State<Arc<ApiPageState>>) -> Html<&'static str> {
     let installed = ASSETS.iter().all(|(name, _)| page.root.join(PACKAGE).join(name).is_file());
     Html(if installed { include_str!("api_page/index.html") } else { include_str!("api_page/missing.html") })
@@ -117,7 +118,8 @@ async fn forward(State(page): State<Arc<ApiPageState>>, mut request: Request) ->
         return StatusCode::BAD_REQUEST.into_response();
     };
     *request.uri_mut() = to;
-    // These headers belong to the connection, not to the request (RFC 9110, section 7.6.1).
+    // `Host` names this page; the client sets it to the address of the HTTP API. The other headers belong to
+    // the connection, not to the request (RFC 9110, section 7.6.1).
     for name in [HOST, CONNECTION, TRANSFER_ENCODING, HeaderName::from_static("keep-alive")] {
         request.headers_mut().remove(name);
     }

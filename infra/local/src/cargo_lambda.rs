@@ -1,7 +1,7 @@
 //! Finds cargo-lambda, or installs the pinned version into the target folder.
 //!
-//! Nothing outside `target/` changes. An installation gets its final name by one rename, after the
-//! program has printed the expected version.
+//! An installation changes nothing outside `target/`, except cargo's download cache if cargo builds the
+//! program. It gets its final name by one rename, after the program has printed the expected version.
 
 use std::path::{Path, PathBuf};
 
@@ -20,8 +20,8 @@ use crate::{
 pub const VERSION: &str = "1.9.2";
 
 /// SHA-256 of that version's wheels on PyPI: macOS x86-64 and arm64, Linux arm64 and x86-64. pip
-/// rejects any other file. On other platforms cargo builds the program and checks it with the
-/// checksum of its registry.
+/// rejects any other file. If pip cannot install a wheel, cargo builds the program. cargo then checks
+/// the downloaded source code with the checksum in the registry's index.
 const WHEEL_HASHES: [&str; 4] = [
     "05efdab4db99fd976f5718b67bb4e72089335d1aab209168f2dfe20907b0e341",
     "28e2f698b4e0e367097cd30a8ded8ddc6851dba6f4d53b907b4659a635ae3665",
@@ -50,7 +50,8 @@ fn installed_path(tools: &Path) -> PathBuf {
     tools.join(format!("{PROGRAM}-{VERSION}")).join("bin").join(PROGRAM)
 }
 
-/// Folders of `PATH`, and the folder of `cargo install`, which cargo searches too.
+/// Returns the path of the program in each folder where cargo searches: those of `PATH`, and the folder of
+/// `cargo install`.
 fn on_path() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);

@@ -8,7 +8,8 @@ use aws_types::SdkConfig;
 
 use crate::REGION;
 
-/// Key ID and secret. The SDK needs some credentials to sign with; the embedded services ignore them.
+/// Access key ID and also secret access key. The SDK needs credentials to sign requests. The embedded
+/// services ignore them.
 pub(crate) const DUMMY_CREDENTIAL: &str = "local";
 
 #[must_use]

@@ -29,7 +29,7 @@ impl Username {
     /// [`Invalid`] if the name is empty, too long or has control characters.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let too_long = Invalid::new("must be 1 to 254 bytes");
-        // Texts that are too long in any form are not normalized: see `Password::parse`.
+        // A text of more than three times the maximum is also too long in NFC: see `Password::parse`.
         if text.is_empty() || text.len() > Self::MAX_BYTES * 3 {
             return Err(too_long);
         }
@@ -79,8 +79,9 @@ impl Username {
         &self.folded
     }
 
-    /// Returns whether a user with this name may log in with the name `typed`: the names are equal after case
-    /// folding, without invisible characters and outer white space. Names of earlier versions may contain these.
+    /// Returns whether a user with this name may log in with the name `typed`. The comparison ignores case,
+    /// invisible characters and outer white space. Usernames stored by earlier versions of Doorward may
+    /// contain such characters.
     pub fn accepts(&self, typed: &Self) -> bool {
         visible::trimmed(&self.folded) == visible::trimmed(&typed.folded)
     }
@@ -117,7 +118,8 @@ impl Password {
         if text.is_empty() {
             return Err(Invalid::new("must not be empty"));
         }
-        // NFC never shrinks a text below a third of its bytes, so that a longer text is too long in any case.
+        // NFC never shrinks a text below a third of its bytes. A text of more than three times the maximum is
+        // therefore also too long in NFC.
         let normalised = (text.len() <= Self::MAX_BYTES * 3)
             .then(|| SecretString::from(ComposingNormalizer::new_nfc().normalize(text).into_owned()));
         match normalised {

@@ -58,7 +58,7 @@ async fn examine(config: TargetConfig, findings: &mut Findings) {
     let deployment = Deployment { config, dynamodb, secrets, store, clock };
     let identity = environment::identity(&deployment, findings).await;
     let description = table::describe(&deployment, findings).await;
-    // Every response has a date header, including error responses.
+    // The check uses the date header of the earlier responses. Error responses also have this header.
     environment::clock(&deployment, findings);
     if identity && let Some(description) = description {
         table::examine(&deployment, &description, findings).await;

@@ -24,9 +24,9 @@ pub(crate) enum TenantCommand {
     /// Create a tenant and show its credentials
     ///
     /// Creates the tenant's secret, then its record. Shows the tenantKey and the tenantSecret that API
-    /// callers send. They are not shown again. If the command is interrupted, the tenant does not exist, and
-    /// you can run the command again. If it then reports that the secret exists, and no other stack uses this
-    /// secret, add --replace-secret.
+    /// callers send. They are not shown again. If the command is interrupted before it writes the record, run
+    /// it again. It can then report that the secret exists. In this case, check that no other stack uses the
+    /// secret, and add --replace-secret.
     #[command(after_help = "Example:
   doorwardctl --table doorward tenant create tenant_acme --name Acme \\
     --set max_attempts=3")]
@@ -105,8 +105,9 @@ pub(crate) enum TenantCommand {
     SigningKey(secret::SigningKeyCommand),
     /// Copy the public keys of tenants from their secrets to the table
     ///
-    /// The function `discovery` publishes the keys in the table. Rotations and `tenant create` write them there.
-    /// Run this command after an upgrade from a version that did not, and after you changed a secret by hand.
+    /// The function `discovery` reads the public keys from the table and publishes them. Rotations and
+    /// `tenant create` also write the keys to the table. Run this command after you changed a secret by hand.
+    /// Also run it before the first deployment whose `discovery` reads the table; see docs/upgrading.md.
     PublishKeys {
         /// Tenant ID [default: all tenants]
         #[arg(value_parser = TenantId::parse)]

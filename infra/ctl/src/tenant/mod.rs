@@ -91,7 +91,7 @@ fn unknown(tenant: &TenantId) -> anyhow::Error {
     anyhow!("tenant {tenant} does not exist; see `tenant list`")
 }
 
-/// Returns the new signature algorithm, if the change sets a known one.
+/// Returns the new signature algorithm, if the change sets a known one or resets it to the default.
 fn algorithm(change: &TenantChange) -> Option<SigningAlgorithm> {
     match change.policy.get("algorithm")? {
         None => Some(Policy::default().algorithm),

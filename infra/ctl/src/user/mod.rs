@@ -82,7 +82,7 @@ async fn show(context: &Context, user_ref: &UserRef) -> Result<()> {
     })
 }
 
-/// Returns the user fields that an operator can see: all except the password hashes.
+/// Returns the user fields that an operator can see. They do not include password hashes.
 fn described(user: &User) -> Value {
     let User {
         tenant,

@@ -21,7 +21,7 @@ use crate::{input::without_mark, user::user_record::UserRecord};
 const STDIN: &str = "-";
 /// Maximum bytes of a line, equal to the maximum of a request body.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
-/// Error for a file of another kind.
+/// Error for a file that is not NDJSON.
 const NOT_NDJSON: &str =
     "this is not NDJSON: the first line is not a JSON object; write one object per line (docs/users.md)";
 
@@ -82,8 +82,8 @@ pub(super) fn send_lines(
     }
 }
 
-/// Returns whether a line may be a whole JSON object. It is not if the file is an array, an indented object, a table,
-/// compressed or in UTF-16.
+/// Returns whether a line may be a whole JSON object. The first line of a JSON array, an indented object, a
+/// CSV file, a compressed file or a UTF-16 file is not one.
 fn is_object(line: &[u8]) -> bool {
     line.trim_ascii_start().starts_with(b"{") && line.trim_ascii() != b"{" && !line.contains(&0)
 }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn file_of_another_kind_is_one_error_and_sends_no_line() {
+    fn file_that_is_not_ndjson_is_one_error_and_sends_no_line() {
         let good = r#"{"id":"u","username":"n","organization":"o"}"#;
         let utf16: Vec<u8> = good.encode_utf16().flat_map(u16::to_le_bytes).collect();
         for text in [
