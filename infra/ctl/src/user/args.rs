@@ -125,7 +125,7 @@ pub(crate) struct CreateUser {
     /// ID of the customer that the user belongs to
     #[arg(long, value_name = "ID", value_parser = CustomerId::parse_new)]
     pub(crate) customer: Option<CustomerId>,
-    /// Customer type: CONSUMER or BUSINESS. The user can log in only through the customer routes of this type
+    /// Customer type: CONSUMER or BUSINESS. It limits the customer routes through which the user can log in
     /// [default: both]
     #[arg(long, value_name = "TYPE", value_parser = customer_type, requires = "customer")]
     pub(crate) customer_type: Option<Collection>,
@@ -182,7 +182,7 @@ pub(crate) struct UpdateUser {
     /// ID of the new customer that the user belongs to
     #[arg(long, value_name = "ID", value_parser = CustomerId::parse_new)]
     pub(crate) customer: Option<CustomerId>,
-    /// Customer type: CONSUMER or BUSINESS. The user can log in only through the customer routes of this type
+    /// Customer type: CONSUMER or BUSINESS. It limits the customer routes through which the user can log in
     #[arg(long, value_name = "TYPE", value_parser = customer_type)]
     pub(crate) customer_type: Option<Collection>,
     /// New verified mail address. Codes sent to the previous address become invalid
