@@ -99,8 +99,8 @@ impl Target {
     /// Returns the configuration of the selected deployment.
     ///
     /// # Errors
-    /// If `--local` is given but no local stack runs.
-    pub(crate) async fn site(&self) -> Result<TargetConfig> {
+    /// If no table is selected, or `--local` is given but no local stack runs.
+    pub(crate) async fn config(&self) -> Result<TargetConfig> {
         let prefix = self.secret_prefix.clone();
         if let Some(stack) = self.stack()? {
             let dynamodb = local_config(&stack.region, &stack.dynamodb_url);
@@ -119,10 +119,10 @@ impl Target {
     /// Returns a store on the selected table.
     ///
     /// # Errors
-    /// If `--local` is given but no local stack runs.
+    /// If no table is selected, or `--local` is given but no local stack runs.
     pub(crate) async fn store(&self) -> Result<DynamoStore> {
-        let site = self.site().await?;
-        Ok(DynamoStore::new(Client::new(&site.dynamodb), site.table))
+        let config = self.config().await?;
+        Ok(DynamoStore::new(Client::new(&config.dynamodb), config.table))
     }
 
     /// Returns clients for the tenants' secrets and records.
@@ -130,10 +130,10 @@ impl Target {
     /// # Errors
     /// If no table is selected, or `--local` is given but no local stack runs.
     pub(crate) async fn secrets(&self) -> Result<TenantSecrets> {
-        let site = self.site().await?;
-        let client = aws_sdk_secretsmanager::Client::new(&site.secrets);
-        let store = Arc::new(DynamoStore::new(Client::new(&site.dynamodb), site.table));
-        Ok(TenantSecrets { client, prefix: site.prefix, store })
+        let config = self.config().await?;
+        let client = aws_sdk_secretsmanager::Client::new(&config.secrets);
+        let store = Arc::new(DynamoStore::new(Client::new(&config.dynamodb), config.table));
+        Ok(TenantSecrets { client, prefix: config.prefix, store })
     }
 
     /// Returns the audit log file if the local stack is selected.

@@ -10,8 +10,8 @@
 //! later changes the count, so that step 3 fails and the login starts again. In the opposite order, a session
 //! created between the two reads would be missed.
 //!
-//! A conflict with another write of the user's item has the same meaning as a changed count, because only such a write
-//! changes the count. The login reads again at once, instead of repeating a write that would fail.
+//! DynamoDB cancels step 3 if another write of the same items is in progress. The login then starts again, as
+//! after a changed count. It does not repeat step 3 alone, because the other write can change the count.
 //!
 //! Under the limit `single`, no query is needed. The write of the new session increments the user's session epoch, which
 //! ends all other sessions, and the new session has the new epoch.
@@ -37,7 +37,7 @@ use crate::domain::{Failure, Session, SessionId};
 pub enum LimitClaim {
     /// The user may have several sessions.
     Counted {
-        /// Count of the user's sessions when they were read.
+        /// Value of the user's `sessions_revision` that was read in step 1.
         revision: u64,
         /// Sessions to end so that the limit is kept.
         evicted: Vec<SessionId>,
@@ -65,8 +65,8 @@ impl<'a> NewSession<'a> {
 }
 
 impl DynamoStore {
-    /// Creates a session. With a claim or an idempotency key, all writes are one transaction. It is refused by
-    /// [`Guard::Sessions`] or [`Guard::IdempotencyKey`].
+    /// Creates a session. With a claim or an idempotency key, all writes are one transaction. If a condition
+    /// fails, returns [`Committed::Refused`] with [`Guard::Sessions`] or [`Guard::IdempotencyKey`].
     ///
     /// # Errors
     /// `Unavailable` when the write fails.
@@ -106,8 +106,8 @@ impl DynamoStore {
     }
 
     /// Returns writes that claim one session: they increment the user's count and end the evicted sessions, or increment
-    /// the user's epoch. The epoch must still be the one that was read with the password, so that no session ends for a
-    /// login that is no longer valid.
+    /// the user's epoch. They fail if the epoch has changed since the user was last read. Otherwise a login
+    /// that a password change made invalid could end other sessions.
     fn claim_session_limit(&self, session: &Session, claim: &LimitClaim) -> Result<Vec<Guarded>, Failure> {
         let Session { tenant, user, user_epoch, created_at: now, .. } = session;
         let key = Key::user(tenant, user);

@@ -33,7 +33,7 @@ struct Deployment {
 
 impl Doctor {
     pub(crate) async fn run(self, output: Output, target: &Target) -> Result<()> {
-        let config = target.site().await?;
+        let config = target.config().await?;
         let mut findings = Findings::default();
         if environment::region(&config, &mut findings)
             && environment::credentials(&config, &mut findings).await

@@ -107,7 +107,8 @@ pub(crate) enum TenantCommand {
     ///
     /// The function `discovery` reads the public keys from the table and publishes them. Rotations and
     /// `tenant create` also write the keys to the table. Run this command after you changed a secret by hand.
-    /// Also run it before the first deployment whose `discovery` reads the table; see docs/upgrading.md.
+    /// Earlier versions of `discovery` do not read the table. Run this command before you upgrade from such a
+    /// version; see docs/upgrading.md.
     PublishKeys {
         /// Tenant ID [default: all tenants]
         #[arg(value_parser = TenantId::parse)]
@@ -172,7 +173,7 @@ impl UpdateTenant {
     /// Returns the change that the arguments describe.
     ///
     /// # Errors
-    /// [`UsageError`] if the arguments change nothing or names a field twice.
+    /// [`UsageError`] if the arguments change nothing or name a field twice.
     pub(super) fn change(self) -> Result<TenantChange> {
         let policy = fields(self.file.as_deref(), &self.set, self.unset)?;
         if policy.is_empty() && self.name.is_none() {

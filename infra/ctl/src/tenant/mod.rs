@@ -48,7 +48,7 @@ impl TenantCommand {
                 let tenant = update.tenant.clone();
                 let change = update.change()?;
                 if let Some(algorithm) = algorithm(&change) {
-                    secret::must_sign(&target.secrets().await?, &tenant, algorithm).await?;
+                    secret::check_signing_key(&target.secrets().await?, &tenant, algorithm).await?;
                 }
                 let record = context.store.update_tenant(&tenant, &change, SystemClock.now()).await?;
                 let record = record.ok_or_else(|| unknown(&tenant))?;

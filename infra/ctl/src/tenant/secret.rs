@@ -304,7 +304,7 @@ pub(crate) async fn usage(context: &Context, secrets: &TenantSecrets, tenant: &T
 ///
 /// # Errors
 /// If the secret has no such key or cannot be read.
-pub(crate) async fn must_sign(
+pub(crate) async fn check_signing_key(
     secrets: &TenantSecrets,
     tenant: &TenantId,
     algorithm: SigningAlgorithm,

@@ -91,12 +91,12 @@ impl UpdateUser {
         if !self.roles.is_empty() {
             user.roles = Role::ordered(&self.roles);
         }
-        let kept = |kept: &Option<String>, wanted: &Option<String>, field| {
-            wanted.clone().or_else(|| kept.clone().filter(|_| !unset(field)))
+        let merged = |old: &Option<String>, new: &Option<String>, field| {
+            new.clone().or_else(|| old.clone().filter(|_| !unset(field)))
         };
-        user.email = kept(&user.email, &self.email, UnsetField::Email);
-        user.phone = kept(&user.phone, &self.phone, UnsetField::Phone);
-        user.locale = kept(&user.locale, &self.locale, UnsetField::Locale);
+        user.email = merged(&user.email, &self.email, UnsetField::Email);
+        user.phone = merged(&user.phone, &self.phone, UnsetField::Phone);
+        user.locale = merged(&user.locale, &self.locale, UnsetField::Locale);
         user.customer =
             self.customer.clone().or_else(|| user.customer.take().filter(|_| !unset(UnsetField::Customer)));
         // A user without a customer has no customer type.

@@ -60,7 +60,7 @@ pub(super) fn send_lines(
         }
         number += 1;
         read += u64::try_from(length).unwrap_or(u64::MAX);
-        let too_long = !text.ends_with(b"\n") && read_of(&text) > MAX_LINE_BYTES;
+        let too_long = !text.ends_with(b"\n") && byte_count(&text) > MAX_LINE_BYTES;
         let line = if number == 1 { without_mark(&text) } else { &text }.trim_ascii_end();
         if !line.trim_ascii().is_empty() && std::mem::take(&mut is_first) && !is_object(line) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, NOT_NDJSON));
@@ -88,7 +88,7 @@ fn is_object(line: &[u8]) -> bool {
     line.trim_ascii_start().starts_with(b"{") && line.trim_ascii() != b"{" && !line.contains(&0)
 }
 
-fn read_of(text: &[u8]) -> u64 {
+fn byte_count(text: &[u8]) -> u64 {
     u64::try_from(text.len()).unwrap_or(u64::MAX)
 }
 
@@ -96,9 +96,9 @@ fn read_of(text: &[u8]) -> u64 {
 fn skip_line(source: &mut impl BufRead) -> io::Result<u64> {
     let mut skipped = 0;
     loop {
-        let known = source.fill_buf()?;
-        let end = known.iter().position(|byte| *byte == b'\n');
-        let length = end.map_or(known.len(), |end| end + 1);
+        let buffered = source.fill_buf()?;
+        let end = buffered.iter().position(|byte| *byte == b'\n');
+        let length = end.map_or(buffered.len(), |end| end + 1);
         source.consume(length);
         skipped += u64::try_from(length).unwrap_or(u64::MAX);
         if end.is_some() || length == 0 {
