@@ -11,7 +11,7 @@
 //! created between the two reads would be missed.
 //!
 //! DynamoDB cancels step 3 if another write of the same items is in progress. The login then starts again, as
-//! after a changed count. It does not repeat step 3 alone, because the other write can change the count.
+//! after a changed count. It does not repeat only step 3, because the other write can change the count.
 //!
 //! Under the limit `single`, no query is needed. The write of the new session increments the user's session epoch, which
 //! ends all other sessions, and the new session has the new epoch.
