@@ -1,11 +1,14 @@
 //! Faults: failed dependencies, lost responses, dead processes and malformed requests.
 
 use doorward::route::Function;
-use e2e::{World, event};
+use e2e::{
+    NORDIC, World, as_tenant, event,
+    fault_proxy::{Effect, Fault, Operation},
+};
 use http::Method;
 use serde_json::json;
 
-use crate::{ADMIN, MARCUS};
+use crate::{ADMIN, MARCUS, NEW_PASSWORD, NORDIC_ADMIN};
 
 // A failed dependency never causes a 401 for correct credentials, and never a 200.
 #[tokio::test]
@@ -128,6 +131,48 @@ async fn repeated_session_rotation_recognises_itself_without_grace_period() {
     }
     let another = Rotation { id: AttemptId::new(now, [2; 16]), ..rotation };
     assert!(matches!(world.store.rotate_session(&another).await.unwrap(), Rotated::Kept(_)));
+}
+
+// docs/design/storage.md#consistency: all tries of a transaction have the same request token. After a lost answer and a
+// conflict, the third try of a committed change must not make the change again, and must not fail.
+#[tokio::test]
+async fn change_is_made_once_if_its_answer_is_lost_before_a_conflict() {
+    for (change, messages, epochs) in [
+        ("code", 1, 0),
+        ("reset", 1, 1),
+        ("own password", 1, 1),
+        ("end", 0, 1),
+        ("password by an administrator", 1, 1),
+    ] {
+        let world = World::start().await.unwrap();
+        let (marcus, admin) = (world.actor(MARCUS).unwrap(), world.actor(NORDIC_ADMIN).unwrap());
+        let (login, admin) = (world.login(&marcus).await.unwrap(), world.login(&admin).await.unwrap());
+        let (id, epoch) = (&marcus.user.user_id, world.user(&marcus).await.unwrap().session_epoch);
+        let lost = world.faults.inject(Fault::on(Operation::TransactWriteItems, Effect::LoseAnswer));
+        let conflict = world.faults.inject(Fault::on(Operation::TransactWriteItems, Effect::Conflict));
+        let answer = match change {
+            "code" => {
+                let path = format!("/v2/users/{id}/password_reset");
+                let event = as_tenant(event(&Method::POST, &path, NORDIC, None, Some(&json!({}))));
+                world.send(Function::ResetLogin, &event.to_string()).await
+            }
+            "reset" => world.reset(&admin, &json!({ "userId": id })).await,
+            "own password" => {
+                let body = json!({ "password": NEW_PASSWORD, "currentPassword": marcus.user.password });
+                world.update(&login, id, &body).await
+            }
+            "end" => {
+                let event = event(&Method::DELETE, &marcus.sessions(), NORDIC, Some(&login.token), None);
+                world.send(Function::DeleteSession, &event.to_string()).await
+            }
+            _ => world.update(&admin, id, &json!({ "password": NEW_PASSWORD })).await,
+        };
+        let answer = answer.unwrap();
+        assert_eq!((lost.applied(), conflict.applied()), (1, 1), "{change}");
+        assert_eq!(answer.status, 200, "{change}: {}", answer.text);
+        assert_eq!(world.outbox(NORDIC, id).await.unwrap().len(), messages, "{change}");
+        assert_eq!(world.user(&marcus).await.unwrap().session_epoch, epoch + epochs, "{change}");
+    }
 }
 
 // docs/design/contract.md#every-request: no input causes a 5xx.

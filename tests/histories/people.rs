@@ -180,14 +180,16 @@ impl Person {
         let request = as_tenant(event(&Method::POST, &path, NORDIC, None, Some(&body)));
         let answer = self.send(Function::ResetLogin, &request).await;
         if self.run.end(number, Outcome::of(answer.as_ref())) == Outcome::Done {
-            let messages = self.run.outbox().await;
-            let mailed = messages.into_iter().find_map(|message| match message {
+            let messages = self.run.outbox().await.into_iter();
+            let mailed = messages.filter_map(|message| match message {
                 Notification::ResetCode(message) if message.link.as_deref() == Some(&link) => {
                     Some(message.code.expose().to_owned())
                 }
                 _ => None,
             });
-            self.run.note_code(number, mailed.unwrap());
+            let mailed: Vec<_> = mailed.collect();
+            assert_eq!(mailed.len(), 1, "messages of operation {number}");
+            self.run.note_code(number, mailed[0].clone());
         }
     }
 

@@ -503,6 +503,37 @@ async fn login_under_single_is_replayed_until_another_login_ends_its_session() {
     assert_eq!(expired.verdict(), (409, "IDEMPOTENCY_EXPIRED"));
 }
 
+// docs/design/storage.md#session-limits: the first try of a login is committed and its answer is lost. Another login
+// commits before the next try. The first login succeeded, also with an idempotency key, and the second ended its session.
+#[tokio::test(flavor = "multi_thread")]
+async fn login_with_a_key_succeeds_if_another_login_commits_after_its_lost_answer() {
+    let world = World::start().await.unwrap();
+    limit(&world, 1, WhenFull::Single).await;
+    let marcus = world.actor(MARCUS).unwrap();
+    let body = marcus.credentials(&marcus.user.password);
+    let mut event = event(&Method::POST, &marcus.sessions(), NORDIC, None, Some(&body));
+    event["headers"]["idempotency-key"] = json!("key");
+    let event = event.to_string();
+    world.faults.inject(Fault::on(Operation::TransactWriteItems, Effect::LoseAnswer));
+    world.faults.inject(Fault::on(Operation::TransactWriteItems, Effect::Conflict).sk("USER"));
+    // The first read is that of the password hash.
+    let reads_again = Fault::on(Operation::BatchGetItem, Effect::HoldRequest).sk("USER").nth(2);
+    let reads_again = world.faults.inject(reads_again);
+    let (first, second) = tokio::join!(world.send(Function::CreateSession, &event), async {
+        reads_again.reached().await;
+        let second = world.login(&marcus).await;
+        reads_again.release();
+        second
+    });
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(first.verdict(), (200, "NONE"));
+    let first = Login::from_answer(&marcus, &first).unwrap();
+    assert_eq!(live(&world, &marcus).await, BTreeSet::from([second.session.clone()]));
+    assert_tokens_follow(&world, &marcus, &[first, second]).await;
+    let repeated = world.send(Function::CreateSession, &event).await.unwrap();
+    assert_eq!(repeated.verdict(), (409, "IDEMPOTENCY_EXPIRED"));
+}
+
 // docs/design/storage.md#session-limits: a request reads a bounded number of pages.
 #[tokio::test]
 async fn ended_sessions_do_not_add_calls_to_requests() {

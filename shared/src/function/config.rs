@@ -135,7 +135,7 @@ impl Clock for SystemClock {
 pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
-    #[expect(clippy::disallowed_methods, reason = "the only place that reads system randomness")]
+    #[expect(clippy::disallowed_methods, reason = "the source of all random values that a result depends on")]
     fn fill(&self, bytes: &mut [u8]) -> Result<(), Failure> {
         getrandom::fill(bytes).map_err(|error| Failure::Internal(error.to_string().into()))
     }

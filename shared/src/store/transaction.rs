@@ -108,9 +108,13 @@ impl DynamoStore {
 
     /// Executes a transaction. Retries while other writes of its items are in progress, except those of
     /// [`Guard::Sessions`]: the other write changes what the transaction depends on, so that its repetition would fail.
+    ///
+    /// All tries have the same request token. If DynamoDB committed an earlier try whose answer was lost, it therefore
+    /// reports success instead of a failed condition.
     pub(super) async fn transact(&self, writes: Vec<Guarded>) -> Result<Transacted, Failure> {
         let (guards, items): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
         let request = self.client.transact_write_items().set_transact_items(Some(items));
+        let request = request.client_request_token(request_token()?);
         let is_worth_repeating = |error: &SdkError<TransactWriteItemsError>| {
             error.is_conflict() && !have_overlapping_sessions(&guards, reasons_of(error))
         };
@@ -171,6 +175,14 @@ impl DynamoStore {
         let put = conditional!(put, expressions).build();
         Ok(TransactWriteItem::builder().put(built(put)?).build())
     }
+}
+
+/// Returns a new random request token: a UUID, like those that the SDK creates for each call without a token.
+#[expect(clippy::disallowed_methods, reason = "a request token is not secret, and no result depends on it")]
+fn request_token() -> Result<String, Failure> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::Internal(error.to_string().into()))?;
+    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().hyphenated().to_string())
 }
 
 /// Returns whether another write of the items of [`Guard::Sessions`] is in progress, and no condition failed.

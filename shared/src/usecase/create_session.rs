@@ -177,7 +177,7 @@ impl Service {
             }
             Checked::Refused(failure) => {
                 slot.unused().await;
-                self.replay_unless_first(request, login, failure).await
+                self.replay_unless_first(request, login, None, failure).await
             }
             Checked::Replay(success) => {
                 let (grant, ()) = tokio::join!(self.replay_login(request, login, success), slot.unused());
@@ -271,9 +271,9 @@ impl Service {
             }
             Ok(StoredSession::AlreadyStored) => {
                 let missing = Failure::Unavailable("the idempotency key exists but has no result".into());
-                self.replay_or(request, login, missing).await
+                self.replay_or(request, login, Some(grant), missing).await
             }
-            Err(failure) => self.replay_unless_first(request, login, failure).await,
+            Err(failure) => self.replay_unless_first(request, login, Some(grant), failure).await,
         }
     }
 
@@ -282,25 +282,37 @@ impl Service {
         &self,
         request: &TenantRequest<'_>,
         login: &Login,
+        own: Option<Grant>,
         failure: Failure,
     ) -> Result<Grant, Failure> {
         match failure {
             Failure::SessionLimit if login.idempotent.is_some() => {
-                self.replay_or(request, login, failure).await
+                self.replay_or(request, login, own, failure).await
             }
             failure => Err(failure),
         }
     }
 
     /// The result of an identical request that was faster; `otherwise` if there is none.
+    ///
+    /// `own` is what this login tried to store. It is the result if an earlier try was committed and its answer lost,
+    /// also if another request ended the session meanwhile.
     async fn replay_or(
         &self,
         request: &TenantRequest<'_>,
         login: &Login,
+        own: Option<Grant>,
         otherwise: Failure,
     ) -> Result<Grant, Failure> {
         let UserItems { stored, .. } = self.store.login(&login.query(&request.tenant.id, &[])).await?;
-        match stored_success(request, login.idempotent.as_ref(), stored)? {
+        let stored = stored_success(request, login.idempotent.as_ref(), stored)?;
+        let is_stored =
+            |grant: &Grant| matches!(&stored, Some(Success::Session { id, .. }) if *id == grant.session.id);
+        if let Some(grant) = own.filter(is_stored) {
+            request.context.record_session(&request.keys.session_digest(&grant.session.id));
+            return Ok(grant);
+        }
+        match stored {
             Some(success) => self.replay_login(request, login, success).await,
             None => Err(otherwise),
         }
