@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use doorward::{domain::Notification, port::Clock, route::Function, token::RefreshToken};
+use doorward::{port::Clock, route::Function, token::RefreshToken};
 use e2e::{Actor, Answer, Dice, Instance, Login, NORDIC, as_tenant, authorizer_event, event};
 use http::Method;
 use serde_json::{Value, json};
@@ -180,14 +180,7 @@ impl Person {
         let request = as_tenant(event(&Method::POST, &path, NORDIC, None, Some(&body)));
         let answer = self.send(Function::ResetLogin, &request).await;
         if self.run.end(number, Outcome::of(answer.as_ref())) == Outcome::Done {
-            let messages = self.run.outbox().await.into_iter();
-            let mailed = messages.filter_map(|message| match message {
-                Notification::ResetCode(message) if message.link.as_deref() == Some(&link) => {
-                    Some(message.code.expose().to_owned())
-                }
-                _ => None,
-            });
-            let mailed: Vec<_> = mailed.collect();
+            let mailed = self.run.mailed_codes(&link).await;
             assert_eq!(mailed.len(), 1, "messages of operation {number}");
             self.run.note_code(number, mailed[0].clone());
         }

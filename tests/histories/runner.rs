@@ -15,7 +15,7 @@ use doorward::{
         UserStatus, WhenFull,
     },
     port::Passwords,
-    store::DynamoStore,
+    store::{DynamoStore, OutboxKey},
     token::TenantKeys,
 };
 use e2e::{Actor, Dice, Instance, Login, NORDIC, World, fault_proxy::Random};
@@ -70,6 +70,8 @@ struct Shared {
     logins: Vec<Login>,
     admin: Option<Login>,
     codes: Vec<(usize, String)>,
+    /// The user's messages that were read so far.
+    messages: HashMap<OutboxKey, Notification>,
     last_password: usize,
 }
 
@@ -98,7 +100,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn of(seed: u64, has_faults: bool) -> Self {
+    fn of(seed: u64) -> Self {
         let limits = [
             None,
             Some(SessionLimit { max: 3, when_full: WhenFull::Reject }),
@@ -108,16 +110,16 @@ impl Settings {
         let mut dice = Dice::new(seed);
         Self {
             limit: limits[dice.below(limits.len())],
-            fault_chance: if has_faults { [0.0, 0.01, 0.01, 0.03][dice.below(4)] } else { 0.0 },
-            has_conflicts: has_faults && dice.below(3) == 0,
+            fault_chance: [0.0, 0.01, 0.01, 0.03][dice.below(4)],
+            has_conflicts: dice.below(3) == 0,
         }
     }
 }
 
 /// Runs the history of a seed. The seed determines the choices of each caller and the faults, but not the order
 /// in which parallel operations take effect.
-pub(super) async fn run_history(seed: u64, has_faults: bool) -> Result<(), Box<Violation>> {
-    let settings = Settings::of(seed, has_faults);
+pub(super) async fn run_history(seed: u64) -> Result<(), Box<Violation>> {
+    let settings = Settings::of(seed);
     let run = Arc::new(Run::start_patiently(&settings).await);
     let mut dice = Dice::new(!seed);
     for _ in 0..PARTS {
@@ -303,14 +305,22 @@ impl Run {
         self.note(Deed::Observe, Outcome::Observed(observation));
     }
 
-    /// The user's messages.
-    pub(super) async fn outbox(&self) -> Vec<Notification> {
-        let mut messages = Vec::new();
+    /// The codes in the messages with this link.
+    pub(super) async fn mailed_codes(&self, link: &str) -> Vec<String> {
         for key in self.world.outbox_keys(NORDIC, &self.actor.user.user_id).await.unwrap() {
-            let sealed = self.store.outbox(&key).await.unwrap().sealed.unwrap();
-            messages.push(self.keys.open_notification(&sealed).unwrap());
+            if !self.shared().messages.contains_key(&key) {
+                let sealed = self.store.outbox(&key).await.unwrap().sealed.unwrap();
+                let message = self.keys.open_notification(&sealed).unwrap();
+                self.shared().messages.insert(key, message);
+            }
         }
-        messages
+        let code = |message: &Notification| match message {
+            Notification::ResetCode(message) if message.link.as_deref() == Some(link) => {
+                Some(message.code.expose().to_owned())
+            }
+            _ => None,
+        };
+        self.shared().messages.values().filter_map(code).collect()
     }
 
     async fn observe(&self) -> Observation {
