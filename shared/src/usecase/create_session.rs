@@ -295,8 +295,8 @@ impl Service {
 
     /// The result of an identical request that was faster; `otherwise` if there is none.
     ///
-    /// `own` is what this login tried to store. It is the result if an earlier try was committed and its answer lost,
-    /// also if another request ended the session meanwhile.
+    /// `own` is the session that this login tried to store. It is the result if an earlier try was committed and its
+    /// answer was lost, also if another request has ended the session since.
     async fn replay_or(
         &self,
         request: &TenantRequest<'_>,
