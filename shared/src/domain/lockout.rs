@@ -291,6 +291,7 @@ mod tests {
         let mut state = state(&[attempt(400, 1)]);
         state.slots.insert(attempt(400, 2));
         assert_eq!(next(&state, 410), NextStep::Return(Reservation::Busy));
+        assert_eq!(next(&state, 460), NextStep::Return(Reservation::Busy));
         assert_eq!(next(&state, 461), NextStep::Return(Reservation::Locked(at(1_000))));
         assert_eq!(state.final_failures(), 2);
     }
@@ -330,5 +331,86 @@ mod tests {
             assert!(life > 25 * 60 * 60, "a failure must outlast the longest lockout and the hourly limit");
             assert!((FORGETTING - 100..=FORGETTING).contains(&(life * i64::from(disable_after))));
         }
+    }
+
+    // docs/design/security.md#rule-7
+    #[test]
+    fn unsettled_attempts_are_abandoned_after_15_seconds_and_dead_after_60() {
+        let mut state = state(&[attempt(400, 1)]);
+        state.slots.insert(attempt(400, 2));
+        let unsettled = vec![attempt(400, 2)];
+        for (second, abandoned, dead) in
+            [(415, false, false), (416, true, false), (460, true, false), (461, true, true)]
+        {
+            let expected = |is_listed: bool| if is_listed { unsettled.clone() } else { Vec::new() };
+            assert_eq!(state.abandoned_attempts(at(second)), expected(abandoned), "{second}");
+            assert_eq!(state.dead_attempts(at(second)), expected(dead), "{second}");
+        }
+    }
+
+    // docs/design/security.md#rule-7
+    #[test]
+    fn waiting_attempt_proceeds_when_a_slot_is_free_or_its_result_is_final() {
+        let proceeds =
+            |state: &AttemptState, second| state.may_proceed(attempt(second, 99), BUDGET, at(second));
+        let mut busy = state(&[attempt(400, 1)]);
+        assert!(proceeds(&busy, 410), "one of two slots is free");
+        busy.slots.insert(attempt(400, 2));
+        assert!(!proceeds(&busy, 410), "both slots are taken and one attempt is in progress");
+        assert!(proceeds(&busy, 461), "the attempt in progress is dead, so that the user is locked");
+        let reduced = AttemptState { reduced_slots: Some(1), slots: [attempt(400, 2)].into(), ..state(&[]) };
+        assert!(!proceeds(&reduced, 410), "the only slot is taken");
+        let mut limited = state(&[]);
+        limited.recent = (1..=4).map(|number| attempt(400, number)).collect();
+        limited.slots = [attempt(400, 1)].into();
+        assert!(!proceeds(&limited, 410), "the hourly limit includes an attempt in progress");
+        limited.failed = limited.slots.clone();
+        assert!(proceeds(&limited, 410), "the hourly limit is final");
+    }
+
+    // docs/design/security.md#rule-7
+    #[test]
+    fn reduced_slots_lock_the_user_earlier() {
+        let reduced = AttemptState { reduced_slots: Some(1), ..state(&[attempt(400, 1)]) };
+        assert_eq!(next(&reduced, 410), NextStep::Return(Reservation::Locked(at(1_000))));
+    }
+
+    #[test]
+    fn attempt_counts_for_one_hour() {
+        let state = state(&[attempt(400, 1), attempt(401, 2)]);
+        assert_eq!(state.last_hour(at(3_999)), [attempt(400, 1), attempt(401, 2)]);
+        assert_eq!(state.last_hour(at(4_000)), [attempt(401, 2)]);
+    }
+
+    #[test]
+    fn grant_lists_other_failures_and_shows_whether_the_attempts_expired() {
+        let state = AttemptState { expires_at: Some(500), ..state(&[attempt(400, 1), attempt(401, 2)]) };
+        let seen = vec![attempt(400, 1)];
+        for (second, is_expired) in [(500, false), (501, true)] {
+            let granted = GrantedSlot { seen: seen.clone(), is_expired };
+            assert_eq!(state.grant(attempt(401, 2), at(second)), granted, "{second}");
+        }
+    }
+
+    // docs/design/security.md#rule-10
+    #[test]
+    fn hourly_budget_ends_at_the_full_hour() {
+        let budget = |second| HourBudget {
+            tenant: TenantId::parse("t").unwrap(),
+            of: BudgetOf::TenantPart(0),
+            max: 1,
+            now: at(second),
+        };
+        let exhausted = |budget: &HourBudget| match budget.exhausted() {
+            Failure::RateLimited(limit, wait) => (limit, wait.as_secs()),
+            other => panic!("{other:?}"),
+        };
+        for (second, left) in [(7_200, 3_600), (7_201, 3_599), (10_799, 1)] {
+            let budget = budget(second);
+            assert_eq!((budget.hour(), budget.ends_at()), (2, 10_800), "{second}");
+            assert_eq!(exhausted(&budget), (Limit::Tenant, left), "{second}");
+        }
+        let of_address = HourBudget { of: BudgetOf::WrongCodes(None), ..budget(7_200) };
+        assert_eq!(exhausted(&of_address), (Limit::Address, 3_600));
     }
 }

@@ -288,6 +288,28 @@ pub(crate) mod tests {
         assert_eq!(refreshed.fault(at(200), 3, 1), Some(SessionFault::Expired));
     }
 
+    // docs/design/security.md#rule-21
+    #[test]
+    fn session_belongs_to_the_collections_of_its_organization_and_customer() {
+        let admin = Session { customer: Some(CustomerId::parse("c").unwrap()), ..session() };
+        let individual = Session { collection: Collection::Individual, ..admin.clone() };
+        let cases = [
+            (&admin, Collection::Admin, "o", true),
+            (&admin, Collection::Admin, "c", false),
+            (&admin, Collection::Individual, "c", true),
+            (&admin, Collection::Organization, "c", true),
+            (&admin, Collection::Individual, "o", false),
+            (&individual, Collection::Admin, "o", true),
+            (&individual, Collection::Individual, "c", true),
+            (&individual, Collection::Individual, "d", false),
+            (&individual, Collection::Organization, "c", false),
+        ];
+        for (session, collection, owner, is_under) in cases {
+            assert_eq!(session.is_under(collection, owner), is_under, "{collection:?} {owner} {session:?}");
+        }
+        assert!(!session().is_under(Collection::Individual, "c"), "the session has no customer");
+    }
+
     // docs/design/security.md#rule-14
     #[test]
     fn each_generation_has_its_own_grace_period() {

@@ -210,6 +210,7 @@ named!(UserStatus);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::TrustedDeviceId;
     use crate::token::tests::user;
 
     fn with(role: Role, organization: &str) -> User {
@@ -226,5 +227,114 @@ mod tests {
         assert!(!user.administers(&user));
         let elsewhere = User { tenant: TenantId::parse("other").unwrap(), ..with(Role::User, "o") };
         assert!(!admin.administers(&elsewhere) && !tenant_admin.administers(&elsewhere));
+    }
+
+    // docs/design/security.md#rule-15
+    #[test]
+    fn each_change_of_authority_ends_the_sessions() {
+        type Change = fn(&mut User);
+        let changes: [(&str, Change, bool); 15] = [
+            ("roles", |user| user.roles = vec![Role::User], true),
+            ("order of roles", |user| user.roles.reverse(), false),
+            ("organization", |user| user.organization = OrganizationId::parse("p").unwrap(), true),
+            ("customer", |user| user.customer = Some(CustomerId::parse("d").unwrap()), true),
+            ("no customer", |user| user.customer = None, true),
+            ("collection", |user| user.customer_kind = Some(Collection::Organization), true),
+            ("password", |user| user.password = PasswordHash::from_phc("other".into()), true),
+            ("disabled", |user| user.status = UserStatus::Disabled, true),
+            ("reset", |user| user.reset_required = true, true),
+            ("higher epoch", |user| user.session_epoch += 1, true),
+            ("lower epoch", |user| user.session_epoch -= 1, false),
+            ("change required", |user| user.change_required = true, false),
+            ("revision of sessions", |user| user.sessions_revision += 1, false),
+            ("mail address", |user| user.email = Some("other@example.com".into()), false),
+            ("nothing", |_| {}, false),
+        ];
+        let old = User {
+            roles: vec![Role::User, Role::Admin],
+            customer: Some(CustomerId::parse("c").unwrap()),
+            customer_kind: Some(Collection::Individual),
+            ..user()
+        };
+        for (name, change, ends) in changes {
+            let mut new = old.clone();
+            change(&mut new);
+            assert_eq!(old.must_end_sessions(&new), ends, "{name}");
+        }
+    }
+
+    // docs/design/security.md#rule-15
+    #[test]
+    fn sessions_end_only_when_the_user_becomes_disabled_or_reset() {
+        let disabled = User { status: UserStatus::Disabled, ..user() };
+        assert!(!disabled.must_end_sessions(&disabled) && !disabled.must_end_sessions(&user()));
+        let reset = User { reset_required: true, ..user() };
+        assert!(!reset.must_end_sessions(&reset) && !reset.must_end_sessions(&user()));
+    }
+
+    // docs/design/security.md#rule-10
+    #[test]
+    fn device_proofs_are_valid_from_the_epoch_of_the_password() {
+        let user = User { proofs_epoch: 2, ..user() };
+        let id = TrustedDeviceId::from_random([5; 16]);
+        for (user_epoch, is_valid) in [(1, false), (2, true), (3, true)] {
+            assert_eq!(user.trusts(TrustedDevice { id, user_epoch }), is_valid, "{user_epoch}");
+        }
+    }
+
+    #[test]
+    fn collections_have_the_users_of_their_owner() {
+        let customer = |kind| User {
+            customer: Some(CustomerId::parse("c").unwrap()),
+            customer_kind: kind,
+            ..with(Role::User, "o")
+        };
+        let cases = [
+            (with(Role::Admin, "o"), Collection::Admin, "o", true),
+            (with(Role::Admin, "o"), Collection::Admin, "p", false),
+            (with(Role::TenantAdmin, "o"), Collection::Admin, "o", true),
+            (with(Role::User, "o"), Collection::Admin, "o", false),
+            (customer(None), Collection::Individual, "c", true),
+            (customer(None), Collection::Organization, "c", true),
+            (customer(None), Collection::Individual, "o", false),
+            (customer(Some(Collection::Individual)), Collection::Individual, "c", true),
+            (customer(Some(Collection::Individual)), Collection::Organization, "c", false),
+            (with(Role::User, "o"), Collection::Individual, "o", false),
+        ];
+        for (user, collection, owner, fits) in cases {
+            assert_eq!(user.fits(collection, owner), fits, "{collection:?} {owner} {user:?}");
+        }
+    }
+
+    #[test]
+    fn content_ignores_counters_and_the_order_of_roles() {
+        let old = User { roles: vec![Role::User, Role::Admin], ..user() };
+        let new = User {
+            roles: vec![Role::Admin, Role::User],
+            session_epoch: 9,
+            proofs_epoch: 9,
+            sessions_revision: 9,
+            sequence: 9,
+            ..old.clone()
+        };
+        assert!(old.has_same_content(&new));
+        assert!(!old.has_same_content(&User { reset_required: true, ..new }));
+        let later = old.created_at + jiff::SignedDuration::from_micros(1);
+        assert!(old.has_same_content(&User { created_at: later, changed_at: later, ..old.clone() }));
+        let later = old.created_at + jiff::SignedDuration::from_millis(1);
+        assert!(!old.has_same_content(&User { created_at: later, ..old.clone() }));
+        assert!(!old.has_same_content(&User { changed_at: later, ..old.clone() }));
+    }
+
+    // docs/design/security.md#rule-6
+    #[test]
+    fn history_has_the_replaced_password_and_as_many_as_the_policy_remembers() {
+        let hash = |text: &str| PasswordHash::from_phc(text.into());
+        let user = User { password: hash("c"), password_history: vec![hash("b"), hash("a")], ..user() };
+        for (count, history) in
+            [(0, vec![]), (1, vec![]), (2, vec![hash("c")]), (3, vec![hash("c"), hash("b")])]
+        {
+            assert!(user.history_after_change(count) == history, "{count}");
+        }
     }
 }
