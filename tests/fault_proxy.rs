@@ -469,3 +469,21 @@ async fn faults_apply_to_secrets_manager_too() {
     let failed = client.get_secret_value().secret_id("one").send().await.unwrap_err();
     assert_eq!(failed.code(), Some("InternalServerError"));
 }
+
+#[tokio::test]
+async fn earlier_answer_is_returned_after_the_secret_has_changed() {
+    let secrets = EmbeddedSecrets::start(None, REGION).await.unwrap();
+    let direct = clients::secrets_manager(secrets.url());
+    direct.create_secret().name("one").secret_string("old").send().await.unwrap();
+    let proxy = FaultProxy::start(secrets.url()).await.unwrap();
+    let client = proxy.secrets_manager();
+    let value = async || {
+        let read = client.get_secret_value().secret_id("one").send().await.unwrap();
+        read.secret_string.unwrap()
+    };
+    assert_eq!(value().await, "old");
+    direct.put_secret_value().secret_id("one").secret_string("new").send().await.unwrap();
+    let gate = proxy.inject(Fault::on(Operation::GetSecretValue, Effect::AnswerEarlier));
+    assert_eq!((value().await, gate.applied()), ("old".to_owned(), 1));
+    assert_eq!(value().await, "new");
+}

@@ -44,6 +44,11 @@ impl Operation {
         matches!(self, Self::BatchWriteItem | Self::DeleteItem | Self::PutItem | Self::UpdateItem)
     }
 
+    /// Returns whether the operation reads a secret or its versions.
+    pub(super) fn is_secret_read(self) -> bool {
+        matches!(self, Self::DescribeSecret | Self::GetSecretValue)
+    }
+
     /// Returns whether the operation is a transaction.
     pub(super) fn is_transaction(self) -> bool {
         matches!(self, Self::TransactGetItems | Self::TransactWriteItems)

@@ -37,6 +37,9 @@ pub enum Effect {
     LoseAnswer,
     /// The connection closes without an answer, and the call is executed after the release.
     DeliverLate,
+    /// A read of a secret gets the answer that an equal request got before the fault. Secrets Manager is eventually
+    /// consistent. Without an earlier answer, the call is executed.
+    AnswerEarlier,
 }
 
 impl Effect {
@@ -46,6 +49,7 @@ impl Effect {
             Self::Conflict => operation.is_transaction() || operation.is_plain_write(),
             Self::LeaveUnprocessed | Self::Tear => operation == Operation::BatchGetItem,
             Self::DeliverLate => operation.is_write(),
+            Self::AnswerEarlier => operation.is_secret_read(),
             _ => true,
         }
     }

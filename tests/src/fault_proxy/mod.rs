@@ -15,6 +15,7 @@ mod batch;
 mod call;
 mod condition;
 mod conflicts;
+mod earlier;
 mod fault;
 mod gate;
 mod random;
@@ -42,6 +43,7 @@ use self::{
     arrivals::Arrivals,
     call::Call,
     conflicts::Conflicts,
+    earlier::EarlierAnswers,
     fault::{Injection, Script},
     server::Upstream,
 };
@@ -61,6 +63,7 @@ struct Shared {
     upstream: Upstream,
     arrivals: Arrivals,
     conflicts: Conflicts,
+    earlier: EarlierAnswers,
     plan: Mutex<Plan>,
     /// Name of the test, for the record of conditions.
     test: String,
@@ -86,6 +89,7 @@ impl FaultProxy {
             upstream: Upstream::new(upstream),
             arrivals: Arrivals::default(),
             conflicts: Conflicts::default(),
+            earlier: EarlierAnswers::default(),
             plan: Mutex::default(),
             test: std::thread::current().name().unwrap_or_default().to_owned(),
         });

@@ -33,10 +33,10 @@ pub struct Random {
 }
 
 impl Random {
-    /// Random faults in which every effect has a chance of 1 %.
+    /// Random faults in which every effect except an earlier answer has a chance of 1 %.
     pub fn new(seed: u64) -> Self {
-        let chances = Effect::iter().map(|effect| (effect, DEFAULT_CHANCE)).collect();
-        Self { seed, chances, earlier: HashMap::new() }
+        let random = Self { seed, chances: Vec::new(), earlier: HashMap::new() };
+        random.every_chance(DEFAULT_CHANCE)
     }
 
     /// Sets the chance of an effect, between 0 and 1.
@@ -47,10 +47,11 @@ impl Random {
         self
     }
 
-    /// Sets the chance of every effect, between 0 and 1.
+    /// Sets the chance of every effect except an earlier answer, between 0 and 1.
     #[must_use]
     pub fn every_chance(mut self, chance: f64) -> Self {
-        self.chances = Effect::iter().map(|effect| (effect, chance)).collect();
+        let effects = Effect::iter().filter(|effect| *effect != Effect::AnswerEarlier);
+        self.chances = effects.map(|effect| (effect, chance)).collect();
         self
     }
 

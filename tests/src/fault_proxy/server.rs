@@ -103,7 +103,8 @@ impl Shared {
     async fn answer(self: &Arc<Self>, call: Call) -> Result<Answer> {
         let running = self.arrivals.enter();
         let Some(injection) = self.decide(&call) else {
-            return self.execute(&call, &running, None).await;
+            let answer = self.execute(&call, &running, None).await?;
+            return Ok(self.earlier.note(&call, answer).await);
         };
         if let Some((status, body)) = refusal::of(injection.effect, &call, &injection.item) {
             injection.gate.note_applied();
@@ -137,6 +138,13 @@ impl Shared {
                     injection.gate.note_executed();
                 });
                 bail!("the request is late");
+            }
+            Effect::AnswerEarlier => {
+                injection.gate.note_applied();
+                match self.earlier.of(&call) {
+                    Some(answer) => Ok(answer),
+                    None => self.execute(&call, &running, None).await,
+                }
             }
             Effect::LeaveUnprocessed | Effect::Tear => self.read_in_parts(&injection, &call, &running).await,
             _ => self.execute(&call, &running, Some(&injection)).await,
