@@ -247,6 +247,24 @@ async fn retired_key_is_published_until_its_last_token_has_expired() -> Result<(
     Ok(())
 }
 
+// docs/design/security.md#rule-17: replaced keys stay retired in a version that an operator edited.
+#[tokio::test]
+async fn retired_key_of_an_edited_secret_is_not_published_for_longer() -> Result<()> {
+    let world = World::start().await?;
+    let tenant = TenantId::parse(NORDIC)?;
+    let first = format!("{NORDIC}.es256-1");
+    world.rotator().rotate(&tenant, Renewal::SCHEDULED).await?;
+    world.rotator().retire_previous(&tenant).await?;
+    let mut edited = world.secret_document(NORDIC).await?;
+    edited["note"] = json!("edited by hand");
+    world.put_secret(NORDIC, &edited, "AWSCURRENT").await?;
+    world.publish_keys(NORDIC).await?;
+    assert!(ids(&world, NORDIC).await?.contains(&first));
+    world.clock.advance(Duration::from_secs(2 * 60 * 60 + 10));
+    assert!(!ids(&world, NORDIC).await?.contains(&first));
+    Ok(())
+}
+
 // docs/design/security.md#rule-17, #rule-18
 #[tokio::test]
 async fn leaked_key_is_not_published_when_the_cached_record_expires() -> Result<()> {

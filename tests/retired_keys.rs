@@ -305,6 +305,48 @@ async fn retired_version_stays_rejected_when_secrets_manager_returns_it() -> Res
     Ok(())
 }
 
+// docs/design/security.md#rule-18: Secrets Manager is eventually consistent, so that a load may return the retired version
+// as the current one.
+#[tokio::test]
+async fn retired_version_is_rejected_when_secrets_manager_returns_it_as_current() -> Result<()> {
+    let world = World::start().await?;
+    let (old, tenant) = (world.actor(MARCUS)?, TenantId::parse(NORDIC)?);
+    world.login(&old).await?;
+    world.rotator().rotate(&tenant, Renewal::SCHEDULED).await?;
+    let new =
+        Actor { tenant: with_secret(&old.tenant, &world.secret_document(NORDIC).await?), ..old.clone() };
+    world.rotator().retire_previous(&tenant).await?;
+    world.secret_faults.inject(Fault::on(Operation::GetSecretValue, Effect::AnswerEarlier).always());
+    world.clock.advance(RECORD_LIFE);
+    for actor in [&old, &new] {
+        let answer = world.try_login(actor, &actor.user.password).await?;
+        assert_eq!(answer.verdict(), (503, "UNAVAILABLE"));
+    }
+    world.secret_faults.clear();
+    // The load is repeated after 2 s.
+    world.clock.advance(Duration::from_secs(2));
+    assert!(!accepts(&world, &old).await? && accepts(&world, &new).await?);
+    Ok(())
+}
+
+// docs/design/security.md#rule-18: every function knows a new key before another function signs with it.
+#[tokio::test]
+async fn load_that_misses_a_new_version_is_repeated_before_its_keys_sign() -> Result<()> {
+    let world = World::start().await?;
+    let (actor, tenant) = (world.actor(MARCUS)?, TenantId::parse(NORDIC)?);
+    let login = world.login(&actor).await?;
+    assert!(world.opens(&login).await?);
+    world.rotator().rotate(&tenant, Renewal::SCHEDULED).await?;
+    world.secret_faults.inject(Fault::on(Operation::GetSecretValue, Effect::AnswerEarlier).always());
+    world.clock.advance(RECORD_LIFE);
+    assert!(world.opens(&login).await?, "the load returns the earlier stages");
+    world.secret_faults.clear();
+    world.clock.advance(Duration::from_secs(5));
+    let login = world.login(&actor).await?;
+    assert!(world.opens(&login).await?, "10 s after the rotation, the new key signs");
+    Ok(())
+}
+
 // docs/design/security.md#rule-18: a retirement that was interrupted between Secrets Manager and the record.
 #[tokio::test]
 async fn interrupted_retirement_is_completed_by_the_next_one() -> Result<()> {

@@ -1,5 +1,6 @@
 //! Types and rules of sessions, users, tenants and failures. This module has no I/O, no clock and no AWS type.
 
+mod activation;
 mod address;
 mod blocklist;
 mod code;
@@ -19,6 +20,7 @@ mod tenant;
 mod user;
 mod visible;
 
+pub use activation::Activation;
 pub use address::ClientAddress;
 pub use blocklist::{ForbiddenNames, PasswordPolicy, fingerprint};
 pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, ResetLink, recent};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{ActiveSecret, SigningAlgorithm, SigningEnd};
+use super::{Activation, ActiveSecret, SigningAlgorithm, SigningEnd};
 
 /// Public signing keys in a tenant's secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct PublishedKeys {
     pub version: String,
     /// Version before it, if that one was not retired. Its keys are included.
     pub previous: Option<String>,
+    /// Version that a rotation made the current version from; `None` if it was written by hand.
+    pub made_from: Option<String>,
     /// Time of the rotation that created the current version; `None` if it was written by hand.
     pub created_at: Option<Timestamp>,
     /// The keys.
@@ -38,22 +40,11 @@ impl PublishedKeys {
         token_life: Duration,
         now: Timestamp,
     ) -> impl Iterator<Item = &PublicKey> {
+        let activation = Activation::of(&self.version, self.made_from.as_deref(), active);
         self.keys.iter().filter(move |key| {
-            let retired_at = self.retirement(key, active);
+            let retired_at = activation.retirement(self.created_at, key.retired_at);
             retired_at.is_none_or(|at| SigningEnd::of_key(at).may_live(token_life, now))
         })
-    }
-
-    /// Returns the time at which a key was retired. A key that the current version replaced was retired when this
-    /// version became active, and is not retired while another version is active.
-    fn retirement(&self, key: &PublicKey, active: Option<&ActiveSecret>) -> Option<Timestamp> {
-        let retired_at = key.retired_at?;
-        match active {
-            Some(active) if self.created_at.is_some_and(|created_at| retired_at >= created_at) => {
-                (active.version == self.version).then(|| active.since.max(retired_at))
-            }
-            _ => Some(retired_at),
-        }
     }
 }
 
@@ -78,12 +69,13 @@ mod tests {
         let keys = PublishedKeys {
             version: "v2".to_owned(),
             previous: None,
+            made_from: Some("v1".to_owned()),
             created_at: Some(at(1_000)),
             keys: vec![key(None), key(Some(1_000)), key(Some(0))],
         };
         let active = |version: &str, since: i64| {
             let version = version.to_owned();
-            Some(ActiveSecret { version, since: at(since), previous_retired_at: None })
+            Some(ActiveSecret { version, since: at(since), previous_retired_at: None, retired: None })
         };
         let valid = |active: Option<ActiveSecret>, now: i64| {
             let retired = keys.valid(active.as_ref(), HOUR, at(now)).map(|key| key.retired_at);
@@ -95,6 +87,7 @@ mod tests {
         assert_eq!(valid(active("v2", 5_000), 12_209), [None, Some(1_000)]);
         assert_eq!(valid(active("v2", 5_000), 12_210), [None]);
         assert_eq!(valid(active("v1", 0), 99_999), [None, Some(1_000)], "the successor does not sign yet");
+        assert_eq!(valid(active("v0", 0), 8_210), [None], "the current version was edited by hand");
         assert_eq!(valid(None, 8_210), [None]);
     }
 }

@@ -39,6 +39,8 @@ pub struct ActiveSecret {
     pub since: Timestamp,
     /// Time at which the version before it was retired; `None` if that version may still be used.
     pub previous_retired_at: Option<Timestamp>,
+    /// ID of the retired version, if the retirement knew it.
+    pub retired: Option<String>,
 }
 
 /// Signature algorithm that the policy has replaced (docs/design/security.md#rule-16).

@@ -41,6 +41,17 @@ pub enum RotationError {
          then rotate again"
     )]
     Stale(String, String),
+    /// The stages of the secret are not those that were read.
+    #[error(
+        "the stages of secret {0} were changed, or Secrets Manager returned earlier ones: wait one minute, then try again"
+    )]
+    Outdated(String),
+    /// The previous version is retired in Secrets Manager, but the functions may not know it.
+    #[error(
+        "secret {0} has no previous version in Secrets Manager any more, but functions may accept it for up to 5 min: \
+         {1}. Correct this, then run `doorwardctl tenant secret retire` again"
+    )]
+    Incomplete(String, #[source] Box<RotationError>),
     /// The secret already exists.
     #[error(
         "secret {0} already exists, but the tenant is not in this table: the secret may belong to another stack with \

@@ -4,9 +4,11 @@ mod error;
 mod manager;
 mod publication;
 mod renewal;
+mod retirement;
 mod rotation;
 mod step;
 mod tenants;
+mod versions;
 
 pub use error::RotationError;
 pub use manager::{DEFAULT_PREFIX, SecretVersion, SecretsManager, TenantSecret};

@@ -3,7 +3,8 @@
 
 use super::{
     error::RotationError,
-    rotation::{CURRENT, PREVIOUS, Rotator},
+    rotation::Rotator,
+    versions::{CURRENT, Moved, PREVIOUS},
 };
 use crate::{
     domain::{Failure, PublishedKeys, TenantId},
@@ -23,9 +24,18 @@ impl Rotator {
     /// # Errors
     /// [`RotationError`] when the secret does not exist or is invalid, or when the keys cannot be written.
     pub async fn publish(&self, tenant: &TenantId) -> Result<bool, RotationError> {
+        self.publish_moved(tenant, Moved::default()).await
+    }
+
+    /// Publishes the public keys after stages were moved.
+    pub(super) async fn publish_moved(
+        &self,
+        tenant: &TenantId,
+        moved: Moved<'_>,
+    ) -> Result<bool, RotationError> {
         for _ in 0..TRIES {
             let before = self.store.published_keys(tenant).await?;
-            let versions = self.versions(&self.name_of(tenant)).await?;
+            let versions = self.versions(&self.name_of(tenant)).await?.corrected(moved);
             let Some(version) = versions.at(CURRENT) else {
                 return Err(RotationError::Missing(self.name_of(tenant)));
             };
@@ -39,7 +49,7 @@ impl Rotator {
             let missing = || RotationError::Missing(versions.name.clone());
             let text = self.value(&versions, version).await?.ok_or_else(missing)?;
             let current = SecretDocument::parse(&text)?;
-            let created_at = current.created_at;
+            let (created_at, made_from) = (current.created_at, current.made_from.clone());
             let mut documents = vec![current];
             if let Some(previous) = previous
                 && let Some(text) = self.value(&versions, previous).await?
@@ -51,6 +61,7 @@ impl Rotator {
             let published = PublishedKeys {
                 version: version.to_owned(),
                 previous: previous.map(str::to_owned),
+                made_from,
                 created_at,
                 keys,
             };

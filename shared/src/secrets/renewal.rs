@@ -17,7 +17,7 @@ use strum::IntoEnumIterator;
 
 use super::error::RotationError;
 use crate::{
-    domain::SigningAlgorithm,
+    domain::{Activation, SigningAlgorithm},
     json::parse_object,
     port::{Entropy, random},
     token::{drop_ended, new_signing_key},
@@ -253,21 +253,19 @@ fn retire(keys: &mut [Value], at: &str, these: impl Fn(&Value) -> bool) -> Resul
     Ok(())
 }
 
-/// Sets `retiredAt` of the keys that the document retired to the time at which it became active.
+/// Sets `retiredAt` of the keys that the document replaced to the time at which it became active.
 fn settle_retirement(
     document: &mut Map<String, Value>,
     active_since: Timestamp,
 ) -> Result<(), RotationError> {
-    let created_at = document.get("createdAt").and_then(Value::as_str).map(str::to_owned);
-    let Some(created_at) = created_at.and_then(|at| at.parse::<Timestamp>().ok()) else {
-        return Ok(());
-    };
-    let retired_at = json!(format!("{:.0}", active_since.max(created_at)));
+    let created_at = document.get("createdAt").and_then(Value::as_str).and_then(|at| at.parse().ok());
     for name in ["rootKeys", "signingKeys"] {
         let mut keys = list(document, name)?;
-        for key in keys.iter_mut().filter(|key| time(key, "retiredAt").is_some_and(|at| at >= created_at)) {
-            let key = key.as_object_mut().ok_or(RotationError::Malformed)?;
-            key.insert("retiredAt".to_owned(), retired_at.clone());
+        for key in &mut keys {
+            let retired_at = Activation::Since(active_since).retirement(created_at, time(key, "retiredAt"));
+            if let (Some(at), Some(key)) = (retired_at, key.as_object_mut()) {
+                key.insert("retiredAt".to_owned(), json!(format!("{at:.0}")));
+            }
         }
         if document.contains_key(name) {
             document.insert(name.to_owned(), Value::Array(keys));

@@ -6,7 +6,7 @@
 //! value of a version is written only once, and `AWSCURRENT` moves only from the version that the new version was
 //! created from. Therefore no rotation reverts another.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use aws_sdk_secretsmanager::{
     Client,
@@ -20,6 +20,7 @@ use super::{
     error::RotationError,
     renewal::{Old, Renewal, Source, renewed},
     step::{Step, StepDone, StepRequest},
+    versions::{CURRENT, Moved, PENDING, Versions},
 };
 use crate::{
     aws::unavailable,
@@ -28,10 +29,6 @@ use crate::{
     store::DynamoStore,
     token::{SecretDocument, TenantKeys},
 };
-
-pub(super) const CURRENT: &str = "AWSCURRENT";
-const PENDING: &str = "AWSPENDING";
-pub(super) const PREVIOUS: &str = "AWSPREVIOUS";
 
 /// Maximum number of writes of the record for one rotation. Each further one follows a concurrent rotation.
 const ACTIVATIONS: usize = 5;
@@ -51,35 +48,19 @@ pub struct NewVersion {
     pub tenant_key: SecretString,
     /// `tenantSecret`.
     pub tenant_secret: SecretString,
+    /// ID of the version that was current before; `None` for the first one.
+    pub replaced: Option<String>,
     /// Whether the tenant's record names the version. The version is current also after an error.
     pub activated: Result<(), RotationError>,
-}
-
-/// Versions of a secret and their stages.
-pub(super) struct Versions {
-    pub(super) name: String,
-    tenant: TenantId,
-    rotation_enabled: bool,
-    stages: HashMap<String, Vec<String>>,
-}
-
-impl Versions {
-    fn has(&self, version: &str, stage: &str) -> bool {
-        self.stages.get(version).is_some_and(|stages| stages.iter().any(|known| known == stage))
-    }
-
-    pub(super) fn at(&self, stage: &str) -> Option<&str> {
-        self.stages.keys().find(|version| self.has(version, stage)).map(String::as_str)
-    }
 }
 
 /// Creates, tests and installs new versions of tenant secrets.
 #[derive(Clone)]
 pub struct Rotator {
-    client: Client,
+    pub(super) client: Client,
     prefix: String,
     pub(super) store: Arc<DynamoStore>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -109,7 +90,7 @@ impl Rotator {
             return Err(RotationError::NoVersion(versions.name, token.clone()));
         }
         // An earlier rotation may have been interrupted before it wrote the record.
-        self.activate(&versions).await?;
+        self.activate(&versions, Moved::default()).await?;
         let was_current = versions.has(token, CURRENT);
         // A version that is already current was finished by an earlier or concurrent request.
         if !was_current {
@@ -122,8 +103,9 @@ impl Rotator {
                 Step::SetSecret => {}
                 Step::TestSecret => drop(self.test(&versions, token, Renewal::SCHEDULED).await?),
                 Step::FinishSecret => {
-                    self.finish(&versions, token, Renewal::SCHEDULED).await?;
-                    self.activate(&self.versions(secret_id).await?).await?;
+                    let replaced = self.finish(&versions, token, Renewal::SCHEDULED).await?;
+                    let moved = Moved { current: Some((token, &replaced)), retired: None };
+                    self.activate(&self.versions(secret_id).await?.corrected(moved), moved).await?;
                 }
             }
         }
@@ -167,23 +149,34 @@ impl Rotator {
         self.create(versions, token, renewal).await?;
         let text = self.created(versions, token).await?;
         let SecretDocument { tenant_key, tenant_secret, .. } = SecretDocument::parse(&text)?;
-        self.finish(versions, token, renewal).await?;
-        let activated = async { self.activate(&self.versions(&versions.name).await?).await };
-        Ok(NewVersion { id: token.to_owned(), tenant_key, tenant_secret, activated: activated.await })
+        let replaced = self.finish(versions, token, renewal).await?;
+        let moved = Moved { current: Some((token, &replaced)), retired: None };
+        let activated = async {
+            let versions = self.versions(&versions.name).await?.corrected(moved);
+            self.activate(&versions, moved).await
+        };
+        let activated = activated.await;
+        Ok(NewVersion {
+            id: token.to_owned(),
+            tenant_key,
+            tenant_secret,
+            replaced: Some(replaced),
+            activated,
+        })
     }
 
     /// Writes the current version to the tenant's record, so that the functions load it. A concurrent rotation may
     /// make another version current, so the current version is read again after the write.
-    async fn activate(&self, versions: &Versions) -> Result<(), RotationError> {
+    pub(super) async fn activate(&self, versions: &Versions, moved: Moved<'_>) -> Result<(), RotationError> {
         let mut current = versions.at(CURRENT).map(str::to_owned);
         for _ in 0..ACTIVATIONS {
             let Some(version) = &current else {
                 return Ok(());
             };
             // The keys are published before they sign.
-            self.publish(&versions.tenant).await?;
+            self.publish_moved(&versions.tenant, moved).await?;
             self.store.activate_secret(&versions.tenant, version, self.clock.now()).await?;
-            let now = self.versions(&versions.name).await?.at(CURRENT).map(str::to_owned);
+            let now = self.versions(&versions.name).await?.corrected(moved).at(CURRENT).map(str::to_owned);
             if now == current {
                 return Ok(());
             }
@@ -220,7 +213,7 @@ impl Rotator {
         match made {
             Ok(made) => {
                 let id = made.version_id.unwrap_or_default();
-                Ok(NewVersion { id, tenant_key, tenant_secret, activated: Ok(()) })
+                Ok(NewVersion { id, tenant_key, tenant_secret, replaced: None, activated: Ok(()) })
             }
             Err(error) if error.code() == Some(EXISTS) => {
                 // Reports `Deleted` if the existing secret is scheduled for deletion.
@@ -243,48 +236,6 @@ impl Rotator {
         algorithm: SigningAlgorithm,
     ) -> Result<NewVersion, RotationError> {
         self.rotate(tenant, Renewal::first(algorithm)).await
-    }
-
-    /// Retires the previous version, so that its credentials and keys are no longer accepted. Returns its version
-    /// ID, or `None` if there is no previous version. Then writes the retirement to the tenant's record, so that every
-    /// function drops the version. Also writes the current version there, if an interrupted rotation did not. An
-    /// interrupted call is completed by the next one.
-    ///
-    /// # Errors
-    /// [`RotationError`] when the secret does not exist, or Secrets Manager rejects the request.
-    pub async fn retire_previous(&self, tenant: &TenantId) -> Result<Option<String>, RotationError> {
-        let versions = self.versions(&self.name_of(tenant)).await?;
-        self.activate(&versions).await?;
-        let Some(previous) = versions.at(PREVIOUS) else {
-            return self.mark_retired(&versions).await.map(|()| None);
-        };
-        let moved = self
-            .client
-            .update_secret_version_stage()
-            .secret_id(&versions.name)
-            .version_stage(PREVIOUS)
-            .remove_from_version_id(previous)
-            .send()
-            .await;
-        match moved {
-            Ok(_) => {
-                self.publish(tenant).await?;
-                self.mark_retired(&versions).await?;
-                Ok(Some(previous.to_owned()))
-            }
-            Err(error) if is_refused(&error) => Err(RotationError::Failed(Failure::Unavailable(
-                format!("secret {} was rotated concurrently: try again", versions.name).into(),
-            ))),
-            Err(error) => Err(failed(&error)),
-        }
-    }
-
-    /// Writes to the tenant's record that the version before the current one is retired.
-    async fn mark_retired(&self, versions: &Versions) -> Result<(), RotationError> {
-        if let Some(current) = versions.at(CURRENT) {
-            self.store.retire_previous_secret(&versions.tenant, current, self.clock.now()).await?;
-        }
-        Ok(())
     }
 
     /// Schedules the deletion of a tenant's secret. The secret becomes unreadable at once and can be restored for
@@ -379,8 +330,13 @@ impl Rotator {
     }
 
     /// Moves `AWSCURRENT` to the new version if it is still at the version that the new one was created from.
-    /// Secrets Manager then moves `AWSPREVIOUS` to that version.
-    async fn finish(&self, versions: &Versions, token: &str, renewal: Renewal) -> Result<(), RotationError> {
+    /// Secrets Manager then moves `AWSPREVIOUS` to that version. Returns that version.
+    async fn finish(
+        &self,
+        versions: &Versions,
+        token: &str,
+        renewal: Renewal,
+    ) -> Result<String, RotationError> {
         let text = self.test(versions, token, renewal).await?;
         let stale = || RotationError::Stale(versions.name.clone(), token.to_owned());
         let made_from = SecretDocument::parse(&text)?.made_from.ok_or_else(stale)?;
@@ -390,15 +346,15 @@ impl Rotator {
             .secret_id(&versions.name)
             .version_stage(CURRENT)
             .move_to_version_id(token)
-            .remove_from_version_id(made_from)
+            .remove_from_version_id(&made_from)
             .send()
             .await;
         match moved {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(made_from),
             Err(error) if is_refused(&error) => {
                 // A concurrent request for the same version may have moved the stage.
                 let is_done = self.versions(&versions.name).await?.has(token, CURRENT);
-                if is_done { Ok(()) } else { Err(stale()) }
+                if is_done { Ok(made_from) } else { Err(stale()) }
             }
             Err(error) => Err(failed(&error)),
         }
@@ -472,11 +428,11 @@ fn prove(tenant: &TenantId, text: &SecretString) -> Result<SecretDocument, Rotat
 }
 
 /// Returns whether Secrets Manager rejected a request because a stage is at another version.
-fn is_refused(error: &impl ProvideErrorMetadata) -> bool {
+pub(super) fn is_refused(error: &impl ProvideErrorMetadata) -> bool {
     matches!(error.code(), Some(INVALID_PARAMETER | INVALID_REQUEST))
 }
 
-fn failed<E, R>(error: &SdkError<E, R>) -> RotationError
+pub(super) fn failed<E, R>(error: &SdkError<E, R>) -> RotationError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
     R: std::fmt::Debug,

@@ -36,6 +36,10 @@ const PUBLISHED: Freshness = Freshness {
 /// Time for which a secret is cached that lacks the version in the record. Secrets Manager is eventually consistent, so
 /// that a load may return earlier versions.
 const INCOMPLETE: Duration = Duration::from_secs(10);
+/// The same time while the version is new. Its keys sign from 10 s on, so that every function must know them by then.
+const INCOMPLETE_AT_FIRST: Duration = Duration::from_secs(2);
+/// Time for which a version is new.
+const NEW: Duration = Duration::from_secs(60);
 /// Maximum number of tenants in the cache of one function.
 const CAPACITY: usize = 1_024;
 
@@ -166,7 +170,7 @@ pub struct LoadedKeys {
 impl LoadedKeys {
     fn suits(&self, active: Option<&ActiveSecret>, now: Timestamp) -> bool {
         let is_active = active.is_none_or(|active| active.version == self.keys.version);
-        self.active.as_ref() == active && (is_active || now < after(self.loaded_at, INCOMPLETE))
+        self.active.as_ref() == active && (is_active || now < incomplete_until(active, self.loaded_at))
     }
 }
 
@@ -189,7 +193,7 @@ impl LoadedSecret {
         self.active == tenant.active_secret
             && self.signs_until.is_none_or(|until| now < until)
             && (is_usable || now < after(self.loaded_at, UNUSABLE))
-            && (self.has_active || now < after(self.loaded_at, INCOMPLETE))
+            && (self.has_active || now < incomplete_until(self.active.as_ref(), self.loaded_at))
     }
 
     fn read(tenant: &Tenant, secret: &TenantSecret, now: Timestamp) -> Self {
@@ -204,11 +208,17 @@ impl LoadedSecret {
             loaded_at: now,
             signs_until,
         };
+        // The call that retired a version is certain, but a load may return the stages from before it.
+        let retired = active.as_ref().and_then(|active| active.retired.as_deref());
+        if !has_active && retired == Some(secret.current.id.as_str()) {
+            let problem = format!("Secrets Manager returned a retired version of the secret of tenant {id}");
+            return loaded(Err(problem), None);
+        }
         let mut current = match read_document(&secret.current) {
             Ok(current) => current,
             Err(error) => return loaded(Err(format!("tenant {id}: {error}")), None),
         };
-        settle_retirement(&mut current, active.as_ref());
+        current.settle_retirement(active.as_ref());
         current.drop_ended(now);
         // Secrets Manager is eventually consistent, so that a load may return a version after its retirement.
         let is_retired = active.as_ref().is_some_and(|active| {
@@ -223,7 +233,7 @@ impl LoadedSecret {
         let Some(mut previous) = previous else {
             return loaded(from(&[current]).map_err(|error| error.to_string()), None);
         };
-        settle_retirement(&mut previous, active.as_ref());
+        previous.settle_retirement(active.as_ref());
         previous.retire_like(&current);
         previous.drop_ended(now);
         if let Some(until) = active.as_ref().and_then(|active| overlap(active, &current, &previous, now))
@@ -234,6 +244,12 @@ impl LoadedSecret {
         }
         loaded(from(&[current, previous]).map_err(|error| error.to_string()), None)
     }
+}
+
+/// Returns the time until which a load that lacks the version in the record is used.
+fn incomplete_until(active: Option<&ActiveSecret>, loaded_at: Timestamp) -> Timestamp {
+    let is_new = active.is_some_and(|active| loaded_at < after(active.since, NEW));
+    after(loaded_at, if is_new { INCOMPLETE_AT_FIRST } else { INCOMPLETE })
 }
 
 /// Time until which the previous version signs, if it does. A rotation first moves the stages in Secrets Manager and
@@ -254,44 +270,7 @@ fn overlap(
     Some(after(active.since, OVERLAP)).filter(|until| active.version == current.version_id && now < *until)
 }
 
-/// Sets the time at which the keys that a version replaced were retired. The record has it. Without a version in the
-/// record, and for a version that neither is active nor was made from the active one, the document's own times are
-/// used: such a version was edited or moved by hand, and its retired keys must not sign again.
-fn settle_retirement(document: &mut SecretDocument, active: Option<&ActiveSecret>) {
-    if let Some(active) = active {
-        if active.version == document.version_id {
-            document.settle_retirement(Some(active.since));
-        } else if document.made_from.as_ref() == Some(&active.version) {
-            document.settle_retirement(None);
-        }
-    }
-}
-
 fn read_document(version: &SecretVersion) -> Result<SecretDocument, MalformedDocument> {
     let document = SecretDocument::parse(&version.text)?;
     Ok(SecretDocument { version_id: version.id.clone(), ..document })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // docs/design/security.md#rule-17
-    #[test]
-    fn replaced_keys_sign_again_only_while_the_source_of_their_version_is_active() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let text = r#"{"madeFrom":"before","createdAt":"1970-01-01T00:01:40Z",
-            "rootKeys":[{"version":1,"key":"AAAA","retiredAt":"1970-01-01T00:01:40Z"},{"version":2,"key":"AAAA"}]}"#;
-        let retired_at = |active: &str| {
-            let mut document = SecretDocument::parse(&SecretString::from(text)).unwrap();
-            document.version_id = "own".to_owned();
-            let active =
-                ActiveSecret { version: active.to_owned(), since: at(200), previous_retired_at: None };
-            settle_retirement(&mut document, Some(&active));
-            document.root_keys[0].retired_at
-        };
-        assert_eq!(retired_at("own"), Some(at(200)), "since its activation");
-        assert_eq!(retired_at("before"), None, "not activated yet");
-        assert_eq!(retired_at("another"), Some(at(100)), "edited or moved by hand");
-    }
 }

@@ -25,6 +25,8 @@ struct PublishedItem {
     revision: u64,
     version: String,
     previous: Option<String>,
+    #[serde(default)]
+    made_from: Option<String>,
     created_at: Option<i64>,
     keys: Vec<StoredKey>,
 }
@@ -78,7 +80,7 @@ impl DynamoStore {
 }
 
 fn stored(item: PublishedItem) -> Result<StoredKeys, Failure> {
-    let PublishedItem { revision, version, previous, created_at, keys } = item;
+    let PublishedItem { revision, version, previous, made_from, created_at, keys } = item;
     let time = |at: Option<i64>| at.map(to_instant).transpose();
     let keys = keys.into_iter().map(|StoredKey { algorithm, jwk, retired_at }| {
         let algorithm =
@@ -88,6 +90,7 @@ fn stored(item: PublishedItem) -> Result<StoredKeys, Failure> {
     let keys = PublishedKeys {
         version,
         previous,
+        made_from,
         created_at: time(created_at)?,
         keys: keys.collect::<Result<_, Failure>>()?,
     };
@@ -105,6 +108,7 @@ fn unstored(published: &PublishedKeys, revision: u64) -> PublishedItem {
         revision,
         version: published.version.clone(),
         previous: published.previous.clone(),
+        made_from: published.made_from.clone(),
         created_at: time(published.created_at),
         keys: keys.collect(),
     }

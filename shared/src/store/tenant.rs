@@ -115,17 +115,21 @@ fn active_secret(item: &Attributes) -> Option<ActiveSecret> {
     let mut parts = text(item, SECRET_VERSION)?.split(' ');
     let (version, since) = (parts.next()?.to_owned(), milliseconds(parts.next()?)?);
     let previous_retired_at = parts.next().map(milliseconds);
+    let retired = parts.next().map(str::to_owned);
     match (previous_retired_at, parts.next()) {
         (Some(None), _) | (_, Some(_)) => None,
-        (retired, None) => Some(ActiveSecret { version, since, previous_retired_at: retired.flatten() }),
+        (at, None) => Some(ActiveSecret { version, since, previous_retired_at: at.flatten(), retired }),
     }
 }
 
-/// Encodes the version of the secret in use: its ID, the time in milliseconds, and the time at which the version before
-/// it was retired, if it was.
+/// Encodes the version of the secret in use: its ID, the time in milliseconds, the time at which the version before it
+/// was retired, if it was, and the ID of that version, if it is known.
 pub(super) fn active_secret_value(secret: &ActiveSecret) -> AttributeValue {
-    let ActiveSecret { version, since, previous_retired_at } = secret;
-    let retired = previous_retired_at.map(|at| format!(" {}", at.as_millisecond()));
+    let ActiveSecret { version, since, previous_retired_at, retired } = secret;
+    let retired = previous_retired_at.map(|at| {
+        let version = retired.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+        format!(" {}{version}", at.as_millisecond())
+    });
     string(format!("{version} {}{}", since.as_millisecond(), retired.unwrap_or_default()))
 }
 
@@ -210,7 +214,12 @@ impl DynamoStore {
         version: &str,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        let secret = ActiveSecret { version: version.to_owned(), since: now, previous_retired_at: None };
+        let secret = ActiveSecret {
+            version: version.to_owned(),
+            since: now,
+            previous_retired_at: None,
+            retired: None,
+        };
         let update = Expressions::update("SET secret_version = :secret")
             .when("attribute_exists(pk)")
             .when("(attribute_not_exists(secret_version) OR NOT begins_with(secret_version, :version))")
@@ -228,13 +237,16 @@ impl DynamoStore {
         &self,
         tenant: &TenantId,
         version: &str,
+        retired: Option<&str>,
         now: Timestamp,
     ) -> Result<(), Failure> {
         let Some(since) = self.secret_active_since(tenant, version).await? else {
             return Ok(());
         };
-        let named = ActiveSecret { version: version.to_owned(), since, previous_retired_at: None };
-        let retired = ActiveSecret { previous_retired_at: Some(now), ..named.clone() };
+        let version = version.to_owned();
+        let named = ActiveSecret { version, since, previous_retired_at: None, retired: None };
+        let retired = retired.map(str::to_owned);
+        let retired = ActiveSecret { previous_retired_at: Some(now), retired, ..named.clone() };
         // An earlier call may have marked it, and a rotation may have written another version.
         let update = Expressions::update("SET secret_version = :retired")
             .when("secret_version = :named")

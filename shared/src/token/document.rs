@@ -6,7 +6,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::retired::drop_ended;
-use crate::json::parse_object;
+use crate::{
+    domain::{Activation, ActiveSecret},
+    json::parse_object,
+};
 
 /// Secret document of a tenant.
 ///
@@ -93,17 +96,13 @@ impl SecretDocument {
         serde_json::from_value(Value::Object(members)).map_err(|_| MalformedDocument)
     }
 
-    /// Sets the time of retirement of the keys that this document retired: the time at which its version became
-    /// active. The document itself has the earlier time of its creation. `None` means that the version is not active,
-    /// so that these keys may still sign.
-    pub fn settle_retirement(&mut self, active_since: Option<Timestamp>) {
-        let Some(created_at) = self.created_at else {
-            return;
-        };
+    /// Sets the times of retirement of the keys that this document replaced.
+    pub fn settle_retirement(&mut self, active: Option<&ActiveSecret>) {
+        let activation = Activation::of(&self.version_id, self.made_from.as_deref(), active);
         let roots = self.root_keys.iter_mut().map(|key| &mut key.retired_at);
         let signing = self.signing_keys.iter_mut().map(|key| &mut key.retired_at);
-        for retired_at in roots.chain(signing).filter(|at| at.is_some_and(|at| at >= created_at)) {
-            *retired_at = active_since.map(|since| since.max(created_at));
+        for retired_at in roots.chain(signing) {
+            *retired_at = activation.retirement(self.created_at, *retired_at);
         }
     }
 

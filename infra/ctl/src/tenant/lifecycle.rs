@@ -42,7 +42,7 @@ impl CreateTenant {
                     context.output.confirm(&question, id.as_str())?;
                 }
                 let made = rotator.replace(id, policy.algorithm).await?;
-                rotator.retire_previous(id).await?;
+                rotator.retire_replaced(id, &made).await?;
                 made
             }
             Err(error @ RotationError::Exists(_)) => {
@@ -52,8 +52,12 @@ impl CreateTenant {
         };
         rotator.publish(id).await?;
         let now = SystemClock.now();
-        let active_secret =
-            Some(ActiveSecret { version: made.id.clone(), since: now, previous_retired_at: Some(now) });
+        let active_secret = Some(ActiveSecret {
+            version: made.id.clone(),
+            since: now,
+            previous_retired_at: Some(now),
+            retired: made.replaced.clone(),
+        });
         context.store.create_tenant(&Tenant { active_secret, ..wanted.clone() }, now).await?;
         let (key, secret) = (made.tenant_key.expose_secret(), made.tenant_secret.expose_secret());
         let value = json!({

@@ -216,7 +216,7 @@ async fn rotate(
     }
     let rotator = secrets.rotator();
     let made = rotator.rotate(tenant, renewal).await?;
-    let retired = if *leaked { Some(rotator.retire_previous(tenant).await) } else { None };
+    let retired = if *leaked { Some(rotator.retire_replaced(tenant, &made).await) } else { None };
     let problem = problem(tenant, made.activated.as_ref().err(), retired);
     Ok((made, problem))
 }
@@ -226,10 +226,10 @@ async fn rotate(
 fn problem(
     tenant: &TenantId,
     activation: Option<&RotationError>,
-    retired: Option<Result<Option<String>, RotationError>>,
+    retired: Option<Result<(), RotationError>>,
 ) -> Result<()> {
     match (retired, activation) {
-        (Some(retired), _) => retired.map(|_| ()).with_context(|| {
+        (Some(retired), _) => retired.with_context(|| {
             format!(
                 "the old version may still be valid beside the new one; run `tenant secret retire {tenant} --yes`"
             )
@@ -252,7 +252,10 @@ async fn retire(context: &Context, secrets: &TenantSecrets, tenant: &TenantId, y
     let value = json!({ "tenant": tenant, "retired": retired, "changed": retired.is_some() });
     context.output.result(&value, || match retired {
         Some(version) => format!("Retired version {version}. It is rejected everywhere within 5 s."),
-        None => format!("The secret of tenant {tenant} has no previous version; nothing changed."),
+        None => format!(
+            "The secret of tenant {tenant} has no previous version. If it was rotated within the last minute, \
+             wait one minute and run the command again."
+        ),
     })
 }
 
@@ -378,7 +381,7 @@ mod tests {
         let tenant = TenantId::parse("t").unwrap();
         let failed = || RotationError::Failed(Failure::Unavailable("down".into()));
         let text = |retired| format!("{:#}", problem(&tenant, Some(&failed()), retired).unwrap_err());
-        assert!(problem(&tenant, Some(&failed()), Some(Ok(None))).is_ok());
+        assert!(problem(&tenant, Some(&failed()), Some(Ok(()))).is_ok());
         assert!(text(None).contains("The new version is valid"));
         assert!(text(Some(Err(failed()))).contains("the old version may still be valid"));
         assert!(problem(&tenant, None, None).is_ok());
