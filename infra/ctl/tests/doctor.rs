@@ -14,7 +14,7 @@ use axum::{
     response::Response,
 };
 use doorward::{
-    domain::{OrganizationId, TenantId, TenantStatus, User, UserId, Username},
+    domain::{OrganizationId, PublishedKeys, TenantId, TenantStatus, User, UserId, Username},
     function::SystemClock,
     port::Clock,
 };
@@ -32,7 +32,7 @@ use crate::{Done, Stack, run};
 
 /// A change that the proxy makes to responses.
 #[derive(Clone)]
-enum Plant {
+pub(crate) enum Plant {
     Nothing,
     /// Denies a call.
     Deny(&'static str),
@@ -133,14 +133,14 @@ async fn timed(State(aws): State<Arc<Aws>>, request: Request) -> Response {
 }
 
 /// A deployment without faults, and the proxy that injects them.
-struct Patient {
-    stack: Stack,
+pub(crate) struct Patient {
+    pub(crate) stack: Stack,
     aws: Arc<Aws>,
     url: String,
 }
 
 impl Patient {
-    async fn healthy() -> Self {
+    pub(crate) async fn healthy() -> Self {
         let stack = Stack::start().await;
         // The demo tenant with a broken secret gets the secret of another tenant.
         let good = stack.world.secrets.get_secret_value().secret_id(format!("{SECRET_PREFIX}{NORDIC}"));
@@ -161,7 +161,7 @@ impl Patient {
         Self { stack, aws, url }
     }
 
-    fn environment(&self) -> HashMap<&'static str, String> {
+    pub(crate) fn environment(&self) -> HashMap<&'static str, String> {
         let nowhere = self.stack.path("nowhere");
         HashMap::from([
             ("AWS_ENDPOINT_URL", self.url.clone()),
@@ -184,10 +184,14 @@ impl Patient {
         self.examine_in(&self.environment()).await
     }
 
-    async fn with(&self, plant: Plant) -> Done {
+    pub(crate) fn set(&self, plant: Plant) {
         *self.aws.plant.lock().unwrap() = plant;
+    }
+
+    async fn with(&self, plant: Plant) -> Done {
+        self.set(plant);
         let done = self.examine().await;
-        *self.aws.plant.lock().unwrap() = Plant::Nothing;
+        self.set(Plant::Nothing);
         done
     }
 }
@@ -420,6 +424,24 @@ async fn tenant_without_published_keys_is_found_and_repaired() {
     is_healthy(&patient.examine().await);
     let unknown = patient.stack.run(&["tenant", "publish-keys", "nobody"]).await;
     assert!(unknown.code == 1 && unknown.stderr.contains("does not exist"), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn unpublished_previous_version_is_found_and_repaired() {
+    let patient = Patient::healthy().await;
+    let store = &patient.stack.world.store;
+    let id = TenantId::parse(NORDIC).unwrap();
+    let of_first = store.published_keys(&id).await.unwrap().unwrap().keys;
+    patient.stack.run(&["tenant", "secret", "rotate", NORDIC]).await.succeeded();
+    is_healthy(&patient.examine().await);
+    let stored = store.published_keys(&id).await.unwrap().unwrap();
+    let without = PublishedKeys { previous: None, keys: of_first.keys, ..stored.keys.clone() };
+    assert!(store.publish_keys(&id, Some(&stored), &without).await.unwrap());
+    let warned = patient.examine().await;
+    let warnings = found(&warned, "WARNING");
+    assert!(warned.code == 0 && warnings.len() == 1 && warnings[0].0 == "keys", "{warned:?}");
+    patient.stack.run(&["tenant", "publish-keys", NORDIC]).await.succeeded();
+    is_healthy(&patient.examine().await);
 }
 
 #[tokio::test]

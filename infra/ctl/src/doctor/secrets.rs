@@ -92,7 +92,7 @@ async fn examine_one(deployment: &Deployment, tenant: &Tenant, findings: &mut Fi
     }
 }
 
-/// Checks that the table has the public keys of the current secret.
+/// Checks that the table has the public keys of the current and the previous secret.
 async fn published(
     deployment: &Deployment,
     tenant: &Tenant,
@@ -103,15 +103,18 @@ async fn published(
     let has = |version: &str, stage: &str| {
         stages.get(version).is_some_and(|stages| stages.iter().any(|known| known == stage))
     };
+    let is_previous = |version: Option<&str>| match version {
+        Some(version) => has(version, PREVIOUS),
+        None => !stages.keys().any(|version| has(version, PREVIOUS)),
+    };
     let fix = format!("doorwardctl tenant publish-keys {id}");
     match deployment.store.published_keys(id).await {
         Ok(Some(stored))
-            if has(&stored.keys.version, CURRENT)
-                && stored.keys.previous.as_deref().is_none_or(|version| has(version, PREVIOUS)) => {}
+            if has(&stored.keys.version, CURRENT) && is_previous(stored.keys.previous.as_deref()) => {}
         Ok(Some(_)) => findings.warning(
             "keys",
-            format!("{id}: the published keys are not those of the current secret"),
-            "other verifiers may reject tokens of new keys, and accept tokens of removed keys",
+            format!("{id}: the published keys are not those of the current and the previous secret"),
+            "other verifiers may reject valid tokens, and accept tokens of removed keys",
             fix,
         ),
         Ok(None) => findings.fault(
