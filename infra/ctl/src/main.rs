@@ -1,6 +1,7 @@
 //! `doorwardctl`: the operator's command for tenants, users, sessions, secrets and the audit log.
 
 mod audit;
+mod clock;
 mod doctor;
 mod input;
 mod manual;

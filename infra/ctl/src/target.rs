@@ -15,13 +15,13 @@ use aws_types::SdkConfig;
 use clap::Args;
 use doorward::{
     aws,
-    function::{SystemClock, SystemEntropy},
+    function::SystemEntropy,
     secrets::{DEFAULT_PREFIX, Rotator},
     store::DynamoStore,
 };
 use serde::Deserialize;
 
-use crate::output::UsageError;
+use crate::{clock::AwsClock, output::UsageError};
 
 /// Options that select the deployment.
 #[derive(Debug, Args)]
@@ -71,6 +71,8 @@ pub(crate) struct TenantSecrets {
     pub(crate) client: aws_sdk_secretsmanager::Client,
     /// Prefix of the secret names.
     pub(crate) prefix: String,
+    /// Clock of AWS, after the first response.
+    pub(crate) clock: AwsClock,
     /// Store with the tenants' records, which name the versions in use.
     store: Arc<DynamoStore>,
 }
@@ -78,7 +80,7 @@ pub(crate) struct TenantSecrets {
 impl TenantSecrets {
     /// Returns a rotator, which creates and installs new secret versions.
     pub(crate) fn rotator(&self) -> Rotator {
-        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+        let (clock, entropy) = (Arc::new(self.clock.clone()), Arc::new(SystemEntropy));
         let store = Arc::clone(&self.store);
         Rotator::new(self.client.clone(), self.prefix.clone(), store, clock, entropy)
     }
@@ -131,9 +133,13 @@ impl Target {
     /// If no table is selected, or `--local` is given but no local stack runs.
     pub(crate) async fn secrets(&self) -> Result<TenantSecrets> {
         let config = self.config().await?;
-        let client = aws_sdk_secretsmanager::Client::new(&config.secrets);
-        let store = Arc::new(DynamoStore::new(Client::new(&config.dynamodb), config.table));
-        Ok(TenantSecrets { client, prefix: config.prefix, store })
+        let clock = AwsClock::default();
+        let secrets =
+            aws_sdk_secretsmanager::config::Builder::from(&config.secrets).interceptor(clock.clone());
+        let client = aws_sdk_secretsmanager::Client::from_conf(secrets.build());
+        let dynamodb = aws_sdk_dynamodb::config::Builder::from(&config.dynamodb).interceptor(clock.clone());
+        let store = Arc::new(DynamoStore::new(Client::from_conf(dynamodb.build()), config.table));
+        Ok(TenantSecrets { client, prefix: config.prefix, clock, store })
     }
 
     /// Returns the audit log file if the local stack is selected.

@@ -1,16 +1,7 @@
 //! Checks the Region, the credentials, the identity and the clock.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use aws_credential_types::provider::ProvideCredentials;
-use aws_sdk_dynamodb::{
-    config::{
-        ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeDeserializationInterceptorContextRef,
-    },
-    error::BoxError,
-};
-use doorward::{function::SystemClock, port::Clock};
-use jiff::{SignedDuration, fmt::rfc2822};
+use jiff::SignedDuration;
 
 use super::{
     Deployment,
@@ -23,37 +14,6 @@ const SKEW_TO_WARN: SignedDuration = SignedDuration::from_mins(2);
 /// Clock difference that causes a fault, because AWS rejects signatures beyond it
 /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html>).
 const SKEW_TO_FAIL: SignedDuration = SignedDuration::from_mins(5);
-
-/// Measures the clock difference between this machine and AWS from response headers.
-#[derive(Debug, Clone, Default)]
-pub(super) struct ClockProbe(Arc<Mutex<Option<SignedDuration>>>);
-
-impl ClockProbe {
-    /// Returns how far this machine's clock is ahead of AWS.
-    fn skew(&self) -> Option<SignedDuration> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Intercept for ClockProbe {
-    fn name(&self) -> &'static str {
-        "clock probe"
-    }
-
-    fn read_after_transmit(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let message = context.response().headers().get("date").and_then(|date| rfc2822::parse(date).ok());
-        if let Some(message) = message {
-            let skew = SystemClock.now().duration_since(message.timestamp());
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(skew);
-        }
-        Ok(())
-    }
-}
 
 /// Checks that a Region is set.
 pub(super) fn region(config: &TargetConfig, findings: &mut Findings) -> bool {

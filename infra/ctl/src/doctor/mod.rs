@@ -12,8 +12,9 @@ use anyhow::{Result, bail};
 use clap::Args;
 use doorward::store::DynamoStore;
 
-use self::{environment::ClockProbe, findings::Findings};
+use self::findings::Findings;
 use crate::{
+    clock::AwsClock,
     output::Output,
     target::{Target, TargetConfig},
 };
@@ -28,7 +29,7 @@ struct Deployment {
     dynamodb: aws_sdk_dynamodb::Client,
     secrets: aws_sdk_secretsmanager::Client,
     store: DynamoStore,
-    clock: ClockProbe,
+    clock: AwsClock,
 }
 
 impl Doctor {
@@ -49,7 +50,7 @@ impl Doctor {
 }
 
 async fn examine(config: TargetConfig, findings: &mut Findings) {
-    let clock = ClockProbe::default();
+    let clock = AwsClock::default();
     let dynamodb =
         aws_sdk_dynamodb::config::Builder::from(&config.dynamodb).interceptor(clock.clone()).build();
     let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb);

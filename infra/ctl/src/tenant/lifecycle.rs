@@ -6,7 +6,6 @@ use doorward::{
         ActiveSecret, Failure, FieldError, Policy, PolicyDocument, PolicyField, Tenant, TenantId,
         TenantStatus,
     },
-    function::SystemClock,
     port::Clock,
     secrets::RotationError,
     store::Switched,
@@ -33,7 +32,8 @@ impl CreateTenant {
         if context.store.tenant_record(id).await?.is_some() {
             bail!("tenant {id} already exists; see `tenant show {id}`");
         }
-        let rotator = target.secrets().await?.rotator();
+        let secrets = target.secrets().await?;
+        let rotator = secrets.rotator();
         let made = match rotator.create_first(id, policy.algorithm).await {
             Err(RotationError::Exists(name)) if self.replace_secret => {
                 if !self.yes {
@@ -51,7 +51,7 @@ impl CreateTenant {
             made => made?,
         };
         rotator.publish(id).await?;
-        let now = SystemClock.now();
+        let now = secrets.clock.now();
         let active_secret = Some(ActiveSecret {
             version: made.id.clone(),
             since: now,

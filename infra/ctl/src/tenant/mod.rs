@@ -47,10 +47,14 @@ impl TenantCommand {
             Self::Update(update) => {
                 let tenant = update.tenant.clone();
                 let change = update.change()?;
+                let mut now = SystemClock.now();
                 if let Some(algorithm) = algorithm(&change) {
-                    secret::check_signing_key(&target.secrets().await?, &tenant, algorithm).await?;
+                    let secrets = target.secrets().await?;
+                    secret::check_signing_key(&secrets, &tenant, algorithm).await?;
+                    // The functions compare the time of this change with the times of tokens.
+                    now = secrets.clock.now();
                 }
-                let record = context.store.update_tenant(&tenant, &change, SystemClock.now()).await?;
+                let record = context.store.update_tenant(&tenant, &change, now).await?;
                 let record = record.ok_or_else(|| unknown(&tenant))?;
                 context.output.result(&described(&record), || {
                     let version = record.tenant.version;
