@@ -23,7 +23,12 @@ pub struct Asked {
     pub keys: BTreeSet<String>,
     /// Attributes that an update names (`dynamodb:Attributes`).
     pub attributes: BTreeSet<String>,
+    /// Return values of an update (`dynamodb:ReturnValues`).
+    pub returns: Option<String>,
 }
+
+/// Return values of an update that is limited to attributes (`RETURN_VALUES` in `infra/aws/src/permissions.ts`).
+const RETURN_VALUES: [&str; 2] = ["NONE", "UPDATED_NEW"];
 
 /// Words in expressions that are not attributes.
 const WORDS: [&str; 16] = [
@@ -52,6 +57,7 @@ impl Asked {
             action: action.to_owned(),
             keys: keys.into_iter().filter_map(|key| key["S"].as_str()).map(str::to_owned).collect(),
             attributes: attributes(input),
+            returns: input["ReturnValues"].as_str().map(str::to_owned),
         };
         match operation {
             "BatchGetItem" => {
@@ -184,7 +190,9 @@ impl Grant {
     fn allows(&self, asked: &Asked) -> bool {
         let keys = !asked.keys.is_empty()
             && asked.keys.iter().all(|key| self.keys.iter().any(|pattern| matches(pattern, key)));
-        let attributes = |known: &Vec<String>| asked.attributes.iter().all(|name| known.contains(name));
+        let returns = asked.returns.as_deref().is_none_or(|returns| RETURN_VALUES.contains(&returns));
+        let attributes =
+            |known: &Vec<String>| returns && asked.attributes.iter().all(|name| known.contains(name));
         self.actions.contains(&asked.action) && keys && self.attributes.as_ref().is_none_or(attributes)
     }
 }
@@ -233,6 +241,11 @@ mod tests {
             "ConditionExpression": "attribute_not_exists(last_used_at) OR last_used_at < :due",
         });
         let asked = &Asked::of("UpdateItem", &input)[0];
+        let mut returning = input.clone();
+        returning["ReturnValues"] = json!("ALL_NEW");
+        let returning = &Asked::of("UpdateItem", &returning)[0];
+        assert!(grant(&["T#*"], None).allows(returning));
+        assert!(!grant(&["T#*"], Some(&["pk", "sk", "last_used_at"])).allows(returning));
         assert!(grant(&["T#*"], None).allows(asked));
         assert!(!grant(&["T#*#U#*"], None).allows(asked));
         assert!(!grant(&["T#*"], Some(&["pk", "sk"])).allows(asked));

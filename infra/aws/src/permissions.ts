@@ -24,6 +24,9 @@ export interface Resources {
   readonly readsStream: boolean;
 }
 
+/** Return values of an update that is limited to attributes: none, or the new values of these attributes. */
+const RETURN_VALUES = ["NONE", "UPDATED_NEW"];
+
 /** Reasons for wildcard resources, by statement ID. Other statements must not have wildcards. */
 export const WILDCARDS: Readonly<Record<string, string>> = {
   WriteLogs: "Lambda generates the names of the streams in a log group",
@@ -60,7 +63,11 @@ export function statements(
       [table.tableArn],
       {
         "ForAllValues:StringLike": { "dynamodb:LeadingKeys": keys },
-        ...(attributes && { "ForAllValues:StringEquals": { "dynamodb:Attributes": attributes } }),
+        ...(attributes && {
+          "ForAllValues:StringEquals": { "dynamodb:Attributes": attributes },
+          // Otherwise an update could return the attributes that it does not name.
+          StringEqualsIfExists: { "dynamodb:ReturnValues": RETURN_VALUES },
+        }),
       },
     ),
   );

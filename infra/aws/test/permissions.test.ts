@@ -61,17 +61,18 @@ const readsSecrets = `Allow secretsmanager:GetSecretValue on ${secrets}`;
 const decrypts = (...services: string[]) =>
   `Allow kms:Decrypt on Key if StringEquals kms:ViaService ${services.map((service) => `${service}.eu-central-1.amazonaws.com`).join(",")}`;
 const common = [leavesAnchors, readsSecrets, decrypts("dynamodb", "secretsmanager")];
+const returns = " if StringEqualsIfExists dynamodb:ReturnValues NONE,UPDATED_NEW";
 const notesUse =
   `Allow dynamodb:UpdateItem on table${keys("T#*")}` +
-  " if ForAllValues:StringEquals dynamodb:Attributes pk,sk,version_id,last_used_at,expires_at";
+  ` if ForAllValues:StringEquals dynamodb:Attributes pk,sk,version_id,last_used_at,expires_at${returns}`;
 
 const requeues =
   `Allow dynamodb:UpdateItem on table${keys("T#*#U#*")}` +
-  " if ForAllValues:StringEquals dynamodb:Attributes pk,sk,requeued";
+  ` if ForAllValues:StringEquals dynamodb:Attributes pk,sk,requeued${returns}`;
 
 const activatesSecrets =
   `Allow dynamodb:UpdateItem on table${keys("T#*")}` +
-  " if ForAllValues:StringEquals dynamodb:Attributes pk,sk,secret_version";
+  ` if ForAllValues:StringEquals dynamodb:Attributes pk,sk,secret_version${returns}`;
 
 // Written by hand, not derived from src/functions.ts, so that a new permission must be added in both places.
 const WANTED: Record<string, string[]> = {
