@@ -426,6 +426,9 @@ fn documentation_lists_exactly_the_outcomes() {
     let (table, _) = table.split_once("\n\n").unwrap();
     let first_cells: Vec<_> = table.lines().filter_map(|row| row.split('|').nth(1)).collect();
     let mut expected: BTreeSet<_> = Failure::VARIANTS.iter().map(|&name| name.to_owned()).collect();
-    expected.extend(["SUCCESS", "REFUSED", "BROKEN", "THROTTLED", "CODE_NOT_READABLE"].map(str::to_owned));
+    expected.extend(
+        ["SUCCESS", "REFUSED", "BROKEN", "EXPIRED", "THROTTLED", "POSTPONED", "CODE_NOT_READABLE"]
+            .map(str::to_owned),
+    );
     assert_eq!(names(&first_cells.join(" "), "`"), expected);
 }

@@ -79,7 +79,7 @@ async fn message_without_a_readable_code_expires() -> Result<()> {
     assert_eq!(world.deliver_all(std::slice::from_ref(&key)).await, 1);
     world.clock.advance(Duration::from_millis(1));
     assert_eq!(world.deliver_all(std::slice::from_ref(&key)).await, 0);
-    assert_eq!(world.audit.last()["reason"], "EXPIRED");
+    assert_eq!(world.audit.last()["outcome"], "EXPIRED");
     assert!(!is_waiting(&world, &key).await?);
     assert_eq!(world.courier.take(), []);
     Ok(())

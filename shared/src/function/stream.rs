@@ -27,9 +27,12 @@ use crate::{
 /// Maximum number of users whose messages are delivered in parallel.
 const USERS_AT_ONCE: usize = 8;
 
-/// Maximum time that one invocation waits while a service throttles. With the last send after it, the invocation stays
-/// below the function's time limit of 60 s.
+/// Maximum time that one invocation waits while a service throttles.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Time after which one invocation starts no delivery. A delivery without pauses takes at most the timeouts of its five
+/// calls, 25 s, so that the invocation stays below the function's time limit of 60 s.
+const LAST_START: Duration = Duration::from_secs(35);
 
 /// Builds the function's clients and serves its batches.
 ///
@@ -67,12 +70,22 @@ pub struct Deliveries {
     notifier: Arc<Notifier>,
     audit: Arc<Audit>,
     patience: Duration,
+    last_start: Duration,
+}
+
+/// Deadlines of one invocation.
+#[derive(Clone, Copy)]
+struct Deadlines {
+    /// End of the pauses while a service throttles.
+    pauses: Instant,
+    /// Last start of a delivery.
+    start: Instant,
 }
 
 impl Deliveries {
     /// A function that writes its audit events to `audit`.
     pub fn new(notifier: Arc<Notifier>, audit: Arc<Audit>) -> Self {
-        Self { notifier, audit, patience: PATIENCE }
+        Self { notifier, audit, patience: PATIENCE, last_start: LAST_START }
     }
 
     /// Sets the maximum time that one invocation waits while a service throttles.
@@ -81,13 +94,20 @@ impl Deliveries {
         Self { patience, ..self }
     }
 
+    /// Sets the time after which one invocation starts no delivery.
+    #[must_use]
+    pub fn with_last_start(self, last_start: Duration) -> Self {
+        Self { last_start, ..self }
+    }
+
     /// Delivers the messages of a batch and returns the records to retry (a partial batch response). Records that are
     /// neither new messages nor messages that were queued again are ignored.
     pub async fn answer(&self, event: &str, request_id: &str) -> Value {
         let started = Instant::now();
-        let deadline = started.checked_add(self.patience).unwrap_or(started);
+        let after = |time| started.checked_add(time).unwrap_or(started);
+        let deadlines = Deadlines { pauses: after(self.patience), start: after(self.last_start) };
         let undelivered = stream::iter(by_user(records(event)))
-            .map(|records| self.deliver_each(records, request_id, deadline))
+            .map(|records| self.deliver_each(records, request_id, deadlines))
             .buffered(USERS_AT_ONCE)
             .concat()
             .await;
@@ -96,18 +116,24 @@ impl Deliveries {
     }
 
     /// Delivers the messages of one user in order; returns the sequence numbers of those that failed.
-    async fn deliver_each(&self, records: Vec<Record>, request_id: &str, deadline: Instant) -> Vec<String> {
+    async fn deliver_each(
+        &self,
+        records: Vec<Record>,
+        request_id: &str,
+        deadlines: Deadlines,
+    ) -> Vec<String> {
         let mut undelivered = Vec::new();
         for Record { key, sequence } in records {
-            if !self.deliver(&key, request_id, deadline).await {
+            if !self.deliver(&key, request_id, deadlines).await {
                 undelivered.push(sequence);
             }
         }
         undelivered
     }
 
-    /// Delivers a message; returns whether it needs no retry.
-    async fn deliver(&self, key: &OutboxKey, request_id: &str, deadline: Instant) -> bool {
+    /// Delivers a message, or puts it at the end of the stream again if the time of the invocation is over; returns
+    /// whether the record needs no retry.
+    async fn deliver(&self, key: &OutboxKey, request_id: &str, deadlines: Deadlines) -> bool {
         let started = Instant::now();
         let span = tracing::info_span!(
             "delivery",
@@ -120,7 +146,11 @@ impl Deliveries {
         );
         let context = RequestContext::new(self.notifier.now(), request_id.to_owned(), span);
         let deliver = async {
-            let result = catch_panic(Box::pin(self.notifier.deliver(key, &context, deadline))).await;
+            let result = if started < deadlines.start {
+                catch_panic(Box::pin(self.notifier.deliver(key, &context, deadlines.pauses))).await
+            } else {
+                self.notifier.postpone(key, &context).await
+            };
             let outcome = match &result {
                 Ok(outcome @ (Outcome::Refused(cause) | Outcome::Broken(cause))) => {
                     tracing::error!(outcome = outcome.name(), cause, "message.failed");
@@ -130,7 +160,12 @@ impl Deliveries {
                     };
                     audit::Outcome { name: outcome.name(), class, failure: None }
                 }
-                Ok(outcome @ (Outcome::Throttled(_) | Outcome::CodeNotReadable)) => {
+                Ok(Outcome::Expired) => {
+                    let name = Outcome::Expired.name();
+                    tracing::error!(outcome = name, "message.failed");
+                    audit::Outcome { name, class: Class::Failed, failure: None }
+                }
+                Ok(outcome @ (Outcome::Throttled(_) | Outcome::Postponed | Outcome::CodeNotReadable)) => {
                     let cause = if let Outcome::Throttled(cause) = outcome { cause } else { "" };
                     tracing::info!(outcome = outcome.name(), cause, "message.deferred");
                     audit::Outcome { name: outcome.name(), class: Class::Deferred, failure: None }

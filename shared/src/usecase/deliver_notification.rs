@@ -80,6 +80,8 @@ pub enum Outcome {
     Refused(String),
     /// A service limits the rate of sends, for this reason. The message was put at the end of the stream again.
     Throttled(String),
+    /// The time of the invocation was over. The message was put at the end of the stream again.
+    Postponed,
     /// The code of the message cannot be read yet. The stream repeats the message.
     CodeNotReadable,
     /// A server error that a retry cannot fix, with its cause. The message stays until it expires.
@@ -150,12 +152,26 @@ impl Notifier {
         }
     }
 
+    /// Puts a message at the end of the stream again without an attempt to deliver it.
+    ///
+    /// # Errors
+    /// `Unavailable` if the message cannot be written.
+    pub async fn postpone(&self, key: &OutboxKey, context: &RequestContext) -> Result<Outcome, Failure> {
+        context.record_claimed_tenant(&key.tenant);
+        context.record_user(&key.user);
+        self.store.requeue_outbox(key).await?;
+        Ok(Outcome::Postponed)
+    }
+
     async fn try_to_deliver(&self, key: &OutboxKey, context: &RequestContext) -> Result<Outcome, Failure> {
         let items = self.store.outbox(key).await?;
         let Some(sealed) = &items.sealed else {
             return Ok(Outcome::Gone);
         };
-        let outcome = match self.process(context, sealed, items.user.as_ref(), items.code.as_ref()).await {
+        // An earlier try may have waited since the time of the context.
+        let now = self.clock.now();
+        let (user, code) = (items.user.as_ref(), items.code.as_ref());
+        let outcome = match self.process(context, now, sealed, user, code).await {
             // A retry would only delay the messages behind this one.
             Err(failure @ Failure::Internal(_)) => return Ok(Outcome::Broken(failure.to_string())),
             Ok(waiting @ (Outcome::Throttled(_) | Outcome::CodeNotReadable)) => return Ok(waiting),
@@ -168,11 +184,12 @@ impl Notifier {
     async fn process(
         &self,
         context: &RequestContext,
+        now: Timestamp,
         sealed: &Sealed,
         user: Option<&User>,
         newest: Option<&ResetCode>,
     ) -> Result<Outcome, Failure> {
-        if sealed.ends_at <= context.now {
+        if sealed.ends_at <= now {
             return Ok(Outcome::Expired);
         }
         let request = match TenantRequest::find(&self.tenants, context, &sealed.key.tenant).await? {
@@ -213,7 +230,7 @@ impl Notifier {
             (None, MessageDelivery::Direct) => return Ok(Outcome::NoAddress),
         };
         let link = code.map(|code| self.link(&request.tenant, user, code)).transpose()?;
-        let letter = Letter { sealed, kind, user, address, code, link: link.as_deref() };
+        let letter = Letter { sealed, now, kind, user, address, code, link: link.as_deref() };
         let sent = match delivery {
             MessageDelivery::Direct => self.send(&request, &letter).await?,
             MessageDelivery::EventBus(bus) => self.announce(bus, &letter, notification.name()).await,
@@ -255,7 +272,7 @@ impl Notifier {
         request: &TenantRequest<'_>,
         letter: &Letter<'_>,
     ) -> Result<Result<(), CourierError>, Failure> {
-        let (tenant, now) = (&request.tenant, request.now());
+        let (tenant, now) = (&request.tenant, letter.now);
         let own = match self.templates.get(&tenant.id, now, || self.store.templates(&tenant.id)).await {
             // An invalid template must not keep mails back: the default template is used instead.
             Err(Failure::Internal(cause)) => {
@@ -316,6 +333,8 @@ impl Notifier {
 /// A message with its recipient.
 struct Letter<'a> {
     sealed: &'a Sealed,
+    /// Time of the try to send it.
+    now: Timestamp,
     kind: MessageKind,
     user: &'a User,
     address: &'a str,
