@@ -274,6 +274,13 @@ function alarms(stack: Stack, monitored: Monitored, topic: ITopic | undefined): 
         "Messages wait for 5 minutes or more, so that codes may expire before they arrive. Read the log of deliver-notification for the cause. See docs/runbook.md#messages-are-not-delivered.",
     });
   }
+  // Each time a message is queued again, the stream reports it with a new age, so that DeliveryLate stays quiet.
+  raise("DeliveriesDeferred", {
+    metric: auditMetric("Deferred", "deliver-notification"),
+    from: 1,
+    periods: [3, 3],
+    description: `Messages have been queued again for 15 minutes, for example because SES or SNS throttles, so that codes may expire before they arrive. See ${RUNBOOK}#messages-are-not-delivered.`,
+  });
   for (const [kind, metricName] of [
     ["Reads", "ReadThrottleEvents"],
     ["Writes", "WriteThrottleEvents"],
@@ -334,7 +341,7 @@ function dashboard(stack: Stack, monitored: Monitored): void {
     ),
     graph(
       "Messages",
-      [...outcome("deliver-notification")],
+      [...outcome("deliver-notification"), shown("Deferred", "deliver-notification")],
       [
         find("deliver-notification").metric("IteratorAge", {
           period: PERIOD,

@@ -147,6 +147,7 @@ describe("alarms", () => {
       "Undelivered",
       "Unanchored",
       "DeliveryLate",
+      "DeliveriesDeferred",
       "TableReadsThrottled",
       "TableWritesThrottled",
     ];
@@ -176,6 +177,20 @@ describe("alarms", () => {
     for (const { Properties } of new Synthesized({ alarmTopicArn: topic }).all("AWS::CloudWatch::Alarm")) {
       assert.deepEqual(Properties.AlarmActions, [topic]);
     }
+  });
+
+  // A message that is queued again gets a new record, so that the age of the stream's records starts again.
+  it("report messages that wait although the stream is young", () => {
+    const deferred = alarms.find(({ AlarmName }) => AlarmName === "doorward-DeliveriesDeferred");
+    assert.ok(deferred);
+    assert.deepEqual(
+      [deferred.Namespace, deferred.MetricName, deferred.Dimensions],
+      [NAMESPACE, "Deferred", [{ Name: "function", Value: "deliver-notification" }]],
+    );
+    assert.deepEqual(
+      [deferred.Threshold, deferred.Period, deferred.DatapointsToAlarm, deferred.EvaluationPeriods],
+      [1, 300, 3, 3],
+    );
   });
 
   it("know how many logins are usual", () => {
