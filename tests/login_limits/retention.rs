@@ -1,6 +1,7 @@
 //! How long attempts are stored, for users that exist and for invented user IDs.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use e2e::fault_proxy::{Effect, Fault, Operation};
 
 use super::*;
 
@@ -114,6 +115,124 @@ async fn each_failure_is_remembered_for_its_share_of_half_a_year() {
         fail(&world, actor, None, 1).await;
         assert_eq!(number(&world, actor, "failures").await, Some(10));
         assert!(life(&world, actor).await.unwrap() > 181 * DAY / 10);
+    }
+}
+
+/// Reserves slots for `count` attempts whose processes end before they store a result.
+async fn abandon(world: &World, actor: &Actor, budget: AttemptBudget, count: u8) {
+    let (tenant, user) =
+        (TenantId::parse(&actor.tenant.tenant_id).unwrap(), UserId::parse(&actor.user.user_id).unwrap());
+    let now = world.clock.now();
+    for index in 0..count {
+        let key =
+            AttemptKey { tenant: &tenant, user: &user, device: None, id: AttemptId::new(now, [index; 16]) };
+        let reserved = world.store.reserve_attempt(&key, budget, now).await.unwrap();
+        assert!(matches!(reserved, Reservation::Granted(_)), "{reserved:?}");
+    }
+}
+
+// docs/design/security.md#rule-8: attempts whose process ended are failures, and are remembered like them.
+#[tokio::test]
+async fn failures_of_ended_processes_are_remembered_for_their_share() {
+    let world = World::start().await.unwrap();
+    world.change_policy(NORDIC, |policy| policy.disable_after = 10).await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let budget = AttemptBudget { max: 5, per_hour: 20, disable_after: 10, lockout_millis: 1_800_000 };
+    let start = world.clock.now().as_second();
+    abandon(&world, &marcus, budget, 4).await;
+    world.clock.advance(LOCKOUT);
+    fail(&world, &marcus, None, 1).await;
+    assert_eq!(number(&world, &marcus, "failures").await, Some(5));
+    let expires_at = number(&world, &marcus, "expires_at").await.unwrap();
+    assert!(expires_at - start >= 5 * 181 * DAY / 10, "{}", expires_at - start);
+    // The same in an item that has expired, and that DynamoDB has not deleted yet.
+    world.clock.advance(LOCKOUT);
+    abandon(&world, &marcus, AttemptBudget { max: 4, ..budget }, 3).await;
+    world.clock.advance(Duration::from_secs(u64::try_from(expires_at - start + 40 * DAY).unwrap()));
+    assert!(life(&world, &marcus).await.unwrap() < 0);
+    fail(&world, &marcus, None, 1).await;
+    assert_eq!(number(&world, &marcus, "failures").await, Some(9));
+    assert!(life(&world, &marcus).await.unwrap() >= 4 * 181 * DAY / 10);
+}
+
+// docs/design/security.md#rule-8: all devices share the expiry.
+#[tokio::test]
+async fn expiry_that_another_device_extended_meanwhile_is_not_shortened() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let budget = AttemptBudget { max: 5, per_hour: 20, disable_after: 100, lockout_millis: 1_800_000 };
+    abandon(&world, &marcus, budget, 2).await;
+    world.clock.advance(Duration::from_secs(4 * 24 * 3_600));
+    assert!(life(&world, &marcus).await.unwrap() < 0);
+    let pk = format!("T#{}#U#{}", marcus.tenant.tenant_id, marcus.user.user_id);
+    // The first write is refused because the lockout is over. The second one starts a new one.
+    let held = Fault::on(Operation::UpdateItem, Effect::HoldRequest).pk(&pk).sk("ATTEMPTS").nth(2);
+    let gate = world.faults.inject(held);
+    let later = world.clock.now().as_second() + 100 * DAY;
+    tokio::join!(fail(&world, &marcus, None, 1), async {
+        gate.reached().await;
+        let update = world.dynamodb.update_item().table_name(local::TABLE).key("pk", AttributeValue::S(pk));
+        let update = update.key("sk", AttributeValue::S("ATTEMPTS".to_owned()));
+        let update = update.update_expression("SET expires_at = :later");
+        let update = update.expression_attribute_values(":later", AttributeValue::N(later.to_string()));
+        update.send().await.unwrap();
+        gate.release();
+    });
+    assert_eq!(number(&world, &marcus, "failures").await, Some(3));
+    assert_eq!(number(&world, &marcus, "expires_at").await, Some(later + 3 * (181 * DAY / 100)));
+}
+
+// docs/design/security.md#rule-8: waiting does not enable the password again.
+#[tokio::test]
+async fn password_that_ended_processes_disabled_stays_disabled() {
+    let world = World::start().await.unwrap();
+    world.change_policy(NORDIC, |policy| policy.disable_after = 10).await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let budget = AttemptBudget { max: 5, per_hour: 20, disable_after: 10, lockout_millis: 1_800_000 };
+    fail(&world, &marcus, None, 4).await;
+    world.clock.advance(LOCKOUT);
+    fail(&world, &marcus, None, 1).await;
+    world.clock.advance(LOCKOUT);
+    fail(&world, &marcus, None, 1).await;
+    abandon(&world, &marcus, AttemptBudget { max: 6, ..budget }, 4).await;
+    world.clock.advance(LOCKOUT);
+    let locked = login_from(&world, &marcus, None).await;
+    assert_eq!(locked.verdict(), (401, "ACCOUNT_LOCKED"));
+    assert!(locked.body["data"]["lockoutTime"].is_null(), "{}", locked.text);
+    assert!(life(&world, &marcus).await.unwrap() > 1_000 * 365 * DAY, "the item must not expire");
+}
+
+// docs/design/security.md#rule-8
+#[tokio::test]
+async fn failure_in_an_item_that_expired_during_the_attempt_is_remembered() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let budget = AttemptBudget { max: 5, per_hour: 20, disable_after: 100, lockout_millis: 1_800_000 };
+    abandon(&world, &marcus, budget, 1).await;
+    let (tenant, user) =
+        (TenantId::parse(&marcus.tenant.tenant_id).unwrap(), UserId::parse(&marcus.user.user_id).unwrap());
+    let id = AttemptId::new(world.clock.now(), [0; 16]);
+    let key = AttemptKey { tenant: &tenant, user: &user, device: None, id };
+    world.clock.advance(Duration::from_secs(4 * 24 * 3_600));
+    let failed = Verdict::Failed { budget, now: world.clock.now(), is_expired: false };
+    world.store.settle_attempt(&key, &failed).await.unwrap();
+    assert!(life(&world, &marcus).await.unwrap() >= 181 * DAY / 100);
+}
+
+// docs/design/security.md#rule-8: a success forgives failures, but does not shorten the time of later ones.
+#[tokio::test]
+async fn success_does_not_shorten_the_time_of_later_failures() {
+    let world = World::start().await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let mut earlier = 0;
+    for _ in 0..3 {
+        fail(&world, &marcus, None, 2).await;
+        assert_eq!(number(&world, &marcus, "failures").await, Some(2));
+        let expires_at = number(&world, &marcus, "expires_at").await.unwrap();
+        assert!(expires_at - earlier >= 2 * 181 * DAY / 100, "{}", expires_at - earlier);
+        assert_eq!(login_from(&world, &marcus, None).await.status, 200);
+        assert_eq!(number(&world, &marcus, "expires_at").await, Some(expires_at));
+        earlier = expires_at;
     }
 }
 

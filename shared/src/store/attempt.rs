@@ -207,11 +207,13 @@ impl DynamoStore {
         let succeeded: Vec<_> = found.map(|(id, _)| *id).collect();
         let change = if succeeded.is_empty() {
             let dead = kept.dead_attempts(now);
-            // A new lockout counts them anyway.
-            if dead.is_empty() || kept.quiet_at.is_none_or(|quiet_at| quiet_at <= now) {
+            // A new lockout counts them anyway. There is none if they disable the password.
+            let starts_over = kept.quiet_at.is_none_or(|quiet_at| quiet_at <= now)
+                && kept.final_failures() < budget.disable_after;
+            if dead.is_empty() || starts_over {
                 return Ok(false);
             }
-            fail_dead(kept, dead, budget)
+            fail_dead(kept, dead, budget, now)
         } else {
             Expressions::update("DELETE #attempts :over, #recent :over")
                 .when("attribute_exists(#attempts)")
@@ -315,8 +317,10 @@ fn start_over(attempt: AttemptId, kept: &AttemptState, budget: AttemptBudget, no
     change = when_kept(change, kept);
     let failures = kept.final_failures();
     if failures != kept.failures {
-        set.push_str(", #failures = :in_the_end");
-        change = change.value(":in_the_end", number(failures));
+        let (expires_at, extended) = extend(change, kept, failures - kept.failures, budget, now);
+        set.push_str(", #failures = :in_the_end, ");
+        set.push_str(expires_at);
+        change = extended.value(":in_the_end", number(failures));
     }
     if let Some(room) = budget.reduced_slots(failures) {
         set.push_str(", #room = :room");
@@ -385,16 +389,38 @@ fn settlements(attempt: &AttemptKey<'_>, verdict: &Verdict<'_>) -> Vec<Expressio
 }
 
 /// Returns the change that counts attempts without a result as failed, if the bucket is unchanged since it was read.
-fn fail_dead(kept: &AttemptState, dead: Vec<AttemptId>, budget: AttemptBudget) -> Expressions {
+fn fail_dead(
+    kept: &AttemptState,
+    dead: Vec<AttemptId>,
+    budget: AttemptBudget,
+    now: Timestamp,
+) -> Expressions {
     let count = u32::try_from(dead.len()).unwrap_or(u32::MAX);
-    let add = "ADD #failed :dead, #failures :count SET expires_at =";
-    let change = if kept.failures.saturating_add(count) >= budget.disable_after {
-        Expressions::update(format!("{add} :forever")).value(":forever", number(FOREVER))
-    } else {
-        let life = budget.failure_life().saturating_mul(count.into());
-        Expressions::update(format!("{add} expires_at + :life")).value(":life", number(life))
-    };
+    let (expires_at, change) = extend(Expressions::default(), kept, count, budget, now);
+    let update = Some(format!("ADD #failed :dead, #failures :count SET {expires_at}"));
+    let change = Expressions { update, ..change };
     when_kept(change, kept).value(":dead", id_set(dead)).value(":count", number(count))
+}
+
+/// Returns the assignment that extends the expiry by `count` further failures, and the change with its values. The item
+/// does not expire if these failures disable the password.
+fn extend(
+    change: Expressions,
+    kept: &AttemptState,
+    count: u32,
+    budget: AttemptBudget,
+    now: Timestamp,
+) -> (&'static str, Expressions) {
+    if kept.failures.saturating_add(count) >= budget.disable_after {
+        return ("expires_at = :forever", change.value(":forever", number(FOREVER)));
+    }
+    let life = budget.failure_life().saturating_mul(count.into());
+    if kept.expires_at.is_some_and(|expires_at| expires_at >= now.as_second()) {
+        return ("expires_at = expires_at + :life", change.value(":life", number(life)));
+    }
+    // DynamoDB may delete an expired item days later.
+    let change = change.when("expires_at < :seconds").value(":seconds", number(now.as_second()));
+    ("expires_at = :ttl", change.value(":ttl", number(first_ttl(budget, now) + life)))
 }
 
 /// Adds the condition that slots and consecutive failures of a bucket are unchanged since they were read.
