@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{AttemptId, Failure, Limit, TenantId};
+use super::{AttemptId, Failure, Limit, TenantId, after};
 
 /// Age at which an unsettled attempt counts as failed. No function runs longer than 60 s.
 const LEASE: Duration = Duration::from_secs(60);
@@ -199,7 +199,7 @@ fn is_dead(id: AttemptId, now: Timestamp) -> bool {
 }
 
 fn end_of_hour(id: AttemptId) -> Timestamp {
-    id.made_at().checked_add(HOUR).unwrap_or(Timestamp::MAX)
+    after(id.made_at(), HOUR)
 }
 
 /// Limit of failures within the current hour (docs/design/security.md#rule-10, docs/design/security.md#rule-19).

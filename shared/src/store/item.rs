@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::keys::Key;
-use crate::domain::{AttemptId, Failure};
+use crate::domain::{AttemptId, Failure, after};
 
 /// Attributes of an item.
 pub(super) type Attributes = HashMap<String, AttributeValue>;
@@ -63,7 +63,7 @@ pub(super) fn ttl_seconds(at: Timestamp) -> i64 {
 
 /// Returns the TTL of an item that is kept for `duration`.
 pub(super) fn ttl_after(at: Timestamp, duration: Duration) -> i64 {
-    ttl_seconds(at.checked_add(duration).unwrap_or(Timestamp::MAX))
+    ttl_seconds(after(at, duration))
 }
 
 /// Decodes a time.

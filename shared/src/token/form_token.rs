@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{framed, keys::TenantKeys};
 use crate::{
-    domain::{Code, Failure, Invalid, ResetLink, TenantId, UserId},
+    domain::{Code, Failure, Invalid, ResetLink, TenantId, UserId, after},
     port::{Entropy, random},
 };
 
@@ -101,7 +101,7 @@ impl TenantKeys {
         let broken = || Failure::Internal("the form could not be encrypted".into());
         let version = self.root_version();
         let key = self.form_key(version).ok_or_else(missing)?;
-        let ends_at = now.checked_add(LIFE).unwrap_or(Timestamp::MAX).as_millisecond();
+        let ends_at = after(now, LIFE).as_millisecond();
         let code = link.code.as_ref().map(|code| code.expose().to_owned());
         let state = FormState { user: link.user.as_str().to_owned(), code, ends_at };
         let mut text = Zeroizing::new(serde_json::to_vec(&state).map_err(|_| broken())?);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::{
@@ -18,7 +17,7 @@ use crate::{
     context::RequestContext,
     domain::{
         ClientAddress, Collection, Device, Failure, HashCost, HourBudget, Nonce, Password, Session,
-        SessionId, TenantId, TrustedDevice, TrustedDeviceId, User, UserId, UserStatus, Username,
+        SessionId, TenantId, TrustedDevice, TrustedDeviceId, User, UserId, UserStatus, Username, after,
     },
     port::random,
     store::{ExtraItem, LimitClaim, LoginQuery, Success, UserItems},
@@ -425,7 +424,7 @@ impl Service {
             created_at: now,
             refreshed_at: now,
             idle_expires_at: idle_end(policy, now),
-            expires_at: now.checked_add(policy.session_life).unwrap_or(Timestamp::MAX),
+            expires_at: after(now, policy.session_life),
             device: login.device.clone(),
             proven_device: Some(device),
         })

@@ -30,7 +30,7 @@ use crate::{
     cache::Cache,
     domain::{
         AttemptId, ClientAddress, Collection, Failure, Policy, Session, SessionId, TenantId, User, UserId,
-        WebOrigin,
+        WebOrigin, after,
     },
     port::{Clock, Entropy, Passwords, random},
     secrets::{SecretsManager, Tenants},
@@ -128,5 +128,5 @@ pub struct Grant {
 
 /// When a session that is refreshed at `now` expires by idleness.
 fn idle_end(policy: &Policy, now: Timestamp) -> Timestamp {
-    now.checked_add(policy.idle_life).unwrap_or(Timestamp::MAX)
+    after(now, policy.idle_life)
 }

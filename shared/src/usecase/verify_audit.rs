@@ -10,7 +10,7 @@ use jiff::{Timestamp, civil::Date};
 
 use crate::{
     audit::{Partition, Report, Scope, Verifier},
-    domain::{Failure, TenantId},
+    domain::{Failure, TenantId, after},
     store::DynamoStore,
 };
 
@@ -50,7 +50,7 @@ pub async fn verify(
     now: Timestamp,
 ) -> Result<Report, VerifyError> {
     let due_before = now.checked_sub(ANCHORED_WITHIN).unwrap_or(Timestamp::MIN);
-    let newest = now.checked_add(CLOCKS_DIFFER).unwrap_or(Timestamp::MAX);
+    let newest = after(now, CLOCKS_DIFFER);
     let mut verifier = Verifier::new(scope.clone(), due_before, newest);
     let mut seen = BTreeSet::new();
     let mut bytes = Vec::new();

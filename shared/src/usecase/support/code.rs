@@ -8,7 +8,7 @@ use super::tenant_request::TenantRequest;
 use crate::{
     domain::{
         CODE_WINDOW, Code, CodeKind, CodeMessage, CodeProof, Failure, Limit, Medium, Notification, ResetCode,
-        User, UserId, recent,
+        User, UserId, after, recent,
     },
     port::random,
     store::{NewCode, OutboxKey, Sealed},
@@ -59,7 +59,7 @@ impl Service {
         let code = Code::from_random(kind, &random(&*self.entropy)?);
         let proof = CodeProof::of(&code, tenant, id, &request.keys)?;
         let code_id = self.attempt_id(ResetCode::id_time(before, now))?;
-        let ends_at = now.checked_add(request.policy().code_life).unwrap_or(Timestamp::MAX);
+        let ends_at = after(now, request.policy().code_life);
         let mut sent = before.map_or_else(Vec::new, |before| recent(&before.sent, now));
         let message = match sending {
             Some(Sending { medium, link }) => {
@@ -94,7 +94,7 @@ impl Service {
         user: &UserId,
         notification: &Notification,
     ) -> Result<Sealed, Failure> {
-        let ends_at = request.now().checked_add(NOTIFICATION_LIFE).unwrap_or(Timestamp::MAX);
+        let ends_at = after(request.now(), NOTIFICATION_LIFE);
         self.seal(request, user, notification, ends_at)
     }
 
@@ -125,6 +125,6 @@ pub(in crate::usecase) fn check_code_limit(
     else {
         return Ok(());
     };
-    let counts_until = oldest.checked_add(CODE_WINDOW).unwrap_or(Timestamp::MAX);
+    let counts_until = after(*oldest, CODE_WINDOW);
     Err(Failure::RateLimited(Limit::Codes, counts_until.duration_since(now).unsigned_abs()))
 }
