@@ -1,6 +1,10 @@
 //! Maximum lengths: the same for the same field in every dialect (docs/api.md).
 
-use doorward::{domain::Medium, route::Function};
+use doorward::{
+    domain::Medium,
+    route::Function,
+    token::{DeviceProof, PageCursor, RefreshToken},
+};
 use e2e::{NORDIC, World, event};
 use http::Method;
 use serde_json::{Value, json};
@@ -88,4 +92,48 @@ async fn code_is_accepted_with_blanks_and_hyphens() {
     let typed = format!(" {}-{}\u{a0}", first.to_lowercase(), last.to_lowercase());
     let answer = world.request(&Method::POST, &path, NORDIC, None, Some(&set(&typed))).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+// The maximum of each text is the length of the longest one that Doorward issues.
+#[tokio::test]
+async fn issued_texts_have_the_same_maximum_on_every_route() {
+    let world = World::start().await.unwrap();
+    let sessions = "/api/v2.1/customer/individual/c/users/u/sessions";
+    let login = |proof: &str| json!({ "username": "u", "password": "p", "tenantKey": "k", "tenantSecret": "s", "deviceProof": proof });
+    for too_long in [false, true] {
+        let text = |longest: usize| "x".repeat(longest + usize::from(too_long));
+        for owner in ["customer/individual/c", "customer/organization/c", "admin/organization/o"] {
+            let path = format!("/api/v2.1/{owner}/users/u/sessions");
+            let body = login(&text(DeviceProof::CHARS));
+            let rejected = is_rejected(&world, Method::POST, Function::CreateSession, &path, &body).await;
+            assert_eq!(rejected, too_long, "{path}");
+        }
+        let body = json!({ "refreshToken": text(RefreshToken::MAX_CHARS) });
+        for (method, path) in [
+            (Method::POST, "/api/v2.1/admin/sessions/s/refresh".to_owned()),
+            (Method::PUT, format!("{sessions}/s")),
+        ] {
+            let rejected = is_rejected(&world, method, Function::RefreshSession, &path, &body).await;
+            assert_eq!(rejected, too_long, "{path}");
+        }
+        let mut list = event(&Method::GET, sessions, NORDIC, None, None);
+        list["rawQueryString"] = json!(format!("cursor={}", text(PageCursor::MAX_CHARS)));
+        world.send(Function::ListSessions, &list.to_string()).await.unwrap();
+        assert_eq!(world.audit.last()["outcome"] == "VALIDATION", too_long);
+    }
+}
+
+#[tokio::test]
+async fn documented_maxima_are_those_of_the_issued_texts() {
+    let document = include_str!("../docs/openapi.yaml");
+    for (name, longest) in [
+        ("deviceProof: {type: [string, 'null'], maxLength: ", DeviceProof::CHARS),
+        ("refreshToken: {type: string, minLength: 1, maxLength: ", RefreshToken::MAX_CHARS),
+        ("nextCursor: {type: string, minLength: 1, maxLength: ", PageCursor::MAX_CHARS),
+    ] {
+        assert!(document.contains(&format!("{name}{longest}")), "{name}{longest}");
+    }
+    let world = World::start().await.unwrap();
+    let login = world.login(&world.actor(MARCUS).unwrap()).await.unwrap();
+    assert_eq!(login.device_proof.len(), DeviceProof::CHARS);
 }

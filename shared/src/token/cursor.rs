@@ -13,9 +13,6 @@ use super::{
 use crate::domain::{Collection, Failure, SessionId, SessionPosition, TenantId, UserId};
 
 const LAYOUT: u8 = 2;
-/// Length of a cursor with the longest session ID (100 bytes).
-const MAX_CHARS: usize = (1 + 4 + MAC_BYTES + 8 + 100) * 4 / 3 + 1;
-
 /// List that a cursor belongs to.
 #[derive(Debug, Clone, Copy)]
 pub struct PageCursor<'a> {
@@ -30,6 +27,9 @@ pub struct PageCursor<'a> {
 }
 
 impl PageCursor<'_> {
+    /// Length of a cursor with the longest session ID (100 bytes).
+    pub const MAX_CHARS: usize = ((1 + 4 + MAC_BYTES + 8 + 100) * 4).div_ceil(3);
+
     /// Creates the cursor of the page after the position `after`.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl PageCursor<'_> {
 }
 
 fn parts(text: &str) -> Option<(u32, [u8; MAC_BYTES], SessionPosition)> {
-    if text.len() > MAX_CHARS {
+    if text.len() > PageCursor::MAX_CHARS {
         return None;
     }
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;

@@ -23,9 +23,6 @@ use crate::domain::{Failure, TenantId, TrustedDevice, TrustedDeviceId, UserId};
 const PREFIX: &str = "dwd2_";
 /// Number of bytes before the MAC.
 const HEAD_BYTES: usize = 4 + TrustedDeviceId::BYTES + 8 + 8;
-/// Length of every proof in characters. The decoder rejects spare bits other than zero, so each proof has only one
-/// encoding.
-const CHARS: usize = PREFIX.len() + ((HEAD_BYTES + MAC_BYTES) * 4).div_ceil(3);
 /// Lifetime of a proof. A device without a login for this long becomes unknown again. Half a year covers users
 /// who log in once per quarter.
 const LIFE: Duration = Duration::from_secs(180 * 24 * 60 * 60);
@@ -40,6 +37,10 @@ pub struct DeviceProof {
 }
 
 impl DeviceProof {
+    /// Length of every proof in characters. The decoder rejects spare bits other than zero, so each proof has only one
+    /// encoding.
+    pub const CHARS: usize = PREFIX.len() + ((HEAD_BYTES + MAC_BYTES) * 4).div_ceil(3);
+
     /// Issues a proof for a device on which `user` logged in at `now`. The device holds the epoch that was read
     /// together with the password.
     ///
@@ -61,7 +62,7 @@ impl DeviceProof {
     /// Parses a proof without authenticating it. Returns `None` when the text is not a well-formed proof.
     pub fn parse(text: &SecretString) -> Option<Self> {
         let text = text.expose_secret();
-        if text.len() != CHARS {
+        if text.len() != Self::CHARS {
             return None;
         }
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
@@ -193,7 +194,7 @@ mod tests {
     proptest! {
         // docs/design/security.md#rule-10
         #[test]
-        fn proof_with_changed_character_is_rejected(at in 0..CHARS, replacement in "[A-Za-z0-9_-]") {
+        fn proof_with_changed_character_is_rejected(at in 0..DeviceProof::CHARS, replacement in "[A-Za-z0-9_-]") {
             let proof = issued();
             let mut changed = proof.expose_secret().to_owned();
             changed.replace_range(at..=at, &replacement);

@@ -27,8 +27,6 @@ const PREFIX: &str = "dwr1_";
 const HEAD_BYTES: usize = 16 + 4 + 4 + 32;
 /// Number of bytes before the user ID.
 const FIXED_BYTES: usize = HEAD_BYTES + MAC_BYTES;
-/// Length of a token with the longest user ID.
-const MAX_CHARS: usize = PREFIX.len() + (FIXED_BYTES + 512).div_ceil(3) * 4;
 
 /// Parsed refresh token. It is not authenticated until [`RefreshToken::is_authentic`] returns true.
 #[derive(Clone)]
@@ -46,10 +44,13 @@ pub struct RefreshToken {
 }
 
 impl RefreshToken {
+    /// Length of a token with the longest user ID.
+    pub const MAX_CHARS: usize = PREFIX.len() + ((FIXED_BYTES + 512) * 4).div_ceil(3);
+
     /// Parses a token without authenticating it. Returns `None` when the text is not a well-formed token.
     pub fn parse(text: &SecretString) -> Option<Self> {
         let text = text.expose_secret();
-        if text.len() > MAX_CHARS {
+        if text.len() > Self::MAX_CHARS {
             return None;
         }
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;

@@ -5,11 +5,11 @@ use secrecy::SecretString;
 
 use super::{HttpRequest, IDEMPOTENCY_KEY, incomplete, tenant_credential};
 use crate::{
-    dialect::{Pairs, Twice},
+    dialect::{Pairs, Twice, bounded},
     domain::{Collection, Device, Failure, Invalid, Password, SessionId, UserId, Username},
     json::{self, ObjectReader},
     store::Ending,
-    token::KeyedRequest,
+    token::{DeviceProof, KeyedRequest, PageCursor, RefreshToken},
     usecase::{
         UserPath, create_session, delete_session, end_sessions, list_sessions, refresh_session, reset_login,
         update_credentials,
@@ -33,7 +33,7 @@ pub(super) fn create_session(request: &HttpRequest) -> Result<create_session::Co
     let password = form.required("password", Password::parse);
     let tenant_key = form.required("tenantKey", tenant_credential);
     let tenant_secret = form.required("tenantSecret", tenant_credential);
-    let device_proof = form.body.text("deviceProof").map(SecretString::from);
+    let device_proof = form.body.optional("deviceProof", device_proof);
     let idempotency = form.repeatable();
     form.finish()?;
     Ok(create_session::Command {
@@ -67,7 +67,7 @@ pub(super) fn refresh_session(request: &HttpRequest) -> Result<refresh_session::
             })
         }
     };
-    let refresh_token = form.required("refreshToken", |text| Ok(SecretString::from(text)));
+    let refresh_token = form.required("refreshToken", refresh_token);
     form.finish()?;
     let (tenant, bearer) = request.bearer_and_tenant()?;
     Ok(refresh_session::Command {
@@ -101,7 +101,7 @@ pub(super) fn list_sessions(request: &HttpRequest) -> Result<list_sessions::Comm
     let (at, (limit, cursor)) = under_user(request, |form| {
         let query = form.query();
         let limit = form.parameter(query.as_ref(), "limit", page_limit);
-        (limit, form.parameter(query.as_ref(), "cursor", |text| Ok(text.to_owned())))
+        (limit, form.parameter(query.as_ref(), "cursor", cursor))
     })?;
     Ok(list_sessions::Command { at, limit: limit.unwrap_or(DEFAULT_PAGE), cursor })
 }
@@ -284,10 +284,23 @@ fn page_limit(text: &str) -> Result<usize, Invalid> {
 }
 
 fn reason(text: &str) -> Result<String, Invalid> {
-    if text.chars().count() > MAX_REASON_CHARS {
-        return Err(Invalid::new("must be at most 500 characters"));
+    bounded(text, MAX_REASON_CHARS, "must be at most 500 characters").map(str::to_owned)
+}
+
+/// Parses a device proof. An empty one counts as absent.
+fn device_proof(text: &str) -> Result<SecretString, Invalid> {
+    if text.is_empty() {
+        return Ok(SecretString::from(""));
     }
-    Ok(text.to_owned())
+    bounded(text, DeviceProof::CHARS, "must be at most 96 characters").map(SecretString::from)
+}
+
+fn refresh_token(text: &str) -> Result<SecretString, Invalid> {
+    bounded(text, RefreshToken::MAX_CHARS, "must be at most 805 characters").map(SecretString::from)
+}
+
+fn cursor(text: &str) -> Result<String, Invalid> {
+    bounded(text, PageCursor::MAX_CHARS, "must be at most 194 characters").map(str::to_owned)
 }
 
 fn device(request: &HttpRequest) -> Device {
