@@ -8,7 +8,7 @@ use doorward::{
     domain::{Medium, SessionLimit},
     route::Function,
 };
-use e2e::{Actor, Login, NORDIC, World, as_tenant, calls::Cost, event};
+use e2e::{Actor, Login, NORDIC, Visitor, World, as_tenant, calls::Cost, delivery::Queued, event};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -27,6 +27,7 @@ const LIST: Work = by(Function::ListSessions);
 const LOGOUT: Work = by(Function::DeleteSession);
 const RESET: Work = by(Function::ResetLogin);
 const CHANGE: Work = by(Function::UpdateCredentials);
+const PAGE: Work = by(Function::PasswordPage);
 const PUBLISH: Work = by(Function::Discovery);
 const AUTHORIZE: Work = by(Function::Authorize);
 const SEND: Work = Work { mails: 1, ..by(Function::DeliverNotification) };
@@ -183,7 +184,11 @@ async fn documented_costs_match_the_measured_costs() -> Result<()> {
     table.row("request a code, as the tenant", 2, 200, RESET, ask(&world, user, None)).await?;
     table.row("with an idempotency key", 2, 200, RESET, ask(&world, user, Some("key"))).await?;
     table.row("a repetition with the same key", 1, 200, RESET, ask(&world, user, Some("key"))).await?;
-    let queued = [world.queue_code(NORDIC, user, Medium::Mail, None).await?.key];
+    let Queued { key, code } = world.queue_code(NORDIC, user, Medium::Mail, None).await?;
+    let mut visitor = Visitor::new(NORDIC);
+    visitor.follow(&world, user, Some(code.expose())).await?;
+    table.row("show the form of a link", 1, 200, PAGE, visitor.open(&world, "")).await?;
+    let queued = [key];
     let sent = async { Ok(world.deliver_all(&queued).await) };
     let left = table.count("send a mail with a code", 4, SEND, sent).await?;
     ensure!(left == 0, "the mail was not sent");
@@ -208,6 +213,12 @@ async fn documented_costs_match_the_measured_costs() -> Result<()> {
     world.login(&admin).await?;
     table
         .row("create session, with a session limit", 3, 200, LOGIN, world.try_login(&admin, password))
+        .await?;
+    let limit = SessionLimit { max: 1, when_full: doorward::domain::WhenFull::Single };
+    world.change_policy(tenant, |policy| policy.session_limit = Some(limit)).await?;
+    world.login(&admin).await?;
+    table
+        .row("create session, with the limit `single`", 2, 200, LOGIN, world.try_login(&admin, password))
         .await?;
     world
         .change_policy(tenant, |policy| {
