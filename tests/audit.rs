@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use doorward::{
     audit::{FaultKind, Line, Partition, Report, Scope},
-    domain::{Failure, Limit, TenantId, TokenFault, UserStatus},
+    domain::{Denial, Failure, Limit, TenantId, TokenFault, UserStatus},
     port::Clock,
     route::Function,
     usecase::verify_audit::{VerifyError, verify},
@@ -418,8 +418,11 @@ fn documentation_lists_exactly_the_outcomes() {
             .collect()
     };
     let document = read("docs/audit.md");
-    let details: BTreeSet<_> =
-        [TokenFault::VARIANTS, Limit::VARIANTS].concat().into_iter().map(str::to_owned).collect();
+    let details: BTreeSet<_> = [TokenFault::VARIANTS, Denial::VARIANTS, Limit::VARIANTS]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     assert_eq!(details.difference(&names(&document, "`")).next(), None);
 
     let (_, table) = document.split_once("| `outcome` | what was answered |").unwrap();

@@ -155,7 +155,7 @@ async fn authorizer_rejects_ended_sessions() -> Result<()> {
         ("logout everywhere", "SESSION_GONE"),
         ("password change", "SESSION_GONE"),
         ("login reset", "SESSION_GONE"),
-        ("a password that must change", "FORBIDDEN"),
+        ("a password that must change", "PASSWORD_CHANGE_REQUIRED"),
         ("disabling", "SESSION_GONE"),
         ("other roles", "SESSION_GONE"),
         ("deletion", "SESSION_GONE"),

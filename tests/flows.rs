@@ -130,6 +130,7 @@ async fn other_session_of_the_user_and_an_administrator_can_end_a_session() {
         marcus.user.organization_id, marcus.user.user_id, last.session
     );
     assert_eq!(delete(&admin_path, &last.token).await.verdict(), (403, "FORBIDDEN"));
+    assert_eq!(world.audit.verdict(), "FORBIDDEN CUSTOMER_TOKEN");
     assert_eq!(delete(&admin_path, &admin.token).await.status, 200);
 
     // Sessions that the caller may not access get the same response as unknown ones.
@@ -212,6 +213,7 @@ async fn login_reset_blocks_the_old_password_until_a_new_one_is_set() {
         world.try_login(&marcus, &marcus.user.password).await.unwrap().verdict(),
         (401, "AUTHENTICATION")
     );
+    assert_eq!(world.audit.verdict(), "AUTHENTICATION WRONG_PASSWORD");
     // A password set by an administrator permits only its own change.
     let restricted = world.try_login(&marcus, NEW_PASSWORD).await.unwrap();
     assert_eq!(restricted.body["data"]["passwordChangeRequired"], json!(true));
@@ -221,6 +223,7 @@ async fn login_reset_blocks_the_old_password_until_a_new_one_is_set() {
         own(json!({ "username": "m2", "currentPassword": NEW_PASSWORD })).await.verdict(),
         (403, "FORBIDDEN")
     );
+    assert_eq!(world.audit.verdict(), "FORBIDDEN PASSWORD_CHANGE_REQUIRED");
     let chosen = json!({ "password": "one that only I know", "currentPassword": NEW_PASSWORD });
     assert_eq!(own(chosen).await.status, 200);
     let free = world.refreshed(&restricted).await.unwrap();
@@ -247,6 +250,7 @@ async fn login_resets_are_authorized_by_role_and_organization() {
     let target = json!({ "userId": marcus.user.user_id });
     let customer = world.login(&marcus).await.unwrap();
     assert_eq!(world.reset(&customer, &json!({})).await.unwrap().verdict(), (403, "FORBIDDEN"));
+    assert_eq!(world.audit.verdict(), "FORBIDDEN NO_ADMINISTRATOR");
     let stranger = world.login(&world.actor(OTHER_ADMIN).unwrap()).await.unwrap();
     let hidden = world.reset(&stranger, &target).await.unwrap();
     let absent = world.reset(&stranger, &json!({ "userId": "nobody" })).await.unwrap();
@@ -332,7 +336,9 @@ async fn credential_changes_are_authorized_by_role_and_organization() {
         world.update(&customer, "user_12345", &json!({})).await.unwrap().verdict(),
         (403, "FORBIDDEN")
     );
+    assert_eq!(world.audit.verdict(), "FORBIDDEN CUSTOMER_TOKEN");
     assert_eq!(world.update(&customer, id, &json!({ "changeRequired": true })).await.unwrap().status, 403);
+    assert_eq!(world.audit.verdict(), "FORBIDDEN NO_ADMINISTRATOR");
     let hidden = world.update(&other, id, &json!({ "password": NEW_PASSWORD })).await.unwrap();
     assert_eq!(hidden.verdict(), (404, "USER_NOT_FOUND"));
     assert_eq!(hidden.text, world.update(&other, "nobody", &json!({})).await.unwrap().text);
@@ -463,6 +469,7 @@ async fn refresh_rejects_path_bearer_and_token_of_different_sessions() {
     let tenant = &actor.tenant.tenant_id;
     let refused = world.request(&Method::POST, &path, tenant, Some(&one.token), Some(&body)).await.unwrap();
     assert_eq!(refused.verdict(), (403, "FORBIDDEN"));
+    assert_eq!(world.audit.verdict(), "FORBIDDEN CUSTOMER_TOKEN");
 }
 
 // docs/design/security.md#rule-15: a tenant's epoch ends every session within the life of the cached

@@ -115,7 +115,7 @@ async fn authorization_is_the_same_on_every_route() {
     // Users that the caller may not access get 404; customers may not act on other users.
     let customer = |name: &str| if name == "logout" { 404 } else { 403 };
     for target in [&freja, &business] {
-        let audited = ["FORBIDDEN", "SESSION_NOT_FOUND"];
+        let audited = ["FORBIDDEN CUSTOMER_TOKEN", "FORBIDDEN NO_ADMINISTRATOR", "SESSION_NOT_FOUND"];
         refuse_everywhere(&world, &user, target, customer, "a user towards another", &audited).await;
         let why = "an administrator of another organization";
         refuse_everywhere(&world, &other_admin, target, |_| 404, why, &HIDDEN).await;
@@ -180,6 +180,21 @@ fn acts_on_another(route: &Route) -> bool {
         "preflight",
     ];
     !others.contains(&route.action)
+}
+
+// docs/design/contract.md#ocariot-v1: an administrator changes its own password with the current one, on another route.
+#[tokio::test]
+async fn ocariot_route_rejects_the_callers_own_password() {
+    let world = World::start().await.unwrap();
+    let home = world.actor(NORDIC_ADMIN).unwrap().user.organization_id;
+    let admin = create(&world, NORDIC_ADMIN, "aaaaaaaaaaaaaaaaaaaaaaaa", Role::Admin, &home).await;
+    let admin = world.login(&admin).await.unwrap();
+    let own = routes(&admin.actor, &admin.session).into_iter().find(|(name, ..)| *name == "ocariot");
+    let (_, method, path, body) = own.unwrap();
+    let answer = world.request(&method, &path, NORDIC, Some(&admin.token), body.as_ref()).await.unwrap();
+    assert_eq!(answer.status, 403, "{}", answer.text);
+    assert_eq!(world.audit.verdict(), "FORBIDDEN OWN_ACCOUNT");
+    assert!(world.opens(&admin).await.unwrap());
 }
 
 // docs/design/contract.md#authorization: each decision reads the stored roles, not the token's claims.

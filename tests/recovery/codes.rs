@@ -278,8 +278,8 @@ async fn current_password_is_accepted_only_for_the_callers_own_user() -> Result<
     };
     for (of, current, status, audited) in [
         (user.as_str(), Some("not the password"), 400, "VALIDATION currentPassword"),
-        (own, None, 403, "FORBIDDEN"),
-        (own, Some("not the password"), 401, "AUTHENTICATION"),
+        (own, None, 403, "FORBIDDEN OWN_ACCOUNT"),
+        (own, Some("not the password"), 401, "AUTHENTICATION WRONG_PASSWORD"),
         (user.as_str(), None, 200, "SUCCESS"),
     ] {
         let answer = send(of, &body(current)).await?;

@@ -81,10 +81,10 @@ async fn code_requests_are_authorized_by_role_and_organization() -> Result<()> {
         (By::Bearer(&admin), own, &send, 200, 0, "SUCCESS"),
         (By::Tenant, user, &send, 200, 0, "SUCCESS"),
         // A stolen access token of an administrator must not allow a change of its password.
-        (By::Bearer(&admin), own, &give, 403, 7, "FORBIDDEN"),
-        (By::Bearer(&customer), user, &give, 403, 7, "FORBIDDEN"),
-        (By::Bearer(&customer), own, &send, 403, 7, "FORBIDDEN"),
-        (By::Tenant, user, &give, 403, 7, "FORBIDDEN"),
+        (By::Bearer(&admin), own, &give, 403, 7, "FORBIDDEN OWN_ACCOUNT"),
+        (By::Bearer(&customer), user, &give, 403, 7, "FORBIDDEN OWN_ACCOUNT"),
+        (By::Bearer(&customer), own, &send, 403, 7, "FORBIDDEN CUSTOMER_TOKEN"),
+        (By::Tenant, user, &give, 403, 7, "FORBIDDEN TENANT_CREDENTIALS"),
         (By::Bearer(&other_admin), user, &send, 404, 5, "USER_NOT_FOUND"),
         (By::Bearer(&other_admin), user, &give, 404, 5, "USER_NOT_FOUND"),
         (By::Bearer(&admin), NOBODY, &send, 404, 5, "USER_NOT_FOUND"),
@@ -101,7 +101,7 @@ async fn code_requests_are_authorized_by_role_and_organization() -> Result<()> {
         Login::from_answer(&customer.actor, &world.try_login(&customer.actor, NEW_PASSWORD).await?)?;
     let answer = ask(&world, By::Bearer(&restricted), user, send).await?;
     assert_eq!(answer.status, 403, "docs/design/security.md#rule-21: {answer:?}");
-    assert_eq!(world.audit.verdict(), "FORBIDDEN");
+    assert_eq!(world.audit.verdict(), "FORBIDDEN PASSWORD_CHANGE_REQUIRED");
     Ok(())
 }
 

@@ -87,6 +87,7 @@ async fn replay(function: Function, file: &Path, tools: &Tools) -> Result<()> {
     let event: Value = serde_json::from_str(&values.fill(&text)?)?;
     let expect = values.fill_value(&case.expect)?;
     world.calls.take_asked();
+    let logged = world.audit.lines().len();
     let permitted = || tools.roles.check(function, &world.calls.take_asked());
     match function {
         Function::DeliverNotification => {
@@ -99,11 +100,13 @@ async fn replay(function: Function, file: &Path, tools: &Tools) -> Result<()> {
             same(&found, &serde_json::to_value(read::<Delivered>(&expect)?)?, "delivery")
         }
         Function::Authorize => {
-            let found = match world.authorize(&event).await {
-                Ok(answer) => Decision { answer: Some(answer), error: None },
-                Err(error) => Decision { answer: None, error: Some(error.to_string()) },
-            };
+            let decided = world.authorize(&event).await;
             permitted()?;
+            let audit = verdict(&world, logged);
+            let found = match decided {
+                Ok(answer) => Decision { answer: Some(answer), error: None, audit },
+                Err(error) => Decision { answer: None, error: Some(error.to_string()), audit },
+            };
             let expect: Decision = read(&expect)?;
             same(&serde_json::to_value(found)?, &serde_json::to_value(expect)?, "decision")
         }
@@ -116,10 +119,20 @@ async fn replay(function: Function, file: &Path, tools: &Tools) -> Result<()> {
             if kind.starts_with("application/") && kind != "application/json" && !kind.ends_with("+json") {
                 answer.body = tools.services.answer(path(&recorded), &kind, &answer.bytes)?;
             }
-            check(&answer, &read::<Response>(&expect)?)?;
+            let expect: Response = read(&expect)?;
+            check(&answer, &expect)?;
+            let found = verdict(&world, logged);
+            ensure!(found == expect.audit, "audit {found:?}, not {:?}", expect.audit);
             tools.document.check(function, &event, || decoded_body(&event, &tools.services), &answer)
         }
     }
+}
+
+/// Outcome and reason of the request in the audit log; empty for `SUCCESS` without a reason, and without an event after
+/// the first `logged` ones.
+fn verdict(world: &World, logged: usize) -> String {
+    let verdict = if world.audit.lines().len() > logged { world.audit.verdict() } else { String::new() };
+    if verdict == "SUCCESS" { String::new() } else { verdict }
 }
 
 /// Replays an event of CloudWatch Logs: its content, the result and the stored anchors.

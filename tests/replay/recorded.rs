@@ -53,6 +53,9 @@ pub(super) struct Response {
     /// Texts that the page does not contain.
     #[serde(default)]
     pub(super) text_without: Vec<String>,
+    /// Outcome and reason in the audit log. Absent for `SUCCESS` without a reason, and for a request without an event.
+    #[serde(default)]
+    pub(super) audit: String,
 }
 
 /// The expected result of a batch of the table's stream.
@@ -108,6 +111,9 @@ pub(super) struct Decision {
     pub(super) answer: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
+    /// As in [`Response`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) audit: String,
 }
 
 /// The expected result of a step of a secret rotation.

@@ -122,6 +122,7 @@ async fn session_with_a_required_password_change_cannot_access_sessions() {
             (Method::DELETE, format!("{}?except=current", actor.sessions())),
         ] {
             assert_eq!(ask(&world, &login, method, &path).await.verdict(), (403, "FORBIDDEN"), "{path}");
+            assert_eq!(world.audit.verdict(), "FORBIDDEN PASSWORD_CHANGE_REQUIRED", "{path}");
         }
         assert_eq!(world.logout(&login).await.unwrap().status, 200);
     }
@@ -140,6 +141,7 @@ async fn session_with_a_required_password_change_ends_only_itself() {
         for path in [other.path(), foreign.path(), format!("{}/none", actor.sessions())] {
             let refused = ask(&world, &login, Method::DELETE, &path).await;
             assert_eq!(refused.verdict(), (403, "FORBIDDEN"), "{path}");
+            assert_eq!(world.audit.verdict(), "FORBIDDEN PASSWORD_CHANGE_REQUIRED", "{path}");
         }
         for kept in [&other, &foreign] {
             assert!(world.session(kept).await.unwrap().ended.is_none());

@@ -36,7 +36,7 @@ const BOUND: f64 = 0.10;
 /// Maximum relative difference for logins, where the hash takes most of the time.
 const LOGIN_BOUND: f64 = 0.05;
 /// Divisor of the hash memory: a hash takes a few milliseconds in this build, which optimizes only the hashing.
-/// The default cost would take ten times as long and hide larger differences.
+/// The default cost takes about five times as long and would hide larger differences.
 const DIVISOR: u32 = 5;
 const HOME: &str = "admin@nordic.example";
 

@@ -27,7 +27,7 @@ pub(super) fn status(failure: &Failure) -> StatusCode {
         Failure::InvalidTenantCredentials
         | Failure::TenantSuspended
         | Failure::IpNotAllowed
-        | Failure::Forbidden
+        | Failure::Forbidden(_)
         | Failure::TenantMismatch => StatusCode::FORBIDDEN,
         Failure::RouteNotFound | Failure::UserNotFound | Failure::SessionNotFound => StatusCode::NOT_FOUND,
         Failure::UsernameTaken | Failure::SessionLimit | Failure::IdempotencyExpired => StatusCode::CONFLICT,
@@ -66,7 +66,7 @@ pub(super) fn text(failure: &Failure) -> &'static str {
         Failure::InvalidTenantCredentials => "The tenant, its key or its secret is not valid",
         Failure::TenantSuspended => "The tenant is suspended",
         Failure::IpNotAllowed => "The tenant does not accept requests from this address",
-        Failure::Forbidden => "The caller may not do this",
+        Failure::Forbidden(_) => "The caller may not do this",
         Failure::TenantMismatch => "X-Tenant-ID is not the token's tenant",
         Failure::UserNotFound => "There is no such user",
         Failure::SessionNotFound => "There is no such session",

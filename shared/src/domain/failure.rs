@@ -78,6 +78,33 @@ impl Limit {
     }
 }
 
+/// The permission that the caller lacks. It is logged; clients get the same response for every denial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
+pub enum Denial {
+    /// The token belongs to a session of a customer route.
+    CustomerToken,
+    /// The caller is no administrator.
+    NoAdministrator,
+    /// The caller must change its password first.
+    PasswordChangeRequired,
+    /// Callers may not do this to their own account.
+    OwnAccount,
+    /// Tenant key and tenant secret do not permit this.
+    TenantCredentials,
+    /// The page that sent the form is not the hosted page.
+    Origin,
+    /// The form token is invalid, has expired, or belongs to another browser or code.
+    FormToken,
+}
+
+impl Denial {
+    /// Stable name in the audit log.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
 /// The reason why a request failed. The cause in a variant is only logged.
 #[derive(Debug, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
@@ -123,7 +150,7 @@ pub enum Failure {
     /// The tenant does not allow requests from this address.
     IpNotAllowed,
     /// The caller lacks permission.
-    Forbidden,
+    Forbidden(Denial),
     /// `X-Tenant-ID` and the token name different tenants.
     TenantMismatch,
     /// The user does not exist, or the caller may not see it.
@@ -160,11 +187,12 @@ impl Failure {
         matches!(self, Self::Unavailable(_) | Self::Internal(_))
     }
 
-    /// Returns the detail that the audit log adds to the name: the token fault, the limit, or the names of
-    /// the invalid fields. It never contains values from the request.
+    /// Returns the detail that the audit log adds to the name: the token fault, the denial, the limit, or the
+    /// names of the invalid fields. It never contains values from the request.
     pub fn reason(&self) -> Option<String> {
         match self {
             Self::InvalidToken(fault) => Some(fault.name().to_owned()),
+            Self::Forbidden(denial) => Some(denial.name().to_owned()),
             Self::RateLimited(limit, _) => Some(limit.name().to_owned()),
             Self::Validation(errors) | Self::PasswordPolicy(errors) => {
                 let fields: Vec<_> = errors.iter().map(|error| error.field.as_ref()).collect();

@@ -26,7 +26,7 @@ pub use blocklist::{ForbiddenNames, PasswordPolicy, fingerprint};
 pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, ResetLink, recent};
 pub use contact::{Mailbox, language, mail_address, phone_number};
 pub use credential::{Password, PasswordHash, Username, folded, matches};
-pub use failure::{Cause, Failure, FieldError, Limit, TokenFault};
+pub use failure::{Cause, Denial, Failure, FieldError, Limit, TokenFault};
 pub use id::{
     AttemptId, CustomerId, IdempotencyKey, Invalid, OrganizationId, SessionId, TenantId, TrustedDeviceId,
     UserId,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::Service;
 use crate::{
     context::RequestContext,
-    domain::{ClientAddress, Collection, Failure, Role, SessionId, TenantId, UserId},
+    domain::{ClientAddress, Collection, Denial, Failure, Role, SessionId, TenantId, UserId},
     store::ExtraItem,
     token::{SCOPE_FULL, Unverified},
 };
@@ -55,7 +55,7 @@ impl Service {
         let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
         let caller = self.authenticate(&request, &bearer, None, ExtraItem::None).await?;
         if caller.user.change_required {
-            return Err(Failure::Forbidden);
+            return Err(Failure::Forbidden(Denial::PasswordChangeRequired));
         }
         Ok(Outcome {
             tenant: bearer.tenant,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Service, UserPath, support::authenticate::admits};
 use crate::{
     context::RequestContext,
-    domain::{Failure, SessionId},
+    domain::{Denial, Failure, SessionId},
     store::{EndSession, ExtraItem},
 };
 
@@ -48,7 +48,7 @@ impl Service {
             let caller = self.authenticate(&request, &bearer, Some(&user), ExtraItem::None).await?;
             // Such a token may end only its own session (docs/design/security.md#rule-21).
             if caller.user.change_required {
-                return Err(Failure::Forbidden);
+                return Err(Failure::Forbidden(Denial::PasswordChangeRequired));
             }
             let allowed = match &caller.other {
                 Some(other) => caller.may_administer(other),

@@ -10,7 +10,7 @@ use super::{Service, support::tenant_request::TenantRequest};
 use crate::{
     context::RequestContext,
     domain::{
-        ClientAddress, Code, CodeKind, Failure, ResetCode, ResetLink, Tenant, TenantId, User, UserId,
+        ClientAddress, Code, CodeKind, Denial, Failure, ResetCode, ResetLink, Tenant, TenantId, User, UserId,
         UserStatus, Username,
     },
     store::UserItems,
@@ -55,7 +55,7 @@ impl PasswordPage {
         now: Timestamp,
     ) -> Result<ResetLink, Failure> {
         let owner = FormOwner { tenant: self.tenant(), browser };
-        self.keys.open_form(token, owner, now).ok_or(Failure::Forbidden)
+        self.keys.open_form(token, owner, now).ok_or(Failure::Forbidden(Denial::FormToken))
     }
 
     fn is_live(&self, code: &Code, stored: &ResetCode, user: &User, now: Timestamp) -> bool {

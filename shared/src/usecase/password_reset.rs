@@ -13,7 +13,9 @@ use super::{
 };
 use crate::{
     context::RequestContext,
-    domain::{ClientAddress, Code, Collection, Failure, LinkTemplate, Medium, TenantId, UserDetails, UserId},
+    domain::{
+        ClientAddress, Code, Collection, Denial, Failure, LinkTemplate, Medium, TenantId, UserDetails, UserId,
+    },
     store::{ExtraItem, GuardedChange, NewCode, Success, UserItems},
     token::{Bearer, KeyedRequest, Unverified},
 };
@@ -129,7 +131,8 @@ impl Service {
                 let (request, used) =
                     TenantRequest::open(&self.tenants, context, &tenant, (&key, &secret)).await?;
                 request.admit(&ip)?;
-                let sending = sending(delivery, &request)?.ok_or(Failure::Forbidden)?;
+                let sending =
+                    sending(delivery, &request)?.ok_or(Failure::Forbidden(Denial::TenantCredentials))?;
                 let idempotent = IdempotentRequest::of(idempotency, &tenant, None);
                 let (outcome, ()) = tokio::join!(
                     self.reset_for_tenant(&request, &user, &sending, idempotent.as_ref()),
@@ -140,7 +143,7 @@ impl Service {
             CodeCaller::Bearer { tenant, token } => {
                 let (request, bearer) = self.verify_bearer(context, &tenant, &token, &ip).await?;
                 if bearer.collection != Collection::Admin && bearer.user != user {
-                    return Err(Failure::Forbidden);
+                    return Err(Failure::Forbidden(Denial::CustomerToken));
                 }
                 let sending = sending(delivery, &request)?;
                 let idempotent = IdempotentRequest::of(idempotency, &tenant, Some(&bearer.user));
@@ -189,12 +192,12 @@ impl Service {
             // A token with a restricted scope allows only a change of the caller's own password
             // (docs/design/security.md#rule-21).
             if caller.user.change_required {
-                return Err(Failure::Forbidden);
+                return Err(Failure::Forbidden(Denial::PasswordChangeRequired));
             }
             let target = caller.target(id)?;
             let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
             if sending.is_none() && change.is_own() {
-                return Err(Failure::Forbidden);
+                return Err(Failure::Forbidden(Denial::OwnAccount));
             }
             let stored = caller.stored.clone();
             if let Some(success) = stored_success(request, idempotent, stored)? {

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{
-        ClientAddress, Collection, Failure, Limit, RefreshTokenState, Session, SessionFault, SessionId,
-        TenantId, TokenFault, User, UserId, UserStatus,
+        ClientAddress, Collection, Denial, Failure, Limit, RefreshTokenState, Session, SessionFault,
+        SessionId, TenantId, TokenFault, User, UserId, UserStatus,
     },
     store::{EndSession, ExtraItem, Rotated, Rotation},
     token::{Bearer, RefreshToken, Unverified},
@@ -58,7 +58,7 @@ impl Path {
     fn admits(&self, bearer: &Bearer) -> Result<(), Failure> {
         match self {
             Self::Admin if bearer.collection == Collection::Admin => Ok(()),
-            Self::Admin => Err(Failure::Forbidden),
+            Self::Admin => Err(Failure::Forbidden(Denial::CustomerToken)),
             Self::Customer { collection, customer, user }
                 if *collection == bearer.collection && *customer == bearer.owner && *user == bearer.user =>
             {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     context::RequestContext,
-    domain::{ClientAddress, Failure, Session, TenantId, TokenFault, UserId, UserStatus},
+    domain::{ClientAddress, Denial, Failure, Session, TenantId, TokenFault, UserId, UserStatus},
     store::{ExtraItem, GuardedChange, NewCode, Success},
     token::{Bearer, KeyedRequest, Unverified},
 };
@@ -58,8 +58,11 @@ impl Service {
                 }
                 caller => caller?,
             };
-            if !caller.is_administrator() || caller.user.change_required {
-                return Err(Failure::Forbidden);
+            if !caller.is_administrator() {
+                return Err(Failure::Forbidden(Denial::NoAdministrator));
+            }
+            if caller.user.change_required {
+                return Err(Failure::Forbidden(Denial::PasswordChangeRequired));
             }
             let target = caller.target(target)?;
             let stored = caller.stored.clone();

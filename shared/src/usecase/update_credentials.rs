@@ -15,8 +15,8 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{
-        ClientAddress, Collection, Failure, Notification, Password, PasswordHash, TenantId, TrustedDevice,
-        User, UserDetails, UserId, Username,
+        ClientAddress, Collection, Denial, Failure, Notification, Password, PasswordHash, TenantId,
+        TrustedDevice, User, UserDetails, UserId, Username,
     },
     store::{Committed, CredentialChange, ExtraItem, Guard, GuardedChange, Sealed, SessionsOf},
     token::{Bearer, Unverified},
@@ -119,11 +119,11 @@ impl Service {
         let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
         context.record_user(&id);
         // A customer's token opens this one admin path, for its own id (docs/design/security.md#rule-21).
-        if bearer.collection != Collection::Admin && bearer.user != id {
-            return Err(Failure::Forbidden);
+        if bearer.collection != Collection::Admin && (bearer.user != id || others_only) {
+            return Err(Failure::Forbidden(Denial::CustomerToken));
         }
-        if others_only && (bearer.collection != Collection::Admin || bearer.user == id) {
-            return Err(Failure::Forbidden);
+        if others_only && bearer.user == id {
+            return Err(Failure::Forbidden(Denial::OwnAccount));
         }
         let ip = ip.client(&request.policy().trusted_proxies);
         let mut prepared = Prepared { ip, sessions_revoked: Some(0), ..Prepared::default() };
@@ -264,6 +264,7 @@ impl Service {
             }
             Ok(_) => {
                 slot.wrong().await?;
+                request.context.record_reason("WRONG_PASSWORD");
                 Err(Failure::Authentication)
             }
             Err(failure) => {
@@ -320,11 +321,11 @@ impl Service {
 fn check_permitted(caller: &Caller, changes: &Changes) -> Result<(), Failure> {
     // A token with a restricted scope allows only a change of the caller's own password.
     let restricted = caller.user.change_required;
-    if changes.change_required.is_some() && (!caller.is_administrator() || restricted) {
-        return Err(Failure::Forbidden);
+    if changes.change_required.is_some() && !caller.is_administrator() {
+        return Err(Failure::Forbidden(Denial::NoAdministrator));
     }
-    if restricted && changes.username.is_some() {
-        return Err(Failure::Forbidden);
+    if restricted && (changes.change_required.is_some() || changes.username.is_some()) {
+        return Err(Failure::Forbidden(Denial::PasswordChangeRequired));
     }
     Ok(())
 }

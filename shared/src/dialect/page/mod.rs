@@ -20,7 +20,7 @@ use self::{
 };
 use super::{Call, CrossOrigin, Dialect, HttpRequest, Reply, ReplyBody};
 use crate::{
-    domain::{Code, Failure, FieldError, Password, ResetLink, matches},
+    domain::{Code, Denial, Failure, FieldError, Password, ResetLink, matches},
     usecase::{password_page::PasswordPage, set_password},
 };
 
@@ -97,7 +97,7 @@ impl<'a> Visit<'a> {
         let form = parse::form(self.call.request)?;
         let origin = self.call.site.map(|site| &site.page_origin);
         if !origin.is_some_and(|origin| origin.sent(self.call.request)) {
-            return Err(Failure::Forbidden);
+            return Err(Failure::Forbidden(Denial::Origin));
         }
         let Some(browser) = parse::browser(&self.call.request.cookies) else {
             let failure = Failure::field("cookie", "is missing");

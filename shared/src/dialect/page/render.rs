@@ -200,7 +200,7 @@ fn notice_of(failure: &Failure) -> Notice {
         | Failure::PayloadTooLarge
         | Failure::UnsupportedMediaType => Notice::Unreadable,
         Failure::InvalidCode => Notice::LinkDead,
-        Failure::Forbidden => Notice::Stale,
+        Failure::Forbidden(_) => Notice::Stale,
         Failure::TenantSuspended => Notice::Suspended,
         Failure::IpNotAllowed => Notice::WrongNetwork,
         Failure::RouteNotFound | Failure::UserNotFound | Failure::SessionNotFound => Notice::NotFound,
@@ -241,7 +241,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::Limit;
+    use crate::domain::{Denial, Limit};
 
     const VIEW: View<'_> = View { language: Language::English, tenant: Some("A & B") };
 
@@ -322,7 +322,7 @@ mod tests {
             (Failure::UnsupportedMediaType, 415, None),
             (Failure::RouteNotFound, 404, None),
             (Failure::InvalidCode, 400, None),
-            (Failure::Forbidden, 403, None),
+            (Failure::Forbidden(Denial::FormToken), 403, None),
         ] {
             for language in [Language::English, Language::German] {
                 let reply = View { language, tenant: None }.failure(&failure, Timestamp::UNIX_EPOCH);

@@ -11,7 +11,7 @@ use super::{
     tenant_credential,
 };
 use crate::{
-    domain::{Code, Failure, FieldError, Invalid, LinkTemplate, Medium, Password, UserId},
+    domain::{Code, Denial, Failure, FieldError, Invalid, LinkTemplate, Medium, Password, UserId},
     usecase::{
         password_reset::{self, CodeCaller, CodeDelivery},
         set_password, update_credentials,
@@ -44,7 +44,9 @@ pub(super) fn password_reset(
     };
     let caller = match credentials {
         // A tenant may start a recovery, but not receive the code.
-        Some(_) if matches!(delivery, CodeDelivery::Return) => return Err(Failure::Forbidden),
+        Some(_) if matches!(delivery, CodeDelivery::Return) => {
+            return Err(Failure::Forbidden(Denial::TenantCredentials));
+        }
         Some((key, secret)) => CodeCaller::Tenant { tenant: request.tenant(), key, secret },
         None => {
             let (tenant, token) = request.bearer_and_tenant()?;
@@ -92,7 +94,7 @@ pub(super) fn set_password(
     if let Some(code) = code {
         // Only an administrator may require a password change.
         if change_required {
-            return Err(Failure::Forbidden);
+            return Err(Failure::Forbidden(Denial::NoAdministrator));
         }
         return Ok(SetPassword::WithCode(set_password::Command {
             tenant: request.tenant(),
@@ -267,7 +269,7 @@ mod tests {
     fn who_asks() {
         let returned = || Some(Wanted::ReturnCode(user::ReturnPasswordResetCode {}));
         assert!(matches!(asked(RESET, &TENANT, "", None).unwrap().caller, CodeCaller::Tenant { .. }));
-        assert!(matches!(asked(RESET, &TENANT, "", returned()), Err(Failure::Forbidden)));
+        assert!(matches!(asked(RESET, &TENANT, "", returned()), Err(Failure::Forbidden(_))));
         let nobody = asked(RESET, &TENANT[..1], "", returned());
         assert!(matches!(nobody, Err(Failure::InvalidToken(TokenFault::Missing))));
         assert_eq!(fields(asked(RESET, &TENANT[1..], "", None)), ["X-Tenant-ID"]);
@@ -308,7 +310,7 @@ mod tests {
             assert_eq!(fields(set(&TENANT[..1], new, code(text))), ["verificationCode"]);
         }
         // Only an administrator says that a password must be changed.
-        assert!(matches!(set(&TENANT[..1], Some(("p", true)), code("ABC")), Err(Failure::Forbidden)));
+        assert!(matches!(set(&TENANT[..1], Some(("p", true)), code("ABC")), Err(Failure::Forbidden(_))));
     }
 
     #[test]

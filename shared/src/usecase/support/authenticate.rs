@@ -4,7 +4,7 @@ use super::tenant_request::TenantRequest;
 use crate::{
     context::RequestContext,
     domain::{
-        ClientAddress, Collection, Failure, ResetCode, Session, TenantId, TokenFault, User, UserId,
+        ClientAddress, Collection, Denial, Failure, ResetCode, Session, TenantId, TokenFault, User, UserId,
         UserStatus,
     },
     store::{CallerItems, ExtraItem, StoredResult},
@@ -47,7 +47,7 @@ impl Caller {
         match &self.other {
             _ if self.user.id == *id => Ok(&self.user),
             Some(other) if self.may_administer(other) => Ok(other),
-            _ if self.user.change_required => Err(Failure::Forbidden),
+            _ if self.user.change_required => Err(Failure::Forbidden(Denial::PasswordChangeRequired)),
             _ => Err(Failure::UserNotFound),
         }
     }
@@ -64,7 +64,7 @@ impl Caller {
         owner: &str,
     ) -> Result<&User, Failure> {
         if self.user.change_required {
-            return Err(Failure::Forbidden);
+            return Err(Failure::Forbidden(Denial::PasswordChangeRequired));
         }
         let target = self.target(id)?;
         if target.is_under(collection, owner) { Ok(target) } else { Err(Failure::UserNotFound) }
@@ -136,7 +136,7 @@ pub(in crate::usecase) fn admits(collection: Collection, bearer: &Bearer) -> Res
         return Err(Failure::InvalidToken(TokenFault::Expired));
     }
     if collection == Collection::Admin && bearer.collection != Collection::Admin {
-        return Err(Failure::Forbidden);
+        return Err(Failure::Forbidden(Denial::CustomerToken));
     }
     Ok(())
 }

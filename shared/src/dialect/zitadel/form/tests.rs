@@ -209,7 +209,7 @@ proptest! {
                 | Err(
                     Failure::Validation(_)
                     | Failure::UnsupportedMediaType
-                    | Failure::Forbidden
+                    | Failure::Forbidden(_)
                     | Failure::InvalidToken(TokenFault::Missing),
                 ) => {}
                 Err(other) => prop_assert!(false, "{other}"),
