@@ -1,7 +1,8 @@
 //! Finds cargo-lambda, or installs the pinned version into the target folder.
 //!
 //! An installation changes nothing outside `target/`, except cargo's download cache if cargo builds the
-//! program. It gets its final name by one rename, after the program has printed the expected version.
+//! program. pip or cargo installs the program into a temporary folder. After the program has printed the
+//! expected version, one rename moves this folder to its final path.
 
 use std::path::{Path, PathBuf};
 

@@ -94,7 +94,7 @@ impl Username {
 
 /// Case-folds a text that is in NFC.
 pub fn folded(nfc: &str) -> String {
-    // Folding can break the composed form (U+0345), so that the result is normalized again.
+    // Folding can break the composed form (U+0345). The function therefore normalizes the result again.
     ComposingNormalizer::new_nfc().normalize(&CaseMapper::new().fold_string(nfc)).into_owned()
 }
 

@@ -106,8 +106,8 @@ impl DynamoStore {
     }
 
     /// Returns writes that claim one session: they increment the user's count and end the evicted sessions, or increment
-    /// the user's epoch. They fail if the epoch has changed since the user was last read. Otherwise a login
-    /// that a password change made invalid could end other sessions.
+    /// the user's epoch. They fail if the epoch has changed since the user was last read. Without this
+    /// condition, a login with the old password could still end other sessions after a password change.
     fn claim_session_limit(&self, session: &Session, claim: &LimitClaim) -> Result<Vec<Guarded>, Failure> {
         let Session { tenant, user, user_epoch, created_at: now, .. } = session;
         let key = Key::user(tenant, user);

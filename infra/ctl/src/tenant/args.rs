@@ -107,8 +107,8 @@ pub(crate) enum TenantCommand {
     ///
     /// The function `discovery` reads the public keys from the table and publishes them. Rotations and
     /// `tenant create` also write the keys to the table. Run this command after you changed a secret by hand.
-    /// Earlier versions of `discovery` do not read the table. Run this command before you upgrade from such a
-    /// version; see docs/upgrading.md.
+    /// Also run it before you upgrade from a version whose `discovery` does not read the table. Otherwise
+    /// requests for the public keys return 503 after the upgrade; see docs/upgrading.md.
     PublishKeys {
         /// Tenant ID [default: all tenants]
         #[arg(value_parser = TenantId::parse)]

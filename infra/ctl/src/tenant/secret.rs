@@ -65,9 +65,10 @@ pub(crate) enum RootKeyCommand {
 pub(crate) enum SigningKeyCommand {
     /// Sign with the published standby key and publish a new standby key
     ///
-    /// Verifiers already know the standby key, because an earlier rotation published it. The old key stays
-    /// in the secret for 367 days, so that its tokens stay valid and no session ends. With --leaked, the
-    /// command removes all old keys, and tokens that they signed are rejected within 5 s.
+    /// Verifiers already know the standby key, because `tenant create` or an earlier rotation published it.
+    /// The old key stays in the secret for 367 days, so that its tokens stay valid and no session ends. With
+    /// --leaked, the command removes all old keys, including the standby key, and creates new ones. Tokens
+    /// that the old keys signed are rejected within 5 s.
     #[command(after_help = "Example:
   doorwardctl --table doorward tenant signing-key rotate TENANT \\
     --algorithm RS256")]

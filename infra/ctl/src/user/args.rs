@@ -197,8 +197,8 @@ pub(crate) struct UpdateUser {
     /// Field to remove from the user. Can be repeated
     #[arg(long, value_name = "FIELD")]
     pub(crate) unset: Vec<UnsetField>,
-    /// Require a password change at the next login [default with a new password: the policy field
-    /// admin_set_password_expires]
+    /// Require a password change at the next login [default: the policy field admin_set_password_expires
+    /// if the command sets a password, otherwise unchanged]
     #[arg(long, value_name = "TRUE_OR_FALSE")]
     pub(crate) change_required: Option<bool>,
     #[command(flatten)]

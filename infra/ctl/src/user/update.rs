@@ -60,7 +60,8 @@ impl UpdateUser {
     /// Checks that the arguments do not contradict each other.
     ///
     /// # Errors
-    /// [`UsageError`] if a field is both set and unset.
+    /// [`UsageError`] if a field is both set and unset, or if the arguments set a customer type and unset the
+    /// customer.
     fn check_consistency(&self) -> Result<()> {
         let set = [
             (UnsetField::Customer, self.customer.is_some()),
