@@ -149,3 +149,132 @@ pub(in crate::usecase) fn is_torn(session: Option<&Session>, user: Option<&User>
         .zip(user)
         .is_some_and(|(session, user)| session.ended.is_none() && session.user_epoch < user.session_epoch)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{OrganizationId, Role},
+        token::tests::{at, session, user},
+    };
+
+    /// Another user of the organization.
+    fn other(organization: &str) -> User {
+        User {
+            id: UserId::parse("other").unwrap(),
+            organization: OrganizationId::parse(organization).unwrap(),
+            roles: vec![Role::User],
+            ..user()
+        }
+    }
+
+    fn caller(role: Role, collection: Collection, other: Option<User>) -> Caller {
+        let user = User { roles: vec![role], ..user() };
+        Caller { session: session(), user, other, code: None, asked: None, stored: None, collection }
+    }
+
+    fn must_change(caller: Caller) -> Caller {
+        Caller { user: User { change_required: true, ..caller.user }, ..caller }
+    }
+
+    fn bearer(collection: Collection, expired: bool) -> Bearer {
+        Bearer {
+            tenant: user().tenant,
+            user: user().id,
+            session: session().id,
+            collection,
+            owner: "o".to_owned(),
+            expires_at: at(0),
+            expired,
+        }
+    }
+
+    // docs/design/security.md#rule-21
+    #[test]
+    fn administration_needs_the_role_the_token_the_organization_and_no_pending_change() {
+        let admin = || caller(Role::Admin, Collection::Admin, None);
+        assert!(admin().may_administer(&other("o")) && admin().is_administrator());
+        assert!(!admin().may_administer(&other("p")), "other organization");
+        assert!(!must_change(admin()).may_administer(&other("o")), "password change is pending");
+        for collection in [Collection::Individual, Collection::Organization] {
+            let of_customer = caller(Role::Admin, collection, None);
+            assert!(!of_customer.may_administer(&other("o")) && !of_customer.is_administrator());
+        }
+        let without_role = caller(Role::User, Collection::Admin, None);
+        assert!(!without_role.may_administer(&other("o")) && !without_role.is_administrator());
+    }
+
+    // docs/design/security.md#rule-20, docs/design/security.md#rule-21
+    #[test]
+    fn caller_acts_on_itself_and_on_users_that_it_administers() {
+        let (own, of_other) = (user().id, UserId::parse("other").unwrap());
+        let admin = |found| caller(Role::Admin, Collection::Admin, found);
+        assert_eq!(admin(None).target(&own).unwrap().id, own);
+        assert_eq!(must_change(admin(None)).target(&own).unwrap().id, own);
+        assert_eq!(admin(Some(other("o"))).target(&of_other).unwrap().id, of_other);
+        for missing in
+            [admin(None), admin(Some(other("p"))), caller(Role::User, Collection::Admin, Some(other("o")))]
+        {
+            assert!(matches!(missing.target(&of_other), Err(Failure::UserNotFound)));
+        }
+        for found in [None, Some(other("o"))] {
+            let pending = must_change(admin(found));
+            assert!(matches!(pending.target(&of_other), Err(Failure::Forbidden)));
+        }
+    }
+
+    // docs/design/security.md#rule-21
+    #[test]
+    fn sessions_of_a_user_need_the_path_of_the_user_and_no_pending_change() {
+        let own = user().id;
+        let admin = || caller(Role::Admin, Collection::Admin, None);
+        assert_eq!(admin().owner_of_sessions(&own, Collection::Admin, "o").unwrap().id, own);
+        let wrong_path = admin();
+        assert!(matches!(
+            wrong_path.owner_of_sessions(&own, Collection::Admin, "p"),
+            Err(Failure::UserNotFound)
+        ));
+        let pending = must_change(admin());
+        assert!(matches!(pending.owner_of_sessions(&own, Collection::Admin, "o"), Err(Failure::Forbidden)));
+    }
+
+    // docs/design/security.md#rule-21
+    #[test]
+    fn customer_token_is_rejected_on_admin_routes() {
+        for (route, token, is_admitted) in [
+            (Collection::Admin, Collection::Admin, true),
+            (Collection::Admin, Collection::Individual, false),
+            (Collection::Admin, Collection::Organization, false),
+            (Collection::Individual, Collection::Admin, true),
+            (Collection::Individual, Collection::Individual, true),
+        ] {
+            let result = admits(route, &bearer(token, false));
+            let is_expected =
+                if is_admitted { result.is_ok() } else { matches!(result, Err(Failure::Forbidden)) };
+            assert!(is_expected, "{route:?} {token:?}");
+            let expired = admits(route, &bearer(token, true));
+            assert!(
+                matches!(expired, Err(Failure::InvalidToken(TokenFault::Expired))),
+                "{route:?} {token:?}"
+            );
+        }
+    }
+
+    // docs/design/security.md#rule-15
+    #[test]
+    fn live_session_of_an_older_epoch_is_read_again() {
+        let (session, user) = (session(), user());
+        assert!(!is_torn(Some(&session), Some(&user)));
+        let older = Session { user_epoch: user.session_epoch - 1, ..session.clone() };
+        assert!(is_torn(Some(&older), Some(&user)));
+        let ended =
+            Session { ended: Some(crate::domain::Ended { at: at(0), reuse: false }), ..older.clone() };
+        assert!(!is_torn(Some(&ended), Some(&user)), "an ended session stays ended");
+        let newer = Session { user_epoch: user.session_epoch + 1, ..session };
+        assert!(
+            !is_torn(Some(&newer), Some(&user))
+                && !is_torn(None, Some(&user))
+                && !is_torn(Some(&older), None)
+        );
+    }
+}
