@@ -118,8 +118,8 @@ async fn forward(State(page): State<Arc<ApiPageState>>, mut request: Request) ->
         return StatusCode::BAD_REQUEST.into_response();
     };
     *request.uri_mut() = to;
-    // `Host` names this page; the client sets it to the address of the HTTP API. The other headers belong to
-    // the connection, not to the request (RFC 9110, section 7.6.1).
+    // `Host` contains the address of this page. `page.client` sets it to the address of the HTTP API. The
+    // other headers belong to the connection, not to the request (RFC 9110, section 7.6.1).
     for name in [HOST, CONNECTION, TRANSFER_ENCODING, HeaderName::from_static("keep-alive")] {
         request.headers_mut().remove(name);
     }

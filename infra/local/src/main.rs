@@ -56,8 +56,8 @@ struct Cli {
     #[arg(long)]
     release: bool,
 
-    /// Do not rebuild the functions when the code changes. Each function can then handle several
-    /// requests at the same time, as on Lambda
+    /// Do not rebuild the functions when the code changes. Each function then handles up to 8 requests
+    /// in parallel. By default, it handles one request at a time
     #[arg(long)]
     no_watch: bool,
 

@@ -16,8 +16,8 @@
 //! Under the limit `single`, no query is needed. The write of the new session increments the user's session epoch, which
 //! ends all other sessions, and the new session has the new epoch.
 //!
-//! The end of a session does not change the count, because it only frees capacity. A refresh creates no session. No
-//! item stores the set of sessions, so that a limit also counts sessions that were created before it was set.
+//! The end of a session does not change the count, because it only frees capacity. A refresh creates no session. The
+//! query reads the session items themselves. A new limit therefore also counts sessions that existed before it.
 
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 

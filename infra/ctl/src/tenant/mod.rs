@@ -51,7 +51,8 @@ impl TenantCommand {
                 if let Some(algorithm) = algorithm(&change) {
                     let secrets = target.secrets().await?;
                     secret::check_signing_key(&secrets, &tenant, algorithm).await?;
-                    // The functions compare the time of this change with the times of tokens.
+                    // Uses the clock of AWS. The functions compare the stored time of this change with the
+                    // issue times of tokens, which are also from this clock.
                     now = secrets.clock.now();
                 }
                 let record = context.store.update_tenant(&tenant, &change, now).await?;

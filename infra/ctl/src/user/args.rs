@@ -43,8 +43,8 @@ pub(crate) enum UserCommand {
     ///
     /// Reads one JSON object per line. docs/users.md describes the format. If the command rejects lines, it
     /// reports their numbers and the reasons, imports the other lines, and ends with exit code 1. It never
-    /// changes existing users. If it is interrupted, run it again: it skips users that an earlier run
-    /// imported from the same line.
+    /// changes existing users. If it is interrupted, run it again: it skips each line that an earlier
+    /// run imported with the same content.
     #[command(after_help = "Example:
   doorwardctl --table doorward user import TENANT users.ndjson --dry-run")]
     Import(ImportUsers),
