@@ -40,8 +40,8 @@ const ACCEPTED: [(&str, &str, &str); 3] = [
 /// Drops each clause of each condition expression of the store, and expects a failing test.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Tests only conditions that contain this text. A condition begins with the write operation, then the
-    /// item's partition key and sort key without IDs, such as `Put T TENANT`.
+    /// Tests only conditions whose recorded text contains this text. The recorded text is the operation, the
+    /// partition key, the sort key and the expression. The keys have no IDs. Example: `Put T TENANT`.
     #[arg(long, default_value = "")]
     only: String,
     /// File to read the recorded conditions from. If it does not exist, the command first runs all tests and

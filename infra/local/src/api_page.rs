@@ -1,8 +1,8 @@
 //! A page that shows the API's OpenAPI document and sends requests to the API.
 //!
 //! The listener serves the page and forwards all other requests to the HTTP API. The page and the
-//! API therefore have the same origin, so that a browser allows the requests although no
-//! tenant lists this origin. The page needs an npm package (`infra/api-page`). Without that package
+//! API therefore have the same origin, so that a browser allows the page's requests. The policies
+//! of the tenants do not have to list this origin. The page needs an npm package (`infra/api-page`). Without that package
 //! it shows how to install it. The page loads nothing from other servers.
 
 use std::{path::PathBuf, sync::Arc};

@@ -88,7 +88,8 @@ impl DynamoStore {
 
     async fn put_session(&self, session: &Session) -> Result<(), Failure> {
         let put = self.client.put_item().table_name(&self.table).set_item(Some(session_item(session)?));
-        // A write that timed out may arrive after a logout. The condition prevents that it restores the session.
+        // The SDK repeats a write that timed out. The first write may arrive after the logout of the session that the
+        // repetition created. The condition prevents that it replaces the ended session with a live one.
         let absent = Expressions::absent().return_refused();
         let output = conditional!(put, absent).send().await;
         let Err(error) = output else {

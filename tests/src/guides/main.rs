@@ -53,7 +53,7 @@ fn placeholders() -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "  {:<16} {}", format!("{{{}}}", placeholder.name), placeholder.meaning);
     }
-    text + "  …                any number of lines (alone on its line)"
+    text + "  …                any number of lines; the sign must be alone on its line"
 }
 
 #[tokio::main]
