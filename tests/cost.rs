@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration
 
 use anyhow::{Result, ensure};
 use doorward::{
-    domain::{Medium, SessionLimit},
+    domain::{ClientScope, Medium, SessionLimit},
     route::Function,
 };
 use e2e::{Actor, Login, NORDIC, Visitor, World, as_tenant, calls::Cost, delivery::Queued, event};
@@ -30,6 +30,7 @@ const CHANGE: Work = by(Function::UpdateCredentials);
 const PAGE: Work = by(Function::PasswordPage);
 const PUBLISH: Work = by(Function::Discovery);
 const AUTHORIZE: Work = by(Function::Authorize);
+const OAUTH: Work = by(Function::Oauth);
 const SEND: Work = Work { mails: 1, ..by(Function::DeliverNotification) };
 
 /// The document that lists the calls.
@@ -172,6 +173,16 @@ async fn documented_costs_match_the_measured_costs() -> Result<()> {
     let passes = async { Ok(world.passes(&login).await?) };
     let passes = table.count("authorize a call of your own API", 1, AUTHORIZE, passes).await?;
     ensure!(passes, "the authorizer rejected the request");
+    let client = world.register_client(NORDIC, &[ClientScope::Introspect], |_| ()).await?;
+    world.client_token(&client).await?;
+    let grant = [("grant_type", "client_credentials")];
+    let issued =
+        table.row("get a client token", 1, 200, OAUTH, world.oauth(&client, "token", &grant)).await?;
+    let token = issued.body["access_token"].as_str().unwrap_or_default();
+    let form = [("token", login.token.as_str())];
+    table.row("introspect a token", 2, 200, OAUTH, world.oauth(&client, "introspect", &form)).await?;
+    let form = [("token", token)];
+    table.row("revoke a client token", 2, 200, OAUTH, world.oauth(&client, "revoke", &form)).await?;
     let other = world.login(&actor).await?;
     table.row("log out", 1, 200, LOGOUT, world.logout(&other)).await?;
     let other = world.login(&actor).await?;

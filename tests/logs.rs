@@ -14,12 +14,17 @@ use std::{
     time::Duration,
 };
 
-use doorward::{domain::Medium, route::Function};
+use doorward::{
+    domain::{ClientScope, Medium},
+    route::Function,
+};
 use e2e::{
-    Actor, BROWSER_COOKIE, LINK_COOKIE, Login, NORDIC, Visitor, World, as_tenant, authorizer_event,
+    Actor, BROWSER_COOKIE, LINK_COOKIE, Login, NORDIC, RegisteredClient, Visitor, World, as_tenant,
+    authorizer_event,
     delivery::Fate,
     event,
     fault_proxy::{Effect, Fault, Operation},
+    oauth_event,
 };
 use http::Method;
 use serde_json::{Value, json};
@@ -347,6 +352,62 @@ async fn no_secret_of_the_hosted_page_is_logged() {
     // The log contains the reason of each rejected form.
     for outcome in ["SUCCESS", "FORBIDDEN", "VALIDATION", "PASSWORD_POLICY", "INVALID_CODE", "UNAVAILABLE"] {
         assert!(outcomes.contains(&outcome), "{outcome} in {outcomes:?}");
+    }
+}
+
+// docs/design/security.md#rule-24, #rule-27
+#[tokio::test(flavor = "current_thread")]
+async fn no_secret_of_an_api_client_is_logged() {
+    let captured = Captured::default();
+    let lines = doorward::function::log_lines(captured.clone(), tracing::Level::TRACE);
+    let _logging = tracing::subscriber::set_default(lines);
+
+    let world = World::start().await.unwrap();
+    let login = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let client = world.register_client(NORDIC, &[ClientScope::Introspect], |_| ()).await.unwrap();
+    let token = world.client_token(&client).await.unwrap();
+    let tenant = &login.actor.tenant;
+    let mut planted = vec!["PLANTED".to_owned(), client.secret.clone(), client.basic(), token.clone()];
+    planted.extend([login.token.clone(), login.refresh.clone(), login.session.clone()]);
+    planted.extend([tenant.tenant_key.clone(), tenant.tenant_secret.clone()]);
+    planted.extend([&login.token, &token].into_iter().flat_map(|token| token.split('.')).map(str::to_owned));
+
+    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let own = RegisteredClient {
+        id: tenant.tenant_key.clone(),
+        secret: tenant.tenant_secret.clone(),
+        ..client.clone()
+    };
+    let wrong = RegisteredClient { secret: "PLANTED".to_owned(), ..client.clone() };
+    let unknown = RegisteredClient { id: "PLANTED".to_owned(), ..client.clone() };
+    for endpoint in ["token", "introspect", "revoke"] {
+        for by in [&client, &own, &wrong, &unknown] {
+            for token in [token.as_str(), &login.refresh, "PLANTED.PLANTED.PLANTED", "dwr1_PLANTED"] {
+                let form = [("grant_type", "client_credentials"), ("token", token), ("scope", "PLANTED")];
+                world.oauth(by, endpoint, &form).await.unwrap();
+                world.oauth(by, endpoint, &form[..2]).await.unwrap();
+            }
+        }
+        for form in [
+            [("client_assertion_type", kind), ("client_assertion", "PLANTED.PLANTED.PLANTED")],
+            [("client_id", client.id.as_str()), ("client_secret", "PLANTED")],
+            [("client_id", "PLANTED"), ("client_secret", client.secret.as_str())],
+        ] {
+            let event = marked_headers(oauth_event(NORDIC, endpoint, None, &form));
+            world.send(Function::Oauth, &event.to_string()).await.unwrap();
+        }
+    }
+    world.stop_dynamodb().await;
+    world.clock.advance(Duration::from_secs(5));
+    let failed = world.oauth(&client, "introspect", &[("token", &login.token)]).await.unwrap();
+    assert_eq!(failed.status, 503);
+
+    let text = captured.text();
+    assert!(text.contains("request.failed"), "no request.failed");
+    let text = text + &world.audit.lines().join("\n");
+    assert!(text.contains(&client.id), "the audit log names the client");
+    for secret in planted.iter().filter(|secret| secret.len() >= 6) {
+        assert!(!text.contains(secret.as_str()), "a log contains {secret}");
     }
 }
 

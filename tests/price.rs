@@ -107,7 +107,7 @@ const ACCESS_LINE: Lines = Lines { count: 1, bytes: 400 };
 /// What CloudWatch Logs counts for each event beside its text (PutLogEvents, in its API reference).
 const EVENT_BYTES: usize = 26;
 /// Alarms of the stack as `infra/aws` makes it.
-const ALARMS: usize = 44;
+const ALARMS: usize = 46;
 const BYTES_PER_GB: f64 = 1e9;
 
 #[derive(Clone, Copy)]

@@ -70,7 +70,18 @@ async fn tenant_publishes_issuer_and_keys() -> Result<()> {
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": [algorithm],
         });
-        assert_eq!(told.body, expected);
+        for (name, value) in expected.as_object().context("no object")? {
+            assert_eq!(told.body[name], *value, "{name}");
+        }
+        for (name, path) in [
+            ("token_endpoint", "token"),
+            ("introspection_endpoint", "introspect"),
+            ("revocation_endpoint", "revoke"),
+        ] {
+            assert_eq!(told.body[name], format!("{PUBLIC_URL}/tenants/{tenant}/oauth/{path}"));
+        }
+        let same = get(&world, &format!("/tenants/{tenant}/.well-known/oauth-authorization-server")).await?;
+        assert_eq!((same.status, &same.text), (200, &told.text), "RFC 8414 names the same document");
         let set = keys(&world, tenant).await?;
         assert_eq!((set.status, set.header("content-type")), (200, "application/jwk-set+json"));
         for answer in [told, set] {
@@ -92,7 +103,7 @@ async fn tenant_publishes_issuer_and_keys() -> Result<()> {
 async fn tenants_without_public_keys_get_the_same_response() -> Result<()> {
     let world = World::start().await?;
     world.change_tenant(HARBOUR, true, None).await?;
-    for ask in ["openid-configuration", "jwks.json"] {
+    for ask in ["openid-configuration", "oauth-authorization-server", "jwks.json"] {
         let mut answers = BTreeSet::new();
         for tenant in ["no_such_tenant", "tenant_cloudvault", HARBOUR, "tenant_suspended", "no%20id", "%ff"] {
             let answer = get(&world, &format!("/tenants/{tenant}/.well-known/{ask}")).await?;

@@ -167,13 +167,16 @@ fn route(method: &Method, path: &str) -> (String, &'static str) {
 
 /// Whether the route can act on another user.
 fn acts_on_another(route: &Route) -> bool {
-    // A password, the session's own tokens or a code authorize the first four actions, not the caller's role.
-    // Public documents and preflight requests have no user.
+    // A password, a token or a code authorizes these actions, not the caller's role. Public documents, client tokens
+    // and preflight requests have no user.
     let others = [
         "session.create",
         "session.refresh",
         "page.show",
         "page.submit",
+        "token.issue",
+        "token.introspect",
+        "token.revoke",
         "configuration.show",
         "keys.show",
         "health.show",

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tracing::Span;
 
 use crate::{
-    domain::{Tenant, TenantId, UserId},
+    domain::{ClientId, Tenant, TenantId, UserId},
     token::SessionDigest,
 };
 
@@ -40,6 +40,8 @@ pub struct Facts {
     pub caller: Option<UserId>,
     /// Session that sent the request.
     pub caller_session: Option<SessionDigest>,
+    /// API client that sent the request.
+    pub client: Option<ClientId>,
     /// Client address.
     pub ip: Option<IpAddr>,
     /// Internal reason that the response does not disclose.
@@ -104,6 +106,12 @@ impl RequestContext {
             facts.caller = Some(user.clone());
             facts.caller_session = Some(session.clone());
         });
+    }
+
+    /// Records the API client that sent the request.
+    pub fn record_client_id(&self, client: &ClientId) {
+        self.span.record("client", client.as_str());
+        self.record(|facts| facts.client = Some(client.clone()));
     }
 
     /// Records the client address: first the connection's, later the one that the tenant's trusted

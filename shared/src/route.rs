@@ -9,7 +9,7 @@ use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
 
 use crate::{
     dialect::{
-        Dialect, Handler, MatchedPath, cors, finhub, ocariot, page, public,
+        Dialect, Handler, MatchedPath, cors, finhub, oauth, ocariot, page, public,
         zitadel::{
             self,
             Framing::{Json, Rpc},
@@ -45,6 +45,8 @@ pub enum Function {
     AnchorAudit,
     /// Publishes tenants' public keys and the health of the service.
     Discovery,
+    /// Issues client tokens, introspects and revokes tokens.
+    Oauth,
     /// Authorizes requests to a customer's own APIs; called by API Gateway.
     Authorize,
     /// Rotates a tenant's secret; called by Secrets Manager for each step.
@@ -96,7 +98,8 @@ impl Function {
             | Self::UpdateCredentials
             | Self::PasswordPage
             | Self::Preflight
-            | Self::Discovery => Trigger::Http,
+            | Self::Discovery
+            | Self::Oauth => Trigger::Http,
             Self::DeliverNotification => Trigger::Stream,
             Self::AnchorAudit => Trigger::Log,
             Self::Authorize => Trigger::Authorizer,
@@ -118,6 +121,7 @@ impl Function {
             Self::PasswordPage => &PASSWORD_PAGE,
             Self::Preflight => &PREFLIGHT,
             Self::Discovery => &DISCOVERY,
+            Self::Oauth => &OAUTH,
             Self::DeliverNotification | Self::AnchorAudit | Self::Authorize | Self::RotateSecret => &[],
         }
     }
@@ -264,9 +268,25 @@ pub static PASSWORD_PAGE: [Route; 2] = [
     page(&Method::POST, "page.submit", |call| Box::pin(page::submit(call))),
 ];
 
+/// Routes of `oauth`.
+pub static OAUTH: [Route; 3] = [
+    post("/tenants/{tenantId}/oauth/token", "token.issue", &oauth::OAUTH, |call| {
+        Box::pin(oauth::token(call))
+    }),
+    post("/tenants/{tenantId}/oauth/introspect", "token.introspect", &oauth::OAUTH, |call| {
+        Box::pin(oauth::introspect(call))
+    }),
+    post("/tenants/{tenantId}/oauth/revoke", "token.revoke", &oauth::OAUTH, |call| {
+        Box::pin(oauth::revoke(call))
+    }),
+];
+
 /// Routes of `discovery`.
-pub static DISCOVERY: [Route; 3] = [
+pub static DISCOVERY: [Route; 4] = [
     public("/tenants/{tenantId}/.well-known/openid-configuration", "configuration.show", |call| {
+        Box::pin(public::configuration(call))
+    }),
+    public("/tenants/{tenantId}/.well-known/oauth-authorization-server", "configuration.show", |call| {
         Box::pin(public::configuration(call))
     }),
     public("/tenants/{tenantId}/.well-known/jwks.json", "keys.show", |call| Box::pin(public::keys(call))),

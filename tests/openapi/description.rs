@@ -26,6 +26,7 @@ fn description_contains_exactly_the_routes_of_the_route_table() {
             "finhub" => "FinHub",
             "zitadel" => "ZITADEL",
             "ocariot" => "OCARIoT",
+            "oauth" => "OAuth",
             "page" => "Password page",
             "public" => "Public",
             "preflight" => "Preflights",

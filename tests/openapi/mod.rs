@@ -38,6 +38,9 @@ const NOT_SHOWN: &[(&str, u16, &str, &str)] = &[
     ("zitadel code.ask", 500, "13", "a defect, and the route hashes nothing"),
     ("zitadel-rpc code.ask", 200, "13", "a defect, and the route hashes nothing"),
     ("zitadel-rpc code.ask", 500, "internal", "a defect, and the route hashes nothing"),
+    ("oauth token.issue", 500, "server_error", "a defect, and the route hashes nothing"),
+    ("oauth token.introspect", 500, "server_error", "a defect, and the route hashes nothing"),
+    ("oauth token.revoke", 500, "server_error", "a defect, and the route hashes nothing"),
     ("page page.show", 500, "", "a defect, and the route hashes nothing"),
     (
         "finhub login.reset",
@@ -258,6 +261,7 @@ impl Document {
             "bearer" => header("authorization").is_some_and(|value| value.starts_with("Bearer ")),
             "browserCookie" => cookies.iter().any(|cookie| cookie.starts_with("__Host-doorward-browser=")),
             "tenantKey" => header("x-tenant-key").is_some(),
+            "clientBasic" => header("authorization").is_some_and(|value| value.starts_with("Basic ")),
             "tenantSecret" => header("x-tenant-secret").is_some(),
             _ => false,
         };
@@ -341,7 +345,7 @@ pub(crate) fn kind(answer: &Answer) -> String {
     if answer.status < 400 || !body.is_object() {
         return String::new();
     }
-    let members = [&body["data"]["errorType"], &body["code"]];
+    let members = [&body["data"]["errorType"], &body["error"], &body["code"]];
     let member = if body.get("description").is_some() { Some(&body["message"]) } else { None };
     plain(member.into_iter().chain(members).find(|it| !it.is_null()).unwrap_or(&json!("")))
 }

@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
     /// The kinds of error in a response schema, from the member that each dialect uses for them.
     fn kinds(&self, content: &str) -> Result<BTreeSet<String>> {
         let places = ["schema/properties/data/properties/errorType", "schema/properties/code"];
-        let places = places.into_iter().chain(["schema/properties/message"]);
+        let places = places.into_iter().chain(["schema/properties/message", "schema/properties/error"]);
         for place in places {
             if let Some(Value::Array(kinds)) = self.root.pointer(&format!("{content}/{place}/enum")) {
                 return Ok(kinds.iter().map(plain).collect());

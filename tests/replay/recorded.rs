@@ -142,6 +142,10 @@ fn queued() -> String {
     "queued".to_owned()
 }
 
+fn client() -> String {
+    "client".to_owned()
+}
+
 fn once() -> u32 {
     1
 }
@@ -165,6 +169,16 @@ pub(super) enum Step {
     },
     Logout {
         logout: String,
+    },
+    Client {
+        client: String,
+        scopes: Vec<String>,
+        organization: Option<String>,
+        #[serde(rename = "as", default = "client")]
+        name: String,
+    },
+    DisableClient {
+        disable_client: String,
     },
     EndAll {
         end_all: String,

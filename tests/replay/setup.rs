@@ -4,12 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use doorward::{
-    domain::{LinkHost, SessionLimit, WebOrigin, WhenFull},
+    domain::{
+        ApiClient, ClientScope, ClientStatus, LinkHost, OrganizationId, SessionLimit, WebOrigin, WhenFull,
+    },
     route::Function,
     store::OutboxKey,
 };
 use e2e::{
-    BROWSER_COOKIE, LINK_COOKIE, Login, Visitor, World,
+    BROWSER_COOKIE, LINK_COOKIE, Login, RegisteredClient, Visitor, World,
     delivery::{Fate, batch},
 };
 use http::Method;
@@ -24,6 +26,7 @@ pub(super) struct Setup<'a> {
     /// Text of the recorded file.
     text: &'a str,
     logins: BTreeMap<String, Login>,
+    clients: BTreeMap<String, RegisteredClient>,
     pub(super) values: Values,
 }
 
@@ -76,7 +79,14 @@ impl<'a> Setup<'a> {
             ("demo.tenantSecret".to_owned(), local::demo::TENANT_SECRET.to_owned()),
             ("filler.64KiB".to_owned(), "x".repeat(64 * 1024)),
         ]);
-        Self { world, function, text, logins: BTreeMap::new(), values: Values(values) }
+        Self {
+            world,
+            function,
+            text,
+            logins: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            values: Values(values),
+        }
     }
 
     /// Takes the steps of `given` in order.
@@ -106,6 +116,14 @@ impl<'a> Setup<'a> {
             }
             Step::Logout { logout } => {
                 ensure!(world.logout(&self.login(&logout)?).await?.status == 200, "the logout was rejected");
+            }
+            Step::Client { client, scopes, organization, name } => {
+                self.register_client(&client, &scopes, organization.as_deref(), name).await?;
+            }
+            Step::DisableClient { disable_client } => {
+                let client = self.clients.get(&disable_client).context("no earlier step registers it")?;
+                let disabled = |client| ApiClient { status: ClientStatus::Disabled, ..client };
+                world.change_client(client, disabled).await?;
             }
             Step::EndAll { end_all } => end_sessions(world, &self.login(&end_all)?).await?,
             Step::List { list, limit, name } => {
@@ -180,6 +198,27 @@ impl<'a> Setup<'a> {
             Step::Down { down: Dependency::Hashing } => world.passwords.set_broken(true),
             Step::Send { send: _, with } => self.send_first(with).await?,
         }
+        Ok(())
+    }
+
+    /// Registers an API client and gets a token for it.
+    async fn register_client(
+        &mut self,
+        tenant: &str,
+        scopes: &[String],
+        organization: Option<&str>,
+        name: String,
+    ) -> Result<()> {
+        let scopes: Option<Vec<_>> = scopes.iter().map(|scope| ClientScope::from_name(scope)).collect();
+        let organization = organization.map(OrganizationId::parse).transpose()?;
+        let restrict = |client: &mut ApiClient| client.organization = organization;
+        let scopes = scopes.context("a scope has an unknown name")?;
+        let client = self.world.register_client(tenant, &scopes, restrict).await?;
+        self.values.set(format!("{name}.token"), self.world.client_token(&client).await?);
+        self.values.set(format!("{name}.id"), client.id.clone());
+        self.values.set(format!("{name}.secret"), client.secret.clone());
+        self.values.set(format!("{name}.basic"), client.basic());
+        self.clients.insert(name, client);
         Ok(())
     }
 

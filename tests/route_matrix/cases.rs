@@ -169,6 +169,18 @@ pub(super) const PAGE: Results = Results {
     ..FORM
 };
 
+/// Routes of API clients, whose errors have the names of RFC 6749.
+pub(super) const OAUTH: Results = Results {
+    payload_too_large: Is(413, "invalid_request"),
+    no_bearer: NotApplicable("the credentials of a client authenticate the request"),
+    tenant_mismatch: TENANT_IN_PATH,
+    other_tenants_user: NO_USER,
+    ip_not_allowed: Is(400, "unauthorized_client"),
+    tenant_suspended: Is(400, "unauthorized_client"),
+    valid: Is(200, ""),
+    storage_down: Is(503, "temporarily_unavailable"),
+};
+
 pub(super) const PUBLIC: Results = Results {
     payload_too_large: NotApplicable("the route reads no body"),
     no_bearer: NO_BEARER_EXPECTED,

@@ -5,7 +5,7 @@ use http::Method;
 
 use super::cases::{
     CONNECT, FINHUB, FINHUB_LOGIN, FINHUB_ONE_SESSION, FINHUB_REFRESH_ADMIN, FINHUB_REFRESH_CUSTOMER, FORM,
-    HEALTH, OCARIOT, PAGE, PREFLIGHT, PUBLIC, Results, ZITADEL,
+    HEALTH, OAUTH, OCARIOT, PAGE, PREFLIGHT, PUBLIC, Results, ZITADEL,
 };
 
 /// The valid request of a route.
@@ -23,6 +23,8 @@ pub(super) enum Request {
     Page,
     /// The submitted form of the hosted page.
     Form,
+    /// A form of an API client, in which `TOKEN` stands for the target's access token.
+    Client(&'static str),
     /// A request that anyone may send.
     Public,
     /// The preflight request of a browser.
@@ -32,7 +34,7 @@ pub(super) enum Request {
 /// A row: method, path, valid request and expected results.
 pub(super) type Row = (&'static str, &'static str, Request, &'static Results);
 
-pub(super) const ROWS: [Row; 30] = [
+pub(super) const ROWS: [Row; 34] = [
     (
         "POST",
         "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
@@ -160,6 +162,10 @@ pub(super) const ROWS: [Row; 30] = [
     ),
     ("GET", "/tenants/{tenantId}/password/change", Request::Page, &PAGE),
     ("POST", "/tenants/{tenantId}/password/change", Request::Form, &FORM),
+    ("POST", "/tenants/{tenantId}/oauth/token", Request::Client("grant_type=client_credentials"), &OAUTH),
+    ("POST", "/tenants/{tenantId}/oauth/introspect", Request::Client("token=TOKEN"), &OAUTH),
+    ("POST", "/tenants/{tenantId}/oauth/revoke", Request::Client("token=TOKEN"), &OAUTH),
+    ("GET", "/tenants/{tenantId}/.well-known/oauth-authorization-server", Request::Public, &PUBLIC),
     ("GET", "/tenants/{tenantId}/.well-known/openid-configuration", Request::Public, &PUBLIC),
     ("GET", "/tenants/{tenantId}/.well-known/jwks.json", Request::Public, &PUBLIC),
     ("GET", "/healthz", Request::Public, &HEALTH),

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use doorward::{
-    domain::{User, UserId, Username},
+    domain::{ClientScope, User, UserId, Username},
     port::Clock,
     route::{Function, table},
 };
-use e2e::{Actor, Answer, Login, NORDIC, Visitor, World, event, permissions::Asked};
+use e2e::{Actor, Answer, Login, NORDIC, Visitor, World, event, oauth_event, permissions::Asked};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -104,6 +104,14 @@ impl Scene {
             Request::Json(body) => {
                 let body: Value = serde_json::from_str(&body.replace("USER", user))?;
                 event(Some(&self.by.token), Some(&body))
+            }
+            Request::Client(form) => {
+                let client =
+                    self.world.register_client(&tenant.tenant_id, &[ClientScope::Introspect], |_| ()).await?;
+                let endpoint = path.rsplit('/').next().unwrap_or_default();
+                let form = form.replace("TOKEN", &self.target.token);
+                let form: Vec<_> = form.split_once('=').into_iter().collect();
+                oauth_event(&tenant.tenant_id, endpoint, Some(&client.basic()), &form)
             }
             Request::Page | Request::Form => self.page(event(None, None)).await?,
             Request::Public => {

@@ -34,7 +34,7 @@ pub use clock::TestClock;
 pub use dice::Dice;
 pub use event::{as_tenant, authorizer_event, event};
 pub use passwords::{CHEAP, CountedPasswords, divided};
-pub use world::{Instance, World};
+pub use world::{Instance, RegisteredClient, World, oauth_event};
 
 /// The demo tenant that most tests use.
 pub const NORDIC: &str = "97e7ff29-15f3-49ef-9681-3bbfcce4f6cd";

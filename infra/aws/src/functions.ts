@@ -26,6 +26,10 @@ export const KEYS = {
   failures: "T#*#F#*",
   /** Public keys of a tenant. */
   publicKeys: "T#*#P#*",
+  /** API clients, and the assertions that they used. */
+  client: "T#*#C#*",
+  /** Revoked tokens of API clients. */
+  revoked: "T#*#R#*",
   /** Idempotency keys. */
   idempotency: "T#*#K#*",
   /** The tenants whose policy lists an origin. */
@@ -95,6 +99,15 @@ const NOTES_SECRET_USE: TableGrant = {
   actions: ["UpdateItem"],
   keys: [KEYS.tenant],
   attributes: ["pk", "sk", "version_id", "last_used_at", "expires_at"],
+};
+/**
+ * Records the last use of an API client and the use of an assertion, and rewrites the hash of a secret
+ * (shared/src/store/api_client.rs). The attribute list prevents changes to the scopes and the status of a client.
+ */
+const NOTES_CLIENTS: TableGrant = {
+  actions: ["UpdateItem"],
+  keys: [KEYS.client],
+  attributes: ["pk", "sk", "last_used_at", "credentials", "revision", "attempt_id", "expires_at"],
 };
 /** Writes the version of a tenant's secret to the tenant record (shared/src/store/tenant.rs), and no other attribute. */
 const ACTIVATES_SECRETS: TableGrant = {
@@ -214,6 +227,19 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
     because: "two reads, which are usually cached",
     table: [{ actions: ["GetItem"], keys: [KEYS.tenant, KEYS.health] }],
     secrets: [],
+    publicUrl: true,
+  },
+  oauth: {
+    memory: 512,
+    because: WAITS,
+    table: [
+      FINDS_TENANTS,
+      READS,
+      NOTES_CLIENTS,
+      { actions: ["UpdateItem"], keys: [KEYS.revoked, KEYS.user, KEYS.address, KEYS.failures] },
+      NOTES_SECRET_USE,
+    ],
+    secrets: ["GetSecretValue"],
     publicUrl: true,
   },
   authorize: {

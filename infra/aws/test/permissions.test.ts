@@ -66,6 +66,10 @@ const notesUse =
   `Allow dynamodb:UpdateItem on table${keys("T#*")}` +
   ` if ForAllValues:StringEquals dynamodb:Attributes pk,sk,version_id,last_used_at,expires_at${returns}`;
 
+const notesClients =
+  `Allow dynamodb:UpdateItem on table${keys("T#*#C#*")}` +
+  ` if ForAllValues:StringEquals dynamodb:Attributes pk,sk,last_used_at,credentials,revision,attempt_id,expires_at${returns}`;
+
 const requeues =
   `Allow dynamodb:UpdateItem on table${keys("T#*#U#*")}` +
   ` if ForAllValues:StringEquals dynamodb:Attributes pk,sk,requeued${returns}`;
@@ -135,6 +139,14 @@ const WANTED: Record<string, string[]> = {
     decrypts("dynamodb"),
   ],
   discovery: [`Allow dynamodb:GetItem on table${keys("T#*", "HEALTH")}`, leavesAnchors, decrypts("dynamodb")],
+  oauth: [
+    `Allow dynamodb:GetItem on table${keys("T#*")}`,
+    reads,
+    notesClients,
+    `Allow dynamodb:UpdateItem on table${keys("T#*#R#*", "T#*#U#*", "T#*#IP#*", "T#*#F#*")}`,
+    notesUse,
+    ...common,
+  ],
   authorize: [`Allow dynamodb:GetItem on table${keys("T#*")}`, reads, ...common],
   "rotate-secret": [
     activatesSecrets,

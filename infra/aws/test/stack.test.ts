@@ -228,6 +228,7 @@ describe("functions", () => {
       "password-page": [...both, "DOORWARD_PUBLIC_URL"],
       "deliver-notification": [...both, "DOORWARD_MAIL_FROM", "DOORWARD_PUBLIC_URL"],
       discovery: [...table, "DOORWARD_PUBLIC_URL"],
+      oauth: [...both, "DOORWARD_PUBLIC_URL"],
       preflight: table,
       "anchor-audit": table,
     };

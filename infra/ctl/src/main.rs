@@ -1,6 +1,7 @@
-//! `doorwardctl`: the operator's command for tenants, users, sessions, secrets and the audit log.
+//! `doorwardctl`: the operator's command for tenants, users, sessions, API clients, secrets and the audit log.
 
 mod audit;
+mod client;
 mod clock;
 mod doctor;
 mod input;
@@ -23,7 +24,7 @@ use crate::{
     target::Target,
 };
 
-/// Manages Doorward tenants, users, sessions and secrets
+/// Manages Doorward tenants, users, sessions, API clients and secrets
 ///
 /// Reads and writes the DynamoDB table and the tenants' secrets directly. Uses the AWS credentials and the
 /// Region of the environment, like the AWS CLI. With --local it uses the stack that `cargo dev` runs on
@@ -69,6 +70,9 @@ enum Command {
     /// Manage the users of a tenant
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Manage the API clients of a tenant and their secrets
+    #[command(subcommand)]
+    Client(client::ClientCommand),
     /// List and end the sessions of a user
     #[command(subcommand)]
     Session(session::SessionCommand),
@@ -134,6 +138,7 @@ async fn run(cli: Cli, output: Output) -> Result<()> {
         Command::Tenant(command) => command.run(&context().await?, &cli.target).await,
         Command::Audit(command) => command.run(&context().await?, &cli.target).await,
         Command::User(command) => command.run(&context().await?).await,
+        Command::Client(command) => command.run(&context().await?, &cli.target).await,
         Command::Session(command) => command.run(&context().await?).await,
         Command::Doctor(doctor) => doctor.run(output, &cli.target).await,
         Command::Completions(completions) => completions.run(),

@@ -16,7 +16,7 @@ use clap::Args;
 use doorward::{
     aws,
     function::SystemEntropy,
-    secrets::{DEFAULT_PREFIX, Rotator},
+    secrets::{DEFAULT_PREFIX, Rotator, SecretsManager, Tenants},
     store::DynamoStore,
 };
 use serde::Deserialize;
@@ -83,6 +83,12 @@ impl TenantSecrets {
         let (clock, entropy) = (Arc::new(self.clock.clone()), Arc::new(SystemEntropy));
         let store = Arc::clone(&self.store);
         Rotator::new(self.client.clone(), self.prefix.clone(), store, clock, entropy)
+    }
+
+    /// Returns the tenants' keys as the functions load them.
+    pub(crate) fn tenants(&self) -> Tenants {
+        let secrets = SecretsManager::new(self.client.clone(), self.prefix.clone());
+        Tenants::new(Arc::clone(&self.store), Arc::new(secrets))
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     context::Facts,
-    domain::{Failure, TenantId, UserId},
+    domain::{ClientId, Failure, TenantId, UserId},
     token::SessionDigest,
 };
 
@@ -36,6 +36,7 @@ pub(super) fn text(decision: &Decision<'_>, link: &ChainLink<'_>, is_cold: bool)
         session,
         caller,
         caller_session,
+        client,
         ip,
         reason,
         admin_reason,
@@ -46,7 +47,7 @@ pub(super) fn text(decision: &Decision<'_>, link: &ChainLink<'_>, is_cold: bool)
     let claimed_tenant = claimed_tenant.as_ref().filter(|claimed| tenant != Some(claimed));
     let request_id: String = request_id.chars().take(MAX_REQUEST_ID).collect();
     let reason = outcome.failure.and_then(Failure::reason).or_else(|| reason.map(str::to_owned));
-    let fields: [(&str, Value); 22] = [
+    let fields: [(&str, Value); 23] = [
         ("audit", VERSION.into()),
         ("time", format!("{at:.3}").into()),
         ("tenant", tenant.map(TenantId::as_str).into()),
@@ -59,6 +60,7 @@ pub(super) fn text(decision: &Decision<'_>, link: &ChainLink<'_>, is_cold: bool)
         ("session", session.as_ref().map(SessionDigest::as_str).into()),
         ("caller", caller.as_ref().map(UserId::as_str).into()),
         ("caller_session", caller_session.as_ref().map(SessionDigest::as_str).into()),
+        ("client", client.as_ref().map(ClientId::as_str).into()),
         ("ip", ip.map(|ip| ip.to_string()).into()),
         ("outcome", outcome.name.into()),
         ("reason", reason.into()),

@@ -5,8 +5,9 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     dialect::HttpRequest,
-    domain::{Collection, Failure, Role},
-    usecase::authorize::{Command, Outcome},
+    domain::{ClientScope, Collection, Failure},
+    token::SCOPE_FULL,
+    usecase::authorize::{Authorized, Command},
 };
 
 /// Returns the token, the tenant and the address of an API's caller.
@@ -18,29 +19,38 @@ pub(crate) fn parse(request: &HttpRequest) -> Result<Command, Failure> {
     Ok(Command { tenant, bearer, ip: request.ip.clone() })
 }
 
-/// Allows the request and passes the caller to the API. The fields have the names of the token's claims. All
-/// values are strings, because access logs and parameter mappings support no other type.
-pub(crate) fn allow(outcome: &Outcome) -> Value {
-    let Outcome { tenant, user, session, collection, owner, roles, scope, expires_at } = outcome;
-    let roles: Vec<_> = roles.iter().map(|role: &Role| role.name()).collect();
-    let mut context = Map::new();
-    let owned_by = match collection {
-        Collection::Admin => "orgId",
-        Collection::Individual | Collection::Organization => "customerId",
+/// Allows the request and passes the caller to the API: a user with its session, or an API client. The fields have the
+/// names of the token's claims. All values are strings, because access logs and parameter mappings support no other type.
+pub(crate) fn allow(authorized: &Authorized) -> Value {
+    let members = match authorized {
+        Authorized::User { bearer, user } => {
+            let roles: Vec<_> = user.roles.iter().map(|role| role.name()).collect();
+            let owned_by = match bearer.collection {
+                Collection::Admin => "orgId",
+                Collection::Individual | Collection::Organization => "customerId",
+            };
+            vec![
+                ("tenantId", bearer.tenant.to_string()),
+                ("userId", bearer.user.to_string()),
+                ("sub", bearer.user.to_string()),
+                ("sid", bearer.session.to_string()),
+                ("userType", bearer.collection.user_type().to_owned()),
+                (owned_by, bearer.owner.clone()),
+                ("roles", roles.join(" ")),
+                ("scope", SCOPE_FULL.to_owned()),
+                ("exp", seconds(bearer.expires_at)),
+            ]
+        }
+        Authorized::Client { bearer, scopes } => vec![
+            ("tenantId", bearer.tenant.to_string()),
+            ("clientId", bearer.client.to_string()),
+            ("sub", bearer.client.to_string()),
+            ("scope", ClientScope::text(scopes)),
+            ("exp", seconds(bearer.expires_at)),
+        ],
     };
-    for (name, value) in [
-        ("tenantId", tenant.as_str()),
-        ("userId", user.as_str()),
-        ("sub", user.as_str()),
-        ("sid", session.as_str()),
-        ("userType", collection.user_type()),
-        (owned_by, owner.as_str()),
-        ("roles", &roles.join(" ")),
-        ("scope", scope),
-        ("exp", &seconds(*expires_at)),
-    ] {
-        context.insert(name.to_owned(), json!(value));
-    }
+    let context: Map<_, _> =
+        members.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
     json!({ "isAuthorized": true, "context": context })
 }
 

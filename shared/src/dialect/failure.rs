@@ -14,8 +14,12 @@ pub(super) fn status(failure: &Failure) -> StatusCode {
         Failure::Malformed(_)
         | Failure::Validation(_)
         | Failure::PasswordPolicy(_)
-        | Failure::InvalidCode => StatusCode::BAD_REQUEST,
+        | Failure::InvalidCode
+        | Failure::UnauthorizedClient
+        | Failure::InvalidScope
+        | Failure::UnsupportedGrantType => StatusCode::BAD_REQUEST,
         Failure::Authentication
+        | Failure::InvalidClient
         | Failure::AccountLocked(_)
         | Failure::PasswordDisabled
         | Failure::CredentialsResetRequired
@@ -64,6 +68,10 @@ pub(super) fn text(failure: &Failure) -> &'static str {
         Failure::SessionExpired => "The session has expired: log in again",
         Failure::SessionTerminated => "The session was ended: log in again",
         Failure::InvalidTenantCredentials => "The tenant, its key or its secret is not valid",
+        Failure::InvalidClient => "The client or its credentials are not valid",
+        Failure::UnauthorizedClient => "The client may not do this",
+        Failure::InvalidScope => "The client does not have the scope: ask for fewer scopes",
+        Failure::UnsupportedGrantType => "The grant type is not supported: use client_credentials",
         Failure::TenantSuspended => "The tenant is suspended",
         Failure::IpNotAllowed => "The tenant does not accept requests from this address",
         Failure::Forbidden(_) => "The caller may not do this",

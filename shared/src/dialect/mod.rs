@@ -5,6 +5,7 @@ pub(crate) mod authorizer;
 pub(crate) mod cors;
 mod failure;
 pub(crate) mod finhub;
+pub(crate) mod oauth;
 pub(crate) mod ocariot;
 pub(crate) mod page;
 pub(crate) mod public;

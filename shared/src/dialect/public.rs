@@ -3,7 +3,7 @@
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::{Call, CrossOrigin, Dialect, Reply, ReplyBody, failure::UNAVAILABLE_FOR_SECONDS, finhub};
+use super::{Call, CrossOrigin, Dialect, Reply, ReplyBody, failure::UNAVAILABLE_FOR_SECONDS, finhub, oauth};
 use crate::{
     domain::{Failure, TenantId, tenant_url},
     usecase::publish::Published,
@@ -22,7 +22,7 @@ const JWK_SET: &str = "application/jwk-set+json";
 /// How long anybody may keep what a tenant publishes (docs/design/contract.md#every-request).
 const CACHED: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
-/// Handles `GET /tenants/{tenantId}/.well-known/openid-configuration`.
+/// Handles `GET /tenants/{tenantId}/.well-known/openid-configuration` and `…/oauth-authorization-server`.
 ///
 /// # Errors
 /// `RouteNotFound` if the tenant publishes no keys; `Unavailable`.
@@ -51,22 +51,27 @@ async fn published(call: &Call<'_>) -> Result<(TenantId, Published), Failure> {
     Ok((tenant, published))
 }
 
-/// Returns the OpenID Provider Metadata that applies to Doorward (OpenID Connect Discovery 1.0, section 3).
+/// Returns the OpenID Provider Metadata that applies to Doorward (OpenID Connect Discovery 1.0, section 3), with the
+/// endpoints for API clients (RFC 8414, section 2).
 ///
-/// Doorward has no authorization endpoint and no token endpoint, so the document names none. It supports no response
-/// type, and a member without elements must be left out (section 4.2). `issuer` is the issuer in the tokens. A tenant
-/// can set it to a value other than the address of this document.
+/// Doorward has no authorization endpoint, so the document names none. It supports no response type, and a member without
+/// elements must be left out (section 4.2). `issuer` is the issuer in the tokens. A tenant can set it to a value other
+/// than the address of this document.
 fn metadata(base: &str, published: &Published) -> Value {
     let Published { issuer, keys } = published;
     let mut algorithms: Vec<_> = keys.iter().map(|key| key.algorithm.name()).collect();
     algorithms.sort_unstable();
     algorithms.dedup();
-    json!({
+    let mut document = json!({
         "issuer": issuer,
         "jwks_uri": format!("{base}/.well-known/jwks.json"),
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": algorithms,
-    })
+    });
+    for (name, value) in oauth::metadata(base) {
+        document[name] = value;
+    }
+    document
 }
 
 fn cached(body: ReplyBody) -> Reply {

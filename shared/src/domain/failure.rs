@@ -42,6 +42,9 @@ pub enum TokenFault {
     Expired,
     /// The session ended, alone or together with all sessions of its user or tenant.
     SessionGone,
+    /// The API client was disabled or deleted, the credential that obtained the token was retired, or the token was
+    /// revoked.
+    ClientGone,
 }
 
 impl TokenFault {
@@ -92,6 +95,10 @@ pub enum Denial {
     OwnAccount,
     /// Tenant key and tenant secret do not permit this.
     TenantCredentials,
+    /// The token belongs to an API client.
+    ClientToken,
+    /// The API client is restricted to another organization.
+    AnotherOrganization,
     /// The page that sent the form is not the hosted page.
     Origin,
     /// The form token is invalid, has expired, or belongs to another browser or code.
@@ -145,6 +152,14 @@ pub enum Failure {
     SessionTerminated,
     /// Unknown tenant, wrong key or wrong secret. The response is the same for all.
     InvalidTenantCredentials,
+    /// Unknown API client, or wrong secret or assertion. The response is the same for all.
+    InvalidClient,
+    /// The API client lacks the scope that the request needs.
+    UnauthorizedClient,
+    /// The API client asked for a scope that it does not have.
+    InvalidScope,
+    /// The token endpoint does not support the grant type.
+    UnsupportedGrantType,
     /// The tenant is suspended.
     TenantSuspended,
     /// The tenant does not allow requests from this address.

@@ -133,6 +133,11 @@ text_id! {
 }
 
 text_id! {
+    /// ID of an API client: 1 to 64 letters, digits, `_` and `-`. Doorward issues `dwc_` and 32 hexadecimal digits.
+    ClientId, tenant_form
+}
+
+text_id! {
     /// An idempotency key, with which a client can repeat a request safely: 1 to 255 printable ASCII
     /// characters (docs/design/contract.md#every-request).
     IdempotencyKey, printable_form
@@ -193,6 +198,13 @@ impl UserId {
     /// Creates a random (version 4) UUID from 128 bits of entropy.
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(SessionId::from_random(bytes).0)
+    }
+}
+
+impl ClientId {
+    /// Creates an ID from 128 bits of entropy.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(format!("dwc_{}", Uuid::from_bytes(bytes).simple()))
     }
 }
 

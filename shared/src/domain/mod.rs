@@ -2,6 +2,7 @@
 
 mod activation;
 mod address;
+mod api_client;
 mod blocklist;
 mod code;
 mod contact;
@@ -22,14 +23,18 @@ mod visible;
 
 pub use activation::Activation;
 pub use address::ClientAddress;
+pub use api_client::{
+    ApiClient, ClientCredential, ClientKey, ClientName, ClientProof, ClientScope, ClientStatus, MAX_CLIENTS,
+    SecretHash,
+};
 pub use blocklist::{ForbiddenNames, PasswordPolicy, fingerprint};
 pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, ResetLink, recent};
 pub use contact::{Mailbox, language, mail_address, phone_number};
 pub use credential::{Password, PasswordHash, Username, folded, matches};
 pub use failure::{Cause, Denial, Failure, FieldError, Limit, TokenFault};
 pub use id::{
-    AttemptId, CustomerId, IdempotencyKey, Invalid, OrganizationId, SessionId, TenantId, TrustedDeviceId,
-    UserId,
+    AttemptId, ClientId, CustomerId, IdempotencyKey, Invalid, OrganizationId, SessionId, TenantId,
+    TrustedDeviceId, UserId,
 };
 pub use link::{LinkHost, LinkTemplate, tenant_url};
 pub use lockout::{AttemptBudget, AttemptState, BudgetOf, GrantedSlot, HourBudget, NextStep, Reservation};
@@ -49,4 +54,4 @@ pub use tenant::{ActiveSecret, MessageTemplate, PreviousAlgorithm, Templates, Te
 pub use user::{Role, User, UserDetails, UserStatus};
 
 #[cfg(test)]
-pub(crate) use session::tests;
+pub(crate) use {api_client::tests as client_tests, session::tests};

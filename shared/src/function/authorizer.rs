@@ -14,7 +14,7 @@ use crate::{
     dialect::{HttpRequest, MatchedPath, authorizer},
     domain::Failure,
     route::Function,
-    usecase::{Service, authorize::Outcome},
+    usecase::{Service, authorize::Authorized},
 };
 
 /// The only supported payload format.
@@ -66,7 +66,7 @@ impl Authorizer {
             let outcome = decided.as_ref().err().map_or(audit::Outcome::SUCCESS, audit::Outcome::from);
             write_audit(&self.audit, &context, (Function::Authorize, ACTION), outcome, None, started);
             match decided {
-                Ok(outcome) => Ok(authorizer::allow(&outcome)),
+                Ok(authorized) => Ok(authorizer::allow(&authorized)),
                 Err(cause) if cause.is_server_error() => {
                     tracing::error!(outcome = cause.name(), %cause, "request.failed");
                     Err(Undecided)
@@ -81,7 +81,7 @@ impl Authorizer {
         &self,
         request: Result<HttpRequest, Failure>,
         context: &RequestContext,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Authorized, Failure> {
         let request = request?;
         context.record_client(request.ip.client(&[]));
         let command = authorizer::parse(&request)?;

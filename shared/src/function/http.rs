@@ -84,7 +84,7 @@ impl App {
 
     async fn from_env(function: Function, routes: &'static [Route]) -> Result<Self, Error> {
         let config = Config::from_env()?;
-        if matches!(function, Function::PasswordPage | Function::Discovery) {
+        if matches!(function, Function::PasswordPage | Function::Discovery | Function::Oauth) {
             config.required_public_url()?;
         }
         let (public_url, paths) = (config.public_url.clone(), config.paths);

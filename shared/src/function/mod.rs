@@ -5,7 +5,7 @@
 //!
 //! Log lines have fixed field names: `request_id`, `function`, `tenant` (its record was found), `claimed_tenant`
 //! (the request names it), `user`, `session` (a keyed digest, never the id), `caller`, `caller_session` (a digest),
-//! `kind` (of a message). No line holds a password, token, code, secret or body.
+//! `client` (an API client), `kind` (of a message). No line holds a password, token, code, secret or body.
 
 pub mod audit_log;
 pub mod authorizer;
@@ -107,6 +107,7 @@ fn request_span(function: Function, request_id: &str) -> Span {
         session = field::Empty,
         caller = field::Empty,
         caller_session = field::Empty,
+        client = field::Empty,
     )
 }
 

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::{
     audit::{ChainId, Partition},
-    domain::{AttemptId, BudgetOf, HourBudget, SessionId, TenantId, UserId, Username, WebOrigin},
+    domain::{AttemptId, BudgetOf, ClientId, HourBudget, SessionId, TenantId, UserId, Username, WebOrigin},
 };
 
 /// Identity of a message in the outbox.
@@ -118,6 +118,29 @@ impl Key {
         Self { pk: format!("T#{}#K#{}", encode(tenant.as_str()), encode(digest)), sk: "KEY".to_owned() }
     }
 
+    /// List of the IDs of the tenant's API clients.
+    pub(super) fn clients(tenant: &TenantId) -> Self {
+        Self { sk: "CLIENTS".to_owned(), ..Self::tenant(tenant) }
+    }
+
+    /// An API client. It has its own partition, because each of its requests reads it.
+    pub(super) fn client(tenant: &TenantId, client: &ClientId) -> Self {
+        Self {
+            pk: format!("T#{}#C#{}", encode(tenant.as_str()), encode(client.as_str())),
+            sk: "CLIENT".to_owned(),
+        }
+    }
+
+    /// Use of a client assertion. It is in the partition of the client.
+    pub(super) fn assertion(tenant: &TenantId, client: &ClientId, digest: &str) -> Self {
+        Self { sk: format!("J#{}", encode(digest)), ..Self::client(tenant, client) }
+    }
+
+    /// Revoked token of a client.
+    pub(super) fn revoked_token(tenant: &TenantId, token_id: &str) -> Self {
+        Self { pk: format!("T#{}#R#{}", encode(tenant.as_str()), encode(token_id)), sk: "REVOKED".to_owned() }
+    }
+
     /// Last use of one version of the tenant's secret.
     pub(super) fn secret_use(tenant: &TenantId, version: &str) -> Self {
         Self { sk: format!("{SECRET_PREFIX}{}", encode(version)), ..Self::tenant(tenant) }
@@ -205,7 +228,7 @@ mod tests {
 
     use super::*;
 
-    const KINDS: usize = 17;
+    const KINDS: usize = 21;
 
     fn all(tenant: &str, user: &str, session: &str, name: &str) -> Option<[Key; KINDS]> {
         let (tenant, user) = (TenantId::parse(tenant).ok()?, UserId::parse(user).ok()?);
@@ -229,6 +252,10 @@ mod tests {
             Key::origin(&WebOrigin::parse("https://app.example.com").ok()?),
             Key::health(),
             Key::published_keys(&tenant),
+            Key::clients(&tenant),
+            Key::client(&tenant, &client_id()),
+            Key::assertion(&tenant, &client_id(), "digest"),
+            Key::revoked_token(&tenant, "token"),
         ])
     }
 
@@ -242,6 +269,10 @@ mod tests {
     fn budget(tenant: &TenantId, of: BudgetOf) -> HourBudget {
         let now = jiff::Timestamp::from_second(7 * 3_600 + 1_000).unwrap();
         HourBudget { tenant: tenant.clone(), of, max: 1, now }
+    }
+
+    fn client_id() -> ClientId {
+        ClientId::parse("dwc_1").unwrap()
     }
 
     fn message_id() -> AttemptId {
@@ -268,6 +299,10 @@ mod tests {
             origin,
             health,
             keys,
+            clients,
+            client,
+            assertion,
+            revoked,
         ] = all("t_1", "a#b/c", "s/1", "Ü@x").unwrap();
         assert_eq!(tenant, Key { pk: "T#t_1".into(), sk: "TENANT".into() });
         assert_eq!(user, Key { pk: "T#t_1#U#a%23b%2Fc".into(), sk: "USER".into() });
@@ -298,6 +333,10 @@ mod tests {
         assert_eq!(origin, Key { pk: "O#https%3A%2F%2Fapp.example.com".into(), sk: "ORIGIN".into() });
         assert_eq!(keys, Key { pk: "T#t_1#P#KEYS".into(), sk: "KEYS".into() });
         assert_eq!(health, Key { pk: "HEALTH".into(), sk: "HEALTH".into() });
+        assert_eq!(clients, Key { pk: "T#t_1".into(), sk: "CLIENTS".into() });
+        assert_eq!(client, Key { pk: "T#t_1#C#dwc_1".into(), sk: "CLIENT".into() });
+        assert_eq!(assertion, Key { pk: "T#t_1#C#dwc_1".into(), sk: "J#digest".into() });
+        assert_eq!(revoked, Key { pk: "T#t_1#R#token".into(), sk: "REVOKED".into() });
     }
 
     proptest! {
@@ -333,6 +372,10 @@ mod tests {
                 tenants[0] == tenants[1],
                 true,
                 true,
+                tenants[0] == tenants[1],
+                tenants[0] == tenants[1],
+                tenants[0] == tenants[1],
+                tenants[0] == tenants[1],
                 tenants[0] == tenants[1],
             ];
             for ((one, two), same) in one.iter().zip(&two).zip(same) {

@@ -9,6 +9,7 @@
 
 mod admin;
 mod anchor;
+mod api_client;
 mod attempt;
 mod budget;
 mod code;
@@ -29,10 +30,12 @@ mod user;
 
 pub use admin::{
     Switched,
+    api_client::ClientCreation,
     tenant::{LastUse, TenantChange, TenantSummary},
     user_import::{ImportOutcome, NewUser, USERS_AT_ONCE, UnaddressableId, UserPage, UserPosition},
 };
 pub use anchor::Anchored;
+pub use api_client::{AssertionUse, ClientLogin};
 pub use attempt::{AttemptKey, Verdict};
 pub use code::{CodeTry, NewCode};
 pub use credentials::{CredentialChange, Ending, GuardedChange, Recovery};

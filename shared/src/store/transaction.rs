@@ -62,6 +62,8 @@ pub enum Guard {
     Sessions,
     /// The idempotency key already has a stored result.
     IdempotencyKey,
+    /// The tenant has the maximum number of API clients.
+    Clients,
     /// A failed condition of this write is a server error; most of these writes have none.
     None,
 }

@@ -1,23 +1,21 @@
 //! Access tokens: JWTs of type `at+jwt` (RFC 9068), verified as RFC 8725 recommends
 //! (docs/design/security.md#rule-16).
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::TenantKeys;
-use crate::{
-    domain::{
-        Collection, Failure, Policy, Session, SessionId, SigningAlgorithm, SigningEnd, Tenant, TenantId,
-        TokenFault, User, UserId,
-    },
-    json,
+use super::{
+    TenantKeys,
+    client_token::{ClientBearer, ClientClaims, client_token_life},
+    jwt::{TYPE, member_map, seconds, sign},
+};
+use crate::domain::{
+    Collection, Failure, Policy, Session, SessionId, SigningAlgorithm, SigningEnd, Tenant, TenantId,
+    TokenFault, User, UserId,
 };
 
-/// `typ` of every access token. It prevents the use of other JWTs as access tokens (RFC 9068, section 2.1).
-const TYPE: &str = "at+jwt";
 /// Maximum token length that is decoded. A token of Doorward has about 700 characters. The longest possible one has fewer
 /// than this maximum, so that every token that is issued is accepted.
 const MAX_CHARS: usize = 8_192;
@@ -73,7 +71,6 @@ impl Claims {
     /// Creates the claims of a token issued at `now`. The token expires with its session at the latest.
     pub fn new(session: &Session, user: &User, policy: &Policy, now: Timestamp, jti: &SessionId) -> Self {
         let iat = now.as_second();
-        let life = i64::try_from(policy.token_life.as_secs()).unwrap_or(i64::MAX);
         let (org_id, customer_id) = match session.collection {
             Collection::Admin => (Some(session.organization.to_string()), None),
             Collection::Individual | Collection::Organization => {
@@ -84,7 +81,7 @@ impl Claims {
             iss: policy.issuer.clone(),
             sub: user.id.to_string(),
             aud: policy.audience.clone(),
-            exp: iat.saturating_add(life).min(session.expires_at.as_second()),
+            exp: iat.saturating_add(seconds(policy.token_life)).min(session.expires_at.as_second()),
             iat,
             nbf: None,
             jti: jti.to_string(),
@@ -104,13 +101,7 @@ impl Claims {
     /// # Errors
     /// `Unavailable` when the tenant has no key for its algorithm; `Internal` when signing fails.
     pub fn sign(&self, keys: &TenantKeys, policy: &Policy) -> Result<SecretString, Failure> {
-        let signer = keys.signer(policy.algorithm)?;
-        let mut header = jsonwebtoken::Header::new(signer.algorithm);
-        header.typ = Some(TYPE.to_owned());
-        header.kid = Some(signer.kid.clone());
-        jsonwebtoken::encode(&header, self, &signer.key)
-            .map(SecretString::from)
-            .map_err(|error| Failure::Internal(Box::new(error)))
+        sign(self, keys, policy)
     }
 }
 
@@ -121,10 +112,67 @@ pub struct Unverified {
     signature: SecretString,
     algorithm: String,
     kid: String,
-    claims: Claims,
+    claims: AnyClaims,
 }
 
-/// Content of a verified token.
+/// Claims of a user's token or of a client's.
+#[derive(Debug)]
+enum AnyClaims {
+    User(Box<Claims>),
+    Client(ClientClaims),
+}
+
+impl AnyClaims {
+    /// Decodes the claims of a payload. Only the tokens of clients have the claim `client_id`.
+    fn read(payload: serde_json::Map<String, Value>) -> Option<Self> {
+        if payload.contains_key("client_id") {
+            let claims: ClientClaims = serde_json::from_value(Value::Object(payload)).ok()?;
+            return (claims.sub == claims.client_id.as_str()).then_some(Self::Client(claims));
+        }
+        let claims: Claims = serde_json::from_value(Value::Object(payload)).ok()?;
+        (claims.sub == claims.user_id.as_str()).then(|| Self::User(Box::new(claims)))
+    }
+
+    fn tenant(&self) -> &TenantId {
+        match self {
+            Self::User(claims) => &claims.tenant_id,
+            Self::Client(claims) => &claims.tenant_id,
+        }
+    }
+
+    /// Returns issuer and audience.
+    fn parties(&self) -> [&str; 2] {
+        match self {
+            Self::User(claims) => [&claims.iss, &claims.aud],
+            Self::Client(claims) => [&claims.iss, &claims.aud],
+        }
+    }
+
+    fn validity(&self) -> Validity {
+        match self {
+            Self::User(claims) => Validity { exp: claims.exp, iat: claims.iat, nbf: claims.nbf },
+            Self::Client(claims) => Validity { exp: claims.exp, iat: claims.iat, nbf: None },
+        }
+    }
+}
+
+/// Times of a token, in seconds since the Unix epoch.
+struct Validity {
+    exp: i64,
+    iat: i64,
+    nbf: Option<i64>,
+}
+
+/// Verified access token.
+#[derive(Debug)]
+pub enum AccessToken {
+    /// Token of a user's session.
+    User(Bearer),
+    /// Token of an API client.
+    Client(ClientBearer),
+}
+
+/// Content of a user's verified token.
 #[derive(Debug, Clone)]
 pub struct Bearer {
     /// Tenant ID.
@@ -137,6 +185,10 @@ pub struct Bearer {
     pub collection: Collection,
     /// Organization or customer in that path.
     pub owner: String,
+    /// Token ID.
+    pub token_id: String,
+    /// Time of issue.
+    pub issued_at: Timestamp,
     /// Expiry.
     pub expires_at: Timestamp,
     /// Whether the token has expired.
@@ -166,9 +218,9 @@ impl Unverified {
         }
         let kid = header.get("kid")?.as_str()?.to_owned();
         let algorithm = header.get("alg")?.as_str()?.to_owned();
-        let claims: Claims = serde_json::from_value(Value::Object(member_map(payload)?)).ok()?;
+        let claims = AnyClaims::read(member_map(payload)?)?;
         let (tenant, _) = kid.split_once('.')?;
-        if tenant != claims.tenant_id.as_str() || claims.sub != claims.user_id.as_str() {
+        if tenant != claims.tenant().as_str() {
             return None;
         }
         Some(Self {
@@ -182,7 +234,7 @@ impl Unverified {
 
     /// Returns the tenant stated in the token.
     pub fn tenant(&self) -> &TenantId {
-        &self.claims.tenant_id
+        self.claims.tenant()
     }
 
     /// Verifies signature and claims. The key determines the algorithm: a token with another `alg`, including
@@ -194,8 +246,8 @@ impl Unverified {
     ///
     /// # Errors
     /// `InvalidToken` with `UnknownKey`, `Forged`, `WrongAlgorithm`, `RetiredKey`, or `Expired` for a token that is
-    /// not valid yet. A token after its expiry is returned with [`Bearer::expired`] set.
-    pub fn verify(&self, keys: &TenantKeys, tenant: &Tenant, now: Timestamp) -> Result<Bearer, Failure> {
+    /// not valid yet. A token after its expiry is returned with `expired` set.
+    pub fn verify(&self, keys: &TenantKeys, tenant: &Tenant, now: Timestamp) -> Result<AccessToken, Failure> {
         let fault = |fault| Err(Failure::InvalidToken(fault));
         let policy = &tenant.policy;
         let Some(verifier) = keys.verifier(&self.kid) else {
@@ -203,13 +255,13 @@ impl Unverified {
         };
         let signed = self.algorithm == verifier.algorithm.name()
             && verifier.accepts(self.message.expose_secret().as_bytes(), self.signature.expose_secret());
-        let claims = &self.claims;
-        if !signed || claims.iss != policy.issuer || claims.aud != policy.audience {
+        let Validity { exp, iat, nbf } = self.claims.validity();
+        if !signed || self.claims.parties() != [&policy.issuer, &policy.audience] {
             return fault(TokenFault::Forged);
         }
         // An expired token refreshes its session, which may live for `session_life`.
         let may_be_in_use = |end: SigningEnd| {
-            Timestamp::from_second(claims.iat).is_ok_and(|issued_at| end.admits(issued_at))
+            Timestamp::from_second(iat).is_ok_and(|issued_at| end.admits(issued_at))
                 && end.may_live(policy.session_life, now)
         };
         if verifier.algorithm != policy.algorithm
@@ -220,10 +272,23 @@ impl Unverified {
         if !verifier.end().is_none_or(may_be_in_use) {
             return fault(TokenFault::RetiredKey);
         }
-        let starts = claims.nbf.unwrap_or(claims.iat).max(claims.iat);
+        let starts = nbf.unwrap_or(iat).max(iat);
         if starts > now.as_second().saturating_add(ISSUED_AHEAD_SECONDS) {
             return fault(TokenFault::Expired);
         }
+        let life = match &self.claims {
+            AnyClaims::User(_) => policy.token_life,
+            AnyClaims::Client(_) => client_token_life(policy),
+        };
+        let ends = exp.min(iat.saturating_add(seconds(life)));
+        let time = |second| Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
+        let (issued_at, expires_at, expired) = (time(iat), time(ends), now.as_second() >= ends);
+        let claims = match &self.claims {
+            AnyClaims::User(claims) => claims,
+            AnyClaims::Client(claims) => {
+                return Ok(AccessToken::Client(claims.bearer(issued_at, expires_at, expired)));
+            }
+        };
         let collection = Collection::from_user_type(&claims.user_type);
         let owner = match collection {
             Some(Collection::Admin) => &claims.org_id,
@@ -232,17 +297,17 @@ impl Unverified {
         let (Some(collection), Some(owner)) = (collection, owner) else {
             return fault(TokenFault::Forged);
         };
-        let life = i64::try_from(policy.token_life.as_secs()).unwrap_or(i64::MAX);
-        let ends = claims.exp.min(claims.iat.saturating_add(life));
-        Ok(Bearer {
+        Ok(AccessToken::User(Bearer {
             tenant: claims.tenant_id.clone(),
             user: claims.user_id.clone(),
             session: claims.sid.clone(),
             collection,
             owner: owner.clone(),
-            expires_at: Timestamp::from_second(ends).unwrap_or(Timestamp::MAX),
-            expired: now.as_second() >= ends,
-        })
+            token_id: claims.jti.clone(),
+            issued_at,
+            expires_at,
+            expired,
+        }))
     }
 }
 
@@ -252,13 +317,19 @@ fn end_of_algorithm(tenant: &Tenant, algorithm: SigningAlgorithm) -> Option<Sign
     Some(SigningEnd::of_algorithm(previous.replaced_at))
 }
 
-/// Decodes a part of a token: canonical base64url of one JSON object without duplicate members.
-fn member_map(part: &str) -> Option<serde_json::Map<String, Value>> {
-    json::parse_object(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
+#[cfg(test)]
+impl AccessToken {
+    fn into_user(self) -> Bearer {
+        match self {
+            Self::User(bearer) => bearer,
+            Self::Client(client) => panic!("{client:?}"),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -283,11 +354,9 @@ mod tests {
     }
 
     fn verify(token: &str, now: i64) -> Result<Bearer, Failure> {
-        Unverified::parse(&SecretString::from(token))?.verify(
-            &fixture::keys("t"),
-            &fixture::tenant(Policy::default()),
-            at(now),
-        )
+        let tenant = fixture::tenant(Policy::default());
+        let token = Unverified::parse(&SecretString::from(token))?;
+        token.verify(&fixture::keys("t"), &tenant, at(now)).map(AccessToken::into_user)
     }
 
     fn raw(header: &Value, payload: &Value, signature: &str) -> String {
@@ -302,7 +371,8 @@ mod tests {
             let token = claims().sign(&keys, &policy(algorithm)).unwrap();
             let read = Unverified::parse(&token).unwrap();
             assert_eq!(read.algorithm, algorithm.name());
-            let bearer = read.verify(&keys, &fixture::tenant(policy(algorithm)), at(1_001)).unwrap();
+            let bearer =
+                read.verify(&keys, &fixture::tenant(policy(algorithm)), at(1_001)).unwrap().into_user();
             assert_eq!((bearer.user.as_str(), bearer.owner.as_str(), bearer.expired), ("u", "o", false));
         }
     }

@@ -31,7 +31,7 @@ use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
 use zeroize::Zeroizing;
 
 use super::document::SecretDocument;
-use crate::domain::{Failure, SessionId, SigningAlgorithm, SigningEnd, TenantId, UserId, matches};
+use crate::domain::{Failure, SessionId, SigningAlgorithm, SigningEnd, TenantId, matches};
 
 /// Error for a secret document with an invalid value. Contains the field name, never the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +106,7 @@ pub(super) enum MacPurpose {
     Fingerprint,
     Device,
     Budget,
+    Client,
 }
 
 /// Signs access tokens.
@@ -182,6 +183,11 @@ impl TenantKeys {
         (due && is_first()).then_some(version_id)
     }
 
+    /// Returns the tenant of the keys.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
     /// Returns the root key version for new tokens.
     pub fn root_version(&self) -> u32 {
         self.current_root
@@ -209,13 +215,13 @@ impl TenantKeys {
         SessionDigest(URL_SAFE_NO_PAD.encode(start))
     }
 
-    /// Returns the part of the tenant's budget that counts a user's failures: a number below `parts`. An attacker
-    /// without the key cannot find users of the same part (docs/design/security.md#rule-10).
+    /// Returns the part of the tenant's budget that counts the failures of a user or client: a number below `parts`. An
+    /// attacker without the key cannot find IDs of the same part (docs/design/security.md#rule-10).
     ///
     /// # Errors
     /// `Unavailable` when the tenant has no root key.
-    pub fn part_of(&self, user: &UserId, parts: u32) -> Result<u32, Failure> {
-        let mac = self.mac(MacPurpose::Budget, self.current_root, user.as_str().as_bytes())?;
+    pub fn part_of(&self, id: &str, parts: u32) -> Result<u32, Failure> {
+        let mac = self.mac(MacPurpose::Budget, self.current_root, id.as_bytes())?;
         let number = mac.as_ref().first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
         Ok(number % parts.max(1))
     }

@@ -1,12 +1,16 @@
 //! Access tokens (JWT), refresh tokens, and the tenant keys that sign and verify them.
 
 mod access;
+mod assertion;
+mod client;
+mod client_token;
 mod code;
 mod cursor;
 mod device;
 mod document;
 mod form_token;
 mod idempotency;
+mod jwt;
 mod keys;
 mod public;
 mod refresh;
@@ -15,7 +19,10 @@ mod seal;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use access::{Bearer, Claims, SCOPE_FULL, SCOPE_PASSWORD_CHANGE, Unverified};
+pub use access::{AccessToken, Bearer, Claims, SCOPE_FULL, SCOPE_PASSWORD_CHANGE, Unverified};
+pub use assertion::{Assertion, AssertionFault};
+pub use client::{InvalidJwks, client_keys, new_client_secret};
+pub use client_token::{ClientBearer, ClientClaims};
 pub use cursor::PageCursor;
 pub use device::DeviceProof;
 pub use document::{MalformedDocument, RootKey, SecretDocument, SigningKey};

@@ -1,6 +1,7 @@
 //! Doorward in one process: the functions' own code and the real AWS SDK, over an embedded DynamoDB, an
 //! embedded Secrets Manager and a clock that tests set.
 
+mod api_clients;
 mod instance;
 mod items;
 mod requests;
@@ -20,6 +21,7 @@ use jiff::SignedDuration;
 use local::{TABLE, clients, dynamodb::EmbeddedDynamo, secrets::EmbeddedSecrets};
 use tempfile::TempDir;
 
+pub use api_clients::{RegisteredClient, oauth_event};
 pub use instance::Instance;
 
 use self::{instance::Backend, template::Seeded};

@@ -1,5 +1,6 @@
 //! Operations that only `doorwardctl` calls.
 
+pub(super) mod api_client;
 pub(super) mod tenant;
 pub(super) mod user;
 pub(super) mod user_import;

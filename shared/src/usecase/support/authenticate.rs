@@ -4,11 +4,11 @@ use super::tenant_request::TenantRequest;
 use crate::{
     context::RequestContext,
     domain::{
-        ClientAddress, Collection, Denial, Failure, ResetCode, Session, TenantId, TokenFault, User, UserId,
-        UserStatus,
+        ClientAddress, Collection, Denial, Failure, ResetCode, Session, SessionId, TenantId, TokenFault,
+        User, UserId, UserStatus,
     },
     store::{CallerItems, ExtraItem, StoredResult},
-    token::{Bearer, Unverified},
+    token::{AccessToken, Bearer, Unverified},
     usecase::Service,
 };
 
@@ -75,8 +75,35 @@ impl Service {
     /// Verifies a bearer token and finds its tenant. The tenant named by the request must be the token's: that
     /// is compared before any key is tried (docs/design/security.md#rule-18).
     ///
-    /// The session behind the token is not checked, and an expired token is accepted: the use case decides
+    /// The session or client behind the token is not checked, and an expired token is accepted: the use case decides
     /// about both.
+    pub(in crate::usecase) async fn verify_token<'r>(
+        &self,
+        context: &'r RequestContext,
+        tenant: &TenantId,
+        token: &Unverified,
+        ip: &ClientAddress,
+    ) -> Result<(TenantRequest<'r>, AccessToken), Failure> {
+        if token.tenant() != tenant {
+            return Err(Failure::TenantMismatch);
+        }
+        let request = TenantRequest::find(&self.tenants, context, tenant).await?;
+        let request = request.ok_or(Failure::InvalidToken(TokenFault::UnknownKey))?;
+        let token = token.verify(&request.keys, &request.tenant, context.now)?;
+        match &token {
+            AccessToken::User(bearer) => {
+                context.record_caller(&bearer.user, &request.keys.session_digest(&bearer.session));
+            }
+            AccessToken::Client(bearer) => context.record_client_id(&bearer.client),
+        }
+        request.admit(ip)?;
+        Ok((request, token))
+    }
+
+    /// Verifies the bearer token of a user, as [`Self::verify_token`].
+    ///
+    /// # Errors
+    /// Also `Forbidden` for the token of an API client.
     pub(in crate::usecase) async fn verify_bearer<'r>(
         &self,
         context: &'r RequestContext,
@@ -84,15 +111,10 @@ impl Service {
         token: &Unverified,
         ip: &ClientAddress,
     ) -> Result<(TenantRequest<'r>, Bearer), Failure> {
-        if token.tenant() != tenant {
-            return Err(Failure::TenantMismatch);
+        match self.verify_token(context, tenant, token, ip).await? {
+            (request, AccessToken::User(bearer)) => Ok((request, bearer)),
+            (_, AccessToken::Client(_)) => Err(Failure::Forbidden(Denial::ClientToken)),
         }
-        let request = TenantRequest::find(&self.tenants, context, tenant).await?;
-        let request = request.ok_or(Failure::InvalidToken(TokenFault::UnknownKey))?;
-        let bearer = token.verify(&request.keys, &request.tenant, context.now)?;
-        context.record_caller(&bearer.user, &request.keys.session_digest(&bearer.session));
-        request.admit(ip)?;
-        Ok((request, bearer))
     }
 
     /// Reads the caller, its session, another user and an extra item in one call
@@ -104,26 +126,59 @@ impl Service {
         other: Option<&UserId>,
         extra: ExtraItem<'_>,
     ) -> Result<Caller, Failure> {
-        let read = || self.store.caller(&bearer.tenant, (&bearer.user, &bearer.session), other, extra);
         if bearer.expired {
             return Err(Failure::InvalidToken(TokenFault::Expired));
         }
+        let items = self.live_items(request, (&bearer.user, &bearer.session), other, extra).await?;
+        let (LiveCaller { session, user }, CallerItems { other, code, asked, stored, .. }) = items;
+        Ok(Caller { session, user, other, code, asked, stored, collection: bearer.collection })
+    }
+
+    /// Reads a session and its user, and checks that the session is live and that the user need not change its password.
+    ///
+    /// # Errors
+    /// `InvalidToken(SessionGone)`, `Forbidden`, `Unavailable`.
+    pub(in crate::usecase) async fn live_session(
+        &self,
+        request: &TenantRequest<'_>,
+        ids: (&UserId, &SessionId),
+    ) -> Result<(Session, User), Failure> {
+        let (LiveCaller { session, user }, _) = self.live_items(request, ids, None, ExtraItem::None).await?;
+        if user.change_required {
+            return Err(Failure::Forbidden(Denial::PasswordChangeRequired));
+        }
+        Ok((session, user))
+    }
+
+    async fn live_items(
+        &self,
+        request: &TenantRequest<'_>,
+        ids: (&UserId, &SessionId),
+        other: Option<&UserId>,
+        extra: ExtraItem<'_>,
+    ) -> Result<(LiveCaller, CallerItems), Failure> {
+        let read = || self.store.caller(&request.tenant.id, ids, other, extra);
         let mut items = read().await?;
         let asked_of = items.other.as_ref().or(items.user.as_ref());
         if is_torn(items.session.as_ref(), items.user.as_ref()) || is_torn(items.asked.as_ref(), asked_of) {
             items = read().await?;
         }
         let gone = Failure::InvalidToken(TokenFault::SessionGone);
-        let (Some(session), Some(user)) = (items.session, items.user) else {
+        let (Some(session), Some(user)) = (items.session.take(), items.user.take()) else {
             return Err(gone);
         };
         let fault = session.fault(request.now(), user.session_epoch, request.tenant.session_epoch);
         if fault.is_some() || user.status == UserStatus::Disabled {
             return Err(gone);
         }
-        let CallerItems { other, code, asked, stored, .. } = items;
-        Ok(Caller { session, user, other, code, asked, stored, collection: bearer.collection })
+        Ok((LiveCaller { session, user }, items))
     }
+}
+
+/// A live session and its user.
+struct LiveCaller {
+    session: Session,
+    user: User,
 }
 
 /// Checks that a token may be used on a collection's routes.
@@ -184,6 +239,8 @@ mod tests {
             session: session().id,
             collection,
             owner: "o".to_owned(),
+            token_id: "token".to_owned(),
+            issued_at: at(0),
             expires_at: at(0),
             expired,
         }

@@ -1,6 +1,8 @@
 //! Steps that several use cases share.
 
 pub(super) mod authenticate;
+pub(super) mod budgets;
+pub mod client_authentication;
 pub(super) mod code;
 pub(super) mod cross_origin;
 pub(super) mod idempotency;

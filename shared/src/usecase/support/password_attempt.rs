@@ -6,18 +6,19 @@
 use std::{net::IpAddr, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
-use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use super::tenant_request::TenantRequest;
+use super::{
+    budgets::{BudgetCharge, hourly_budgets},
+    tenant_request::TenantRequest,
+};
 use crate::{
     domain::{
-        AttemptBudget, AttemptId, BudgetOf, Failure, GrantedSlot, HourBudget, Limit, Password, Reservation,
-        SessionId, TrustedDevice, User, UserId,
+        AttemptBudget, AttemptId, Failure, GrantedSlot, HourBudget, Limit, Password, Reservation, SessionId,
+        TrustedDevice, User, UserId,
     },
     port::PasswordCheck,
     store::{AttemptKey, Verdict},
-    token::TenantKeys,
     usecase::Service,
 };
 
@@ -26,11 +27,6 @@ const MAX_WAIT: Duration = Duration::from_secs(4);
 /// Maximum time to store the result of an attempt. Longer than a burst of throttling, because an attempt without a
 /// result holds its slot.
 const MAX_SETTLING: Duration = Duration::from_secs(4);
-/// A tenant's budget of at least this size is split into parts, so that an attack does not write all its
-/// failures to one item: a DynamoDB partition takes 1,000 writes per second (docs/design/storage.md).
-const PART: u32 = 1_000;
-/// Maximum number of parts.
-const MAX_PARTS: u32 = 16;
 
 /// The source of a password attempt. It decides which limits apply.
 #[derive(Debug, Clone, Copy)]
@@ -55,21 +51,8 @@ impl AttemptSource {
         if self.device.is_some() {
             return Ok(Vec::new());
         }
-        let policy = request.policy();
-        let (part, share) = part_of(user, policy.failures_per_tenant, &request.keys)?;
-        let of_address = (BudgetOf::WrongPasswords(self.ip), policy.failures_per_ip);
-        let of_tenant = (BudgetOf::TenantPart(part), share);
-        let budget =
-            |(of, max)| HourBudget { tenant: request.tenant.id.clone(), of, max, now: request.now() };
-        Ok([of_address, of_tenant].map(budget).into())
+        hourly_budgets(request, self.ip, user.as_str())
     }
-}
-
-/// The part of its tenant's budget that counts a user's failures, and the size of that part. The part depends on a
-/// key, because an attacker could otherwise use up the part of one user with failures of invented users.
-fn part_of(user: &UserId, budget: u32, keys: &TenantKeys) -> Result<(u32, u32), Failure> {
-    let parts = (budget / PART).clamp(1, MAX_PARTS);
-    Ok((keys.part_of(user, parts)?, budget.div_ceil(parts)))
 }
 
 /// A reserved attempt slot of a user, with the units that the attempt took from hourly budgets.
@@ -84,10 +67,8 @@ pub(in crate::usecase) struct AttemptSlot<'a> {
     source: AttemptSource,
     budget: AttemptBudget,
     granted: GrantedSlot,
-    /// Budgets that count the attempt if it turns out wrong.
-    owed: Vec<HourBudget>,
-    /// Budgets that already counted the attempt, and get the unit back unless it turns out wrong.
-    taken: Vec<HourBudget>,
+    /// Units of hourly budgets.
+    charge: BudgetCharge,
 }
 
 /// How a password attempt ended.
@@ -96,12 +77,6 @@ enum AttemptOutcome {
     Wrong,
     Right,
     Unused,
-}
-
-/// Why a budget gave no unit.
-enum BudgetError {
-    UsedUp,
-    Refused(Failure),
 }
 
 impl Service {
@@ -152,8 +127,7 @@ impl Service {
             source,
             budget,
             granted,
-            owed: Vec::new(),
-            taken: Vec::new(),
+            charge: BudgetCharge::default(),
         })
     }
 
@@ -216,9 +190,7 @@ impl AttemptSlot<'_> {
         SessionId::of_attempt(self.id)
     }
 
-    /// Applies `budgets`, of which `used` units were used when they were read. A budget that is less than half
-    /// used counts the attempt only if it fails. Any other budget counts it now, before the verification. A
-    /// burst that begins when at least half is used therefore cannot exceed the budget.
+    /// Applies `budgets`, of which `used` units were used when they were read ([`BudgetCharge::charge`]).
     ///
     /// # Errors
     /// `RateLimited` until the end of the hour; `Unavailable`. The slot gives back what it took.
@@ -227,20 +199,7 @@ impl AttemptSlot<'_> {
         budgets: Vec<HourBudget>,
         used: &[u32],
     ) -> Result<(), Failure> {
-        let used = used.iter().copied().chain(std::iter::repeat(u32::MAX));
-        let budgets: Vec<_> = budgets.into_iter().zip(used).collect();
-        let spent = budgets.iter().find(|(budget, used)| *used >= budget.max);
-        let spent = spent.map(|(budget, _)| budget.exhausted());
-        let (scarce, ample): (Vec<_>, Vec<_>) =
-            budgets.into_iter().partition(|(budget, used)| *used >= budget.max / 2);
-        if scarce.iter().any(|(budget, used)| matches!(budget.of, BudgetOf::TenantPart(_)) && *used > 0) {
-            self.request.context.record_tenant_budget_half_used();
-        }
-        if let Some(failure) = spent {
-            return Err(failure);
-        }
-        self.owed = ample.into_iter().map(|(budget, _)| budget).collect();
-        self.take(scarce.into_iter().map(|(budget, _)| budget).collect()).await
+        self.charge.charge(&self.service.store, self.request.context, budgets, used).await
     }
 
     /// Takes a unit of every budget that applies to the slot, without reading how much is used.
@@ -249,29 +208,7 @@ impl AttemptSlot<'_> {
     /// As [`Self::charge`].
     pub(in crate::usecase) async fn charge_all(&mut self) -> Result<(), Failure> {
         let budgets = self.source.budgets(self.request, &self.user)?;
-        self.take(budgets).await
-    }
-
-    /// Takes a unit of each budget, one after the other: an attempt that the first budget refuses takes nothing
-    /// from the second. Waits about one hash for units that other attempts may give back.
-    async fn take(&mut self, budgets: Vec<HourBudget>) -> Result<(), Failure> {
-        for budget in budgets {
-            let take = || async {
-                let left = self.service.store.take_from_budget(&budget).await;
-                if left.map_err(BudgetError::Refused)? { Ok(()) } else { Err(BudgetError::UsedUp) }
-            };
-            let backoff = ExponentialBuilder::default()
-                .with_min_delay(Duration::from_millis(50))
-                .with_max_times(4)
-                .with_jitter();
-            let taken = take.retry(backoff).when(|error| matches!(error, BudgetError::UsedUp)).await;
-            taken.map_err(|error| match error {
-                BudgetError::UsedUp => budget.exhausted(),
-                BudgetError::Refused(failure) => failure,
-            })?;
-            self.taken.push(budget);
-        }
-        Ok(())
+        self.charge.take(&self.service.store, budgets).await
     }
 
     /// Ends the attempt: the password was wrong.
@@ -304,20 +241,20 @@ impl AttemptSlot<'_> {
         let store = &self.service.store;
         let tenant = &self.request.tenant.id;
         let attempt = AttemptKey { tenant, user: &self.user, device: self.source.device, id: self.id };
-        let (verdict, budgets) = match outcome {
+        let verdict = match outcome {
             AttemptOutcome::Wrong => {
                 let GrantedSlot { is_expired, .. } = self.granted;
-                (Verdict::Failed { budget: self.budget, now: self.request.now(), is_expired }, &self.owed)
+                Verdict::Failed { budget: self.budget, now: self.request.now(), is_expired }
             }
-            AttemptOutcome::Right => (Verdict::Succeeded(&self.granted.seen), &self.taken),
-            AttemptOutcome::Unused => (Verdict::Unused, &self.taken),
+            AttemptOutcome::Right => Verdict::Succeeded(&self.granted.seen),
+            AttemptOutcome::Unused => Verdict::Unused,
         };
-        let adjusted = join_all(budgets.iter().map(|budget| async move {
+        let adjusted = async {
             match outcome {
-                AttemptOutcome::Wrong => store.count_against_budget(budget).await,
-                AttemptOutcome::Right | AttemptOutcome::Unused => store.return_to_budget(budget).await,
+                AttemptOutcome::Wrong => self.charge.failed(store).await,
+                AttemptOutcome::Right | AttemptOutcome::Unused => self.charge.give_back(store).await,
             }
-        }));
+        };
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
             .with_max_delay(Duration::from_millis(500))
@@ -330,30 +267,6 @@ impl AttemptSlot<'_> {
             tokio::time::timeout(MAX_SETTLING, settle).await.map_err(timeout)?
         };
         let (settled, adjusted) = tokio::join!(settle, adjusted);
-        adjusted.into_iter().fold(settled, Result::and)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::token::tests::keys;
-
-    // docs/design/security.md#rule-10
-    #[test]
-    fn tenant_budget_is_split_into_equal_parts_with_users_spread_over_them() {
-        let keys = keys("a");
-        for (budget, parts, share) in
-            [(1, 1, 1), (999, 1, 999), (2_000, 2, 1_000), (10_000, 10, 1_000), (100_000, 16, 6_250)]
-        {
-            let mut counts = vec![0; parts];
-            for n in 0..1_600 {
-                let (part, of) =
-                    part_of(&UserId::parse(&format!("user-{n}")).unwrap(), budget, &keys).unwrap();
-                assert_eq!(of, share, "{budget}");
-                counts[part as usize] += 1;
-            }
-            assert!(counts.iter().all(|count| count * parts > 800), "{budget}: {counts:?}");
-        }
+        settled.and(adjusted)
     }
 }
