@@ -276,7 +276,10 @@ mod tests {
         }
         for found in [None, Some(other("o"))] {
             let pending = must_change(admin(found));
-            assert!(matches!(pending.target(&of_other), Err(Failure::Forbidden)));
+            assert!(matches!(
+                pending.target(&of_other),
+                Err(Failure::Forbidden(Denial::PasswordChangeRequired))
+            ));
         }
     }
 
@@ -292,7 +295,10 @@ mod tests {
             Err(Failure::UserNotFound)
         ));
         let pending = must_change(admin());
-        assert!(matches!(pending.owner_of_sessions(&own, Collection::Admin, "o"), Err(Failure::Forbidden)));
+        assert!(matches!(
+            pending.owner_of_sessions(&own, Collection::Admin, "o"),
+            Err(Failure::Forbidden(_))
+        ));
     }
 
     // docs/design/security.md#rule-21
@@ -306,8 +312,11 @@ mod tests {
             (Collection::Individual, Collection::Individual, true),
         ] {
             let result = admits(route, &bearer(token, false));
-            let is_expected =
-                if is_admitted { result.is_ok() } else { matches!(result, Err(Failure::Forbidden)) };
+            let is_expected = if is_admitted {
+                result.is_ok()
+            } else {
+                matches!(result, Err(Failure::Forbidden(Denial::CustomerToken)))
+            };
             assert!(is_expected, "{route:?} {token:?}");
             let expired = admits(route, &bearer(token, true));
             assert!(
