@@ -41,7 +41,8 @@ const ACCEPTED: [(&str, &str, &str); 3] = [
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Tests only conditions whose recorded text contains this text. The recorded text is the operation, the
-    /// partition key, the sort key and the expression. The keys have no IDs. Example: `Put T TENANT`.
+    /// partition key, the sort key and the expression. IDs are left out of the keys: `T#acme#U#ada` is
+    /// recorded as `T#U`. Example: `Delete T#U USER`.
     #[arg(long, default_value = "")]
     only: String,
     /// File to read the recorded conditions from. If it does not exist, the command first runs all tests and

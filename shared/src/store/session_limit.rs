@@ -88,8 +88,9 @@ impl DynamoStore {
 
     async fn put_session(&self, session: &Session) -> Result<(), Failure> {
         let put = self.client.put_item().table_name(&self.table).set_item(Some(session_item(session)?));
-        // The SDK repeats a write that timed out. The first write may arrive after the logout of the session that the
-        // repetition created. The condition prevents that it replaces the ended session with a live one.
+        // The SDK repeats a write that timed out. The repeated write can create the session, and a logout can end it,
+        // before the first write arrives. The condition then rejects the first write. Without it, the first write would
+        // replace the ended session with a live one.
         let absent = Expressions::absent().return_refused();
         let output = conditional!(put, absent).send().await;
         let Err(error) = output else {
