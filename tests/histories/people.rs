@@ -38,7 +38,10 @@ impl Person {
                 let key = (self.dice.below(4) == 0).then(|| self.dice.below(KEYS));
                 self.log_in(Deed::LogIn { password, key }).await;
             }
-            6..=9 => self.refresh(&login).await,
+            6..=9 => {
+                let login = self.perhaps_older(login);
+                self.refresh(&login).await;
+            }
             10..=13 => {
                 let is_authorizer = self.dice.below(2) == 0;
                 self.use_token(&login, is_authorizer).await;
@@ -86,6 +89,15 @@ impl Person {
         logins[from + self.dice.below(logins.len() - from)].clone()
     }
 
+    /// The tokens, or in some cases the oldest ones of their session. Those test the reuse of refresh tokens.
+    fn perhaps_older(&mut self, login: Login) -> Login {
+        if self.dice.below(3) > 0 {
+            return login;
+        }
+        let of_session = |other: &Login| other.session == login.session;
+        self.run.logins().into_iter().find(of_session).unwrap_or(login)
+    }
+
     /// A password, in most cases the one that was set last.
     fn likely_password(&mut self) -> usize {
         if self.dice.below(4) == 0 { self.dice.below(PASSWORDS.len()) } else { self.run.last_password() }
@@ -109,10 +121,13 @@ impl Person {
         self.run.end(number, Outcome::of(answer.as_ref()))
     }
 
-    async fn change_password(&mut self, deed: Deed, to: usize, function: Function, request: Value) {
-        if self.call(deed, function, request).await == Outcome::Done {
+    /// Returns whether the change was made.
+    async fn change_password(&mut self, deed: Deed, to: usize, function: Function, request: Value) -> bool {
+        let is_done = self.call(deed, function, request).await == Outcome::Done;
+        if is_done {
             self.run.note_password(to);
         }
+        is_done
     }
 
     pub(super) async fn log_in(&mut self, deed: Deed) {
@@ -197,7 +212,11 @@ impl Person {
         let path = format!("/v2/users/{}/password", self.run.actor.user.user_id);
         let request = event(&Method::POST, &path, NORDIC, None, Some(&body));
         let deed = Deed::SetByCode { issued_by, to };
-        self.change_password(deed, to, Function::UpdateCredentials, request).await;
+        let is_spent =
+            self.change_password(deed.clone(), to, Function::UpdateCredentials, request.clone()).await;
+        if is_spent && self.dice.below(2) == 0 {
+            self.change_password(deed, to, Function::UpdateCredentials, request).await;
+        }
     }
 
     async fn reset(&mut self) {

@@ -36,7 +36,7 @@ pub(super) const PASSWORDS: [&str; 3] =
     ["the first of my passphrases", "the second of my passphrases", "the third of my passphrases"];
 
 /// Number of tries to start a history.
-const STARTS: usize = 5;
+const STARTS: usize = 10;
 const PARTS: usize = 3;
 const PEOPLE: usize = 4;
 /// Number of operations of each person in each part.
@@ -298,7 +298,7 @@ impl Run {
                 operation.outcome = Outcome::Unknown { ended: true };
             }
         }
-        let past_grace = dice.below(3) == 0;
+        let past_grace = dice.below(2) == 0;
         self.world.clock.advance(if past_grace { PAST_GRACE } else { PAST_CACHES });
         self.note(Deed::Wait { past_grace }, Outcome::Done);
         let observation = self.observe().await;
