@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration
 
 use anyhow::{Result, ensure};
 use doorward::{
-    domain::{ClientScope, Medium, SessionLimit},
+    domain::{ClientScope, Medium, SessionLimit, WhenFull},
     route::Function,
 };
 use e2e::{Actor, Login, NORDIC, Visitor, World, as_tenant, calls::Cost, delivery::Queued, event};
@@ -144,6 +144,23 @@ async fn send(world: &World, by: &Login, method: Method, path: String) -> Result
     world.request(&method, &path, &by.actor.tenant.tenant_id, Some(&by.token), None).await
 }
 
+/// Measures logins under session limits.
+async fn limited_logins(table: &mut Table<'_>, admin: &Actor) -> Result<()> {
+    let world = table.world;
+    for (name, most_steps, max, when_full) in [
+        ("create session, with a session limit", 3, 50, WhenFull::Reject),
+        ("create session, with the limit `single`", 2, 1, WhenFull::Single),
+    ] {
+        let limit = SessionLimit { max, when_full };
+        world.change_policy(&admin.tenant.tenant_id, |policy| policy.session_limit = Some(limit)).await?;
+        // The login before the measured one refreshes the cached tenant.
+        world.login(admin).await?;
+        let login = world.try_login(admin, &admin.user.password);
+        table.row(name, most_steps, 200, LOGIN, login).await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn documented_costs_match_the_measured_costs() -> Result<()> {
     let world = World::start().await?;
@@ -217,20 +234,8 @@ async fn documented_costs_match_the_measured_costs() -> Result<()> {
     let body = json!({ "password": NEW_PASSWORD, "currentPassword": third.actor.user.password });
     table.row("change your own password", 5, 200, CHANGE.hashing(2), world.update(&third, id, &body)).await?;
 
-    // The login before the measured one refreshes the cached tenant.
     let tenant = admin.tenant.tenant_id.as_str();
-    let limit = SessionLimit { max: 50, when_full: doorward::domain::WhenFull::Reject };
-    world.change_policy(tenant, |policy| policy.session_limit = Some(limit)).await?;
-    world.login(&admin).await?;
-    table
-        .row("create session, with a session limit", 3, 200, LOGIN, world.try_login(&admin, password))
-        .await?;
-    let limit = SessionLimit { max: 1, when_full: doorward::domain::WhenFull::Single };
-    world.change_policy(tenant, |policy| policy.session_limit = Some(limit)).await?;
-    world.login(&admin).await?;
-    table
-        .row("create session, with the limit `single`", 2, 200, LOGIN, world.try_login(&admin, password))
-        .await?;
+    limited_logins(&mut table, &admin).await?;
     world
         .change_policy(tenant, |policy| {
             policy.session_limit = None;

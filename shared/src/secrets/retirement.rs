@@ -100,7 +100,7 @@ impl Rotator {
     ) -> Result<(), RotationError> {
         let moved = Moved { retired, ..moved };
         let versions = versions.corrected(moved);
-        let activated = self.activate(&versions, moved).await;
+        let activated = Box::pin(self.activate(&versions, moved)).await;
         let marked = match versions.at(CURRENT) {
             Some(current) => {
                 let now = self.clock.now();
