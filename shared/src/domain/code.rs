@@ -177,4 +177,39 @@ mod tests {
         assert_eq!(recent(&[at(0), at(10)], at(3_600)), [at(10)]);
         assert_eq!(recent(&[at(0), at(10)], at(3_610)), []);
     }
+
+    // docs/design/security.md#rule-19
+    #[test]
+    fn random_bytes_give_each_character_equally_often() {
+        let mut counts = std::collections::BTreeMap::<_, u32>::new();
+        for byte in 0..=255 {
+            let code = Code::from_random(CodeKind::Typed, &[byte; 20]);
+            *counts.entry(code.expose().to_owned()).or_default() += 1;
+        }
+        assert!(counts.len() == 32 && counts.values().all(|count| *count == 8), "{counts:?}");
+    }
+
+    #[test]
+    fn sent_code_has_at_most_40_characters_with_blanks() {
+        assert!(Code::parse(&format!("{}A", " ".repeat(39))).is_ok());
+        assert!(Code::parse(&format!("{}A", " ".repeat(40))).is_err());
+        assert!(Code::parse(&"A".repeat(20)).is_ok() && Code::parse(&"A".repeat(21)).is_err());
+    }
+
+    // docs/design/security.md#rule-19
+    #[test]
+    fn newer_code_has_a_later_id_also_if_the_clock_goes_backward() {
+        let at = |millisecond| Timestamp::from_millisecond(millisecond).unwrap();
+        let before = ResetCode {
+            id: AttemptId::new(at(5_000), [1; 16]),
+            proof: None,
+            ends_at: at(9_000),
+            sent: Vec::new(),
+            spent: None,
+        };
+        assert_eq!(ResetCode::id_time(None, at(1_000)), at(1_000));
+        for (now, expected) in [(1_000, 5_001), (5_000, 5_001), (6_000, 6_000)] {
+            assert_eq!(ResetCode::id_time(Some(&before), at(now)), at(expected), "{now}");
+        }
+    }
 }

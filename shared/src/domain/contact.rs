@@ -218,4 +218,16 @@ mod tests {
             assert!(language(bad).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn mail_address_has_at_most_254_bytes_and_64_before_the_at_sign() {
+        let address = |local: usize, last_label: usize| {
+            let label = "d".repeat(63);
+            format!("{}@{label}.{label}.{}", "l".repeat(local), "d".repeat(last_label))
+        };
+        assert_eq!(address(64, 61).len(), MAX_MAIL_BYTES);
+        assert!(mail_address(&address(64, 61)).is_ok());
+        assert!(mail_address(&address(64, 62)).is_err(), "255 bytes");
+        assert!(mail_address(&address(65, 1)).is_err(), "65 bytes before the @");
+    }
 }

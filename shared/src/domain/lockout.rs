@@ -370,6 +370,14 @@ mod tests {
 
     // docs/design/security.md#rule-7
     #[test]
+    fn lockout_ends_after_its_length() {
+        assert_eq!(BUDGET.lockout_end(at(400)), at(1_000));
+        let endless = AttemptBudget { lockout_millis: i64::MAX, ..BUDGET };
+        assert_eq!(endless.lockout_end(at(400)), Timestamp::MAX);
+    }
+
+    // docs/design/security.md#rule-7
+    #[test]
     fn reduced_slots_lock_the_user_earlier() {
         let reduced = AttemptState { reduced_slots: Some(1), ..state(&[attempt(400, 1)]) };
         assert_eq!(next(&reduced, 410), NextStep::Return(Reservation::Locked(at(1_000))));

@@ -337,4 +337,13 @@ mod tests {
             assert!(user.history_after_change(count) == history, "{count}");
         }
     }
+
+    // docs/design/security.md#rule-15
+    #[test]
+    fn change_increments_the_sequence() {
+        let user = User { sequence: 4, ..user() };
+        let details = UserDetails::after_change(&user, user.changed_at + jiff::SignedDuration::from_secs(9));
+        assert_eq!((details.sequence, details.created_at), (5, user.created_at));
+        assert_eq!(details.changed_at, user.changed_at + jiff::SignedDuration::from_secs(9));
+    }
 }

@@ -604,6 +604,34 @@ mod tests {
 
     // docs/design/security.md#rule-16
     #[test]
+    fn previous_algorithm_is_accepted_for_tokens_from_before_its_end() {
+        let keys = fixture::keys("t");
+        let token = claims().sign(&keys, &policy(SigningAlgorithm::EdDsa)).unwrap();
+        let token = Unverified::parse(&token).unwrap();
+        let session_life = i64::try_from(Policy::default().session_life.as_secs()).unwrap();
+        let replaced =
+            |algorithm, second| Some(crate::domain::PreviousAlgorithm { algorithm, replaced_at: at(second) });
+        for (previous_algorithm, now, is_accepted) in [
+            (replaced(SigningAlgorithm::EdDsa, 990), 1_001, true),
+            (replaced(SigningAlgorithm::EdDsa, 989), 1_001, false),
+            (replaced(SigningAlgorithm::EdDsa, 990), 1_000 + session_life - 1, true),
+            (replaced(SigningAlgorithm::EdDsa, 990), 1_000 + session_life, false),
+            (replaced(SigningAlgorithm::Rs256, 990), 1_001, false),
+            (None, 1_001, false),
+        ] {
+            let tenant = Tenant { previous_algorithm, ..fixture::tenant(Policy::default()) };
+            let result = token.verify(&keys, &tenant, at(now));
+            let is_rejected = matches!(result, Err(Failure::InvalidToken(TokenFault::WrongAlgorithm)));
+            assert_eq!(
+                (result.is_ok(), is_rejected),
+                (is_accepted, !is_accepted),
+                "{previous_algorithm:?} {now}"
+            );
+        }
+    }
+
+    // docs/design/security.md#rule-16
+    #[test]
     fn token_with_invalid_claim_is_rejected() {
         let keys = fixture::keys("t");
         type Change = fn(&mut Claims);

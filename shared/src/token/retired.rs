@@ -51,7 +51,7 @@ mod tests {
                 .copied()
                 .collect::<Vec<_>>()
         );
-        drop_ended(&mut kept, at(367 * DAY + many), of);
+        drop_ended(&mut kept, at(367 * DAY + many - 1), of);
         assert_eq!(kept, [("root", None), ("other", None)]);
     }
 }
