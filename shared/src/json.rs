@@ -84,6 +84,11 @@ impl ObjectReader {
         parsed.map_err(|error| self.fault(name, error.to_string())).ok()
     }
 
+    /// Returns whether a member is present and not `null`.
+    pub fn has(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// Removes and returns a member.
     pub fn take(&mut self, name: &'static str) -> Option<Value> {
         let mut remove = |name: &str| self.members.shift_remove(name).filter(|value| !value.is_null());
@@ -123,7 +128,7 @@ impl ObjectReader {
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        if self.members.get(name).is_none_or(Value::is_null) {
+        if !self.has(name) {
             self.members.shift_remove(name);
             return self.wrong_type(name, "is required");
         }

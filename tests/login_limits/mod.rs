@@ -3,6 +3,7 @@
 
 mod budgets;
 mod consecutive;
+mod counts;
 mod devices;
 mod proofs;
 mod retention;

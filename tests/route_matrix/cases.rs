@@ -101,12 +101,8 @@ pub(super) const FINHUB: Results = Results {
 };
 
 /// Logins, which the tenant's credentials and the user's password authenticate.
-pub(super) const FINHUB_LOGIN: Results = Results {
-    no_bearer: NO_BEARER_EXPECTED,
-    tenant_mismatch: NotApplicable("the tenant's credentials name the tenant, and the request has no token"),
-    other_tenants_user: Is(401, "AUTHENTICATION"),
-    ..FINHUB
-};
+pub(super) const FINHUB_LOGIN: Results =
+    Results { no_bearer: NO_BEARER_EXPECTED, other_tenants_user: Is(401, "AUTHENTICATION"), ..FINHUB };
 
 pub(super) const FINHUB_REFRESH_ADMIN: Results = Results { other_tenants_user: NO_USER, ..FINHUB };
 pub(super) const FINHUB_REFRESH_CUSTOMER: Results =

@@ -96,7 +96,11 @@ impl Scene {
             .replace("{tenantId}", &tenant.tenant_id);
         let event = |bearer, body| event(&self.method, &path, &tenant.tenant_id, bearer, body);
         Ok(match self.request {
-            Request::Login => event(None, Some(&self.target.actor.credentials(&known.password))),
+            Request::Login => {
+                let mut body = self.target.actor.credentials(&known.password);
+                body["tenantId"] = json!(tenant.tenant_id);
+                event(None, Some(&body))
+            }
             Request::Refresh => {
                 event(Some(&self.target.token), Some(&json!({ "refreshToken": self.target.refresh })))
             }

@@ -2,6 +2,7 @@
 
 mod access;
 mod ending;
+mod grants;
 mod limits;
 mod listing;
 

@@ -87,7 +87,7 @@ pub(super) fn text(decision: &Decision<'_>, link: &ChainLink<'_>, is_cold: bool)
 fn metrics(decision: &Decision<'_>, is_cold: bool) -> Vec<(&'static str, Value)> {
     let class = decision.outcome.class;
     let failure = decision.outcome.failure;
-    let is_lockout = matches!(failure, Some(Failure::AccountLocked(_) | Failure::PasswordDisabled));
+    let is_lockout = matches!(failure, Some(Failure::AccountLocked(_) | Failure::PasswordDisabled(_)));
     let counters = [
         ("Succeeded", class == Class::Succeeded),
         ("Refused", class == Class::Refused),

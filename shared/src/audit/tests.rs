@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     context::Facts,
-    domain::{Failure, Invalid, Limit, TenantId, TokenFault, UserId},
+    domain::{AttemptCount, Failure, Invalid, Limit, TenantId, TokenFault, UserId},
     port::{Clock, Entropy},
 };
 
@@ -220,12 +220,12 @@ fn metrics_of(line: &str) -> BTreeMap<String, (String, f64)> {
 #[test]
 fn metrics_follow_the_embedded_metric_format() {
     let (audit, kept) = log(7);
-    let ended = at(NOW);
+    let count = AttemptCount { failed: 5, max: 5, locked_until: Some(at(NOW)) };
     let cases: [(Option<Failure>, &[&str]); 8] = [
         (None, &["Succeeded", "ColdStart"]),
-        (Some(Failure::Authentication), &["Refused"]),
-        (Some(Failure::AccountLocked(ended)), &["Refused", "LockedOut"]),
-        (Some(Failure::PasswordDisabled), &["Refused", "LockedOut"]),
+        (Some(Failure::Authentication(count)), &["Refused"]),
+        (Some(Failure::AccountLocked(count)), &["Refused", "LockedOut"]),
+        (Some(Failure::PasswordDisabled(count)), &["Refused", "LockedOut"]),
         (Some(Failure::RateLimited(Limit::Busy, Duration::from_secs(1))), &["Refused", "RateLimited"]),
         (Some(Failure::RefreshTokenReused), &["Refused", "RefreshReuse"]),
         (Some(Failure::Unavailable("down".into())), &["Failed"]),

@@ -18,10 +18,10 @@ pub(super) fn status(failure: &Failure) -> StatusCode {
         | Failure::UnauthorizedClient
         | Failure::InvalidScope
         | Failure::UnsupportedGrantType => StatusCode::BAD_REQUEST,
-        Failure::Authentication
+        Failure::Authentication(_)
         | Failure::InvalidClient
         | Failure::AccountLocked(_)
-        | Failure::PasswordDisabled
+        | Failure::PasswordDisabled(_)
         | Failure::CredentialsResetRequired
         | Failure::InvalidToken(_)
         | Failure::InvalidRefreshToken
@@ -53,9 +53,9 @@ pub(super) fn text(failure: &Failure) -> &'static str {
         Failure::PayloadTooLarge => "The body is larger than 64 KiB",
         Failure::UnsupportedMediaType => "Send the body as application/json, not compressed",
         Failure::RouteNotFound => "There is no such route",
-        Failure::Authentication => "Authentication failed",
+        Failure::Authentication(_) => "Authentication failed",
         Failure::AccountLocked(_) => "Too many failed attempts: the account is locked for now",
-        Failure::PasswordDisabled => {
+        Failure::PasswordDisabled(_) => {
             "Too many failed attempts: the account is locked until its password is reset"
         }
         Failure::CredentialsResetRequired => "The login was reset: set a new password first",
@@ -75,7 +75,7 @@ pub(super) fn text(failure: &Failure) -> &'static str {
         Failure::TenantSuspended => "The tenant is suspended",
         Failure::IpNotAllowed => "The tenant does not accept requests from this address",
         Failure::Forbidden(_) => "The caller may not do this",
-        Failure::TenantMismatch => "X-Tenant-ID is not the token's tenant",
+        Failure::TenantMismatch => "X-Tenant-ID must name the same tenant as the token or the body",
         Failure::UserNotFound => "There is no such user",
         Failure::SessionNotFound => "There is no such session",
         Failure::UsernameTaken => "The username is taken",
@@ -93,7 +93,7 @@ pub(super) fn text(failure: &Failure) -> &'static str {
 /// Seconds after which a client may retry; `None` if a retry cannot help.
 pub(super) fn retry_after(failure: &Failure, now: Timestamp) -> Option<u64> {
     match failure {
-        Failure::AccountLocked(until) => Some(seconds_until(*until, now)),
+        Failure::AccountLocked(count) => count.locked_until.map(|until| seconds_until(until, now)),
         Failure::RateLimited(_, wait) => {
             Some(wait.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX).max(1))
         }

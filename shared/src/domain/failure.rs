@@ -112,6 +112,18 @@ impl Denial {
     }
 }
 
+/// Failed attempts at a user's password, and the limit that they count towards
+/// (docs/design/contract.md#failed-attempts). The record of an unknown user has the same numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttemptCount {
+    /// Failed attempts that count towards [`Self::max`].
+    pub failed: u32,
+    /// Number of failed attempts from which on no password is verified.
+    pub max: u32,
+    /// End of the lockout. `None` before the last failed attempt, and if the password is disabled.
+    pub locked_until: Option<Timestamp>,
+}
+
 /// The reason why a request failed. The cause in a variant is only logged.
 #[derive(Debug, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
@@ -129,12 +141,12 @@ pub enum Failure {
     /// This function has no such route.
     RouteNotFound,
     /// Unknown or disabled user, wrong password or wrong path. The response is the same for all.
-    Authentication,
-    /// Too many wrong passwords. The lockout ends at the given time.
-    AccountLocked(Timestamp),
+    Authentication(AttemptCount),
+    /// Too many wrong passwords. The lockout ends at [`AttemptCount::locked_until`].
+    AccountLocked(AttemptCount),
     /// The password is disabled because of too many consecutive failures. A new password or an operator's unlock
     /// ends this.
-    PasswordDisabled,
+    PasswordDisabled(AttemptCount),
     /// The password is correct, but the login was reset and the reset is not complete.
     CredentialsResetRequired,
     /// The code is wrong, used or expired, or its user or tenant does not exist. The response is the same

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{AttemptId, Failure, Limit, TenantId, after};
+use super::{AttemptCount, AttemptId, Failure, Limit, TenantId, after};
 
 /// Age at which an unsettled attempt counts as failed. No function runs longer than 60 s.
 const LEASE: Duration = Duration::from_secs(60);
@@ -57,13 +57,13 @@ impl AttemptBudget {
 pub enum Reservation {
     /// The attempt has a slot.
     Granted(GrantedSlot),
-    /// The user is locked until this time because of too many failures.
-    Locked(Timestamp),
+    /// The user is locked because of too many failures, until [`AttemptCount::locked_until`].
+    Locked(AttemptCount),
     /// The hourly limit is reached. The next attempt is possible at this time.
     Limited(Timestamp),
     /// The password is disabled because of too many consecutive failures. A new password or an operator's unlock
     /// ends this.
-    Disabled,
+    Disabled(AttemptCount),
     /// All slots are taken by attempts in progress.
     Busy,
     /// The device counts as unknown, because too many other devices have attempts.
@@ -129,8 +129,7 @@ impl AttemptState {
 
     /// Returns whether an attempt that waits for a slot may get one, or a final result, at the next write.
     pub fn may_proceed(&self, attempt: AttemptId, budget: AttemptBudget, now: Timestamp) -> bool {
-        let max = budget.max.min(self.reduced_slots.unwrap_or(budget.max));
-        let has_slot = self.slots.len() < max && self.recent.len() < budget.per_hour;
+        let has_slot = self.slots.len() < self.max_slots(budget) && self.recent.len() < budget.per_hour;
         has_slot || self.next_step(attempt, budget, now) != NextStep::Return(Reservation::Busy)
     }
 
@@ -155,20 +154,16 @@ impl AttemptState {
             // There are no earlier attempts, so that only the limit of trusted devices prevented the reservation.
             return NextStep::Return(Reservation::UnknownDevice);
         };
+        let count = self.count(budget, now);
+        if self.is_disabled(budget, now) {
+            return NextStep::Return(Reservation::Disabled(count));
+        }
+        if count.locked_until.is_some() {
+            return NextStep::Return(Reservation::Locked(count));
+        }
         let is_over = quiet_at <= now;
-        let failures = if is_over { self.final_failures() } else { self.failures };
-        if failures >= budget.disable_after {
-            return NextStep::Return(Reservation::Disabled);
-        }
         let recent = self.last_hour(now);
-        // The next attempt is possible when this one no longer counts.
-        let blocking = recent.len().checked_sub(budget.per_hour).and_then(|index| recent.get(index));
-        let limited_until = blocking.copied().map(end_of_hour);
-        let max = budget.max.min(self.reduced_slots.unwrap_or(budget.max));
-        if !is_over && self.failed_attempts(now).len() >= max {
-            let until = limited_until.map_or(quiet_at, |at| at.max(quiet_at));
-            return NextStep::Return(Reservation::Locked(until));
-        }
+        let limited_until = self.limited_until(budget, now);
         let in_progress = recent.iter().filter(|id| self.is_in_progress(**id, now)).count();
         match limited_until {
             Some(at) if recent.len() - in_progress >= budget.per_hour => {
@@ -181,6 +176,47 @@ impl AttemptState {
             // Attempts in progress may release their slots.
             _ => NextStep::Return(Reservation::Busy),
         }
+    }
+
+    /// Counts the failed attempts and names the limit that they count towards. If the password is disabled, these are
+    /// the consecutive failures. Otherwise, these are the failures of the current lockout, whose last one locks the user.
+    pub fn count(&self, budget: AttemptBudget, now: Timestamp) -> AttemptCount {
+        if self.is_disabled(budget, now) {
+            let failed = self.consecutive_failures(now);
+            return AttemptCount { failed, max: budget.disable_after, locked_until: None };
+        }
+        let max = self.max_slots(budget);
+        let quiet_at = self.quiet_at.filter(|quiet_at| *quiet_at > now);
+        let failed = quiet_at.map_or(0, |_| self.failed_attempts(now).len());
+        let limited_until = self.limited_until(budget, now);
+        AttemptCount {
+            failed: u32::try_from(failed).unwrap_or(u32::MAX),
+            max: u32::try_from(max).unwrap_or(u32::MAX),
+            locked_until: quiet_at.max(limited_until).filter(|_| failed >= max),
+        }
+    }
+
+    /// Returns the number of attempt slots of the current lockout.
+    fn max_slots(&self, budget: AttemptBudget) -> usize {
+        budget.max.min(self.reduced_slots.unwrap_or(budget.max))
+    }
+
+    fn is_disabled(&self, budget: AttemptBudget, now: Timestamp) -> bool {
+        self.consecutive_failures(now) >= budget.disable_after
+    }
+
+    /// Returns the consecutive failures. After the end of a lockout, attempts without a result count as failed.
+    fn consecutive_failures(&self, now: Timestamp) -> u32 {
+        let is_over = self.quiet_at.is_some_and(|quiet_at| quiet_at <= now);
+        if is_over { self.final_failures() } else { self.failures }
+    }
+
+    /// Returns the time at which the hourly limit permits the next attempt, if the limit is reached.
+    fn limited_until(&self, budget: AttemptBudget, now: Timestamp) -> Option<Timestamp> {
+        let recent = self.last_hour(now);
+        // The next attempt is possible when this one no longer counts.
+        let blocking = recent.len().checked_sub(budget.per_hour).and_then(|index| recent.get(index));
+        blocking.copied().map(end_of_hour)
     }
 
     /// Returns the attempts without a result whose process has ended.
@@ -279,11 +315,40 @@ mod tests {
         state.next_step(attempt(second, 99), BUDGET, at(second))
     }
 
+    /// The count of a lockout with two failures.
+    fn locked(until: Timestamp) -> AttemptCount {
+        AttemptCount { failed: 2, max: 2, locked_until: Some(until) }
+    }
+
+    // docs/design/contract.md#failed-attempts
+    #[test]
+    fn count_has_a_lockout_time_from_the_last_failure_until_the_end_of_the_lockout() {
+        let count = |failed, locked_until| AttemptCount { failed, max: 2, locked_until };
+        let one = state(&[attempt(400, 1)]);
+        assert_eq!(AttemptState::default().count(BUDGET, at(400)), count(0, None));
+        assert_eq!(one.count(BUDGET, at(410)), count(1, None));
+        let two = state(&[attempt(400, 1), attempt(401, 2)]);
+        assert_eq!(two.count(BUDGET, at(999)), locked(at(1_000)));
+        assert_eq!(two.count(BUDGET, at(1_000)), count(0, None));
+        // An attempt in progress has not failed yet.
+        let mut parallel = one.clone();
+        parallel.slots.insert(attempt(405, 3));
+        assert_eq!(parallel.count(BUDGET, at(410)), count(1, None));
+        assert_eq!(parallel.count(BUDGET, at(466)), locked(at(1_000)));
+        // Fewer failures than usual are left until the password is disabled.
+        let last = AttemptState { reduced_slots: Some(1), ..one };
+        assert_eq!(last.count(BUDGET, at(410)), AttemptCount { max: 1, ..count(1, Some(at(1_000))) });
+        // The hourly limit outlasts the lockout.
+        let recent = [attempt(300, 5), attempt(301, 6), attempt(400, 1), attempt(401, 2)];
+        let limited = AttemptState { recent: recent.into(), ..two };
+        assert_eq!(limited.count(BUDGET, at(410)), locked(at(3_900)));
+    }
+
     #[test]
     fn full_slots_with_failures_lock_the_user() {
-        let locked = state(&[attempt(400, 1), attempt(401, 2)]);
-        assert_eq!(next(&locked, 410), NextStep::Return(Reservation::Locked(at(1_000))));
-        assert_eq!(next(&locked, 1_000), NextStep::StartOver);
+        let full = state(&[attempt(400, 1), attempt(401, 2)]);
+        assert_eq!(next(&full, 410), NextStep::Return(Reservation::Locked(locked(at(1_000)))));
+        assert_eq!(next(&full, 1_000), NextStep::StartOver);
     }
 
     #[test]
@@ -292,7 +357,7 @@ mod tests {
         state.slots.insert(attempt(400, 2));
         assert_eq!(next(&state, 410), NextStep::Return(Reservation::Busy));
         assert_eq!(next(&state, 460), NextStep::Return(Reservation::Busy));
-        assert_eq!(next(&state, 461), NextStep::Return(Reservation::Locked(at(1_000))));
+        assert_eq!(next(&state, 461), NextStep::Return(Reservation::Locked(locked(at(1_000)))));
         assert_eq!(state.final_failures(), 2);
     }
 
@@ -318,7 +383,9 @@ mod tests {
     #[test]
     fn consecutive_failures_disable_the_password() {
         let state = AttemptState { failures: 6, ..state(&[attempt(400, 1)]) };
-        assert_eq!(next(&state, 410), NextStep::Return(Reservation::Disabled));
+        let disabled = AttemptCount { failed: 6, max: 6, locked_until: None };
+        assert_eq!(next(&state, 410), NextStep::Return(Reservation::Disabled(disabled)));
+        assert_eq!(state.count(BUDGET, at(410)), disabled);
         assert_eq!(BUDGET.reduced_slots(4), None);
         assert_eq!(BUDGET.reduced_slots(5), Some(1));
     }

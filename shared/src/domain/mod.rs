@@ -31,7 +31,7 @@ pub use blocklist::{ForbiddenNames, PasswordPolicy, fingerprint};
 pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, ResetLink, recent};
 pub use contact::{Mailbox, language, mail_address, phone_number};
 pub use credential::{Password, PasswordHash, Username, folded, matches};
-pub use failure::{Cause, Denial, Failure, FieldError, Limit, TokenFault};
+pub use failure::{AttemptCount, Cause, Denial, Failure, FieldError, Limit, TokenFault};
 pub use id::{
     AttemptId, ClientId, CustomerId, IdempotencyKey, Invalid, OrganizationId, SessionId, TenantId,
     TrustedDeviceId, UserId,
@@ -51,7 +51,7 @@ pub use session::{
 };
 pub use signing_end::{MAX_CACHED, OVERLAP, SigningEnd, after};
 pub use tenant::{ActiveSecret, MessageTemplate, PreviousAlgorithm, Templates, Tenant, TenantStatus};
-pub use user::{Role, User, UserDetails, UserStatus};
+pub use user::{Role, User, UserDetails, UserStatus, UserSummary};
 
 #[cfg(test)]
 pub(crate) use {api_client::tests as client_tests, session::tests};

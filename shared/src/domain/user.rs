@@ -141,6 +141,45 @@ impl User {
     }
 }
 
+/// The data of a user that a login and a refresh return (docs/design/contract.md#create-session).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserSummary {
+    /// User ID.
+    pub id: UserId,
+    /// Username.
+    pub username: Username,
+    /// Organization that owns the user.
+    pub organization: OrganizationId,
+    /// Customer that the user belongs to.
+    pub customer: Option<CustomerId>,
+    /// Verified mail address.
+    pub email: Option<String>,
+    /// Roles.
+    pub roles: Vec<Role>,
+    /// Status.
+    pub status: UserStatus,
+    /// Creation time.
+    pub created_at: Timestamp,
+    /// Time of the last change.
+    pub changed_at: Timestamp,
+}
+
+impl UserSummary {
+    pub(crate) fn of(user: &User) -> Self {
+        Self {
+            id: user.id.clone(),
+            username: user.username.clone(),
+            organization: user.organization.clone(),
+            customer: user.customer.clone(),
+            email: user.email.clone(),
+            roles: user.roles.clone(),
+            status: user.status,
+            created_at: user.created_at,
+            changed_at: user.changed_at,
+        }
+    }
+}
+
 /// The details of a user record that responses contain (docs/design/contract.md#zitadel-v2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserDetails {

@@ -234,7 +234,7 @@ impl DynamoStore {
         self.put_write(item, Expressions::default())
     }
 
-    /// Stores the result of an attempt and releases its slot unless it failed.
+    /// Stores the result of an attempt and releases its slot unless it failed. Returns the attempts after that.
     ///
     /// # Errors
     /// `Unavailable` when a write fails.
@@ -242,15 +242,15 @@ impl DynamoStore {
         &self,
         attempt: &AttemptKey<'_>,
         verdict: &Verdict<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<AttemptState, Failure> {
         for change in settlements(attempt, verdict) {
-            let Err(kept) = self.change_attempts(attempt, change).await? else {
-                return Ok(());
+            let kept = match self.change_attempts(attempt, change).await? {
+                Ok(after) => return attempt.read(&after),
+                Err(kept) => attempt.read(&kept)?,
             };
-            let kept = attempt.read(&kept)?;
             // The attempt was forgiven or deleted, or a write whose response was lost stored the result.
             if !kept.slots.contains(&attempt.id) || kept.failed.contains(&attempt.id) {
-                return Ok(());
+                return Ok(kept);
             }
         }
         Err(Failure::Unavailable("the user's attempts kept changing; try again".into()))

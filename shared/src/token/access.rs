@@ -57,12 +57,15 @@ pub struct Claims {
     pub roles: Vec<String>,
     /// Session ID.
     pub sid: SessionId,
+    /// Session ID; equal to `sid`. Tokens of earlier versions have no such claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<SessionId>,
     /// [`SCOPE_FULL`] or [`SCOPE_PASSWORD_CHANGE`].
     pub scope: String,
     /// Organization of an administrator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub org_id: Option<String>,
-    /// Customer of a customer's user.
+    /// Customer of a customer's user; in the token of an administrator equal to `orgId`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer_id: Option<String>,
 }
@@ -72,7 +75,10 @@ impl Claims {
     pub fn new(session: &Session, user: &User, policy: &Policy, now: Timestamp, jti: &SessionId) -> Self {
         let iat = now.as_second();
         let (org_id, customer_id) = match session.collection {
-            Collection::Admin => (Some(session.organization.to_string()), None),
+            Collection::Admin => {
+                let organization = session.organization.to_string();
+                (Some(organization.clone()), Some(organization))
+            }
             Collection::Individual | Collection::Organization => {
                 (None, session.customer.as_ref().map(ToString::to_string))
             }
@@ -90,6 +96,7 @@ impl Claims {
             user_type: session.collection.user_type().to_owned(),
             roles: user.roles.iter().map(|role| role.name().to_owned()).collect(),
             sid: session.id.clone(),
+            session_id: Some(session.id.clone()),
             scope: if user.change_required { SCOPE_PASSWORD_CHANGE } else { SCOPE_FULL }.to_owned(),
             org_id,
             customer_id,
@@ -130,7 +137,9 @@ impl AnyClaims {
             return (claims.sub == claims.client_id.as_str()).then_some(Self::Client(claims));
         }
         let claims: Claims = serde_json::from_value(Value::Object(payload)).ok()?;
-        (claims.sub == claims.user_id.as_str()).then(|| Self::User(Box::new(claims)))
+        let is_consistent = claims.sub == claims.user_id.as_str()
+            && claims.session_id.as_ref().is_none_or(|id| *id == claims.sid);
+        is_consistent.then(|| Self::User(Box::new(claims)))
     }
 
     fn tenant(&self) -> &TenantId {
@@ -290,9 +299,15 @@ impl Unverified {
             }
         };
         let collection = Collection::from_user_type(&claims.user_type);
-        let owner = match collection {
-            Some(Collection::Admin) => &claims.org_id,
-            _ => &claims.customer_id,
+        // The token of a customer has no `orgId`. In that of an administrator, `customerId` is absent or equals it.
+        let owner = match (collection, &claims.org_id, &claims.customer_id) {
+            (Some(Collection::Admin), org_id, customer_id)
+                if customer_id.is_none() || customer_id == org_id =>
+            {
+                org_id
+            }
+            (Some(Collection::Individual | Collection::Organization), None, customer_id) => customer_id,
+            _ => &None,
         };
         let (Some(collection), Some(owner)) = (collection, owner) else {
             return fault(TokenFault::Forged);
@@ -572,7 +587,8 @@ mod tests {
             sub: id.clone(),
             user_id: UserId::parse(&id).unwrap(),
             tenant_id: TenantId::parse(&tenant).unwrap(),
-            org_id: Some(id),
+            org_id: Some(id.clone()),
+            customer_id: Some(id),
             roles: ["ADMIN", "TENANT_ADMIN", "USER"].map(str::to_owned).into(),
             ..claims()
         };
@@ -635,13 +651,15 @@ mod tests {
     fn token_with_invalid_claim_is_rejected() {
         let keys = fixture::keys("t");
         type Change = fn(&mut Claims);
-        let changes: [(Change, TokenFault); 9] = [
+        let changes: [(Change, TokenFault); 11] = [
             (|claims| claims.iss = "other".into(), TokenFault::Forged),
             (|claims| claims.aud = "other".into(), TokenFault::Forged),
             (|claims| claims.user_type = "ROOT".into(), TokenFault::Forged),
             (|claims| claims.user_type = "CONSUMER".into(), TokenFault::Forged),
             (|claims| claims.org_id = None, TokenFault::Forged),
+            (|claims| claims.customer_id = Some("other".into()), TokenFault::Forged),
             (|claims| claims.sub = "other".into(), TokenFault::Malformed),
+            (|claims| claims.session_id = Some(SessionId::from_random([6; 16])), TokenFault::Malformed),
             (|claims| claims.nbf = Some(1_007), TokenFault::Expired),
             (|claims| (claims.iat, claims.nbf) = (1_007, Some(1_000)), TokenFault::Expired),
             (|claims| claims.tenant_id = TenantId::parse("other").unwrap(), TokenFault::Malformed),
@@ -655,6 +673,15 @@ mod tests {
         let started = Claims { nbf: Some(1_006), ..claims() };
         let token = started.sign(&keys, &Policy::default()).unwrap();
         assert_eq!(fault_of(token.expose_secret()), None, "5 s of leeway");
+    }
+
+    #[test]
+    fn token_of_an_earlier_version_without_the_newer_claims_is_accepted() {
+        let keys = fixture::keys("t");
+        let old = Claims { session_id: None, customer_id: None, ..claims() };
+        let token = old.sign(&keys, &Policy::default()).unwrap();
+        let bearer = verify(token.expose_secret(), 1_001).unwrap();
+        assert_eq!((bearer.owner.as_str(), bearer.session), ("o", claims().sid));
     }
 
     proptest! {

@@ -16,8 +16,9 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{
-        ClientAddress, Collection, Device, Failure, HashCost, HourBudget, Nonce, Password, Session,
-        SessionId, TenantId, TrustedDevice, TrustedDeviceId, User, UserId, UserStatus, Username, after,
+        AttemptCount, ClientAddress, Collection, Device, Failure, HashCost, HourBudget, Nonce, Password,
+        Session, SessionId, TenantId, TrustedDevice, TrustedDeviceId, User, UserId, UserStatus, Username,
+        after,
     },
     port::random,
     store::{ExtraItem, LimitClaim, LoginQuery, Success, UserItems},
@@ -97,8 +98,8 @@ impl Login {
 
 /// The result of checking a login. Each variant says how its attempt slot ends.
 enum Checked {
-    /// The login is rejected: the attempt was wrong.
-    Wrong(Failure),
+    /// The login is rejected with this failure: the attempt was wrong.
+    Wrong(fn(AttemptCount) -> Failure),
     /// The login is refused for another reason: the attempt was unused.
     Refused(Failure),
     /// An identical login succeeded before: the attempt was unused.
@@ -171,8 +172,7 @@ impl Service {
         match checked {
             Checked::Wrong(failure) => {
                 // An attempt that cannot be counted must not disclose that it was wrong.
-                slot.wrong().await?;
-                Err(failure)
+                Err(failure(slot.wrong().await?))
             }
             Checked::Refused(failure) => {
                 slot.unused().await;
@@ -201,7 +201,7 @@ impl Service {
             Ok(checked) => checked,
             // A key that was used for another login counts as a wrong password. Otherwise the response would
             // disclose whether the password was the stored one.
-            Err(failure @ Failure::IdempotencyMismatch) => Checked::Wrong(failure),
+            Err(Failure::IdempotencyMismatch) => Checked::Wrong(|_| Failure::IdempotencyMismatch),
             // The password was not verified: a server error must not lock a user out.
             Err(failure) => Checked::Refused(failure),
         }

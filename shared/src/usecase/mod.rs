@@ -33,7 +33,7 @@ use crate::{
     cache::Cache,
     domain::{
         AttemptId, ClientAddress, Collection, Failure, Policy, Session, SessionId, TenantId, User, UserId,
-        WebOrigin, after,
+        UserSummary, WebOrigin, after,
     },
     port::{Clock, Entropy, Passwords, random},
     secrets::{SecretsManager, Tenants},
@@ -88,6 +88,7 @@ impl Service {
             expires_in: claims.exp - claims.iat,
             password_change_required: user.change_required,
             device_proof: None,
+            user: UserSummary::of(user),
             session,
         })
     }
@@ -115,6 +116,8 @@ pub struct UserPath {
 pub struct Grant {
     /// The session.
     pub session: Session,
+    /// The user, as it was read for the tokens.
+    pub user: UserSummary,
     /// Access token.
     pub token: SecretString,
     /// Refresh token.

@@ -263,9 +263,9 @@ impl Service {
                 Ok(())
             }
             Ok(_) => {
-                slot.wrong().await?;
+                let count = slot.wrong().await?;
                 request.context.record_reason("WRONG_PASSWORD");
-                Err(Failure::Authentication)
+                Err(Failure::Authentication(count))
             }
             Err(failure) => {
                 slot.unused().await;

@@ -29,13 +29,18 @@ pub(super) fn create_session(request: &HttpRequest) -> Result<create_session::Co
     let mut form = RequestReader::read(request, BodyIs::Required)?;
     let owner = form.path_owner();
     let user = form.path("userId", UserId::parse);
-    let username = form.required("username", Username::parse);
+    let username = form.username();
     let password = form.required("password", Password::parse);
+    form.optional("credentialType", credential_type);
+    let tenant_id = form.optional("tenantId", |text| Ok(text.to_owned()));
     let tenant_key = form.required("tenantKey", tenant_credential);
     let tenant_secret = form.required("tenantSecret", tenant_credential);
     let device_proof = form.body.optional("deviceProof", device_proof);
     let idempotency = form.repeatable();
     form.finish()?;
+    if tenant_id.is_some_and(|named| request.header("X-Tenant-ID") != Some(named)) {
+        return Err(Failure::TenantMismatch);
+    }
     Ok(create_session::Command {
         tenant: request.tenant().ok_or(Failure::InvalidTenantCredentials)?,
         tenant_key: tenant_key.ok_or_else(incomplete)?,
@@ -233,6 +238,21 @@ impl<'a> RequestReader<'a> {
         self.body.check(name, parse(value))
     }
 
+    /// The username of a login. A client may also send it as `value`.
+    fn username(&mut self) -> Option<Username> {
+        if !self.body.has("value") {
+            return self.required("username", Username::parse);
+        }
+        let value = self.required("value", Username::parse);
+        let username = self.optional("username", Username::parse);
+        if let (Some(one), Some(other)) = (&username, &value)
+            && one != other
+        {
+            self.body.fault("value", "must equal username; send only one of them");
+        }
+        username.or(value)
+    }
+
     /// Organization or customer in the path.
     fn path_owner(&mut self) -> Option<String> {
         let name = match self.request.matched.collection {
@@ -283,6 +303,11 @@ fn page_limit(text: &str) -> Result<usize, Invalid> {
     limit.filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or(Invalid::new("must be a number from 1 to 100"))
 }
 
+/// Parses the kind of the credentials of a login.
+fn credential_type(text: &str) -> Result<(), Invalid> {
+    if text.eq_ignore_ascii_case("PASSWORD") { Ok(()) } else { Err(Invalid::new("must be PASSWORD")) }
+}
+
 fn reason(text: &str) -> Result<String, Invalid> {
     bounded(text, MAX_REASON_CHARS, "must be at most 500 characters").map(str::to_owned)
 }
@@ -324,6 +349,7 @@ fn capped(text: String) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
     use crate::{
@@ -367,6 +393,57 @@ mod tests {
         );
         assert_eq!(fields(parse(&HEADERS, b"[]")), ["body"]);
         assert_eq!(fields(parse(&HEADERS, br#"{"a":1,"a":2}"#)), ["body"]);
+    }
+
+    /// The valid body with these members added or replaced.
+    fn with(members: &serde_json::Value) -> Vec<u8> {
+        let mut body: serde_json::Value = serde_json::from_slice(BODY).unwrap();
+        for (name, value) in members.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        body.to_string().into_bytes()
+    }
+
+    // docs/design/contract.md#create-session
+    #[test]
+    fn username_may_be_sent_as_value_and_must_not_differ() {
+        let name = |members| parse(&HEADERS, &with(&members)).unwrap().username.as_written().to_owned();
+        assert_eq!(name(json!({ "username": null, "value": "v" })), "v");
+        assert_eq!(name(json!({ "value": null })), "n");
+        assert_eq!(name(json!({ "username": "e\u{301}", "value": "\u{e9}" })), "\u{e9}");
+        for (members, field) in [
+            (json!({ "value": "N" }), "value"),
+            (json!({ "value": "" }), "value"),
+            (json!({ "value": 1 }), "value"),
+            (json!({ "username": null }), "username"),
+            (json!({ "username": "", "value": "v" }), "username"),
+        ] {
+            assert_eq!(fields(parse(&HEADERS, &with(&members))), [field], "{members}");
+        }
+    }
+
+    // docs/design/contract.md#create-session
+    #[test]
+    fn credential_type_is_password_in_any_case() {
+        for kind in [json!("PASSWORD"), json!("Password"), json!(null)] {
+            assert!(parse(&HEADERS, &with(&json!({ "credentialType": kind }))).is_ok(), "{kind}");
+        }
+        for kind in [json!("PASSKEY"), json!(" PASSWORD"), json!(""), json!(1)] {
+            let parsed = parse(&HEADERS, &with(&json!({ "credentialType": kind })));
+            assert_eq!(fields(parsed), ["credentialType"], "{kind}");
+        }
+    }
+
+    // docs/design/contract.md#create-session
+    #[test]
+    fn tenant_in_the_body_must_be_that_of_the_header() {
+        assert!(parse(&HEADERS, &with(&json!({ "tenantId": "t" }))).is_ok());
+        for other in ["T", "other", "t ", "not/valid"] {
+            let parsed = parse(&HEADERS, &with(&json!({ "tenantId": other })));
+            assert!(matches!(parsed, Err(Failure::TenantMismatch)), "{other}");
+        }
+        assert_eq!(fields(parse(&HEADERS, &with(&json!({ "tenantId": 1 })))), ["tenantId"]);
+        assert_eq!(fields(parse(&HEADERS[1..], &with(&json!({ "tenantId": "t" })))), ["X-Tenant-ID"]);
     }
 
     #[test]

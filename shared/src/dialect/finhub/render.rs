@@ -11,26 +11,46 @@ use crate::{
         failure::{status, text},
         time,
     },
-    domain::{Failure, FieldError, Session, SessionId},
+    domain::{
+        Collection, CustomerId, Failure, FieldError, Session, SessionId, TenantId, UserStatus, UserSummary,
+    },
     usecase::{Grant, delete_session, end_sessions, list_sessions, read_session, update_credentials},
 };
 
 /// Tokens of a created or refreshed session.
 pub(super) fn granted(grant: &Grant, message: &str) -> Reply {
+    let Session { id, tenant, collection, device, created_at, expires_at, .. } = &grant.session;
+    let roles: Vec<_> = grant.user.roles.iter().map(|role| role.name()).collect();
     let mut data = json!({
-        "sessionId": grant.session.id.as_str(),
+        "sessionId": id.as_str(),
         "userId": grant.session.user.as_str(),
+        "tenantId": tenant.as_str(),
+        "roles": roles,
         "token": grant.token.expose_secret(),
         "refreshToken": grant.refresh_token.expose_secret(),
         "expiresAt": time(grant.token_expires_at),
         "tokenType": "Bearer",
         "expiresIn": grant.expires_in,
-        "sessionExpiresAt": time(grant.session.expires_at),
+        "sessionExpiresAt": time(*expires_at),
+        "sessionMetadata": {
+            "clientIp": device.ip.map(|ip| ip.to_string()),
+            "clientPlatform": device.platform,
+            "userAgent": device.user_agent,
+            "createdAt": time(*created_at),
+        },
+        "user": user(&grant.user, tenant),
         "success": true,
         "message": message,
         "errorType": "NONE",
     });
     if let Some(members) = data.as_object_mut() {
+        let (owner, id) = match collection {
+            Collection::Admin => ("organizationId", Some(grant.session.organization.as_str())),
+            Collection::Individual | Collection::Organization => {
+                ("customerId", grant.session.customer.as_ref().map(CustomerId::as_str))
+            }
+        };
+        members.insert(owner.to_owned(), id.into());
         if grant.password_change_required {
             members.insert("passwordChangeRequired".to_owned(), Value::Bool(true));
         }
@@ -39,6 +59,25 @@ pub(super) fn granted(grant: &Grant, message: &str) -> Reply {
         }
     }
     Reply::json(StatusCode::OK, json!({ "code": 200, "message": "Success", "data": data }))
+}
+
+/// JSON of a user. Members without a value are null.
+fn user(user: &UserSummary, tenant: &TenantId) -> Value {
+    let UserSummary { id, username, organization, customer, email, roles, status, created_at, changed_at } =
+        user;
+    let roles: Vec<_> = roles.iter().map(|role| role.name()).collect();
+    json!({
+        "id": id.as_str(),
+        "username": username.as_written(),
+        "customerId": customer.as_ref().map(CustomerId::as_str),
+        "organizationId": organization.as_str(),
+        "email": email,
+        "roles": roles,
+        "isActive": *status == UserStatus::Active,
+        "createdAt": time(*created_at),
+        "updatedAt": time(*changed_at),
+        "tenantId": tenant.as_str(),
+    })
 }
 
 pub(super) fn terminated(outcome: &delete_session::Outcome) -> Reply {
@@ -127,7 +166,11 @@ pub(crate) fn failure(failure: &Failure, now: Timestamp) -> Reply {
     };
     match failure {
         Failure::Validation(errors) | Failure::PasswordPolicy(errors) => extra("errors", list(errors)),
-        Failure::AccountLocked(until) => extra("lockoutTime", Value::String(time(*until))),
+        Failure::Authentication(count) | Failure::AccountLocked(count) | Failure::PasswordDisabled(count) => {
+            extra("attempts", count.failed.into());
+            extra("maxAttempts", count.max.into());
+            extra("lockoutTime", count.locked_until.map(time).into());
+        }
         _ => {}
     }
     Reply::json(status, json!({ "code": status.as_u16(), "message": message, "data": data }))
@@ -139,7 +182,7 @@ fn error_type(failure: &Failure) -> &'static str {
     match failure {
         Failure::Malformed(_) => "VALIDATION",
         Failure::RouteNotFound => "NOT_FOUND",
-        Failure::PasswordDisabled => "ACCOUNT_LOCKED",
+        Failure::PasswordDisabled(_) => "ACCOUNT_LOCKED",
         other => other.name(),
     }
 }

@@ -150,7 +150,7 @@ fn words(failure: &Failure, framing: Framing) -> &'static str {
              (application/proto or application/json), not compressed: native gRPC needs HTTP/2 \
              trailers, which do not get here"
         }
-        (Failure::PasswordDisabled, _) => "Too many failed attempts: the password must be reset",
+        (Failure::PasswordDisabled(_), _) => "Too many failed attempts: the password must be reset",
         _ => text(failure),
     }
 }
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
     use crate::{
         dialect::ReplyBody,
-        domain::{Code as ResetCode, CodeKind, OrganizationId, TokenFault},
+        domain::{AttemptCount, Code as ResetCode, CodeKind, OrganizationId, TokenFault},
     };
 
     fn trailers(failure: &Failure) -> String {
@@ -289,7 +289,11 @@ mod tests {
 
     #[test]
     fn waits_and_challenges_are_headers_too() {
-        let locked = Failure::AccountLocked(Timestamp::from_second(9).unwrap());
+        let locked = Failure::AccountLocked(AttemptCount {
+            failed: 5,
+            max: 5,
+            locked_until: Timestamp::from_second(9).ok(),
+        });
         let reply = super::failure(&locked, Framing::Json, Some(WireFormat::Json), Timestamp::UNIX_EPOCH);
         assert_eq!((reply.status.as_u16(), &reply.headers["retry-after"]), (401, &HeaderValue::from(9)));
         let (_, body) = json(&locked, Framing::Json, None);

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     domain::{
-        AttemptBudget, AttemptId, Failure, GrantedSlot, HourBudget, Limit, Password, Reservation, SessionId,
-        TrustedDevice, User, UserId,
+        AttemptBudget, AttemptCount, AttemptId, AttemptState, Failure, GrantedSlot, HourBudget, Limit,
+        Password, Reservation, SessionId, TrustedDevice, User, UserId,
     },
     port::PasswordCheck,
     store::{AttemptKey, Verdict},
@@ -109,12 +109,12 @@ impl Service {
         }
         let granted = match reserved {
             Reservation::Granted(granted) => granted,
-            Reservation::Locked(until) => return Err(Failure::AccountLocked(until)),
+            Reservation::Locked(count) => return Err(Failure::AccountLocked(count)),
             Reservation::Limited(until) => {
                 let wait = until.duration_since(now).unsigned_abs();
                 return Err(Failure::RateLimited(Limit::User, wait));
             }
-            Reservation::Disabled => return Err(Failure::PasswordDisabled),
+            Reservation::Disabled(count) => return Err(Failure::PasswordDisabled(count)),
             Reservation::Busy | Reservation::UnknownDevice => {
                 return Err(Failure::RateLimited(Limit::Busy, Duration::from_secs(1)));
             }
@@ -211,12 +211,13 @@ impl AttemptSlot<'_> {
         self.charge.take(&self.service.store, budgets).await
     }
 
-    /// Ends the attempt: the password was wrong.
+    /// Ends the attempt: the password was wrong. Returns the failed attempts, this one included.
     ///
     /// # Errors
     /// `Unavailable`: the slot stays reserved and counts as failed after a minute.
-    pub(in crate::usecase) async fn wrong(self) -> Result<(), Failure> {
-        self.end(AttemptOutcome::Wrong).await
+    pub(in crate::usecase) async fn wrong(self) -> Result<AttemptCount, Failure> {
+        let (budget, now) = (self.budget, self.request.now());
+        Ok(self.end(AttemptOutcome::Wrong).await?.count(budget, now))
     }
 
     /// Ends the attempt: the password was right and the request succeeded. Forgives the failures before it.
@@ -237,7 +238,7 @@ impl AttemptSlot<'_> {
         }
     }
 
-    async fn end(self, outcome: AttemptOutcome) -> Result<(), Failure> {
+    async fn end(self, outcome: AttemptOutcome) -> Result<AttemptState, Failure> {
         let store = &self.service.store;
         let tenant = &self.request.tenant.id;
         let attempt = AttemptKey { tenant, user: &self.user, device: self.source.device, id: self.id };
@@ -267,6 +268,8 @@ impl AttemptSlot<'_> {
             tokio::time::timeout(MAX_SETTLING, settle).await.map_err(timeout)?
         };
         let (settled, adjusted) = tokio::join!(settle, adjusted);
-        settled.and(adjusted)
+        let settled = settled?;
+        adjusted?;
+        Ok(settled)
     }
 }
