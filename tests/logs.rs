@@ -186,6 +186,13 @@ async fn mark_everything(world: &World, login: &Login, planted: &mut Vec<String>
     let mut body = actor.credentials(&actor.user.password);
     body["deviceProof"] = json!({ "PLANTED": ["PLANTED"] });
     strange_proof["body"] = json!(body.to_string());
+    // A person may type the password in place of the name.
+    let mut unknown_name = login_event(actor, "PLANTED password");
+    let mut body = actor.credentials("PLANTED password");
+    body["username"] = json!("PLANTED name");
+    unknown_name["rawPath"] = json!(actor.named_sessions());
+    unknown_name["requestContext"]["http"]["path"] = json!(actor.named_sessions());
+    unknown_name["body"] = json!(body.to_string());
     let mut long_key = login_event(actor, &actor.user.password);
     long_key["headers"]["idempotency-key"] = json!("PLANTED".repeat(100));
     let mut requests = vec![
@@ -193,6 +200,7 @@ async fn mark_everything(world: &World, login: &Login, planted: &mut Vec<String>
         (Function::CreateSession, marked_headers(login_event(actor, &actor.user.password)), 200),
         (Function::CreateSession, marked_headers(login_event(actor, &actor.user.password)), 200),
         (Function::CreateSession, marked_headers(login_event(actor, "PLANTED password")), 422),
+        (Function::CreateSession, unknown_name, 401),
         (Function::CreateSession, long_key, 400),
         (Function::CreateSession, strange_proof, 400),
         (Function::ListSessions, marked_headers(by_path(Method::GET, "?PLANTED=PLANTED")), 200),

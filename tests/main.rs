@@ -26,6 +26,7 @@ mod idempotency;
 mod isolation;
 mod login_limits;
 mod maxima;
+mod named_logins;
 mod oauth;
 mod openapi;
 mod operator;

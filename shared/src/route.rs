@@ -205,6 +205,8 @@ const SESSIONS: [&str; 3] = [
     "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions",
     "/api/v2.1/customer/organization/{customerId}/users/{userId}/sessions",
 ];
+/// Paths of a login by name: of administrators and of customers.
+const NAMED_SESSIONS: [&str; 2] = ["/api/v2.1/admin/sessions", "/api/v2.1/customer/sessions"];
 const SESSION: [&str; 3] = [
     "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions/{sessionId}",
     "/api/v2.1/customer/individual/{customerId}/users/{userId}/sessions/{sessionId}",
@@ -222,9 +224,20 @@ const OCARIOT_RESET: &str = "/v1/users/{user_id}/reset-password";
 
 const ONLY_POST: Handler = |call| Box::pin(cors::preflight(call, "POST"));
 
-/// Routes of `create-session`.
-pub static CREATE_SESSION: [Route; 3] =
-    finhub_each(&Method::POST, SESSIONS, "session.create", |call| Box::pin(finhub::create_session(call)));
+/// Routes of `create-session`: by ID, and by name. The route of all customers has the collection [`Individual`].
+pub static CREATE_SESSION: [Route; 5] = {
+    let create: Handler = |call| Box::pin(finhub::create_session(call));
+    let by_name: Handler = |call| Box::pin(finhub::create_session_by_name(call));
+    let [admin, individual, organization] = finhub_each(&Method::POST, SESSIONS, "session.create", create);
+    let [admins, customers] = NAMED_SESSIONS;
+    [
+        admin,
+        individual,
+        organization,
+        finhub(&Method::POST, admins, "session.create", by_name),
+        Route { collection: Individual, ..finhub(&Method::POST, customers, "session.create", by_name) },
+    ]
+};
 
 /// Routes of `refresh-session`.
 pub static REFRESH_SESSION: [Route; 3] = {
@@ -295,10 +308,12 @@ pub static DISCOVERY: [Route; 4] = [
 
 /// Routes of `preflight`: one for each path that pages of other origins may call. Each lists the methods of
 /// its path, because reading them from the other routes would link their handlers.
-pub static PREFLIGHT: [Route; 14] = [
+pub static PREFLIGHT: [Route; 16] = [
     preflight(SESSIONS[0], |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
     preflight(SESSIONS[1], |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
     preflight(SESSIONS[2], |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
+    preflight(NAMED_SESSIONS[0], ONLY_POST),
+    preflight(NAMED_SESSIONS[1], ONLY_POST),
     preflight(REFRESH[0], ONLY_POST),
     preflight(SESSION[1], |call| Box::pin(cors::preflight(call, "PUT, DELETE, GET"))),
     preflight(SESSION[2], |call| Box::pin(cors::preflight(call, "PUT, DELETE, GET"))),

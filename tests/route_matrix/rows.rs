@@ -34,7 +34,7 @@ pub(super) enum Request {
 /// A row: method, path, valid request and expected results.
 pub(super) type Row = (&'static str, &'static str, Request, &'static Results);
 
-pub(super) const ROWS: [Row; 34] = [
+pub(super) const ROWS: [Row; 36] = [
     (
         "POST",
         "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
@@ -53,6 +53,8 @@ pub(super) const ROWS: [Row; 34] = [
         Request::Login,
         &FINHUB_LOGIN,
     ),
+    ("POST", "/api/v2.1/admin/sessions", Request::Login, &FINHUB_LOGIN),
+    ("POST", "/api/v2.1/customer/sessions", Request::Login, &FINHUB_LOGIN),
     ("POST", "/api/v2.1/admin/sessions/{sessionId}/refresh", Request::Refresh, &FINHUB_REFRESH_ADMIN),
     (
         "PUT",

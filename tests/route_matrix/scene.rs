@@ -83,6 +83,12 @@ impl Scene {
         &self.target.actor.tenant.tenant_id
     }
 
+    /// The username of the user with this ID, or the ID if no user has it.
+    fn username<'a>(&'a self, id: &'a str) -> &'a str {
+        let users = self.world.tenants.iter().flat_map(|tenant| &tenant.users);
+        users.filter(|user| user.user_id == id).map(|user| user.username.as_str()).next().unwrap_or(id)
+    }
+
     /// The valid request, about the user with this ID.
     async fn event(&self, user: &str) -> Result<Value> {
         let Actor { tenant, user: known, .. } = &self.target.actor;
@@ -98,6 +104,9 @@ impl Scene {
         Ok(match self.request {
             Request::Login => {
                 let mut body = self.target.actor.credentials(&known.password);
+                if !self.path.contains("{userId}") {
+                    body["username"] = json!(self.username(user));
+                }
                 body["tenantId"] = json!(tenant.tenant_id);
                 event(None, Some(&body))
             }

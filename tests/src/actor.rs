@@ -35,6 +35,14 @@ impl Actor {
         }
     }
 
+    /// The path of a login by name.
+    pub fn named_sessions(&self) -> &'static str {
+        match &self.user.customer_id {
+            Some(_) => "/api/v2.1/customer/sessions",
+            None => "/api/v2.1/admin/sessions",
+        }
+    }
+
     /// The request body of a login with this password.
     pub fn credentials(&self, password: &str) -> Value {
         json!({

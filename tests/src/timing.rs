@@ -57,18 +57,22 @@ async fn main() -> Result<()> {
         "Failed logins, {SAMPLES} samples each, interleaved, at {} KiB and {} passes",
         cost.memory_kib, cost.passes
     );
-    too_large.extend(logins(&world, "login", SAMPLES).await?);
+    too_large.extend(logins(&world, "login", SAMPLES, WAYS).await?);
+    println!("Failed logins by name");
+    too_large.extend(logins(&world, "named", SAMPLES, NAMED_WAYS).await?);
 
     println!("Self-check without a hash for unknown users, {CHECK_SAMPLES} samples each: must differ");
     world.passwords.set_skips_unknown(true);
-    let noticed = logins(&world, "check", CHECK_SAMPLES).await?;
-    let known = WAYS.iter().filter(|way| way.exists).map(|way| way.name);
-    let missed: Vec<_> = known.filter(|name| !noticed.contains(name)).collect();
-    if !missed.is_empty() {
-        bail!(
-            "the benchmark does not detect a missing hash of unknown users, compared with: {}",
-            missed.join(", ")
-        );
+    for (prefix, ways) in [("check", WAYS), ("named-check", NAMED_WAYS)] {
+        let noticed = logins(&world, prefix, CHECK_SAMPLES, ways).await?;
+        let known = ways.iter().filter(|way| way.exists).map(|way| way.name);
+        let missed: Vec<_> = known.filter(|name| !noticed.contains(name)).collect();
+        if !missed.is_empty() {
+            bail!(
+                "the benchmark does not detect a missing hash of unknown users, compared with: {}",
+                missed.join(", ")
+            );
+        }
     }
     if too_large.is_empty() {
         return Ok(());
@@ -109,12 +113,17 @@ async fn recovery(world: &World) -> Result<Vec<&'static str>> {
 }
 
 /// Compares the causes of a failed login. Returns the causes above the limit.
-async fn logins(world: &World, prefix: &str, samples: usize) -> Result<Vec<&'static str>> {
-    let mut times: [Vec<f64>; WAYS.len()] = Default::default();
-    let mut events: [Vec<String>; WAYS.len()] = Default::default();
+async fn logins(
+    world: &World,
+    prefix: &str,
+    samples: usize,
+    ways: &'static [Way],
+) -> Result<Vec<&'static str>> {
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
+    let mut events: Vec<Vec<String>> = vec![Vec::new(); ways.len()];
     let model = world.actor(HOME)?;
     let record = world.user(&model).await?;
-    for (class, (way, events)) in WAYS.iter().zip(&mut events).enumerate() {
+    for (class, (way, events)) in ways.iter().zip(&mut events).enumerate() {
         for n in 0..samples {
             progress("users", n, samples);
             let actor = copy(&model, &format!("{prefix}-{class}-{n:05}"));
@@ -128,16 +137,16 @@ async fn logins(world: &World, prefix: &str, samples: usize) -> Result<Vec<&'sta
     for n in 0..samples {
         progress("logins", n, samples);
         // Each class is equally often the first of a round.
-        for class in (0..WAYS.len()).map(|class| (class + n) % WAYS.len()) {
+        for class in (0..ways.len()).map(|class| (class + n) % ways.len()) {
             let event = events.get(class).and_then(|events| events.get(n)).context("an event each")?;
             let taken = time(world, Function::CreateSession, event, 401).await?;
             times.get_mut(class).context("as many as ways")?.push(taken);
         }
     }
-    let medians = times.map(median);
-    let fastest = medians.into_iter().fold(f64::INFINITY, f64::min);
+    let medians: Vec<_> = times.into_iter().map(median).collect();
+    let fastest = medians.iter().copied().fold(f64::INFINITY, f64::min);
     let mut too_large = Vec::new();
-    for (way, median) in WAYS.iter().zip(medians) {
+    for (way, median) in ways.iter().zip(medians) {
         let share = difference(median, fastest);
         println!("  {:<38} {median:>7.0} µs  {:>5.1} % slower than the fastest", way.name, share * 100.0);
         // If each median is within the limit of the fastest, every pair is within the limit.
@@ -153,36 +162,57 @@ struct Way {
     name: &'static str,
     exists: bool,
     disabled: bool,
+    /// The route of a login by name. `None` for a login by ID.
+    route: Option<&'static str>,
     spoil: fn(&mut Actor),
 }
 
-const WAYS: [Way; 5] = [
-    Way { name: "unknown user", exists: false, disabled: false, spoil: |_| {} },
-    Way {
-        name: "wrong password",
-        exists: true,
-        disabled: false,
-        spoil: |actor| actor.user.password = "not this password at all".into(),
-    },
+const BY_NAME: Option<&str> = Some("/api/v2.1/admin/sessions");
+
+/// Causes of a failed login by ID.
+const WAYS: &[Way] = &[
+    UNKNOWN,
+    WRONG_PASSWORD,
     Way {
         name: "wrong organization",
-        exists: true,
-        disabled: false,
         spoil: |actor| actor.user.organization_id = "another organization".into(),
+        ..WRONG_PASSWORD
     },
     Way {
         name: "wrong username",
-        exists: true,
-        disabled: false,
         spoil: |actor| actor.user.username = "somebody.else@example.com".into(),
+        ..WRONG_PASSWORD
     },
-    Way { name: "disabled user", exists: true, disabled: true, spoil: |_| {} },
+    DISABLED,
 ];
+
+/// Causes of a failed login by name.
+const NAMED_WAYS: &[Way] = &[
+    Way { name: "unknown name", route: BY_NAME, ..UNKNOWN },
+    Way { name: "wrong password, by name", route: BY_NAME, ..WRONG_PASSWORD },
+    Way {
+        name: "administrator on the customers' route",
+        route: Some("/api/v2.1/customer/sessions"),
+        spoil: |_| {},
+        ..WRONG_PASSWORD
+    },
+    Way { name: "disabled user, by name", route: BY_NAME, ..DISABLED },
+];
+
+const UNKNOWN: Way = Way { name: "unknown user", exists: false, disabled: false, route: None, spoil: |_| {} };
+const WRONG_PASSWORD: Way = Way {
+    name: "wrong password",
+    exists: true,
+    disabled: false,
+    route: None,
+    spoil: |actor| actor.user.password = "not this password at all".into(),
+};
+const DISABLED: Way = Way { name: "disabled user", exists: true, disabled: true, ..UNKNOWN };
 
 impl Way {
     fn event(&self, mut actor: Actor) -> String {
         (self.spoil)(&mut actor);
-        let path = actor.sessions().replace(' ', "%20");
+        let path = self.route.map_or_else(|| actor.sessions().replace(' ', "%20"), str::to_owned);
         let body = actor.credentials(&actor.user.password);
         event(&Method::POST, &path, NORDIC, None, Some(&body)).to_string()
     }

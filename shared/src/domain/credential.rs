@@ -83,7 +83,12 @@ impl Username {
     /// invisible characters and outer white space. Usernames stored by earlier versions of Doorward may
     /// contain such characters.
     pub fn accepts(&self, typed: &Self) -> bool {
-        visible::trimmed(&self.folded) == visible::trimmed(&typed.folded)
+        self.visible().folded == typed.visible().folded
+    }
+
+    /// Returns the name without invisible characters and outer white space, which a login ignores.
+    pub fn visible(&self) -> Self {
+        Self { written: visible::trimmed(&self.written), folded: visible::trimmed(&self.folded) }
     }
 
     /// Returns whether both names are equal after case folding.

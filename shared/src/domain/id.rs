@@ -199,6 +199,12 @@ impl UserId {
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(SessionId::from_random(bytes).0)
     }
+
+    /// Creates the stand-in for the user ID of an unknown username from a digest of the name. It begins with NUL, so
+    /// that no request can contain it and no user can have it.
+    pub(crate) fn of_unknown_name(digest: &str) -> Self {
+        Self(format!("\0{digest}"))
+    }
 }
 
 impl ClientId {
@@ -325,6 +331,13 @@ mod tests {
         for bad in ["", "a\nb", "a\0", &"x".repeat(201), &"𝄞".repeat(150)] {
             assert!(UserId::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn stand_in_for_an_unknown_name_is_not_the_id_of_any_user() {
+        let stand_in = UserId::of_unknown_name("digest");
+        assert!(UserId::parse(stand_in.as_str()).is_err() && UserId::parse_new(stand_in.as_str()).is_err());
+        assert_ne!(stand_in, UserId::parse("digest").unwrap());
     }
 
     // docs/design/contract.md#ids

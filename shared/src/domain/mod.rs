@@ -19,6 +19,7 @@ mod session;
 mod signing_end;
 mod tenant;
 mod user;
+mod user_key;
 mod visible;
 
 pub use activation::Activation;
@@ -52,6 +53,7 @@ pub use session::{
 pub use signing_end::{MAX_CACHED, OVERLAP, SigningEnd, after};
 pub use tenant::{ActiveSecret, MessageTemplate, PreviousAlgorithm, Templates, Tenant, TenantStatus};
 pub use user::{Role, User, UserDetails, UserStatus, UserSummary};
+pub use user_key::{NamedUsers, UserKey};
 
 #[cfg(test)]
 pub(crate) use {api_client::tests as client_tests, session::tests};

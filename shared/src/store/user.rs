@@ -191,6 +191,19 @@ impl DynamoStore {
         Ok(taken.is_some())
     }
 
+    /// Reads which user has a username. Ignores invisible characters and outer white space in the name, unless a user
+    /// of an earlier version has exactly this name. The user may have been renamed or deleted since.
+    ///
+    /// # Errors
+    /// `Unavailable` when the read fails.
+    pub async fn owner_of(&self, tenant: &TenantId, username: &Username) -> Result<Option<UserId>, Failure> {
+        let visible = username.visible();
+        let other = (!visible.is_same(username)).then(|| Key::username(tenant, &visible));
+        let [exact, other] = self.read_each([Some(Key::username(tenant, username)), other]).await?;
+        let owner = exact.or(other).map(decode::<UsernameItem>).transpose()?;
+        Ok(owner.map(|item| item.user_id))
+    }
+
     /// Reads a user consistently.
     ///
     /// # Errors

@@ -107,6 +107,7 @@ pub(super) enum MacPurpose {
     Device,
     Budget,
     Client,
+    Name,
 }
 
 /// Signs access tokens.

@@ -18,6 +18,7 @@ mod retired;
 mod seal;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unknown_name;
 
 pub use access::{AccessToken, Bearer, Claims, SCOPE_FULL, SCOPE_PASSWORD_CHANGE, Unverified};
 pub use assertion::{Assertion, AssertionFault};

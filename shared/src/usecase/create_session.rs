@@ -1,4 +1,4 @@
-//! Login (docs/design/contract.md#create-session).
+//! Login by ID or by name (docs/design/contract.md#create-session, docs/design/contract.md#log-in-by-name).
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,8 @@ use crate::{
     context::RequestContext,
     domain::{
         AttemptCount, ClientAddress, Collection, Device, Failure, HashCost, HourBudget, Nonce, Password,
-        Session, SessionId, TenantId, TrustedDevice, TrustedDeviceId, User, UserId, UserStatus, Username,
-        after,
+        Session, SessionId, TenantId, TrustedDevice, TrustedDeviceId, User, UserId, UserKey, UserStatus,
+        Username, after,
     },
     port::random,
     store::{ExtraItem, LimitClaim, LoginQuery, Success, UserItems},
@@ -34,12 +34,8 @@ pub struct Command {
     pub tenant_key: SecretString,
     /// Secret of the tenant.
     pub tenant_secret: SecretString,
-    /// Collection in the path.
-    pub collection: Collection,
-    /// Organization or customer in the path.
-    pub owner: String,
-    /// User in the path.
-    pub user: UserId,
+    /// Way in which the user is found.
+    pub key: UserKey,
     /// Username.
     pub username: Username,
     /// Password.
@@ -56,8 +52,8 @@ pub struct Command {
 
 /// A login whose tenant credentials were right.
 struct Login {
-    collection: Collection,
-    owner: String,
+    key: UserKey,
+    /// The user in the path or with the username, or the stand-in for an unknown username.
     user: UserId,
     username: Username,
     password: Password,
@@ -68,22 +64,19 @@ struct Login {
 }
 
 impl Login {
-    /// Whether `user` is active, has the login's username, and belongs to the login's path.
-    fn fits(&self, user: &User) -> bool {
-        self.fault(Some(user), true).is_none()
-    }
-
-    /// The reason why a login is rejected. Only the audit log names it; clients receive the same response for
+    /// Checks that `user` is active, has the login's username, and is accepted by the login's route. Returns the
+    /// collection of its session.
+    ///
+    /// # Errors
+    /// The reason why the login is rejected. Only the audit log contains it; clients receive the same response for
     /// every reason (docs/design/security.md#rule-9).
-    fn fault(&self, user: Option<&User>, password_is_right: bool) -> Option<&'static str> {
-        match user {
-            None => Some("UNKNOWN_USER"),
-            Some(_) if !password_is_right => Some("WRONG_PASSWORD"),
-            Some(user) if user.status == UserStatus::Disabled => Some("USER_DISABLED"),
-            Some(user) if !user.fits(self.collection, &self.owner) => Some("WRONG_PATH"),
-            Some(user) if !user.username.accepts(&self.username) => Some("WRONG_USERNAME"),
-            Some(_) => None,
+    fn check(&self, user: &User) -> Result<Collection, &'static str> {
+        if user.status == UserStatus::Disabled {
+            return Err("USER_DISABLED");
         }
+        let collection = self.key.collection(user).ok_or("WRONG_PATH")?;
+        // The username may have changed since a login by name found its user.
+        if user.username.accepts(&self.username) { Ok(collection) } else { Err("WRONG_USERNAME") }
     }
 
     fn source(&self) -> AttemptSource {
@@ -104,9 +97,17 @@ enum Checked {
     Refused(Failure),
     /// An identical login succeeded before: the attempt was unused.
     Replay(Success),
-    /// User and password are right, and the session limit leaves this room. The stored hash may have to be
-    /// replaced by one of another cost.
-    Right(Box<User>, Option<LimitClaim>, Option<HashCost>),
+    /// User and password are right, and the session limit leaves this room.
+    Right(Box<AcceptedUser>, Option<LimitClaim>),
+}
+
+/// A user whose login is accepted.
+struct AcceptedUser {
+    user: User,
+    /// Collection of the new session.
+    collection: Collection,
+    /// Cost of the hash that replaces the stored one, if that is outdated.
+    replacement: Option<HashCost>,
 }
 
 impl Service {
@@ -118,6 +119,10 @@ impl Service {
     /// - The stored hash is outdated: one more hash and one more write in round 2.
     /// - An address or tenant budget is at least half used: one conditional write before hashing and one after
     ///   a success.
+    ///
+    /// A login by name first reads the owner of the username, in one more round. That item only finds the user: the
+    /// user's own item decides. An unknown username has a stand-in for the user ID, so that it has the same limits,
+    /// calls and response as an unknown user (docs/design/security.md#rule-9).
     ///
     /// A replayed login reads its session instead of round 2. It computes no hash, because its fingerprint
     /// covers the password that was right before.
@@ -131,9 +136,7 @@ impl Service {
             tenant,
             tenant_key,
             tenant_secret,
-            collection,
-            owner,
-            user,
+            key,
             username,
             password,
             device,
@@ -141,16 +144,34 @@ impl Service {
             idempotency,
             device_proof,
         } = command;
-        context.record_user(&user);
+        if let UserKey::Id { user, .. } = &key {
+            context.record_user(user);
+        }
         let credentials = (&tenant_key, &tenant_secret);
         let (request, used) = TenantRequest::open(&self.tenants, context, &tenant, credentials).await?;
         let device = Device { ip: request.admit(&ip)?, ..device };
-        let trusted = trusted_device(&request, &user, device_proof);
         let idempotent = IdempotentRequest::of(idempotency, &tenant, None);
-        let login = Login { collection, owner, user, username, password, device, trusted, idempotent };
-        let granted = Box::pin(self.log_in(&request, &login));
+        let granted = Box::pin(async {
+            let user = match &key {
+                UserKey::Id { user, .. } => user.clone(),
+                UserKey::Name(_) => self.named_user(&request, &username).await?,
+            };
+            let trusted = trusted_device(&request, &user, device_proof);
+            let login = Login { key, user, username, password, device, trusted, idempotent };
+            self.log_in(&request, &login).await
+        });
         let (grant, ()) = tokio::join!(granted, self.tenants.note(&tenant, &used, context.now));
         grant
+    }
+
+    /// The ID of the user that has the username, or the stand-in for an unknown username.
+    async fn named_user(&self, request: &TenantRequest<'_>, username: &Username) -> Result<UserId, Failure> {
+        let unknown = request.keys.unknown_name(username)?;
+        let found = self.store.owner_of(&request.tenant.id, username).await?;
+        if let Some(user) = &found {
+            request.context.record_user(user);
+        }
+        Ok(found.unwrap_or(unknown))
     }
 
     async fn log_in(&self, request: &TenantRequest<'_>, login: &Login) -> Result<Grant, Failure> {
@@ -182,8 +203,8 @@ impl Service {
                 let (grant, ()) = tokio::join!(self.replay_login(request, login, success), slot.unused());
                 grant
             }
-            Checked::Right(user, claim, replacement) => {
-                self.open_session(request, login, slot, (&user, replacement), claim).await
+            Checked::Right(accepted, claim) => {
+                self.open_session(request, login, slot, &accepted, claim).await
             }
         }
     }
@@ -230,16 +251,24 @@ impl Service {
             self.held_sessions(request, &login.user, user.as_ref())
         )?;
         // From here on every rejection has the same response (docs/design/security.md#rule-9).
-        let fault = login.fault(user.as_ref(), checked.is_right());
-        let Some(user) = user.filter(|_| fault.is_none()) else {
-            request.context.record_reason(fault.unwrap_or_default());
-            return Ok(Checked::Wrong(Failure::Authentication));
+        let accepted = match user {
+            None => Err("UNKNOWN_USER"),
+            Some(_) if !checked.is_right() => Err("WRONG_PASSWORD"),
+            Some(user) => login.check(&user).map(|collection| (user, collection)),
+        };
+        let (user, collection) = match accepted {
+            Ok(accepted) => accepted,
+            Err(fault) => {
+                request.context.record_reason(fault);
+                return Ok(Checked::Wrong(Failure::Authentication));
+            }
         };
         if user.reset_required {
             return Ok(Checked::Refused(Failure::CredentialsResetRequired));
         }
         let claim = held.map(HeldSessions::claim).transpose()?;
-        Ok(Checked::Right(Box::new(user), claim, checked.replacement()))
+        let accepted = AcceptedUser { user, collection, replacement: checked.replacement() };
+        Ok(Checked::Right(Box::new(accepted), claim))
     }
 
     /// Stores the session of a right login, and in parallel ends the attempt and upgrades an outdated hash.
@@ -248,10 +277,11 @@ impl Service {
         request: &TenantRequest<'_>,
         login: &Login,
         slot: AttemptSlot<'_>,
-        (user, replacement): (&User, Option<HashCost>),
+        accepted: &AcceptedUser,
         claim: Option<LimitClaim>,
     ) -> Result<Grant, Failure> {
-        let mut grant = match self.new_grant(request, user, login, slot.session_id()) {
+        let user = &accepted.user;
+        let mut grant = match self.new_grant(request, accepted, login, slot.session_id()) {
             Ok(grant) => grant,
             Err(failure) => {
                 slot.unused().await;
@@ -261,7 +291,7 @@ impl Service {
         let (stored, (), ()) = tokio::join!(
             self.store_session(request, user, &mut grant.session, claim, login.idempotent.as_ref()),
             slot.right(),
-            self.replace_hash(user, login.password.clone(), replacement)
+            self.replace_hash(user, login.password.clone(), accepted.replacement)
         );
         match stored {
             Ok(StoredSession::New) => {
@@ -340,7 +370,7 @@ impl Service {
                 && session.fault(request.now(), user.session_epoch, tenant.session_epoch).is_none()
                 && user.session_epoch == user_epoch
                 && !user.reset_required
-                && login.fits(user)
+                && login.check(user).is_ok()
         };
         match items.session.zip(items.user) {
             Some((session, user)) if is_unchanged(&session, &user) => {
@@ -355,11 +385,11 @@ impl Service {
     fn new_grant(
         &self,
         request: &TenantRequest<'_>,
-        user: &User,
+        accepted: &AcceptedUser,
         login: &Login,
         id: SessionId,
     ) -> Result<Grant, Failure> {
-        self.login_grant(request, self.new_session(request, user, login, id)?, user)
+        self.login_grant(request, self.new_session(request, accepted, login, id)?, &accepted.user)
     }
 
     /// The tokens of a login's session, with a proof of its device.
@@ -397,7 +427,7 @@ impl Service {
     fn new_session(
         &self,
         request: &TenantRequest<'_>,
-        user: &User,
+        AcceptedUser { user, collection, .. }: &AcceptedUser,
         login: &Login,
         id: SessionId,
     ) -> Result<Session, Failure> {
@@ -410,7 +440,7 @@ impl Service {
             tenant: user.tenant.clone(),
             user: user.id.clone(),
             id,
-            collection: login.collection,
+            collection: *collection,
             organization: user.organization.clone(),
             customer: user.customer.clone(),
             user_epoch: user.session_epoch,

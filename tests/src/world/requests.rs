@@ -49,6 +49,16 @@ impl World {
         self.request(&Method::POST, &actor.sessions(), &actor.tenant.tenant_id, None, Some(&body)).await
     }
 
+    /// Sends a login request by name, on the route of the user's kind.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn try_login_by_name(&self, actor: &Actor, password: &str) -> Result<Answer> {
+        let body = actor.credentials(password);
+        let (path, tenant) = (actor.named_sessions(), &actor.tenant.tenant_id);
+        self.request(&Method::POST, path, tenant, None, Some(&body)).await
+    }
+
     /// Sends a login request from an IP address, with a device proof if one is given.
     ///
     /// # Errors

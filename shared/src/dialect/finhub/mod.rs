@@ -25,6 +25,12 @@ pub(crate) async fn create_session(call: &Call<'_>) -> Result<Reply, Failure> {
     call.service.create_session(command, call.context).await.map(|grant| render::granted(&grant, CREATED))
 }
 
+/// Handles `POST /api/v2.1/admin/sessions` and `POST /api/v2.1/customer/sessions`.
+pub(crate) async fn create_session_by_name(call: &Call<'_>) -> Result<Reply, Failure> {
+    let command = parse::create_session_by_name(call.request)?;
+    call.service.create_session(command, call.context).await.map(|grant| render::granted(&grant, CREATED))
+}
+
 /// Handles `POST …/sessions/{sessionId}/refresh` on the admin path, and `PUT …/sessions/{sessionId}` on the
 /// paths of customers.
 pub(crate) async fn refresh_session(call: &Call<'_>) -> Result<Reply, Failure> {

@@ -6,7 +6,9 @@ use secrecy::SecretString;
 use super::{HttpRequest, IDEMPOTENCY_KEY, incomplete, tenant_credential};
 use crate::{
     dialect::{Pairs, Twice, bounded},
-    domain::{Collection, Device, Failure, Invalid, Password, SessionId, UserId, Username},
+    domain::{
+        Collection, Device, Failure, Invalid, NamedUsers, Password, SessionId, UserId, UserKey, Username,
+    },
     json::{self, ObjectReader},
     store::Ending,
     token::{DeviceProof, KeyedRequest, PageCursor, RefreshToken},
@@ -26,9 +28,28 @@ const MAX_PAGE: usize = 100;
 const MAX_REASON_CHARS: usize = 500;
 
 pub(super) fn create_session(request: &HttpRequest) -> Result<create_session::Command, Failure> {
+    login(request, |form| {
+        let owner = form.path_owner();
+        let user = form.path("userId", UserId::parse);
+        Some(UserKey::Id { collection: request.matched.collection, owner: owner?, user: user? })
+    })
+}
+
+pub(super) fn create_session_by_name(request: &HttpRequest) -> Result<create_session::Command, Failure> {
+    let users = match request.matched.collection {
+        Collection::Admin => NamedUsers::Administrators,
+        Collection::Individual | Collection::Organization => NamedUsers::Customers,
+    };
+    login(request, |_| Some(UserKey::Name(users)))
+}
+
+/// Parses a login. `key` reads the parts of the path.
+fn login(
+    request: &HttpRequest,
+    key: impl FnOnce(&mut RequestReader<'_>) -> Option<UserKey>,
+) -> Result<create_session::Command, Failure> {
     let mut form = RequestReader::read(request, BodyIs::Required)?;
-    let owner = form.path_owner();
-    let user = form.path("userId", UserId::parse);
+    let key = key(&mut form);
     let username = form.username();
     let password = form.required("password", Password::parse);
     form.optional("credentialType", credential_type);
@@ -45,9 +66,7 @@ pub(super) fn create_session(request: &HttpRequest) -> Result<create_session::Co
         tenant: request.tenant().ok_or(Failure::InvalidTenantCredentials)?,
         tenant_key: tenant_key.ok_or_else(incomplete)?,
         tenant_secret: tenant_secret.ok_or_else(incomplete)?,
-        collection: request.matched.collection,
-        owner: owner.ok_or_else(incomplete)?,
-        user: user.ok_or_else(incomplete)?,
+        key: key.ok_or_else(incomplete)?,
         username: username.ok_or_else(incomplete)?,
         password: password.ok_or_else(incomplete)?,
         device: device(request),
@@ -381,7 +400,21 @@ mod tests {
     #[test]
     fn a_good_request_is_a_command() {
         let command = parse(&HEADERS, BODY).unwrap();
-        assert_eq!((command.tenant.as_str(), command.owner.as_str(), command.user.as_str()), ("t", "o", "u"));
+        let UserKey::Id { collection: Collection::Admin, owner, user } = command.key else { panic!() };
+        assert_eq!((command.tenant.as_str(), owner.as_str(), user.as_str()), ("t", "o", "u"));
+    }
+
+    // docs/design/contract.md#log-in-by-name
+    #[test]
+    fn path_of_a_login_by_name_says_which_users_it_accepts() {
+        for (path, users) in [
+            ("/api/v2.1/admin/sessions", NamedUsers::Administrators),
+            ("/api/v2.1/customer/sessions", NamedUsers::Customers),
+        ] {
+            let request = at(request(&HEADERS, BODY), path, &route::CREATE_SESSION);
+            let UserKey::Name(found) = create_session_by_name(&request).unwrap().key else { panic!() };
+            assert_eq!(found, users, "{path}");
+        }
     }
 
     #[test]
