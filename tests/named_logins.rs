@@ -175,7 +175,7 @@ async fn equal_histories_of_known_and_unknown_names_give_equal_responses() {
     assert_eq!(verdict.verdict(), (401, "ACCOUNT_LOCKED"));
 }
 
-// docs/design/security.md#rule-9: nobody can reach the attempts of an unknown name by an ID, or read the name from them.
+// docs/design/security.md#rule-9: no ID reaches the attempts of an unknown name, and they do not contain the name.
 #[tokio::test]
 async fn attempts_of_an_unknown_name_are_stored_under_a_digest_that_no_id_equals() {
     let world = World::start().await.unwrap();

@@ -44,6 +44,15 @@ impl Answer {
         self.body["data"][name].as_str().unwrap_or_default()
     }
 
+    /// The body without the number of failed attempts, which is different at each attempt of one user.
+    pub fn without_attempts(&self) -> Value {
+        let mut body = self.body.clone();
+        if let Some(data) = body["data"].as_object_mut() {
+            data.remove("attempts");
+        }
+        body
+    }
+
     /// A header's text; empty if the header is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()

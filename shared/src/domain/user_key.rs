@@ -14,7 +14,7 @@ pub enum UserKey {
         /// User in the path.
         user: UserId,
     },
-    /// By the username alone, on a route for these users.
+    /// By the username, on a route for these users.
     Name(NamedUsers),
 }
 

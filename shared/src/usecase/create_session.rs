@@ -166,7 +166,7 @@ impl Service {
 
     /// The ID of the user that has the username, or the stand-in for an unknown username.
     async fn named_user(&self, request: &TenantRequest<'_>, username: &Username) -> Result<UserId, Failure> {
-        let unknown = request.keys.unknown_name(username)?;
+        let unknown = request.keys.unknown_name(&request.tenant.id, username)?;
         let found = self.store.owner_of(&request.tenant.id, username).await?;
         if let Some(user) = &found {
             request.context.record_user(user);
