@@ -85,8 +85,9 @@ async fn answer_has_the_ids_with_which_the_session_is_used() {
         assert_eq!(world.audit.last()["user"], json!(actor.user.user_id));
         let collection = world.session(&login).await.unwrap().collection;
         assert_eq!(collection.user_type(), user_type);
-        let sessions = world.request(&Method::GET, &actor.sessions(), NORDIC, Some(&login.token), None);
-        assert_eq!(sessions.await.unwrap().status, 200);
+        let path = actor.sessions();
+        let listed = world.request(&Method::GET, &path, NORDIC, Some(&login.token), None).await;
+        assert_eq!(listed.unwrap().status, 200);
         let refreshed = world.refreshed(&login).await.unwrap();
         assert!(world.opens(&refreshed).await.unwrap());
         let proof = Some(login.device_proof.as_str());
