@@ -87,6 +87,7 @@ impl Username {
     }
 
     /// Returns the name without invisible characters and outer white space, which a login ignores.
+    #[must_use]
     pub fn visible(&self) -> Self {
         Self { written: visible::trimmed(&self.written), folded: visible::trimmed(&self.folded) }
     }

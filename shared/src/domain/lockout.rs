@@ -447,7 +447,8 @@ mod tests {
     #[test]
     fn reduced_slots_lock_the_user_earlier() {
         let reduced = AttemptState { reduced_slots: Some(1), ..state(&[attempt(400, 1)]) };
-        assert_eq!(next(&reduced, 410), NextStep::Return(Reservation::Locked(at(1_000))));
+        let count = AttemptCount { failed: 1, max: 1, locked_until: Some(at(1_000)) };
+        assert_eq!(next(&reduced, 410), NextStep::Return(Reservation::Locked(count)));
     }
 
     #[test]

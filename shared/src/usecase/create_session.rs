@@ -152,12 +152,12 @@ impl Service {
         let device = Device { ip: request.admit(&ip)?, ..device };
         let idempotent = IdempotentRequest::of(idempotency, &tenant, None);
         let granted = Box::pin(async {
-            let user = match &key {
+            let id = match &key {
                 UserKey::Id { user, .. } => user.clone(),
                 UserKey::Name(_) => self.named_user(&request, &username).await?,
             };
-            let trusted = trusted_device(&request, &user, device_proof);
-            let login = Login { key, user, username, password, device, trusted, idempotent };
+            let trusted = trusted_device(&request, &id, device_proof);
+            let login = Login { key, user: id, username, password, device, trusted, idempotent };
             self.log_in(&request, &login).await
         });
         let (grant, ()) = tokio::join!(granted, self.tenants.note(&tenant, &used, context.now));
