@@ -62,16 +62,16 @@ fn metadata(base: &str, published: &Published) -> Value {
     let mut algorithms: Vec<_> = keys.iter().map(|key| key.algorithm.name()).collect();
     algorithms.sort_unstable();
     algorithms.dedup();
-    let mut document = json!({
-        "issuer": issuer,
-        "jwks_uri": format!("{base}/.well-known/jwks.json"),
-        "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": algorithms,
-    });
-    for (name, value) in oauth::metadata(base) {
-        document[name] = value;
+    let mut document = oauth::metadata(base);
+    for (name, value) in [
+        ("issuer", json!(issuer)),
+        ("jwks_uri", json!(format!("{base}/.well-known/jwks.json"))),
+        ("subject_types_supported", json!(["public"])),
+        ("id_token_signing_alg_values_supported", json!(algorithms)),
+    ] {
+        document.insert(name.to_owned(), value);
     }
-    document
+    Value::Object(document)
 }
 
 fn cached(body: ReplyBody) -> Reply {

@@ -88,7 +88,10 @@ impl Assertion {
         let client =
             ClientId::parse(text("sub")?).ok().filter(|client| text("iss") == Some(client.as_str()))?;
         let token_id = text("jti").filter(|id| (1..=MAX_TOKEN_ID).contains(&id.len()))?.to_owned();
-        let starts = [date(&claims, "nbf")?, date(&claims, "iat")?].into_iter().flatten().max();
+        let mut starts = i64::MIN;
+        for date in ["nbf", "iat"].iter().filter_map(|name| claims.get(*name)) {
+            starts = starts.max(whole_seconds(date)?);
+        }
         Some(Self {
             message: SecretString::from(message),
             signature: SecretString::from(signature),
@@ -96,8 +99,8 @@ impl Assertion {
             key_id,
             client,
             audience: audience(claims.get("aud")?)?,
-            starts: starts.unwrap_or(i64::MIN),
-            expires: date(&claims, "exp")??,
+            starts,
+            expires: whole_seconds(claims.get("exp")?)?,
             token_id,
         })
     }
@@ -163,17 +166,12 @@ impl Assertion {
     }
 }
 
-/// Returns a claim with a date in whole seconds: `None` if it is invalid, `Some(None)` if it is absent.
-fn date(claims: &Map<String, Value>, name: &str) -> Option<Option<i64>> {
-    match claims.get(name) {
-        None => Some(None),
-        Some(Value::Number(number)) => {
-            // Some libraries write fractions of a second.
-            let whole = || number.to_string().split('.').next()?.parse().ok();
-            Some(Some(number.as_i64().or_else(whole)?))
-        }
-        Some(_) => None,
-    }
+/// Returns the whole seconds of a date. Some libraries write fractions of a second.
+fn whole_seconds(date: &Value) -> Option<i64> {
+    let Value::Number(date) = date else {
+        return None;
+    };
+    date.as_i64().or_else(|| date.to_string().split('.').next()?.parse().ok())
 }
 
 /// Returns the audiences of the claim `aud`: a text, or an array of texts.

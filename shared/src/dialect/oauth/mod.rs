@@ -94,32 +94,27 @@ fn introspected(active: Option<ActiveToken>) -> Value {
     let Some(token) = active else {
         return json!({ "active": false });
     };
-    let mut members = json!({
-        "active": true,
-        "scope": token.scope,
-        "token_type": token.token_type,
-        "exp": token.expires_at.as_second(),
-        "iat": token.issued_at.as_second(),
-        "aud": token.audience,
-        "iss": token.issuer,
-        "tenantId": token.tenant,
-    });
-    if let Some(id) = token.token_id {
-        members["jti"] = json!(id);
-    }
+    let mut members = vec![
+        ("active", json!(true)),
+        ("scope", json!(token.scope)),
+        ("token_type", json!(token.token_type)),
+        ("exp", json!(token.expires_at.as_second())),
+        ("iat", json!(token.issued_at.as_second())),
+        ("aud", json!(token.audience)),
+        ("iss", json!(token.issuer)),
+        ("tenantId", json!(token.tenant)),
+    ];
+    members.extend(token.token_id.map(|id| ("jti", json!(id))));
     match token.subject {
-        Subject::User { id, username, roles, session } => {
-            members["sub"] = json!(id);
-            members["username"] = json!(username);
-            members["sid"] = json!(session);
-            members["roles"] = json!(roles.into_iter().map(Role::name).collect::<Vec<_>>());
-        }
-        Subject::Client(id) => {
-            members["sub"] = json!(id);
-            members["client_id"] = json!(id);
-        }
+        Subject::User { id, username, roles, session } => members.extend([
+            ("sub", json!(id)),
+            ("username", json!(username)),
+            ("sid", json!(session)),
+            ("roles", json!(roles.into_iter().map(Role::name).collect::<Vec<_>>())),
+        ]),
+        Subject::Client(id) => members.extend([("sub", json!(id)), ("client_id", json!(id))]),
     }
-    members
+    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// Renders a failure (RFC 6749, section 5.2).
