@@ -144,6 +144,22 @@ async fn send(world: &World, by: &Login, method: Method, path: String) -> Result
     world.request(&method, &path, &by.actor.tenant.tenant_id, Some(&by.token), None).await
 }
 
+/// Rows of the OAuth endpoints.
+async fn oauth(table: &mut Table<'_>, login: &Login) -> Result<()> {
+    let world = table.world;
+    let client = world.register_client(NORDIC, &[ClientScope::Introspect], |_| ()).await?;
+    world.client_token(&client).await?;
+    let grant = [("grant_type", "client_credentials")];
+    let issued =
+        table.row("get a client token", 1, 200, OAUTH, world.oauth(&client, "token", &grant)).await?;
+    let token = issued.body["access_token"].as_str().unwrap_or_default();
+    let form = [("token", login.token.as_str())];
+    table.row("introspect a token", 2, 200, OAUTH, world.oauth(&client, "introspect", &form)).await?;
+    let form = [("token", token)];
+    table.row("revoke a client token", 2, 200, OAUTH, world.oauth(&client, "revoke", &form)).await?;
+    Ok(())
+}
+
 /// Measures logins under session limits.
 async fn limited_logins(table: &mut Table<'_>, admin: &Actor) -> Result<()> {
     let world = table.world;
@@ -201,16 +217,7 @@ async fn documented_costs_match_the_measured_costs() -> Result<()> {
     let passes = async { Ok(world.passes(&login).await?) };
     let passes = table.count("authorize a call of your own API", 1, AUTHORIZE, passes).await?;
     ensure!(passes, "the authorizer rejected the request");
-    let client = world.register_client(NORDIC, &[ClientScope::Introspect], |_| ()).await?;
-    world.client_token(&client).await?;
-    let grant = [("grant_type", "client_credentials")];
-    let issued =
-        table.row("get a client token", 1, 200, OAUTH, world.oauth(&client, "token", &grant)).await?;
-    let token = issued.body["access_token"].as_str().unwrap_or_default();
-    let form = [("token", login.token.as_str())];
-    table.row("introspect a token", 2, 200, OAUTH, world.oauth(&client, "introspect", &form)).await?;
-    let form = [("token", token)];
-    table.row("revoke a client token", 2, 200, OAUTH, world.oauth(&client, "revoke", &form)).await?;
+    oauth(&mut table, &login).await?;
     let other = world.login(&actor).await?;
     table.row("log out", 1, 200, LOGOUT, world.logout(&other)).await?;
     let other = world.login(&actor).await?;

@@ -8,7 +8,7 @@ use super::*;
 /// The count in a response, and whether it has a lockout time.
 fn count(answer: &Answer) -> (u64, u64, bool) {
     let data = &answer.body["data"];
-    let number = |name: &str| data[name].as_u64().unwrap_or_else(|| panic!("no {name} in {data}"));
+    let number = |name: &str| data[name].as_u64().unwrap();
     assert!(data.as_object().unwrap().contains_key("lockoutTime"), "{data}");
     (number("attempts"), number("maxAttempts"), data["lockoutTime"] != Value::Null)
 }

@@ -120,11 +120,7 @@ impl<'a> Setup<'a> {
             Step::Client { client, scopes, organization, name } => {
                 self.register_client(&client, &scopes, organization.as_deref(), name).await?;
             }
-            Step::DisableClient { disable_client } => {
-                let client = self.clients.get(&disable_client).context("no earlier step registers it")?;
-                let disabled = |client| ApiClient { status: ClientStatus::Disabled, ..client };
-                world.change_client(client, disabled).await?;
-            }
+            Step::DisableClient { disable_client } => self.disable_client(&disable_client).await?,
             Step::EndAll { end_all } => end_sessions(world, &self.login(&end_all)?).await?,
             Step::List { list, limit, name } => {
                 let cursor = next_page(world, &self.login(&list)?, limit).await?;
@@ -199,6 +195,12 @@ impl<'a> Setup<'a> {
             Step::Send { send: _, with } => self.send_first(with).await?,
         }
         Ok(())
+    }
+
+    async fn disable_client(&self, name: &str) -> Result<()> {
+        let client = self.clients.get(name).context("no earlier step registers it")?;
+        let disabled = |client| ApiClient { status: ClientStatus::Disabled, ..client };
+        self.world.change_client(client, disabled).await
     }
 
     /// Registers an API client and gets a token for it.

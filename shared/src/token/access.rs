@@ -649,8 +649,8 @@ mod tests {
     // docs/design/security.md#rule-16
     #[test]
     fn token_with_invalid_claim_is_rejected() {
-        let keys = fixture::keys("t");
         type Change = fn(&mut Claims);
+        let keys = fixture::keys("t");
         let changes: [(Change, TokenFault); 11] = [
             (|claims| claims.iss = "other".into(), TokenFault::Forged),
             (|claims| claims.aud = "other".into(), TokenFault::Forged),
@@ -665,10 +665,10 @@ mod tests {
             (|claims| claims.tenant_id = TenantId::parse("other").unwrap(), TokenFault::Malformed),
         ];
         for (change, fault) in changes {
-            let mut changed = claims();
-            change(&mut changed);
-            let token = changed.sign(&keys, &Policy::default()).unwrap();
-            assert_eq!(fault_of(token.expose_secret()), Some(fault), "{changed:?}");
+            let mut invalid = claims();
+            change(&mut invalid);
+            let token = invalid.sign(&keys, &Policy::default()).unwrap();
+            assert_eq!(fault_of(token.expose_secret()), Some(fault), "{invalid:?}");
         }
         let started = Claims { nbf: Some(1_006), ..claims() };
         let token = started.sign(&keys, &Policy::default()).unwrap();

@@ -243,11 +243,12 @@ fn show_secret(
     sentence: impl FnOnce() -> String,
 ) -> Result<()> {
     let secret = secret.map(ExposeSecret::expose_secret);
-    let mut value = json!({ "tenant": client.tenant, "clientId": client.id });
-    if let Some(secret) = secret {
-        value["clientSecret"] = json!(secret);
-    }
-    value["version"] = json!(client.live().map(|credential| credential.version).max());
+    let version = client.live().map(|credential| credential.version).max();
+    let members =
+        [("tenant", json!(client.tenant)), ("clientId", json!(client.id)), ("version", json!(version))];
+    let secret_member = secret.map(|secret| ("clientSecret", json!(secret)));
+    let value: Value =
+        members.into_iter().chain(secret_member).map(|(name, value)| (name.to_owned(), value)).collect();
     context.output.result(&value, || {
         let pair =
             [("clientId", client.id.as_str())].into_iter().chain(secret.map(|it| ("clientSecret", it)));
