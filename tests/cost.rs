@@ -144,6 +144,23 @@ async fn send(world: &World, by: &Login, method: Method, path: String) -> Result
     world.request(&method, &path, &by.actor.tenant.tenant_id, Some(&by.token), None).await
 }
 
+/// Rows of the logins by name.
+async fn named_logins(table: &mut Table<'_>, password: &str) -> Result<()> {
+    let world = table.world;
+    // Another user, so that the number of sessions in the other rows does not change.
+    let named = world.actor("ingrid.larsen@example.com")?;
+    let mut nobody = named.clone();
+    nobody.user.username = "nobody@example.com".to_owned();
+    for (name, actor, password, status) in [
+        ("create session, by name", &named, password, 200),
+        ("by name, with a wrong password", &named, "wrong", 401),
+        ("by name, with an unknown name", &nobody, "wrong", 401),
+    ] {
+        table.row(name, 3, status, LOGIN, world.try_login_by_name(actor, password)).await?;
+    }
+    Ok(())
+}
+
 /// Rows of the OAuth endpoints.
 async fn oauth(table: &mut Table<'_>, login: &Login) -> Result<()> {
     let world = table.world;
@@ -191,17 +208,7 @@ async fn documented_costs_match_the_measured_costs() -> Result<()> {
     table.row("a repetition with the same key", 2, 200, LOGIN, log_in(&world, &actor, "key")).await?;
     table.row("with a wrong password", 2, 401, LOGIN, world.try_login(&actor, "wrong")).await?;
     world.login(&actor).await?;
-    // Another user, so that the number of sessions in the other rows does not change.
-    let named = world.actor("ingrid.larsen@example.com")?;
-    let mut nobody = named.clone();
-    nobody.user.username = "nobody@example.com".to_owned();
-    for (name, actor, password, status) in [
-        ("create session, by name", &named, password, 200),
-        ("by name, with a wrong password", &named, "wrong", 401),
-        ("by name, with an unknown name", &nobody, "wrong", 401),
-    ] {
-        table.row(name, 3, status, LOGIN, world.try_login_by_name(actor, password)).await?;
-    }
+    named_logins(&mut table, password).await?;
     let refreshed = table.row("refresh", 1, 200, REFRESH, world.refresh(&login)).await?;
     let login = Login::from_answer(&actor, &refreshed)?;
     let listed = send(&world, &login, Method::GET, actor.sessions());
