@@ -150,7 +150,7 @@ async fn named_logins(table: &mut Table<'_>, password: &str) -> Result<()> {
     // Another user, so that the number of sessions in the other rows does not change.
     let named = world.actor("ingrid.larsen@example.com")?;
     let mut nobody = named.clone();
-    nobody.user.username = "nobody@example.com".to_owned();
+    "nobody@example.com".clone_into(&mut nobody.user.username);
     for (name, actor, password, status) in [
         ("create session, by name", &named, password, 200),
         ("by name, with a wrong password", &named, "wrong", 401),
