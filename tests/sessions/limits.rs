@@ -488,16 +488,21 @@ async fn login_under_single_fails_if_the_password_changes_before_its_commit() {
     assert!(live(&world, &marcus).await.is_empty());
 }
 
+/// The event of a login with an idempotency key.
+fn keyed_login(actor: &Actor) -> String {
+    let body = actor.credentials(&actor.user.password);
+    let mut event = event(&Method::POST, &actor.sessions(), NORDIC, None, Some(&body));
+    event["headers"]["idempotency-key"] = json!("key");
+    event.to_string()
+}
+
 // docs/design/contract.md#every-request: the stored result has the epoch of the new session.
 #[tokio::test]
 async fn login_under_single_is_replayed_until_another_login_ends_its_session() {
     let world = World::start().await.unwrap();
     limit(&world, 1, WhenFull::Single).await;
     let marcus = world.actor(MARCUS).unwrap();
-    let body = marcus.credentials(&marcus.user.password);
-    let mut event = event(&Method::POST, &marcus.sessions(), NORDIC, None, Some(&body));
-    event["headers"]["idempotency-key"] = json!("key");
-    let event = event.to_string();
+    let event = keyed_login(&marcus);
     let first = world.send(Function::CreateSession, &event).await.unwrap();
     let again = world.send(Function::CreateSession, &event).await.unwrap();
     assert_eq!((first.status, again.status), (200, 200), "{}", again.text);
@@ -515,10 +520,7 @@ async fn login_with_a_key_succeeds_if_another_login_commits_after_its_lost_answe
     let world = World::start().await.unwrap();
     limit(&world, 1, WhenFull::Single).await;
     let marcus = world.actor(MARCUS).unwrap();
-    let body = marcus.credentials(&marcus.user.password);
-    let mut event = event(&Method::POST, &marcus.sessions(), NORDIC, None, Some(&body));
-    event["headers"]["idempotency-key"] = json!("key");
-    let event = event.to_string();
+    let event = keyed_login(&marcus);
     world.faults.inject(Fault::on(Operation::TransactWriteItems, Effect::LoseAnswer));
     world.faults.inject(Fault::on(Operation::TransactWriteItems, Effect::Conflict).sk("USER"));
     // The first read is that of the password hash.

@@ -14,7 +14,7 @@ use crate::{
         ClientId, ClientScope, Denial, Failure, OrganizationId, RefreshTokenState, Role, SessionId, TenantId,
         User, UserId,
     },
-    token::{RefreshToken, SCOPE_FULL, Unverified},
+    token::{RefreshToken, SCOPE_FULL},
 };
 
 /// A token to introspect.
@@ -103,11 +103,7 @@ impl Service {
         token: &SecretString,
         organization: Option<&OrganizationId>,
     ) -> Result<ActiveToken, Failure> {
-        let token = Unverified::parse(token)?;
-        if *token.tenant() != request.tenant.id {
-            return Err(Failure::TenantMismatch);
-        }
-        let token = token.verify(&request.keys, &request.tenant, request.now())?;
+        let token = request.verify(token)?;
         match self.check_access_token(request, token, None).await? {
             Authorized::User { bearer, user } => {
                 admit_organization(organization, Some(&user))?;
@@ -130,14 +126,11 @@ impl Service {
         token: &RefreshToken,
         organization: Option<&OrganizationId>,
     ) -> Result<ActiveToken, Failure> {
-        let policy = request.policy();
-        let is_ours = token.is_authentic(&request.tenant.id, &request.keys)
-            && token.may_live(policy.session_life, &request.keys, request.now());
-        if !is_ours {
+        if !request.has_issued(token) {
             return Err(Failure::InvalidRefreshToken);
         }
         let (session, user) = self.live_session(request, (&token.user, &token.session)).await?;
-        let state = session.refresh_token_state(token.generation, policy.grace, request.now());
+        let state = session.refresh_token_state(token.generation, request.policy().grace, request.now());
         let is_usable = matches!(state, RefreshTokenState::Current | RefreshTokenState::InGrace);
         if !is_usable || session.nonce != token.nonce {
             return Err(Failure::InvalidRefreshToken);

@@ -91,10 +91,7 @@ impl Service {
         context.record_user(&bearer.user);
         context.record_session(&request.keys.session_digest(&bearer.session));
         let token = RefreshToken::parse(&refresh_token).ok_or(Failure::InvalidRefreshToken)?;
-        let session_life = request.policy().session_life;
-        if !token.is_authentic(&tenant, &request.keys)
-            || !token.may_live(session_life, &request.keys, context.now)
-        {
+        if !request.has_issued(&token) {
             return Err(Failure::InvalidRefreshToken);
         }
         if token.session != bearer.session || token.user != bearer.user || id != bearer.session {

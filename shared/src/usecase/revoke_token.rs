@@ -11,7 +11,7 @@ use crate::{
     context::RequestContext,
     domain::{Failure, SessionId, UserId},
     store::EndSession,
-    token::{AccessToken, RefreshToken, Unverified},
+    token::{AccessToken, RefreshToken},
 };
 
 /// A token to revoke.
@@ -32,15 +32,13 @@ impl Service {
     pub async fn revoke_token(&self, command: Command, context: &RequestContext) -> Result<(), Failure> {
         let (request, _) = self.authenticate_client(context, command.client).await?;
         if let Some(token) = RefreshToken::parse(&command.token) {
-            let is_ours = token.is_authentic(&request.tenant.id, &request.keys)
-                && token.may_live(request.policy().session_life, &request.keys, request.now());
-            if !is_ours {
+            if !request.has_issued(&token) {
                 context.record_reason(Failure::InvalidRefreshToken.name());
                 return Ok(());
             }
             return self.end_by_token(&request, (&token.user, &token.session)).await;
         }
-        match verified(&request, &command.token) {
+        match request.verify(&command.token) {
             Ok(AccessToken::User(bearer)) if !bearer.expired => {
                 self.end_by_token(&request, (&bearer.user, &bearer.session)).await
             }
@@ -70,13 +68,4 @@ impl Service {
         let end = EndSession { tenant, user, session, path: None, reuse: false, now: request.now() };
         self.store.end_session(&end).await.map(|_| ())
     }
-}
-
-/// Verifies an access token of the tenant.
-fn verified(request: &TenantRequest<'_>, token: &SecretString) -> Result<AccessToken, Failure> {
-    let token = Unverified::parse(token)?;
-    if *token.tenant() != request.tenant.id {
-        return Err(Failure::TenantMismatch);
-    }
-    token.verify(&request.keys, &request.tenant, request.now())
 }

@@ -9,7 +9,7 @@ use crate::{
     context::RequestContext,
     domain::{ClientAddress, Failure, Policy, Tenant, TenantId, TenantStatus},
     secrets::{SecretUse, Tenants},
-    token::TenantKeys,
+    token::{AccessToken, RefreshToken, TenantKeys, Unverified},
 };
 
 /// A request whose tenant exists. That does not mean that the caller proved to be of that tenant.
@@ -55,6 +55,24 @@ impl<'r> TenantRequest<'r> {
         let found = Self::find(tenants, context, id).await?.ok_or(Failure::InvalidTenantCredentials)?;
         let used = SecretUse::verify(&found.keys, credentials)?;
         Ok((found, used))
+    }
+
+    /// Verifies an access token of this tenant. The session or client behind it is not checked.
+    ///
+    /// # Errors
+    /// `InvalidToken`; `TenantMismatch` for a token of another tenant.
+    pub(in crate::usecase) fn verify(&self, token: &SecretString) -> Result<AccessToken, Failure> {
+        let token = Unverified::parse(token)?;
+        if *token.tenant() != self.tenant.id {
+            return Err(Failure::TenantMismatch);
+        }
+        token.verify(&self.keys, &self.tenant, self.now())
+    }
+
+    /// Whether this tenant issued a refresh token whose session may still be live. The session is not checked.
+    pub(in crate::usecase) fn has_issued(&self, token: &RefreshToken) -> bool {
+        token.is_authentic(&self.tenant.id, &self.keys)
+            && token.may_live(self.policy().session_life, &self.keys, self.now())
     }
 
     /// The time of the request.
