@@ -352,7 +352,7 @@ type Change = fn(&mut User);
 async fn role_and_owner_changes_end_sessions_and_address_changes_do_not() {
     let world = World::start().await.unwrap();
     let admin = world.actor(NORDIC_ADMIN).unwrap();
-    let cases: [(&str, Change, bool); 8] = [
+    let cases: [(&str, Change, bool); 9] = [
         ("address", |user| user.email = Some("new@nordic.example".to_owned()), true),
         ("no address", |user| user.email = None, true),
         ("name", |user| user.username = Username::parse(NORDIC_ADMIN).unwrap(), true),
@@ -360,6 +360,7 @@ async fn role_and_owner_changes_end_sessions_and_address_changes_do_not() {
         ("roles", |user| user.roles = vec![Role::TenantAdmin], false),
         ("organization", |user| user.organization = OrganizationId::parse("another").unwrap(), false),
         ("status", |user| user.status = UserStatus::Disabled, false),
+        ("lock", |user| user.status = UserStatus::Locked, false),
         ("reset", |user| user.reset_required = true, false),
     ];
     for (what, change, survives) in cases {

@@ -47,11 +47,12 @@ async fn equal_histories_give_equal_responses_whether_the_user_exists_or_not() {
     let world = World::start().await.unwrap();
     world.change_policy(NORDIC, |policy| policy.disable_after = 8).await.unwrap();
     let marcus = world.actor(MARCUS).unwrap();
-    let [known, other_name, other_path, disabled] =
-        <[Actor; 4]>::try_from(users(&world, &marcus, 4).await).unwrap();
-    let record = world.user(&disabled).await.unwrap();
-    let off = User { status: UserStatus::Disabled, sequence: record.sequence + 1, ..record.clone() };
-    world.store.replace_user(&record, &off).await.unwrap();
+    let [known, other_name, other_path, disabled, locked] =
+        <[Actor; 5]>::try_from(users(&world, &marcus, 5).await).unwrap();
+    for (actor, status) in [(&disabled, UserStatus::Disabled), (&locked, UserStatus::Locked)] {
+        let record = world.user(actor).await.unwrap();
+        world.store.replace_user(&record, &User { status, ..record.clone() }).await.unwrap();
+    }
     let mut unknown = known.clone();
     unknown.user.user_id = "nobody".to_owned();
     let mut other_name = other_name;
@@ -67,6 +68,7 @@ async fn equal_histories_give_equal_responses_whether_the_user_exists_or_not() {
             (&other_name, "your_secure_password"),
             (&other_path, "your_secure_password"),
             (&disabled, "your_secure_password"),
+            (&locked, "your_secure_password"),
         ] {
             round.push(world.try_login_from(actor, password, ELSEWHERE, None).await.unwrap());
         }

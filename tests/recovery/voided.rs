@@ -38,7 +38,7 @@ impl Changers {
             Change::Address => {
                 let known = world.user(&self.user.actor).await?;
                 let email = Some("marcus@elsewhere.example".to_owned());
-                let moved = |user: &User| User { email: email.clone(), ..user.clone() };
+                let moved = |user: &User| Ok(User { email: email.clone(), ..user.clone() });
                 let moved = world.store.update_user(&known.tenant, &known.id, moved).await?;
                 assert_eq!(moved.unwrap().email, email);
                 return Ok(());

@@ -235,6 +235,55 @@ async fn new_address_invalidates_sent_codes_and_keeps_the_lockout() {
 }
 
 #[tokio::test]
+async fn profile_metadata_and_unverified_addresses_are_created_changed_and_shown() {
+    let stack = Stack::start().await;
+    let name = ["--id", "ada", "--username", "ada@nordic.example", "--unverified-email", "ada@example.com"];
+    let profile =
+        ["--given-name", "Ada", "--family-name", "King", "--gender", "FEMALE", "--metadata", "plan=gold"];
+    let created = create(&stack, &[&name[..], &profile[..]].concat(), "").await.succeeded().json();
+    let shown = stack.run(&["--json", "user", "show", NORDIC, "ada"]).await.succeeded().json();
+    assert_eq!(created, shown);
+    let members = |value: &Value, names: &[&str]| -> Value {
+        names.iter().map(|name| value[*name].clone()).collect::<Vec<_>>().into()
+    };
+    let all = ["email", "unverifiedEmail", "givenName", "familyName", "nickName", "gender", "metadata"];
+    let expected = json!([null, "ada@example.com", "Ada", "King", null, "FEMALE", { "plan": "gold" }]);
+    assert_eq!(members(&shown, &all), expected);
+    let update = async |change: &[&str]| {
+        let all: Vec<_> = ["--json", "user", "update", NORDIC, "ada"].iter().chain(change).copied().collect();
+        stack.run(&all).await
+    };
+    let change = [
+        "--email",
+        "ada@example.com",
+        "--nick-name",
+        "Countess",
+        "--unset",
+        "gender",
+        "--metadata",
+        "tier=1",
+        "--unset-metadata",
+        "plan",
+    ];
+    let changed = update(&change).await.succeeded().json();
+    let expected = json!(["ada@example.com", null, "Ada", "King", "Countess", null, { "tier": "1" }]);
+    assert_eq!(members(&changed, &all), expected);
+    let cleared = update(&["--unset", "metadata", "--unset", "email"]).await.succeeded().json();
+    assert_eq!(members(&cleared, &["email", "unverifiedEmail", "metadata"]), json!([null, null, {}]));
+    for (change, code) in [
+        (&["--metadata", "doorward:roles=ADMIN"][..], 1),
+        (&["--metadata", "plan"], 2),
+        (&["--gender", "OTHER"], 2),
+        (&["--given-name", "A\u{200b}da"], 2),
+        (&["--email", "a@b.example", "--unverified-email", "c@d.example"], 2),
+        (&["--gender", "MALE", "--unset", "gender"], 2),
+    ] {
+        assert_eq!(update(change).await.code, code, "{change:?}");
+    }
+    assert_eq!(stack.run(&["--json", "user", "show", NORDIC, "ada"]).await.succeeded().json(), cleared);
+}
+
+#[tokio::test]
 async fn customer_type_without_a_customer_is_reported() {
     let stack = Stack::start().await;
     let id = stack.world.actor(NORDIC_ADMIN).unwrap().user.user_id;
@@ -529,8 +578,9 @@ async fn export_round_trips_byte_for_byte_and_only_its_owner_can_read_it() {
             "Zo\u{eb}",
             &json!({
                 "password": SCRYPT, "passwordHistory": [BCRYPT, PBKDF2], "roles": ["TENANT_ADMIN", "USER"],
-                "status": "DISABLED", "customer": "c", "customerType": "CONSUMER", "email": "zoe@example.com",
-                "phone": "+4512345678", "locale": "pt-BR", "resetRequired": true, "changeRequired": true,
+                "status": "LOCKED", "customer": "c", "customerType": "CONSUMER", "email": "zoe@example.com",
+                "unverifiedPhone": "+4512345678", "locale": "pt-BR", "givenName": "Zo\u{eb}", "gender": "DIVERSE",
+                "metadata": { "plan": "gold", "raw": { "base64": "/wA=" } }, "resetRequired": true, "changeRequired": true,
                 "createdAt": "2001-02-03T04:05:06.007Z", "changedAt": "2026-01-01T00:00:00Z",
             }),
         );

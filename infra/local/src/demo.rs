@@ -14,8 +14,8 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretError;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward::{
     domain::{
-        Collection, CustomerId, HashCost, OrganizationId, Password, Policy, SigningAlgorithm, Tenant,
-        TenantId, User, UserId, UserStatus, Username, tenant_url,
+        Collection, CustomerId, HashCost, Metadata, OrganizationId, Password, Policy, Profile,
+        SigningAlgorithm, Tenant, TenantId, User, UserId, UserStatus, Username, tenant_url,
     },
     function::{SystemClock, SystemEntropy},
     password::Argon2id,
@@ -233,6 +233,10 @@ async fn seed_user(
             password_history: Vec::new(),
             email: Some(demo.username.to_owned()),
             phone: demo.phone.map(str::to_owned),
+            unverified_email: None,
+            unverified_phone: None,
+            profile: Profile::default(),
+            metadata: Metadata::default(),
             locale: None,
             status: UserStatus::Active,
             session_epoch: known.map_or(0, |known| known.session_epoch),

@@ -14,6 +14,7 @@ mod lockout;
 mod notification;
 mod origin;
 mod policy;
+mod profile;
 mod published;
 mod session;
 mod signing_end;
@@ -45,6 +46,7 @@ pub use policy::{
     FIELDS, HashCost, MessageDelivery, Policy, PolicyDocument, PolicyFault, PolicyField, SessionLimit,
     Severity, SigningAlgorithm, WhenFull,
 };
+pub use profile::{Gender, Metadata, Profile, RESERVED_METADATA, profile_text};
 pub use published::{PublicKey, PublishedKeys};
 pub use session::{
     Collection, Device, Ended, LiveSession, Nonce, RefreshTokenState, Session, SessionFault, SessionPosition,

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
 
 use super::{
-    Collection, CustomerId, OrganizationId, PasswordHash, TenantId, TrustedDevice, UserId, Username,
-    id::named,
+    Collection, CustomerId, Metadata, OrganizationId, PasswordHash, Profile, TenantId, TrustedDevice, UserId,
+    Username, id::named,
 };
 
 /// A user as stored.
@@ -34,6 +34,14 @@ pub struct User {
     pub email: Option<String>,
     /// Verified phone number (E.164). Text messages about the user go only to this number.
     pub phone: Option<String>,
+    /// Mail address that is not verified. A user has either this or [`Self::email`], or none.
+    pub unverified_email: Option<String>,
+    /// Phone number (E.164) that is not verified. A user has either this or [`Self::phone`], or none.
+    pub unverified_phone: Option<String>,
+    /// Names and gender.
+    pub profile: Profile,
+    /// Data of clients.
+    pub metadata: Metadata,
     /// Preferred language (BCP 47). `None` means the tenant's language.
     pub locale: Option<String>,
     /// Status.
@@ -65,9 +73,25 @@ impl User {
             || self.organization != new.organization
             || (&self.customer, self.customer_kind) != (&new.customer, new.customer_kind)
             || self.password != new.password
-            || new.status == UserStatus::Disabled && self.status == UserStatus::Active
+            || self.is_active() && !new.is_active()
             || new.reset_required && !self.reset_required
             || new.session_epoch > self.session_epoch
+    }
+
+    /// Returns whether the user may log in, use its sessions and receive messages. A disabled or locked user may not
+    /// (docs/design/security.md#rule-9).
+    pub fn is_active(&self) -> bool {
+        self.status.is_active()
+    }
+
+    /// Returns the mail address, verified or not.
+    pub fn any_email(&self) -> Option<&str> {
+        self.email.as_deref().or(self.unverified_email.as_deref())
+    }
+
+    /// Returns the phone number, verified or not.
+    pub fn any_phone(&self) -> Option<&str> {
+        self.phone.as_deref().or(self.unverified_phone.as_deref())
     }
 
     /// Returns whether the proof of a device is not older than the password.
@@ -242,9 +266,18 @@ pub enum UserStatus {
     Active,
     /// The user cannot log in. Clients get the same response as for a wrong password (docs/design/security.md#rule-9).
     Disabled,
+    /// The user cannot log in, as if it were disabled. Clients can tell the two states apart.
+    Locked,
 }
 
 named!(UserStatus);
+
+impl UserStatus {
+    /// Returns whether the user may log in.
+    pub fn is_active(self) -> bool {
+        self == Self::Active
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -272,7 +305,7 @@ mod tests {
     #[test]
     fn each_change_of_authority_ends_the_sessions() {
         type Change = fn(&mut User);
-        let changes: [(&str, Change, bool); 15] = [
+        let changes: [(&str, Change, bool); 19] = [
             ("roles", |user| user.roles = vec![Role::User], true),
             ("order of roles", |user| user.roles.reverse(), false),
             ("organization", |user| user.organization = OrganizationId::parse("p").unwrap(), true),
@@ -281,12 +314,16 @@ mod tests {
             ("collection", |user| user.customer_kind = Some(Collection::Organization), true),
             ("password", |user| user.password = PasswordHash::from_phc("other".into()), true),
             ("disabled", |user| user.status = UserStatus::Disabled, true),
+            ("locked", |user| user.status = UserStatus::Locked, true),
             ("reset", |user| user.reset_required = true, true),
             ("higher epoch", |user| user.session_epoch += 1, true),
             ("lower epoch", |user| user.session_epoch -= 1, false),
             ("change required", |user| user.change_required = true, false),
             ("revision of sessions", |user| user.sessions_revision += 1, false),
             ("mail address", |user| user.email = Some("other@example.com".into()), false),
+            ("unverified address", |user| user.unverified_email = Some("other@example.com".into()), false),
+            ("profile", |user| user.profile.nick_name = Some("Ada".into()), false),
+            ("metadata", |user| user.metadata = Metadata::stored([("k".into(), vec![1])].into()), false),
             ("nothing", |_| {}, false),
         ];
         let old = User {
@@ -304,9 +341,14 @@ mod tests {
 
     // docs/design/security.md#rule-15
     #[test]
-    fn sessions_end_only_when_the_user_becomes_disabled_or_reset() {
+    fn sessions_end_only_when_the_user_becomes_inactive_or_reset() {
         let disabled = User { status: UserStatus::Disabled, ..user() };
-        assert!(!disabled.must_end_sessions(&disabled) && !disabled.must_end_sessions(&user()));
+        let locked = User { status: UserStatus::Locked, ..user() };
+        assert!(user().is_active() && !disabled.is_active() && !locked.is_active());
+        for inactive in [&disabled, &locked] {
+            assert!(!inactive.must_end_sessions(&disabled) && !inactive.must_end_sessions(&locked));
+            assert!(!inactive.must_end_sessions(&user()) && user().must_end_sessions(inactive));
+        }
         let reset = User { reset_required: true, ..user() };
         assert!(!reset.must_end_sessions(&reset) && !reset.must_end_sessions(&user()));
     }

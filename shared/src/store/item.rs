@@ -56,6 +56,23 @@ pub(super) fn instant(at: Timestamp) -> AttributeValue {
     number(at.as_millisecond())
 }
 
+/// Returns the size of an item in bytes: the bytes of its names and values. DynamoDB adds at most 3 bytes for each map or
+/// list, and 1 byte for each of their members, which are not counted.
+pub(super) fn size(item: &Attributes) -> usize {
+    item.iter().map(|(name, value)| name.len() + value_size(value)).sum()
+}
+
+fn value_size(value: &AttributeValue) -> usize {
+    match value {
+        AttributeValue::S(text) | AttributeValue::N(text) => text.len(),
+        AttributeValue::B(bytes) => bytes.as_ref().len(),
+        AttributeValue::Ss(texts) | AttributeValue::Ns(texts) => texts.iter().map(String::len).sum(),
+        AttributeValue::L(values) => values.iter().map(value_size).sum(),
+        AttributeValue::M(members) => size(members),
+        _ => 1,
+    }
+}
+
 /// Returns a TTL in epoch seconds, rounded up so that the item never expires before `at`.
 pub(super) fn ttl_seconds(at: Timestamp) -> i64 {
     at.as_second().saturating_add(1)

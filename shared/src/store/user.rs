@@ -1,20 +1,31 @@
 //! The user item and the username item, which makes usernames unique within a tenant.
 
-use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::{
+    primitives::Blob,
+    types::{AttributeValue, TransactWriteItem},
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
     DynamoStore,
-    item::{Attributes, corrupt, decode, encode, instant, number, string, to_instant},
+    item::{Attributes, corrupt, decode, encode, instant, number, size, string, to_instant},
     keys::Key,
     table::Expressions,
     transaction::{Guard, Guarded},
 };
 use crate::domain::{
-    Collection, CustomerId, Failure, OrganizationId, PasswordHash, Role, TenantId, User, UserId, UserStatus,
-    Username,
+    Collection, CustomerId, Failure, Gender, Metadata, OrganizationId, PasswordHash, Profile, Role, TenantId,
+    User, UserId, UserStatus, Username,
 };
+
+/// Maximum size of a user item in bytes. DynamoDB accepts 400 KB, but each login and each refresh reads the item.
+const MAX_USER_BYTES: usize = 64 * 1024;
+
+/// Attribute with the metadata of a user: a map of binary values.
+pub(super) const METADATA: &str = "metadata";
 
 #[derive(Serialize, Deserialize)]
 struct UserItem {
@@ -30,8 +41,18 @@ struct UserItem {
     password_history: Vec<String>,
     email: Option<String>,
     phone: Option<String>,
+    unverified_email: Option<String>,
+    unverified_phone: Option<String>,
+    given_name: Option<String>,
+    family_name: Option<String>,
+    nick_name: Option<String>,
+    display_name: Option<String>,
+    gender: Option<String>,
     locale: Option<String>,
+    /// `true` for disabled and for locked users, so that earlier versions refuse both.
     disabled: bool,
+    /// `true` for locked users, otherwise absent.
+    locked: Option<bool>,
     session_epoch: u64,
     #[serde(default)]
     proofs_epoch: u64,
@@ -58,8 +79,16 @@ impl From<&User> for UserItem {
             password_history: user.password_history.iter().map(|hash| hash.as_phc().to_owned()).collect(),
             email: user.email.clone(),
             phone: user.phone.clone(),
+            unverified_email: user.unverified_email.clone(),
+            unverified_phone: user.unverified_phone.clone(),
+            given_name: user.profile.given_name.clone(),
+            family_name: user.profile.family_name.clone(),
+            nick_name: user.profile.nick_name.clone(),
+            display_name: user.profile.display_name.clone(),
+            gender: user.profile.gender.map(|gender| gender.name().to_owned()),
             locale: user.locale.clone(),
-            disabled: user.status == UserStatus::Disabled,
+            disabled: !user.is_active(),
+            locked: (user.status == UserStatus::Locked).then_some(true),
             session_epoch: user.session_epoch,
             proofs_epoch: user.proofs_epoch,
             sessions_revision: user.sessions_revision,
@@ -81,10 +110,15 @@ impl TryFrom<UserItem> for User {
             .customer_type
             .map(|name| Collection::from_user_type(&name).ok_or_else(|| corrupt("customer type")))
             .transpose()?;
+        let gender = item.gender.map(|name| Gender::from_name(&name).ok_or_else(|| corrupt("gender")));
         Ok(Self {
             username: Username::parse(&item.username).map_err(|_| corrupt("username"))?,
             roles: roles.collect::<Result<_, _>>()?,
-            status: if item.disabled { UserStatus::Disabled } else { UserStatus::Active },
+            status: match (item.disabled, item.locked) {
+                (false, _) => UserStatus::Active,
+                (true, Some(true)) => UserStatus::Locked,
+                (true, _) => UserStatus::Disabled,
+            },
             created_at: to_instant(item.created_at)?,
             changed_at: to_instant(item.changed_at)?,
             tenant: item.tenant_id,
@@ -96,6 +130,16 @@ impl TryFrom<UserItem> for User {
             password_history: item.password_history.into_iter().map(PasswordHash::from_phc).collect(),
             email: item.email,
             phone: item.phone,
+            unverified_email: item.unverified_email,
+            unverified_phone: item.unverified_phone,
+            profile: Profile {
+                given_name: item.given_name,
+                family_name: item.family_name,
+                nick_name: item.nick_name,
+                display_name: item.display_name,
+                gender: gender.transpose()?,
+            },
+            metadata: Metadata::default(),
             locale: item.locale,
             session_epoch: item.session_epoch,
             proofs_epoch: item.proofs_epoch,
@@ -108,13 +152,38 @@ impl TryFrom<UserItem> for User {
 }
 
 /// Decodes a user item.
-pub(super) fn to_user(attributes: Attributes) -> Result<User, Failure> {
-    decode::<UserItem>(attributes)?.try_into()
+pub(super) fn to_user(mut attributes: Attributes) -> Result<User, Failure> {
+    let metadata = attributes.remove(METADATA).map(to_metadata).transpose()?.unwrap_or_default();
+    let user = User::try_from(decode::<UserItem>(attributes)?)?;
+    Ok(User { metadata, ..user })
 }
 
 /// Encodes a user item with its key.
+///
+/// # Errors
+/// `Validation` if the item has more than 64 KiB.
 pub(super) fn user_item(user: &User) -> Result<Attributes, Failure> {
-    encode(&Key::user(&user.tenant, &user.id), &UserItem::from(user))
+    let mut item = encode(&Key::user(&user.tenant, &user.id), &UserItem::from(user))?;
+    let entries = user.metadata.entries();
+    if !entries.is_empty() {
+        let encoded =
+            |(key, value): (&String, &Vec<u8>)| (key.clone(), AttributeValue::B(Blob::new(value.clone())));
+        item.insert(METADATA.to_owned(), AttributeValue::M(entries.iter().map(encoded).collect()));
+    }
+    if size(&item) > MAX_USER_BYTES {
+        let message = "must have at most 64 KiB in all fields; shorten the metadata or the password history";
+        return Err(Failure::field("user", message));
+    }
+    Ok(item)
+}
+
+fn to_metadata(stored: AttributeValue) -> Result<Metadata, Failure> {
+    let AttributeValue::M(stored) = stored else { return Err(corrupt(METADATA)) };
+    let decoded = |(key, value)| match value {
+        AttributeValue::B(value) => Ok((key, value.into_inner())),
+        _ => Err(corrupt(METADATA)),
+    };
+    Ok(Metadata::stored(stored.into_iter().map(decoded).collect::<Result<BTreeMap<_, _>, _>>()?))
 }
 
 /// Item that reserves a username for a user.
@@ -277,5 +346,67 @@ impl DynamoStore {
     ) -> Result<TransactWriteItem, Failure> {
         let item = encode(&Key::username(&user.tenant, name), &UsernameItem { user_id: user.id.clone() })?;
         self.put_write(item, Expressions::absent())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::tests::user;
+
+    fn full() -> User {
+        let text = |text: &str| Some(text.to_owned());
+        User {
+            unverified_email: text("ada@example.com"),
+            unverified_phone: text("+4512345678"),
+            profile: Profile {
+                given_name: text("Ada"),
+                family_name: text("King"),
+                nick_name: text("Countess"),
+                display_name: text("Ada Lovelace"),
+                gender: Some(Gender::Diverse),
+            },
+            metadata: Metadata::stored(
+                [("plan".to_owned(), b"gold".to_vec()), ("raw".to_owned(), vec![0, 255])].into(),
+            ),
+            ..user()
+        }
+    }
+
+    #[test]
+    fn profile_metadata_and_status_survive_storage() {
+        for status in [UserStatus::Active, UserStatus::Disabled, UserStatus::Locked] {
+            let user = User { status, ..full() };
+            let item = user_item(&user).unwrap();
+            assert_eq!(item["disabled"], AttributeValue::Bool(!user.is_active()), "{status:?}");
+            assert_eq!(to_user(item).unwrap(), user);
+        }
+        let plain = user_item(&user()).unwrap();
+        for absent in [METADATA, "locked", "gender", "unverified_email"] {
+            assert!(!plain.contains_key(absent), "{absent}");
+        }
+    }
+
+    #[test]
+    fn user_above_64_kib_is_rejected() {
+        let hash = |length| PasswordHash::from_phc("x".repeat(length));
+        let most = |length| User { password_history: vec![hash(1); length], ..full() };
+        let free = MAX_USER_BYTES - size(&user_item(&most(1)).unwrap());
+        assert!(user_item(&most(1 + free)).is_ok());
+        assert!(matches!(user_item(&most(2 + free)), Err(Failure::Validation(_))));
+    }
+
+    #[test]
+    fn invalid_stored_metadata_and_gender_are_errors_without_the_value() {
+        for (name, value) in [
+            ("gender", string("hunter2")),
+            (METADATA, string("hunter2")),
+            (METADATA, AttributeValue::M([("k".to_owned(), string("hunter2"))].into())),
+        ] {
+            let mut item = user_item(&full()).unwrap();
+            item.insert(name.to_owned(), value);
+            let failure = to_user(item).unwrap_err();
+            assert!(!format!("{failure:?}").contains("hunter2"), "{failure:?}");
+        }
     }
 }

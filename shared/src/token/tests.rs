@@ -6,8 +6,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::*;
 use crate::domain::{
-    Collection, OrganizationId, PasswordHash, Policy, Role, Session, SigningAlgorithm, Tenant, TenantId,
-    TenantStatus, User, UserId, UserStatus, Username,
+    Collection, Metadata, OrganizationId, PasswordHash, Policy, Profile, Role, Session, SigningAlgorithm,
+    Tenant, TenantId, TenantStatus, User, UserId, UserStatus, Username,
 };
 
 pub(crate) fn at(second: i64) -> Timestamp {
@@ -31,6 +31,10 @@ pub(crate) fn user() -> User {
         password_history: Vec::new(),
         email: None,
         phone: None,
+        unverified_email: None,
+        unverified_phone: None,
+        profile: Profile::default(),
+        metadata: Metadata::default(),
         locale: None,
         status: UserStatus::Active,
         session_epoch: 3,

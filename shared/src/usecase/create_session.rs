@@ -17,8 +17,7 @@ use crate::{
     context::RequestContext,
     domain::{
         AttemptCount, ClientAddress, Collection, Device, Failure, HashCost, HourBudget, Nonce, Password,
-        Session, SessionId, TenantId, TrustedDevice, TrustedDeviceId, User, UserId, UserKey, UserStatus,
-        Username, after,
+        Session, SessionId, TenantId, TrustedDevice, TrustedDeviceId, User, UserId, UserKey, Username, after,
     },
     port::random,
     store::{ExtraItem, LimitClaim, LoginQuery, Success, UserItems},
@@ -71,7 +70,7 @@ impl Login {
     /// The reason why the login is rejected. Only the audit log contains it; clients receive the same response for
     /// every reason (docs/design/security.md#rule-9).
     fn check(&self, user: &User) -> Result<Collection, &'static str> {
-        if user.status == UserStatus::Disabled {
+        if !user.is_active() {
             return Err("USER_DISABLED");
         }
         let collection = self.key.collection(user).ok_or("WRONG_PATH")?;

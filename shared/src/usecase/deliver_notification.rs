@@ -17,7 +17,7 @@ use crate::{
     context::RequestContext,
     domain::{
         CodeMessage, Failure, LinkTemplate, Medium, MessageDelivery, Notification, ResetCode, Templates,
-        Tenant, TenantId, TenantStatus, User, UserStatus,
+        Tenant, TenantId, TenantStatus, User,
     },
     message::{self, CodeValues, MessageKind, Values},
     port::{BusEvent, Clock, Courier, CourierError, Mail},
@@ -201,7 +201,7 @@ impl Notifier {
         let Some(kind) = MessageKind::of(&notification) else {
             return Ok(Outcome::Nothing);
         };
-        let Some(user) = user.filter(|user| user.status == UserStatus::Active) else {
+        let Some(user) = user.filter(|user| user.is_active()) else {
             return Ok(Outcome::UserClosed);
         };
         let code = match &notification {

@@ -11,7 +11,7 @@ use crate::{
     context::RequestContext,
     domain::{
         ClientAddress, Code, CodeKind, Denial, Failure, ResetCode, ResetLink, Tenant, TenantId, User, UserId,
-        UserStatus, Username,
+        Username,
     },
     store::UserItems,
     token::{BrowserId, FormOwner, TenantKeys},
@@ -63,7 +63,7 @@ impl PasswordPage {
         proof.is_some_and(|proof| proof.is(code, self.tenant(), &user.id, &self.keys))
             && stored.ends_at > now
             && stored.spent.is_none()
-            && user.status == UserStatus::Active
+            && user.is_active()
     }
 }
 

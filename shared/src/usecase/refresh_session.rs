@@ -10,7 +10,7 @@ use crate::{
     context::RequestContext,
     domain::{
         ClientAddress, Collection, Denial, Failure, Limit, RefreshTokenState, Session, SessionFault,
-        SessionId, TenantId, TokenFault, User, UserId, UserStatus,
+        SessionId, TenantId, TokenFault, User, UserId,
     },
     store::{EndSession, ExtraItem, Rotated, Rotation},
     token::{Bearer, RefreshToken, Unverified},
@@ -163,7 +163,7 @@ impl Service {
             session = items.session.ok_or(Failure::SessionTerminated)?;
             user = items.user;
         }
-        let user = user.filter(|user| user.status == UserStatus::Active).ok_or(Failure::SessionTerminated)?;
+        let user = user.filter(User::is_active).ok_or(Failure::SessionTerminated)?;
         match session.fault(request.now(), user.session_epoch, request.tenant.session_epoch) {
             None => Ok((session, user)),
             Some(SessionFault::Expired) => Err(Failure::SessionExpired),

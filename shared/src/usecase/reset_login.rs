@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     context::RequestContext,
-    domain::{ClientAddress, Denial, Failure, Session, TenantId, TokenFault, UserId, UserStatus},
+    domain::{ClientAddress, Denial, Failure, Session, TenantId, TokenFault, UserId},
     store::{ExtraItem, GuardedChange, NewCode, Success},
     token::{Bearer, KeyedRequest, Unverified},
 };
@@ -110,7 +110,7 @@ impl Service {
                 && session.tenant_epoch >= request.tenant.session_epoch
         };
         let may_replay = items.session.as_ref().is_some_and(ended_only_by_reset)
-            && items.user.is_some_and(|user| user.status == UserStatus::Active && user.is_administrator());
+            && items.user.is_some_and(|user| user.is_active() && user.is_administrator());
         let own_reset = Success::LoginReset { by: bearer.session.clone() };
         let stored = items.stored.filter(|stored| may_replay && stored.success == own_reset);
         stored_success(request, idempotent, stored)?.map(|_| ()).ok_or(gone)

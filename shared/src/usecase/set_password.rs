@@ -10,7 +10,7 @@ use crate::{
     context::RequestContext,
     domain::{
         BudgetOf, ClientAddress, Code, CodeKind, CodeProof, Failure, HourBudget, Notification, Password,
-        PasswordHash, ResetCode, TenantId, User, UserDetails, UserId, UserStatus,
+        PasswordHash, ResetCode, TenantId, User, UserDetails, UserId,
     },
     store::{CodeTry, Committed, Recovery, UserItems},
 };
@@ -118,7 +118,7 @@ impl Service {
         let is_right = proof.is(code, tenant, id, &request.keys);
         let proven = ProvenCode { user, code: stored, proof, submission };
         let is_live = proven.code.ends_at > now && (proven.code.spent.is_none() || proven.is_resubmitted());
-        let is_proven = is_right && is_live && proven.user.status == UserStatus::Active;
+        let is_proven = is_right && is_live && proven.user.is_active();
         Ok(is_proven.then_some(proven))
     }
 
@@ -191,7 +191,7 @@ impl Service {
                 return Err(Failure::InvalidCode);
             };
             // An invalidated code has no hash, and a newer code has another one.
-            let is_same = code.proof.as_ref() == Some(&proven.proof) && user.status == UserStatus::Active;
+            let is_same = code.proof.as_ref() == Some(&proven.proof) && user.is_active();
             proven = ProvenCode { user, code, ..proven };
             if !is_same || (proven.code.spent.is_some() && !proven.is_resubmitted()) {
                 return Err(Failure::InvalidCode);

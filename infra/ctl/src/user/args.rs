@@ -3,11 +3,16 @@
 use anyhow::anyhow;
 use clap::{ArgGroup, Args, Subcommand};
 use doorward::domain::{
-    Collection, CustomerId, OrganizationId, Role, TenantId, UserId, Username, language, mail_address,
-    phone_number,
+    Collection, CustomerId, Gender, OrganizationId, Profile, Role, TenantId, UserId, Username, language,
+    mail_address, phone_number, profile_text,
 };
 
-use super::{export::ExportUsers, import::ImportUsers, user_record::customer_type};
+use super::{
+    export::ExportUsers,
+    import::ImportUsers,
+    metadata,
+    user_record::{customer_type, gender},
+};
 use crate::prompt::PasswordFrom;
 
 #[derive(Debug, Subcommand)]
@@ -135,15 +140,59 @@ pub(crate) struct CreateUser {
     /// Verified phone number in E.164 format, such as +4512345678
     #[arg(long, value_name = "NUMBER", value_parser = phone_number)]
     pub(crate) phone: Option<String>,
+    /// Mail address that is not verified. It receives no codes to set a password
+    #[arg(long, value_name = "ADDRESS", value_parser = mail_address, conflicts_with = "email")]
+    pub(crate) unverified_email: Option<String>,
+    /// Phone number that is not verified. It receives no codes to set a password
+    #[arg(long, value_name = "NUMBER", value_parser = phone_number, conflicts_with = "phone")]
+    pub(crate) unverified_phone: Option<String>,
     /// Language of the user's messages, such as en or pt-BR [default: the tenant's language]
     #[arg(long, value_name = "TAG", value_parser = language)]
     pub(crate) locale: Option<String>,
+    #[command(flatten)]
+    pub(crate) profile: ProfileArgs,
     #[command(flatten)]
     pub(crate) password: PasswordFrom,
     /// Require a password change at the first login [default: the policy field
     /// admin_set_password_expires]
     #[arg(long, value_name = "TRUE_OR_FALSE")]
     pub(crate) change_required: Option<bool>,
+}
+
+/// Profile and metadata of a user.
+#[derive(Debug, Args)]
+pub(crate) struct ProfileArgs {
+    /// Given name
+    #[arg(long, value_name = "NAME", value_parser = profile_text)]
+    pub(crate) given_name: Option<String>,
+    /// Family name
+    #[arg(long, value_name = "NAME", value_parser = profile_text)]
+    pub(crate) family_name: Option<String>,
+    /// Nick name
+    #[arg(long, value_name = "NAME", value_parser = profile_text)]
+    pub(crate) nick_name: Option<String>,
+    /// Display name
+    #[arg(long, value_name = "NAME", value_parser = profile_text)]
+    pub(crate) display_name: Option<String>,
+    /// Gender: FEMALE, MALE or DIVERSE
+    #[arg(long, value_name = "GENDER", value_parser = gender)]
+    pub(crate) gender: Option<Gender>,
+    /// Metadata to set. Can be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = metadata::entry)]
+    pub(crate) metadata: Vec<(String, String)>,
+}
+
+impl ProfileArgs {
+    /// Returns the profile with the names and the gender of the arguments, where they are given.
+    pub(crate) fn applied(&self, old: Profile) -> Profile {
+        Profile {
+            given_name: self.given_name.clone().or(old.given_name),
+            family_name: self.family_name.clone().or(old.family_name),
+            nick_name: self.nick_name.clone().or(old.nick_name),
+            display_name: self.display_name.clone().or(old.display_name),
+            gender: self.gender.or(old.gender),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -164,8 +213,9 @@ pub(crate) struct ListUsers {
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("change").multiple(true).required(true).args([
-    "username", "organization", "roles", "customer", "customer_type", "email", "phone", "locale", "unset",
-    "change_required", "password", "password_stdin",
+    "username", "organization", "roles", "customer", "customer_type", "email", "phone", "unverified_email",
+    "unverified_phone", "locale", "given_name", "family_name", "nick_name", "display_name", "gender", "metadata",
+    "unset", "unset_metadata", "change_required", "password", "password_stdin",
 ]))]
 pub(crate) struct UpdateUser {
     #[command(flatten)]
@@ -191,12 +241,23 @@ pub(crate) struct UpdateUser {
     /// New verified phone number in E.164 format. Codes sent to the previous number become invalid
     #[arg(long, value_name = "NUMBER", value_parser = phone_number)]
     pub(crate) phone: Option<String>,
+    /// New mail address that is not verified. Replaces the present address, verified or not
+    #[arg(long, value_name = "ADDRESS", value_parser = mail_address, conflicts_with = "email")]
+    pub(crate) unverified_email: Option<String>,
+    /// New phone number that is not verified. Replaces the present number, verified or not
+    #[arg(long, value_name = "NUMBER", value_parser = phone_number, conflicts_with = "phone")]
+    pub(crate) unverified_phone: Option<String>,
     /// New language of the user's messages
     #[arg(long, value_name = "TAG", value_parser = language)]
     pub(crate) locale: Option<String>,
+    #[command(flatten)]
+    pub(crate) profile: ProfileArgs,
     /// Field to remove from the user. Can be repeated
     #[arg(long, value_name = "FIELD")]
     pub(crate) unset: Vec<UnsetField>,
+    /// Metadata key to remove from the user. Can be repeated
+    #[arg(long, value_name = "KEY")]
+    pub(crate) unset_metadata: Vec<String>,
     /// Require a password change at the next login [default: the policy field admin_set_password_expires
     /// if the command sets a password, otherwise unchanged]
     #[arg(long, value_name = "TRUE_OR_FALSE")]
@@ -213,6 +274,12 @@ pub(crate) enum UnsetField {
     Email,
     Phone,
     Locale,
+    GivenName,
+    FamilyName,
+    NickName,
+    DisplayName,
+    Gender,
+    Metadata,
 }
 
 fn role(text: &str) -> Result<Role, &'static str> {

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use doorward::{
-    domain::{Failure, Password, PasswordHash, Role, Tenant, User, UserId, UserStatus, Username},
+    domain::{
+        Failure, Metadata, Password, PasswordHash, Profile, Role, Tenant, User, UserId, UserStatus, Username,
+    },
     function::{SystemClock, SystemEntropy},
     password::{Argon2id, random_hash},
     port::{Clock, Passwords, random},
     usecase::support::new_password::Candidate,
 };
 
-use super::{args::CreateUser, described, tenant};
+use super::{args::CreateUser, described, metadata, tenant};
 use crate::{Context, output::UsageError};
 
 /// Memory for hashing one password, in MiB: the maximum that a tenant's policy allows.
@@ -26,6 +28,8 @@ impl CreateUser {
                 "--change-required needs a password; add --password or --password-stdin".to_owned()
             ));
         }
+        let metadata = metadata::changed(&Metadata::default(), &self.profile.metadata, &[])
+            .map_err(|invalid| UsageError(format!("--metadata: {invalid}")))?;
         let hash = match &password {
             Some(password) => hashed(&record, &self.username, password, None).await?,
             None => random_hash(&SystemEntropy, record.policy.hash_cost)?,
@@ -47,6 +51,10 @@ impl CreateUser {
             password_history: Vec::new(),
             email: self.email,
             phone: self.phone,
+            unverified_email: self.unverified_email,
+            unverified_phone: self.unverified_phone,
+            profile: self.profile.applied(Profile::default()),
+            metadata,
             locale: self.locale,
             status: UserStatus::Active,
             session_epoch: 0,

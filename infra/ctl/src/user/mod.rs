@@ -5,12 +5,13 @@ mod create;
 mod export;
 mod import;
 mod list;
+mod metadata;
 mod update;
 mod user_record;
 
 use anyhow::{Context as _, Result};
 use doorward::{
-    domain::{Collection, Role, Tenant, TenantId, User},
+    domain::{Collection, Gender, Profile, Role, Tenant, TenantId, User},
     function::SystemClock,
     port::Clock,
     store::Switched,
@@ -96,6 +97,10 @@ fn described(user: &User) -> Value {
         password_history: _,
         email,
         phone,
+        unverified_email,
+        unverified_phone,
+        profile: Profile { given_name, family_name, nick_name, display_name, gender },
+        metadata,
         locale,
         status,
         session_epoch,
@@ -118,7 +123,15 @@ fn described(user: &User) -> Value {
         "customerType": customer_kind.map(Collection::user_type),
         "email": email,
         "phone": phone,
+        "unverifiedEmail": unverified_email,
+        "unverifiedPhone": unverified_phone,
         "locale": locale,
+        "givenName": given_name,
+        "familyName": family_name,
+        "nickName": nick_name,
+        "displayName": display_name,
+        "gender": gender.map(Gender::name),
+        "metadata": metadata::to_json(metadata),
         "resetRequired": reset_required,
         "changeRequired": change_required,
         "sessionEpoch": session_epoch,

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use doorward::{
-    domain::{Failure, Role, User},
+    domain::{Failure, Metadata, Profile, Role, User},
     function::SystemClock,
     port::Clock,
 };
@@ -10,7 +10,7 @@ use doorward::{
 use super::{
     args::{UnsetField, UpdateUser, UserRef},
     create::hashed,
-    described, tenant,
+    described, metadata, tenant,
 };
 use crate::{Context, output::UsageError};
 
@@ -38,8 +38,8 @@ impl UpdateUser {
                 // The operator and the user both know this password.
                 new.change_required = record.policy.admin_set_password_expires;
             }
-            self.apply(&mut new);
-            new
+            self.apply(&mut new)?;
+            Ok(new)
         };
         match context.store.update_user(tenant_id, user, change).await {
             Ok(Some(known)) => {
@@ -66,9 +66,14 @@ impl UpdateUser {
         let set = [
             (UnsetField::Customer, self.customer.is_some()),
             (UnsetField::CustomerType, self.customer_type.is_some()),
-            (UnsetField::Email, self.email.is_some()),
-            (UnsetField::Phone, self.phone.is_some()),
+            (UnsetField::Email, self.email.is_some() || self.unverified_email.is_some()),
+            (UnsetField::Phone, self.phone.is_some() || self.unverified_phone.is_some()),
             (UnsetField::Locale, self.locale.is_some()),
+            (UnsetField::GivenName, self.profile.given_name.is_some()),
+            (UnsetField::FamilyName, self.profile.family_name.is_some()),
+            (UnsetField::NickName, self.profile.nick_name.is_some()),
+            (UnsetField::DisplayName, self.profile.display_name.is_some()),
+            (UnsetField::Gender, self.profile.gender.is_some()),
         ];
         if set.iter().any(|(field, is_set)| *is_set && self.unset.contains(field)) {
             bail!(UsageError("a field is both set and unset; pass only one of the two".to_owned()));
@@ -79,13 +84,21 @@ impl UpdateUser {
         Ok(())
     }
 
-    fn apply(&self, user: &mut User) {
+    /// Applies the arguments to a user.
+    ///
+    /// # Errors
+    /// `Validation` if the new metadata breaks a limit.
+    fn apply(&self, user: &mut User) -> Result<(), Failure> {
         fn put<T: Clone>(wanted: Option<&T>, place: &mut T) {
             if let Some(wanted) = wanted {
                 place.clone_from(wanted);
             }
         }
         let unset = |field| self.unset.contains(&field);
+        let old = std::mem::take(&mut user.metadata);
+        let old = if unset(UnsetField::Metadata) { Metadata::default() } else { old };
+        user.metadata = metadata::changed(&old, &self.profile.metadata, &self.unset_metadata)
+            .map_err(|invalid| Failure::field("metadata", invalid.to_string()))?;
         put(self.username.as_ref(), &mut user.username);
         put(self.organization.as_ref(), &mut user.organization);
         put(self.change_required.as_ref(), &mut user.change_required);
@@ -95,13 +108,45 @@ impl UpdateUser {
         let merged = |old: &Option<String>, new: &Option<String>, field| {
             new.clone().or_else(|| old.clone().filter(|_| !unset(field)))
         };
-        user.email = merged(&user.email, &self.email, UnsetField::Email);
-        user.phone = merged(&user.phone, &self.phone, UnsetField::Phone);
+        (user.email, user.unverified_email) = address(
+            (&self.email, &self.unverified_email),
+            (user.email.take(), user.unverified_email.take()),
+            unset(UnsetField::Email),
+        );
+        (user.phone, user.unverified_phone) = address(
+            (&self.phone, &self.unverified_phone),
+            (user.phone.take(), user.unverified_phone.take()),
+            unset(UnsetField::Phone),
+        );
+        let kept = std::mem::take(&mut user.profile);
+        user.profile = self.profile.applied(Profile {
+            given_name: kept.given_name.filter(|_| !unset(UnsetField::GivenName)),
+            family_name: kept.family_name.filter(|_| !unset(UnsetField::FamilyName)),
+            nick_name: kept.nick_name.filter(|_| !unset(UnsetField::NickName)),
+            display_name: kept.display_name.filter(|_| !unset(UnsetField::DisplayName)),
+            gender: kept.gender.filter(|_| !unset(UnsetField::Gender)),
+        });
         user.locale = merged(&user.locale, &self.locale, UnsetField::Locale);
         user.customer =
             self.customer.clone().or_else(|| user.customer.take().filter(|_| !unset(UnsetField::Customer)));
         // A user without a customer has no customer type.
         let kind = self.customer_type.or(user.customer_kind.filter(|_| !unset(UnsetField::CustomerType)));
         user.customer_kind = kind.filter(|_| user.customer.is_some());
+        Ok(())
+    }
+}
+
+/// Returns the verified and the unverified address after a change. A new address replaces both old ones.
+fn address(
+    (verified, unverified): (&Option<String>, &Option<String>),
+    old: (Option<String>, Option<String>),
+    is_unset: bool,
+) -> (Option<String>, Option<String>) {
+    if verified.is_some() || unverified.is_some() {
+        (verified.clone(), unverified.clone())
+    } else if is_unset {
+        (None, None)
+    } else {
+        old
     }
 }

@@ -11,9 +11,7 @@ use crate::{
         failure::{status, text},
         time,
     },
-    domain::{
-        Collection, CustomerId, Failure, FieldError, Session, SessionId, TenantId, UserStatus, UserSummary,
-    },
+    domain::{Collection, CustomerId, Failure, FieldError, Session, SessionId, TenantId, UserSummary},
     usecase::{Grant, delete_session, end_sessions, list_sessions, read_session, update_credentials},
 };
 
@@ -73,7 +71,7 @@ fn user(user: &UserSummary, tenant: &TenantId) -> Value {
         "organizationId": organization.as_str(),
         "email": email,
         "roles": roles,
-        "isActive": *status == UserStatus::Active,
+        "isActive": status.is_active(),
         "createdAt": time(*created_at),
         "updatedAt": time(*changed_at),
         "tenantId": tenant.as_str(),

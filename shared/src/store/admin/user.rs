@@ -15,7 +15,7 @@ use crate::{
         keys::{Key, OUTBOX_PREFIX},
         table::{Expressions, unavailable},
         transaction::{Committed, Guard, conflicted},
-        user::user_item,
+        user::{METADATA, user_item},
     },
 };
 
@@ -29,7 +29,23 @@ pub(super) const IMPORTED_AS: &str = "imported_as";
 const MAX_DELETED_MESSAGES: i32 = 96;
 
 /// Optional attributes of a user item.
-const OPTIONAL: [&str; 6] = ["customer_id", "customer_type", "password_history", "email", "phone", "locale"];
+const OPTIONAL: [&str; 15] = [
+    "customer_id",
+    "customer_type",
+    "password_history",
+    "email",
+    "phone",
+    "unverified_email",
+    "unverified_phone",
+    "given_name",
+    "family_name",
+    "nick_name",
+    "display_name",
+    "gender",
+    METADATA,
+    "locale",
+    "locked",
+];
 
 impl DynamoStore {
     /// Creates a user and reserves the username. The session epoch of `user` is ignored, so that sessions of an
@@ -82,18 +98,18 @@ impl DynamoStore {
     ///
     /// # Errors
     /// `UsernameTaken` when another user has the username. `Unavailable` when the write fails or the user keeps
-    /// changing.
+    /// changing. Any error of `change`.
     pub async fn update_user(
         &self,
         tenant: &TenantId,
         user: &UserId,
-        change: impl Fn(&User) -> User,
+        change: impl Fn(&User) -> Result<User, Failure>,
     ) -> Result<Option<User>, Failure> {
         for _ in 0..CHANGE_TRIES {
             let Some(old) = self.user(tenant, user).await? else {
                 return Ok(None);
             };
-            match self.commit_replacement(&old, &change(&old), false).await? {
+            match self.commit_replacement(&old, &change(&old)?, false).await? {
                 Committed::Done => return self.user(tenant, user).await,
                 Committed::Refused(Guard::Username) => return Err(Failure::UsernameTaken),
                 Committed::Refused(_) => {}
@@ -144,7 +160,7 @@ impl DynamoStore {
         self.commit(writes).await
     }
 
-    /// Disables a user and ends all sessions of the user. Takes effect at once.
+    /// Disables an active or locked user and ends all sessions of the user. Takes effect at once.
     ///
     /// # Errors
     /// `Unavailable` when the write fails.
@@ -155,11 +171,12 @@ impl DynamoStore {
         now: Timestamp,
     ) -> Result<Switched, Failure> {
         let update = "SET disabled = :to, session_epoch = session_epoch + :one, \
-                      change_sequence = change_sequence + :one, changed_at = :now";
-        self.switch_user(tenant, user, update, true, now).await
+                      change_sequence = change_sequence + :one, changed_at = :now REMOVE locked";
+        self.switch_user(tenant, user, (update, "(disabled <> :to OR attribute_exists(locked))"), true, now)
+            .await
     }
 
-    /// Enables a disabled user. Earlier sessions stay ended.
+    /// Enables a disabled or locked user. Earlier sessions stay ended.
     ///
     /// # Errors
     /// `Unavailable` when the write fails.
@@ -169,15 +186,16 @@ impl DynamoStore {
         user: &UserId,
         now: Timestamp,
     ) -> Result<Switched, Failure> {
-        let update = "SET disabled = :to, change_sequence = change_sequence + :one, changed_at = :now";
-        self.switch_user(tenant, user, update, false, now).await
+        let update =
+            "SET disabled = :to, change_sequence = change_sequence + :one, changed_at = :now REMOVE locked";
+        self.switch_user(tenant, user, (update, "disabled <> :to"), false, now).await
     }
 
     async fn switch_user(
         &self,
         tenant: &TenantId,
         user: &UserId,
-        update: &str,
+        (update, unless): (&str, &str),
         disabled: bool,
         now: Timestamp,
     ) -> Result<Switched, Failure> {
@@ -185,7 +203,7 @@ impl DynamoStore {
             .value(":to", AttributeValue::Bool(disabled))
             .value(":one", number(1))
             .value(":now", instant(now));
-        self.switch(&Key::user(tenant, user), update, "disabled <> :to").await
+        self.switch(&Key::user(tenant, user), update, unless).await
     }
 
     /// Ends all sessions of a user at once, including sessions of logins in progress.

@@ -5,7 +5,7 @@ use crate::{
     context::RequestContext,
     domain::{
         ClientAddress, Collection, Denial, Failure, ResetCode, Session, SessionId, TenantId, TokenFault,
-        User, UserId, UserStatus,
+        User, UserId,
     },
     store::{CallerItems, ExtraItem, StoredResult},
     token::{AccessToken, Bearer, Unverified},
@@ -168,7 +168,7 @@ impl Service {
             return Err(gone);
         };
         let fault = session.fault(request.now(), user.session_epoch, request.tenant.session_epoch);
-        if fault.is_some() || user.status == UserStatus::Disabled {
+        if fault.is_some() || !user.is_active() {
             return Err(gone);
         }
         Ok((LiveCaller { session, user }, items))

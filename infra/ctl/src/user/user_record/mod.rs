@@ -5,8 +5,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward::{
     domain::{
-        Collection, CustomerId, Failure, HashCost, Invalid, OrganizationId, PasswordHash, Role, TenantId,
-        User, UserId, UserStatus, Username, language, mail_address, phone_number,
+        Collection, CustomerId, Failure, Gender, HashCost, Invalid, Metadata, OrganizationId, PasswordHash,
+        Profile, Role, TenantId, User, UserId, UserStatus, Username, language, mail_address, phone_number,
+        profile_text,
     },
     json::{self, ObjectError, ObjectReader},
     password::{check_hash, random_hash},
@@ -16,10 +17,15 @@ use doorward::{
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use super::metadata;
 use crate::input::position;
 
 /// Maximum former passwords of a user (docs/design/security.md#rule-6).
 const MAX_HISTORY: usize = 24;
+
+fn is_without_keys(metadata: &Metadata) -> bool {
+    metadata.entries().is_empty()
+}
 
 /// A user without its tenant and without the counters of the table (epochs, revisions, sequence).
 #[derive(Debug, Serialize)]
@@ -39,7 +45,23 @@ pub(crate) struct UserRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     phone: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    unverified_email: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unverified_phone: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     locale: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    family_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nick_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    display_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gender: Option<&'static str>,
+    #[serde(skip_serializing_if = "is_without_keys", serialize_with = "metadata::serialize")]
+    metadata: Metadata,
     reset_required: bool,
     change_required: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,6 +99,10 @@ impl UserRecord {
             password_history,
             email,
             phone,
+            unverified_email,
+            unverified_phone,
+            profile,
+            metadata,
             locale,
             status,
             session_epoch: _,
@@ -98,7 +124,15 @@ impl UserRecord {
             customer_type: customer_kind.map(Collection::user_type),
             email: email.clone(),
             phone: phone.clone(),
+            unverified_email: unverified_email.clone(),
+            unverified_phone: unverified_phone.clone(),
             locale: locale.clone(),
+            given_name: profile.given_name.clone(),
+            family_name: profile.family_name.clone(),
+            nick_name: profile.nick_name.clone(),
+            display_name: profile.display_name.clone(),
+            gender: profile.gender.map(Gender::name),
+            metadata: metadata.clone(),
             reset_required: *reset_required,
             change_required: *change_required,
             created_at: Some(created_at.to_string()),
@@ -178,6 +212,16 @@ impl UserRecord {
             password_history: self.password_history,
             email: self.email,
             phone: self.phone,
+            unverified_email: self.unverified_email,
+            unverified_phone: self.unverified_phone,
+            profile: Profile {
+                given_name: self.given_name,
+                family_name: self.family_name,
+                nick_name: self.nick_name,
+                display_name: self.display_name,
+                gender: self.gender.and_then(Gender::from_name),
+            },
+            metadata: self.metadata,
             locale: self.locale,
             status: UserStatus::from_name(self.status).unwrap_or(UserStatus::Disabled),
             session_epoch: 0,
@@ -221,7 +265,7 @@ fn read(members: &mut ObjectReader) -> Option<UserRecord> {
         .required("username", |text| Username::parse_new(text).map(|name| name.as_written().to_owned()));
     let status = members.optional("status", |text| {
         let known = UserStatus::from_name(text).map(UserStatus::name);
-        known.ok_or("must be ACTIVE or DISABLED")
+        known.ok_or("must be ACTIVE, DISABLED or LOCKED")
     });
     let roles = members
         .texts("roles", |text| Role::from_name(text).ok_or("must contain only USER, ADMIN and TENANT_ADMIN"));
@@ -231,7 +275,15 @@ fn read(members: &mut ObjectReader) -> Option<UserRecord> {
         members.optional("customerType", |text| customer_type(text).map(Collection::user_type));
     let email = members.optional("email", mail_address);
     let phone = members.optional("phone", phone_number);
+    let unverified_email = members.optional("unverifiedEmail", mail_address);
+    let unverified_phone = members.optional("unverifiedPhone", phone_number);
     let locale = members.optional("locale", language);
+    let given_name = members.optional("givenName", profile_text);
+    let family_name = members.optional("familyName", profile_text);
+    let nick_name = members.optional("nickName", profile_text);
+    let display_name = members.optional("displayName", profile_text);
+    let gender = members.optional("gender", |text| gender(text).map(Gender::name));
+    let metadata = metadata::read(members);
     let reset_required = members.flag("resetRequired");
     let change_required = members.flag("changeRequired");
     let time = |text: &str| instant(text).map(|at| at.to_string());
@@ -242,6 +294,17 @@ fn read(members: &mut ObjectReader) -> Option<UserRecord> {
 
     if customer_type.is_some() && customer.is_none() {
         members.fault("customerType", "needs a customer; add the member customer");
+    }
+    for (unverified, verified, both) in [
+        ("unverifiedEmail", "email", email.is_some() && unverified_email.is_some()),
+        ("unverifiedPhone", "phone", phone.is_some() && unverified_phone.is_some()),
+    ] {
+        if both {
+            members.fault(
+                unverified,
+                format!("must not be combined with {verified}; a user has only one of them"),
+            );
+        }
     }
     if password.is_none() && reset_required == Some(false) {
         members.fault("resetRequired", "must be true if there is no password");
@@ -263,7 +326,15 @@ fn read(members: &mut ObjectReader) -> Option<UserRecord> {
         customer_type,
         email,
         phone,
+        unverified_email,
+        unverified_phone,
         locale,
+        given_name,
+        family_name,
+        nick_name,
+        display_name,
+        gender,
+        metadata,
         reset_required: reset_required.unwrap_or(password.is_none()),
         change_required: change_required.unwrap_or(false),
         created_at,
@@ -271,6 +342,11 @@ fn read(members: &mut ObjectReader) -> Option<UserRecord> {
         password,
         password_history,
     })
+}
+
+/// Parses a gender.
+pub(crate) fn gender(text: &str) -> Result<Gender, &'static str> {
+    Gender::from_name(text).ok_or("must be FEMALE, MALE or DIVERSE")
 }
 
 /// Parses the `userType` of a customer collection.

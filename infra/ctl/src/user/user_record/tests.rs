@@ -56,7 +56,8 @@ fn all_faults_of_a_line_are_reported_without_quoting_it() {
     let line = json!({
         "id": "", "username": 7, "status": "GONE", "roles": ["ROOT"], "customerType": "ADMIN",
         "email": "A <hunter2@b>", "phone": "hunter2", "locale": "hunter2 de", "resetRequired": "no",
-        "createdAt": "yesterday", "password": "hunter2", "passwordHistory": [7], "hunter2 and so on": 1,
+        "createdAt": "yesterday", "unverifiedEmail": "hunter2", "unverifiedPhone": "hunter2",
+        "givenName": "hunter2\n", "gender": "hunter2", "metadata": "hunter2", "password": "hunter2", "passwordHistory": [7], "hunter2 and so on": 1,
         "passwrod": "hunter2",
     });
     let errors = wrong(&line.to_string());
@@ -72,7 +73,12 @@ fn all_faults_of_a_line_are_reported_without_quoting_it() {
             "customerType",
             "email",
             "phone",
+            "unverifiedEmail",
+            "unverifiedPhone",
             "locale",
+            "givenName",
+            "gender",
+            "metadata",
             "resetRequired",
             "createdAt",
             "password",
@@ -90,6 +96,11 @@ fn all_faults_of_a_line_are_reported_without_quoting_it() {
     }
     let contradicting = r#"{"id":"u","username":"n","organization":"o","resetRequired":false,"roles":[]}"#;
     assert_eq!(wrong(contradicting).len(), 2);
+    let twice = r#"{"id":"u","username":"n","organization":"o","email":"a@b","unverifiedEmail":"c@d"}"#;
+    assert_eq!(
+        wrong(twice),
+        ["unverifiedEmail must not be combined with email; a user has only one of them"]
+    );
     let customer = format!(
         r#"{{"id":"u","username":"n","organization":"o","customerType":"CONSUMER","password":"{BCRYPT}"}}"#
     );
@@ -130,14 +141,18 @@ prop_compose! {
     fn record()(
         id in "[a-zA-Z0-9|@ü\"]{1,20}",
         username in "\\PC{1,40}",
-        status in prop::sample::select(vec!["ACTIVE", "DISABLED"]),
+        status in prop::sample::select(vec!["ACTIVE", "DISABLED", "LOCKED"]),
         roles in prop::sample::subsequence(vec!["USER", "ADMIN", "TENANT_ADMIN"], 1..=3).prop_shuffle(),
         organization in "\\PC{1,40}",
         customer in prop::option::of("\\PC{1,40}"),
         customer_type in prop::option::of(prop::sample::select(vec!["CONSUMER", "BUSINESS"])),
         email in prop::option::of("[a-z]{1,9}@[a-z]{1,9}\\.example"),
         phone in prop::option::of("\\+[1-9][0-9]{5,10}"),
+        is_verified in any::<bool>(),
         locale in prop::option::of("[a-z]{2}(-[A-Z]{2})?"),
+        names in prop::array::uniform4(prop::option::of("\\PC{1,20}")),
+        gender in prop::option::of(prop::sample::select(vec!["FEMALE", "MALE", "DIVERSE"])),
+        metadata in prop::collection::btree_map("\\PC{1,20}", "\\PC{1,20}", 0..4),
         flags in any::<(bool, bool)>(),
         created in prop::option::of(-1_000_000_000_000_000_i64..4_000_000_000_000_000),
         changed in prop::option::of(0_i64..4_000_000_000_000_000),
@@ -148,8 +163,11 @@ prop_compose! {
         let time = |micros: Option<i64>| micros.map(|at| Timestamp::from_microsecond(at).unwrap().to_string());
         json!({
             "id": id, "username": username, "status": status, "roles": roles, "organization": organization,
-            "customerType": customer.as_ref().and(customer_type), "customer": customer, "email": email,
-            "phone": phone, "locale": locale, "resetRequired": flags.0 || password.is_none(),
+            "customerType": customer.as_ref().and(customer_type), "customer": customer,
+            if is_verified { "email" } else { "unverifiedEmail" }: email,
+            if is_verified { "phone" } else { "unverifiedPhone" }: phone, "locale": locale,
+            "givenName": names[0], "familyName": names[1], "nickName": names[2], "displayName": names[3],
+            "gender": gender, "metadata": metadata, "resetRequired": flags.0 || password.is_none(),
             "changeRequired": flags.1, "createdAt": time(created), "changedAt": time(changed),
             "password": password, "passwordHistory": history,
         })
