@@ -59,14 +59,14 @@ async fn change_of_the_own_account_checks_each_end_of_the_session() {
         for (name, change, is_live) in ENDS {
             let stored = store(&world, &session, &format!("{name}-{ending:?}"), change).await;
             let user = world.user(&actor).await.unwrap();
-            let of = GuardedChange { caller_session: &stored, caller: &user, target: &user, now };
+            let of = GuardedChange { own_session: Some(&stored), target: &user, now };
             let expected = if is_live { Committed::Done } else { Committed::Refused(Guard::Caller) };
             assert_eq!(world.store.end_sessions(&of, ending).await.unwrap(), expected, "{name} {ending:?}");
         }
         let stored = store(&world, &session, &format!("epoch-{ending:?}"), |_, _| {}).await;
         let other_epoch = Session { user_epoch: stored.user_epoch + 1, ..stored };
         let user = world.user(&actor).await.unwrap();
-        let of = GuardedChange { caller_session: &other_epoch, caller: &user, target: &user, now };
+        let of = GuardedChange { own_session: Some(&other_epoch), target: &user, now };
         let refused = Committed::Refused(Guard::Caller);
         assert_eq!(world.store.end_sessions(&of, ending).await.unwrap(), refused, "{ending:?}");
     }
@@ -77,7 +77,6 @@ async fn change_of_the_own_account_checks_each_end_of_the_session() {
 async fn change_of_a_user_checks_its_organization_and_sequence() {
     let world = World::start().await.unwrap();
     let now = world.clock.now();
-    let (caller, session) = read(&world, NORDIC_ADMIN).await;
     let (target, _) = read(&world, MARCUS).await;
     let moved = moved(&target);
     let outdated = User { sequence: target.sequence + 1, ..target.clone() };
@@ -87,7 +86,7 @@ async fn change_of_a_user_checks_its_organization_and_sequence() {
         (&outdated, Committed::Refused(Guard::Target)),
         (&target, Committed::Done),
     ] {
-        let of = GuardedChange { caller_session: &session, caller: &caller, target, now };
+        let of = GuardedChange { own_session: None, target, now };
         assert_eq!(world.store.update_credentials(&of, &change).await.unwrap(), expected);
     }
 }
@@ -133,11 +132,11 @@ async fn code_request_checks_the_epoch_of_the_caller_and_the_organization_of_ano
     let (target, _) = read(&world, MARCUS).await;
     let moved = moved(&target);
     let outdated = User { session_epoch: caller.session_epoch + 1, ..caller.clone() };
-    for (caller, target, expected) in [
-        (&caller, &moved, Committed::Refused(Guard::Target)),
-        (&outdated, &outdated, Committed::Refused(Guard::Caller)),
-        (&caller, &target, Committed::Done),
-        (&caller, &caller, Committed::Done),
+    for (own_session, target, expected) in [
+        (None, &moved, Committed::Refused(Guard::Target)),
+        (Some(&session), &outdated, Committed::Refused(Guard::Caller)),
+        (None, &target, Committed::Done),
+        (Some(&session), &caller, Committed::Done),
     ] {
         let code = ResetCode {
             id: AttemptId::new(now, [7; 16]),
@@ -148,7 +147,7 @@ async fn code_request_checks_the_epoch_of_the_caller_and_the_organization_of_ano
         };
         let (tenant, user) = (target.tenant.clone(), target.id.clone());
         let code = NewCode { tenant, user, replaces: None, code, message: None, result: None };
-        let of = GuardedChange { caller_session: &session, caller, target, now };
+        let of = GuardedChange { own_session, target, now };
         assert_eq!(world.store.issue_code(Some(&of), &code).await.unwrap(), expected);
     }
 }

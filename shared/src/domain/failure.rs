@@ -97,8 +97,12 @@ pub enum Denial {
     TenantCredentials,
     /// The token belongs to an API client.
     ClientToken,
-    /// The API client is restricted to another organization.
+    /// The API client lacks the scope.
+    MissingScope,
+    /// The caller has no authority over users of this organization.
     AnotherOrganization,
+    /// The caller may not grant this role.
+    HigherRole,
     /// The page that sent the form is not the hosted page.
     Origin,
     /// The form token is invalid, has expired, or belongs to another browser or code.

@@ -148,21 +148,6 @@ impl DynamoStore {
         })
     }
 
-    /// Reads the client of a token, unless the token was revoked.
-    ///
-    /// # Errors
-    /// `Unavailable` when the read fails.
-    pub async fn client_of_token(
-        &self,
-        tenant: &TenantId,
-        client: &ClientId,
-        token_id: &str,
-    ) -> Result<Option<ApiClient>, Failure> {
-        let keys = [Some(Key::client(tenant, client)), Some(Key::revoked_token(tenant, token_id))];
-        let [client, revoked] = self.read_each(keys).await?;
-        client.filter(|_| revoked.is_none()).map(to_client).transpose()
-    }
-
     /// Stores the use of an assertion. Returns `false` if it was used before.
     ///
     /// # Errors

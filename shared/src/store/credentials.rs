@@ -27,13 +27,12 @@ pub enum Ending {
     AllButCurrent,
 }
 
-/// Caller and target of a change, as they were read.
+/// A change of a user by a caller, as both were read.
 #[derive(Debug, Clone, Copy)]
 pub struct GuardedChange<'a> {
-    /// Session of the caller. It must still be live if the caller changes its own account.
-    pub caller_session: &'a Session,
-    /// The caller.
-    pub caller: &'a User,
+    /// Session of the caller if the caller changes its own account. It must still be live. `None` if the caller is
+    /// another user or an API client.
+    pub own_session: Option<&'a Session>,
     /// User to change: the caller, or another user that must still belong to the same organization.
     pub target: &'a User,
     /// Current time.
@@ -43,7 +42,7 @@ pub struct GuardedChange<'a> {
 impl GuardedChange<'_> {
     /// Returns whether the caller is also the target.
     pub fn is_own(&self) -> bool {
-        self.caller.id == self.target.id
+        self.own_session.is_some()
     }
 }
 
@@ -112,7 +111,7 @@ impl DynamoStore {
         credentials: &CredentialChange,
     ) -> Result<Committed, Failure> {
         let CredentialChange { password, history, username, change_required, message } = credentials;
-        let GuardedChange { caller_session, target, now, .. } = *change;
+        let GuardedChange { own_session, target, now } = *change;
         let mut draft = UserDraft::default();
         let mut writes = Vec::new();
         if let Some(username) = username {
@@ -129,10 +128,11 @@ impl DynamoStore {
         if let Some(message) = message {
             writes.push((Guard::None, self.put_outbox(message)?));
         }
-        if password.is_some() && change.is_own() {
-            writes.push((Guard::Caller, self.keep_session(caller_session, now)?));
-        } else {
-            writes.extend(self.check_own_session(change)?);
+        match own_session {
+            Some(session) if password.is_some() => {
+                writes.push((Guard::Caller, self.keep_session(session, now)?));
+            }
+            _ => writes.extend(self.check_own_session(change)?),
         }
         if password.is_some() {
             writes.push((Guard::None, self.reset_attempts(&target.tenant, &target.id, now)?));
@@ -153,10 +153,11 @@ impl DynamoStore {
         let mut draft = UserDraft::default();
         draft.end_sessions();
         let mut writes = vec![self.change_target(change, draft)?];
-        if ending == Ending::AllButCurrent && change.is_own() {
-            writes.push((Guard::Caller, self.keep_session(change.caller_session, change.now)?));
-        } else {
-            writes.extend(self.check_own_session(change)?);
+        match change.own_session {
+            Some(session) if ending == Ending::AllButCurrent => {
+                writes.push((Guard::Caller, self.keep_session(session, change.now)?));
+            }
+            _ => writes.extend(self.check_own_session(change)?),
         }
         self.commit(writes).await
     }
@@ -209,15 +210,14 @@ impl DynamoStore {
 
     /// Returns a check of the caller's session if the caller changes its own account.
     fn check_own_session(&self, change: &GuardedChange<'_>) -> Result<Option<Guarded>, Failure> {
-        let GuardedChange { caller_session, now, .. } = *change;
-        let check = change.is_own().then(|| self.check_session(caller_session, now));
+        let check = change.own_session.map(|session| self.check_session(session, change.now));
         Ok(check.transpose()?.map(|check| (Guard::Caller, check)))
     }
 
     /// Returns a check of the caller's epoch, or of the organization of another target.
     fn check_target(&self, change: &GuardedChange<'_>) -> Result<Guarded, Failure> {
         if change.is_own() {
-            return Ok((Guard::Caller, self.check_user(change.caller)?));
+            return Ok((Guard::Caller, self.check_user(change.target)?));
         }
         let User { tenant, id, organization, .. } = change.target;
         let condition = Expressions::condition("organization_id = :organization")

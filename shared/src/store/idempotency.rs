@@ -43,9 +43,9 @@ pub enum Success {
     },
     /// A login reset.
     LoginReset {
-        /// Session of the caller.
-        #[serde(rename = "session_id")]
-        by: SessionId,
+        /// Session of the caller. `None` if an API client made the request.
+        #[serde(rename = "session_id", default, skip_serializing_if = "Option::is_none")]
+        by: Option<SessionId>,
     },
     /// A code was sent.
     CodeSent {
@@ -111,7 +111,8 @@ mod tests {
         };
         for success in [
             Success::Session { id: session(), user_epoch: 7 },
-            Success::LoginReset { by: session() },
+            Success::LoginReset { by: Some(session()) },
+            Success::LoginReset { by: None },
             Success::CodeSent { details: Some(details), asked_at: at(9) },
             Success::CodeSent { details: None, asked_at: at(9) },
             Success::CodeReturned,

@@ -2,6 +2,7 @@
 
 use super::{
     DynamoStore,
+    api_client::to_client,
     budget::to_used,
     code::to_code,
     idempotency::{StoredResult, to_stored_result},
@@ -10,7 +11,9 @@ use super::{
     session::to_session,
     user::to_user,
 };
-use crate::domain::{Failure, HourBudget, ResetCode, Session, SessionId, TenantId, User, UserId};
+use crate::domain::{
+    ApiClient, ClientId, Failure, HourBudget, ResetCode, Session, SessionId, TenantId, User, UserId,
+};
 
 /// Items to read for a login.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +41,7 @@ pub struct UserItems {
     pub used: Vec<u32>,
 }
 
-/// Item to read with a caller ([`DynamoStore::caller`]).
+/// Item to read with a caller ([`DynamoStore::caller`], [`DynamoStore::client_caller`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExtraItem<'a> {
     /// No item.
@@ -49,12 +52,12 @@ pub enum ExtraItem<'a> {
     Session(&'a SessionId),
 }
 
-/// Result of [`DynamoStore::caller`].
+/// Result of [`DynamoStore::caller`] and [`DynamoStore::client_caller`].
 #[derive(Debug, Default)]
 pub struct CallerItems {
-    /// Session of the caller.
+    /// Session of the caller. An API client has none.
     pub session: Option<Session>,
-    /// The caller.
+    /// The caller, if it is a user.
     pub user: Option<User>,
     /// The requested other user. `None` if the caller was requested.
     pub other: Option<User>,
@@ -110,12 +113,7 @@ impl DynamoStore {
     ) -> Result<CallerItems, Failure> {
         // DynamoDB rejects a batch that contains a key twice.
         let other = other.filter(|other| *other != user);
-        let target = other.unwrap_or(user);
-        let (code, result_key, asked) = match extra {
-            ExtraItem::None => (None, None, None),
-            ExtraItem::Code(result_key) => (Some(Key::code(tenant, target)), result_key, None),
-            ExtraItem::Session(asked) => (None, None, Some(Key::session(tenant, target, asked))),
-        };
+        let [code, result, asked] = extra_keys(tenant, Some(other.unwrap_or(user)), extra);
         let own = Key::session(tenant, user, session);
         let asks_own = asked.as_ref() == Some(&own);
         let keys = [
@@ -123,7 +121,7 @@ impl DynamoStore {
             Some(Key::user(tenant, user)),
             other.map(|other| Key::user(tenant, other)),
             code,
-            result_key.map(Key::result),
+            result,
             asked.filter(|_| !asks_own),
         ];
         let [session, user, other, code, stored, asked] = self.read_each(keys).await?;
@@ -136,6 +134,39 @@ impl DynamoStore {
             code: code.map(to_code).transpose()?,
             stored: stored.map(to_stored_result).transpose()?,
         })
+    }
+
+    /// Reads the API client of a token, `target`, and one extra item of `target`. The client is `None` if the token was
+    /// revoked.
+    ///
+    /// # Errors
+    /// `Unavailable` when the read fails.
+    pub async fn client_caller(
+        &self,
+        tenant: &TenantId,
+        (client, token_id): (&ClientId, &str),
+        target: Option<&UserId>,
+        extra: ExtraItem<'_>,
+    ) -> Result<(Option<ApiClient>, CallerItems), Failure> {
+        let [code, result, asked] = extra_keys(tenant, target, extra);
+        let keys = [
+            Some(Key::client(tenant, client)),
+            Some(Key::revoked_token(tenant, token_id)),
+            target.map(|target| Key::user(tenant, target)),
+            code,
+            result,
+            asked,
+        ];
+        let [client, revoked, other, code, stored, asked] = self.read_each(keys).await?;
+        let items = CallerItems {
+            session: None,
+            user: None,
+            other: other.map(to_user).transpose()?,
+            code: code.map(to_code).transpose()?,
+            asked: asked.map(to_session).transpose()?,
+            stored: stored.map(to_stored_result).transpose()?,
+        };
+        Ok((client.filter(|_| revoked.is_none()).map(to_client).transpose()?, items))
     }
 
     /// Reads a user, the newest code and the stored result of the idempotency key, if any.
@@ -172,5 +203,16 @@ impl DynamoStore {
             user: user.map(to_user).transpose()?,
             code: code.map(to_code).transpose()?,
         })
+    }
+}
+
+/// Returns the keys of an extra item: the code of `target`, the stored result, and a session of `target`.
+fn extra_keys(tenant: &TenantId, target: Option<&UserId>, extra: ExtraItem<'_>) -> [Option<Key>; 3] {
+    match extra {
+        ExtraItem::None => [None, None, None],
+        ExtraItem::Code(result) => {
+            [target.map(|target| Key::code(tenant, target)), result.map(Key::result), None]
+        }
+        ExtraItem::Session(asked) => [None, None, target.map(|target| Key::session(tenant, target, asked))],
     }
 }

@@ -11,9 +11,20 @@ use super::{
     keys::{MacPurpose, TenantKeys},
 };
 use crate::{
-    domain::{Failure, IdempotencyKey, TenantId, UserId},
+    domain::{ClientId, Failure, IdempotencyKey, TenantId, UserId},
     store::ResultKey,
 };
+
+/// The caller that an idempotency key belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOwner<'a> {
+    /// The tenant itself.
+    Tenant,
+    /// A user.
+    User(&'a UserId),
+    /// An API client.
+    Client(&'a ClientId),
+}
 
 /// Request with an idempotency key.
 #[derive(Clone)]
@@ -39,10 +50,13 @@ impl KeyedRequest {
         Self { key, route, request: digest::digest(&digest::SHA256, &framed(parts)) }
     }
 
-    /// Returns the storage key of the result for a caller; `None` means the tenant itself.
-    pub fn key(&self, tenant: &TenantId, caller: Option<&UserId>) -> ResultKey {
-        let kind = caller.map_or("tenant", |_| "user");
-        let caller = caller.map_or("", UserId::as_str);
+    /// Returns the storage key of the result for a caller.
+    pub fn key(&self, tenant: &TenantId, owner: KeyOwner<'_>) -> ResultKey {
+        let (kind, caller) = match owner {
+            KeyOwner::Tenant => ("tenant", ""),
+            KeyOwner::User(user) => ("user", user.as_str()),
+            KeyOwner::Client(client) => ("client", client.as_str()),
+        };
         let parts = framed(&[tenant.as_str(), self.route, kind, caller, self.key.as_str()]);
         let digest = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &parts));
         ResultKey { tenant: tenant.clone(), digest }
@@ -80,20 +94,26 @@ mod tests {
     fn storage_key_is_bound_to_tenant_route_and_caller() {
         let (tenant, other) = (TenantId::parse("t").unwrap(), TenantId::parse("other").unwrap());
         let (user, another) = (UserId::parse("u").unwrap(), UserId::parse("v").unwrap());
+        let client = ClientId::from_random([7; 16]);
         let one = request("k", "/a", &[b"body"]);
         let keys: HashSet<_> = [
-            one.key(&tenant, None),
-            one.key(&other, None),
-            one.key(&tenant, Some(&user)),
-            one.key(&tenant, Some(&another)),
-            request("k2", "/a", &[b"body"]).key(&tenant, None),
-            request("k", "/b", &[b"body"]).key(&tenant, None),
+            one.key(&tenant, KeyOwner::Tenant),
+            one.key(&other, KeyOwner::Tenant),
+            one.key(&tenant, KeyOwner::User(&user)),
+            one.key(&tenant, KeyOwner::User(&another)),
+            one.key(&tenant, KeyOwner::Client(&client)),
+            one.key(&tenant, KeyOwner::User(&UserId::parse(client.as_str()).unwrap())),
+            request("k2", "/a", &[b"body"]).key(&tenant, KeyOwner::Tenant),
+            request("k", "/b", &[b"body"]).key(&tenant, KeyOwner::Tenant),
         ]
         .into_iter()
         .map(|key| (key.tenant.to_string(), key.digest))
         .collect();
-        assert_eq!(keys.len(), 6);
-        assert_eq!(one.key(&tenant, None), request("k", "/a", &[b"other"]).key(&tenant, None));
+        assert_eq!(keys.len(), 8);
+        assert_eq!(
+            one.key(&tenant, KeyOwner::Tenant),
+            request("k", "/a", &[b"other"]).key(&tenant, KeyOwner::Tenant)
+        );
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use cursor::PageCursor;
 pub use device::DeviceProof;
 pub use document::{MalformedDocument, RootKey, SecretDocument, SigningKey};
 pub use form_token::{BrowserId, FormOwner};
-pub use idempotency::KeyedRequest;
+pub use idempotency::{KeyOwner, KeyedRequest};
 pub use keys::{InvalidSecret, SessionDigest, TenantKeys, new_signing_key};
 pub use refresh::RefreshToken;
 pub(crate) use retired::drop_ended;

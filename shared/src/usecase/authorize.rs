@@ -1,10 +1,15 @@
 //! Authorization of a request to one of a customer's own APIs (docs/design/contract.md#public-documents).
 
-use super::{Service, support::tenant_request::TenantRequest};
+use super::{
+    Service,
+    support::{
+        caller::{LiveClient, Sender},
+        tenant_request::TenantRequest,
+    },
+};
 use crate::{
     context::RequestContext,
-    domain::{ClientAddress, ClientScope, Denial, Failure, TenantId, TokenFault, User},
-    store::ExtraItem,
+    domain::{ClientAddress, ClientScope, Failure, TenantId, TokenFault, User},
     token::{AccessToken, Bearer, ClientBearer, Unverified},
 };
 
@@ -48,12 +53,12 @@ impl Service {
     /// change its password first (docs/design/security.md#rule-21); `Unavailable`.
     pub async fn authorize(&self, command: Command, context: &RequestContext) -> Result<Authorized, Failure> {
         let Command { tenant, bearer, ip } = command;
-        let (request, token) = self.verify_token(context, &tenant, &bearer, &ip).await?;
-        self.check_access_token(&request, token, Some(&ip)).await
+        let (request, caller) = self.verify_token(context, &tenant, &bearer, &ip).await?;
+        self.check_access_token(&request, caller.token, Sender::Address(caller.address)).await
     }
 
     /// Checks what a verified token stands for: the session and its user, or the client. The authorizer and the
-    /// introspection share this check. `ip` is the address that sent the token, if it is known.
+    /// introspection share this check.
     ///
     /// # Errors
     /// As [`Self::authorize`].
@@ -61,29 +66,18 @@ impl Service {
         &self,
         request: &TenantRequest<'_>,
         token: AccessToken,
-        ip: Option<&ClientAddress>,
+        sender: Sender,
     ) -> Result<Authorized, Failure> {
         match token {
             AccessToken::User(bearer) => {
-                let caller = self.authenticate(request, &bearer, None, ExtraItem::None).await?;
-                if caller.user.change_required {
-                    return Err(Failure::Forbidden(Denial::PasswordChangeRequired));
-                }
-                Ok(Authorized::User { bearer, user: Box::new(caller.user) })
-            }
-            AccessToken::Client(bearer) => {
                 if bearer.expired {
                     return Err(Failure::InvalidToken(TokenFault::Expired));
                 }
-                let found =
-                    self.store.client_of_token(&bearer.tenant, &bearer.client, &bearer.token_id).await?;
-                let client = found.filter(|client| client.honours(bearer.credential));
-                let client = client.ok_or(Failure::InvalidToken(TokenFault::ClientGone))?;
-                if ip.is_some_and(|ip| !client.admits(request.client(ip))) {
-                    return Err(Failure::IpNotAllowed);
-                }
-                let mut scopes = bearer.scopes.clone();
-                scopes.retain(|scope| client.scopes.contains(scope));
+                let (_, user) = self.live_session(request, (&bearer.user, &bearer.session)).await?;
+                Ok(Authorized::User { bearer, user: Box::new(user) })
+            }
+            AccessToken::Client(bearer) => {
+                let LiveClient { scopes, .. } = self.live_client(&bearer, sender).await?;
                 Ok(Authorized::Client { bearer, scopes })
             }
         }

@@ -21,7 +21,7 @@ use crate::{
     },
     port::random,
     store::{ExtraItem, LimitClaim, LoginQuery, Success, UserItems},
-    token::{DeviceProof, KeyedRequest},
+    token::{DeviceProof, KeyOwner, KeyedRequest},
 };
 
 /// A login.
@@ -149,7 +149,7 @@ impl Service {
         let credentials = (&tenant_key, &tenant_secret);
         let (request, used) = TenantRequest::open(&self.tenants, context, &tenant, credentials).await?;
         let device = Device { ip: request.admit(&ip)?, ..device };
-        let idempotent = IdempotentRequest::of(idempotency, &tenant, None);
+        let idempotent = IdempotentRequest::of(idempotency, &tenant, KeyOwner::Tenant);
         let granted = Box::pin(async {
             let id = match &key {
                 UserKey::Id { user, .. } => user.clone(),

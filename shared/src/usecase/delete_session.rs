@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Service, UserPath, support::authenticate::admits};
+use super::{Service, UserPath};
 use crate::{
     context::RequestContext,
-    domain::{Denial, Failure, SessionId},
+    domain::{ClientScope, Failure, SessionId},
     store::{EndSession, ExtraItem},
 };
 
@@ -39,24 +39,20 @@ impl Service {
         context: &RequestContext,
     ) -> Result<Outcome, Failure> {
         let Command { at: UserPath { tenant, bearer, collection, owner, user, ip }, session } = command;
-        let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
+        let (request, token) = self.verify_token(context, &tenant, &bearer, &ip).await?;
         context.record_user(&user);
         context.record_session(&request.keys.session_digest(&session));
-        admits(collection, &bearer)?;
+        token.admit_to(collection)?;
         // A session may end itself repeatedly. Therefore this route alone accepts the token of an ended session.
-        if bearer.session != session || bearer.user != user {
-            let caller = self.authenticate(&request, &bearer, Some(&user), ExtraItem::None).await?;
-            // Such a token may end only its own session (docs/design/security.md#rule-21).
-            if caller.user.change_required {
-                return Err(Failure::Forbidden(Denial::PasswordChangeRequired));
-            }
-            let allowed = match &caller.other {
-                Some(other) => caller.may_administer(other),
-                None => bearer.user == user,
-            };
-            if !allowed {
-                return Err(Failure::SessionNotFound);
-            }
+        if token.own(&user).is_none_or(|bearer| bearer.session != session) {
+            let caller = self.authenticate(&request, &token, Some(&user), ExtraItem::None).await?;
+            let scope = ClientScope::SessionsWrite;
+            // A restricted token may end only its own session (docs/design/security.md#rule-21).
+            caller.require(scope)?;
+            caller.target(scope, &user).map_err(|failure| match failure {
+                Failure::UserNotFound => Failure::SessionNotFound,
+                other => other,
+            })?;
         }
         let end = EndSession {
             tenant: &tenant,

@@ -2,14 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::{
-    Service, UserPath,
-    support::{authenticate::admits, code::TRIES},
-};
+use super::{Service, UserPath, support::code::TRIES};
 use crate::{
     context::RequestContext,
-    domain::{Failure, UserId},
-    store::{Ending, ExtraItem, GuardedChange, SessionsOf},
+    domain::{ClientScope, Failure, UserId},
+    store::{Ending, ExtraItem, SessionsOf},
 };
 
 /// A request to end sessions.
@@ -44,18 +41,19 @@ impl Service {
     /// `Unavailable`.
     pub async fn end_sessions(&self, command: Command, context: &RequestContext) -> Result<Outcome, Failure> {
         let Command { at: UserPath { tenant, bearer, collection, owner, user, ip }, ending } = command;
-        let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
+        let (request, token) = self.verify_token(context, &tenant, &bearer, &ip).await?;
         context.record_user(&user);
-        admits(collection, &bearer)?;
+        token.admit_to(collection)?;
         let now = context.now;
         // Each round reads the caller again and checks whether it may still act.
         for _ in 0..TRIES {
-            let caller = self.authenticate(&request, &bearer, Some(&user), ExtraItem::None).await?;
-            let target = caller.owner_of_sessions(&user, collection, &owner)?;
+            let caller = self.authenticate(&request, &token, Some(&user), ExtraItem::None).await?;
+            let scope = ClientScope::SessionsWrite;
+            let target = caller.owner_of_sessions(scope, &user, (collection, &owner))?;
+            let change = caller.change(target, now);
             let of = SessionsOf::user(target, request.tenant.session_epoch, now);
-            let except = (ending == Ending::AllButCurrent).then_some(&caller.session.id);
-            let ended = self.store.count_sessions(&of, except).await;
-            let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
+            let kept = change.own_session.filter(|_| ending == Ending::AllButCurrent);
+            let ended = self.store.count_sessions(&of, kept.map(|session| &session.id)).await;
             if self.store.end_sessions(&change, ending).await?.is_done()? {
                 return Ok(Outcome { user, ended, ended_at: now });
             }

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use super::{
     Service,
     authorize::Authorized,
-    support::{client_authentication::ClientRequest, tenant_request::TenantRequest},
+    support::{caller::Sender, client_authentication::ClientRequest, tenant_request::TenantRequest},
 };
 use crate::{
     context::RequestContext,
@@ -104,7 +104,7 @@ impl Service {
         organization: Option<&OrganizationId>,
     ) -> Result<ActiveToken, Failure> {
         let token = request.verify(token)?;
-        match self.check_access_token(request, token, None).await? {
+        match self.check_access_token(request, token, Sender::Elsewhere).await? {
             Authorized::User { bearer, user } => {
                 admit_organization(organization, Some(&user))?;
                 let times = (bearer.issued_at, bearer.expires_at);

@@ -1,9 +1,9 @@
 //! Listing a user's live sessions in pages (docs/design/contract.md#routes).
 
-use super::{Service, UserPath, support::authenticate::admits};
+use super::{Service, UserPath};
 use crate::{
     context::RequestContext,
-    domain::{Failure, Session, SessionId},
+    domain::{ClientScope, Failure, Session, SessionId},
     store::{ExtraItem, SessionPageQuery, SessionsOf},
     token::PageCursor,
 };
@@ -24,8 +24,8 @@ pub struct Command {
 pub struct Outcome {
     /// Live sessions, newest first, at most as many as requested.
     pub sessions: Vec<Session>,
-    /// Id of the caller's own session.
-    pub current: SessionId,
+    /// Id of the caller's own session. An API client has none.
+    pub current: Option<SessionId>,
     /// Cursor of the next page; `None` on the last page.
     pub cursor: Option<String>,
 }
@@ -42,15 +42,16 @@ impl Service {
         context: &RequestContext,
     ) -> Result<Outcome, Failure> {
         let Command { at: UserPath { tenant, bearer, collection, owner, user, ip }, limit, cursor } = command;
-        let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
+        let (request, token) = self.verify_token(context, &tenant, &bearer, &ip).await?;
         context.record_user(&user);
-        admits(collection, &bearer)?;
+        token.admit_to(collection)?;
         let list = PageCursor { tenant: &tenant, user: &user, collection, owner: &owner };
         let foreign = || Failure::field("cursor", "does not belong to this list; omit it to start over");
         let read = |cursor: &str| list.read(cursor, &request.keys).ok_or_else(foreign);
         let after = cursor.as_deref().map(read).transpose()?;
-        let caller = self.authenticate(&request, &bearer, Some(&user), ExtraItem::None).await?;
-        let target = caller.owner_of_sessions(&user, collection, &owner)?;
+        let caller = self.authenticate(&request, &token, Some(&user), ExtraItem::None).await?;
+        let scope = ClientScope::SessionsRead;
+        let target = caller.owner_of_sessions(scope, &user, (collection, &owner))?;
         let query = SessionPageQuery {
             of: SessionsOf::user(target, request.tenant.session_epoch, context.now),
             path: (collection, &owner),
@@ -59,6 +60,6 @@ impl Service {
         };
         let page = self.store.session_page(&query).await?;
         let cursor = page.after.map(|after| list.make(&after, &request.keys)).transpose()?;
-        Ok(Outcome { sessions: page.sessions, current: caller.session.id, cursor })
+        Ok(Outcome { sessions: page.sessions, current: token.session().cloned(), cursor })
     }
 }

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use super::{
     Service,
     support::{
+        caller::CallerToken,
         code::{Sending, TRIES, check_code_limit},
         idempotency::{IdempotentRequest, stored_success},
         tenant_request::TenantRequest,
@@ -14,10 +15,11 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{
-        ClientAddress, Code, Collection, Denial, Failure, LinkTemplate, Medium, TenantId, UserDetails, UserId,
+        ClientAddress, ClientScope, Code, Denial, Failure, LinkTemplate, Medium, TenantId, UserDetails,
+        UserId,
     },
-    store::{ExtraItem, GuardedChange, NewCode, Success, UserItems},
-    token::{Bearer, KeyedRequest, Unverified},
+    store::{ExtraItem, NewCode, Success, UserItems},
+    token::{KeyOwner, KeyedRequest, Unverified},
 };
 
 /// A request for a reset code.
@@ -47,7 +49,7 @@ pub enum CodeCaller {
         /// `X-Tenant-Secret`
         secret: SecretString,
     },
-    /// The user itself, or an administrator.
+    /// The user itself, an administrator, or an API client.
     Bearer {
         /// Tenant that the request names.
         tenant: TenantId,
@@ -66,14 +68,15 @@ pub enum CodeDelivery {
         /// Link template; `None` for the tenant's own.
         link: Option<String>,
     },
-    /// The code is returned to the caller, an administrator.
+    /// The code is returned to the caller: an administrator, or an API client with the scope `recovery`.
     Return,
 }
 
 /// An issued code.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Details of the user; `None` for the tenant as caller, which learns nothing about the user.
+    /// Details of the user; `None` for the tenant as caller, which learns nothing about the user, and for a client
+    /// without the scope `recovery`.
     pub details: Option<UserDetails>,
     /// The code, if it is returned.
     pub code: Option<Code>,
@@ -133,7 +136,7 @@ impl Service {
                 request.admit(&ip)?;
                 let sending =
                     sending(delivery, &request)?.ok_or(Failure::Forbidden(Denial::TenantCredentials))?;
-                let idempotent = IdempotentRequest::of(idempotency, &tenant, None);
+                let idempotent = IdempotentRequest::of(idempotency, &tenant, KeyOwner::Tenant);
                 let (outcome, ()) = tokio::join!(
                     self.reset_for_tenant(&request, &user, &sending, idempotent.as_ref()),
                     self.tenants.note(&tenant, &used, context.now)
@@ -141,13 +144,13 @@ impl Service {
                 outcome
             }
             CodeCaller::Bearer { tenant, token } => {
-                let (request, bearer) = self.verify_bearer(context, &tenant, &token, &ip).await?;
-                if bearer.collection != Collection::Admin && bearer.user != user {
+                let (request, token) = self.verify_token(context, &tenant, &token, &ip).await?;
+                if token.is_of_customer() && token.own(&user).is_none() {
                     return Err(Failure::Forbidden(Denial::CustomerToken));
                 }
                 let sending = sending(delivery, &request)?;
-                let idempotent = IdempotentRequest::of(idempotency, &tenant, Some(&bearer.user));
-                self.reset_for_bearer(&request, &bearer, &user, sending.as_ref(), idempotent.as_ref()).await
+                let idempotent = IdempotentRequest::of(idempotency, &tenant, token.key_owner());
+                self.reset_for_bearer(&request, &token, &user, sending.as_ref(), idempotent.as_ref()).await
             }
         }
     }
@@ -180,7 +183,7 @@ impl Service {
     async fn reset_for_bearer(
         &self,
         request: &TenantRequest<'_>,
-        bearer: &Bearer,
+        token: &CallerToken,
         id: &UserId,
         sending: Option<&Sending>,
         idempotent: Option<&IdempotentRequest>,
@@ -188,14 +191,14 @@ impl Service {
         let now = request.now();
         for _ in 0..TRIES {
             let code = ExtraItem::Code(idempotent.map(IdempotentRequest::key));
-            let caller = self.authenticate(request, bearer, Some(id), code).await?;
-            // A token with a restricted scope allows only a change of the caller's own password
-            // (docs/design/security.md#rule-21).
-            if caller.user.change_required {
-                return Err(Failure::Forbidden(Denial::PasswordChangeRequired));
-            }
-            let target = caller.target(id)?;
-            let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
+            let caller = self.authenticate(request, token, Some(id), code).await?;
+            caller.require_full_token()?;
+            let target = match sending {
+                None => caller.target(ClientScope::Recovery, id)?,
+                // Every client may send a code to its users, as the tenant's own credentials may.
+                Some(_) => caller.within_authority(id).ok_or(Failure::UserNotFound)?,
+            };
+            let change = caller.change(target, now);
             if sending.is_none() && change.is_own() {
                 return Err(Failure::Forbidden(Denial::OwnAccount));
             }
@@ -208,7 +211,8 @@ impl Service {
             }
             let (new, code) = self.new_code(request, (id, Some(target)), caller.code.as_ref(), sending)?;
             let code = sending.is_none().then_some(code);
-            let outcome = Outcome { details: Some(UserDetails::of(target)), code, asked_at: now };
+            let details = caller.has(ClientScope::Recovery).then(|| UserDetails::of(target));
+            let outcome = Outcome { details, code, asked_at: now };
             let result = idempotent.map(|it| it.record(outcome.success(), request)).transpose()?;
             if self.store.issue_code(Some(&change), &NewCode { result, ..new }).await?.is_done()? {
                 return Ok(outcome);

@@ -1,9 +1,9 @@
 //! Reading one of a user's live sessions (docs/design/contract.md#routes).
 
-use super::{Service, UserPath, support::authenticate::admits};
+use super::{Service, UserPath};
 use crate::{
     context::RequestContext,
-    domain::{Failure, Session, SessionId},
+    domain::{ClientScope, Failure, Session, SessionId},
     store::ExtraItem,
 };
 
@@ -15,8 +15,8 @@ pub use super::delete_session::Command;
 pub struct Outcome {
     /// The session.
     pub session: Session,
-    /// Id of the caller's own session.
-    pub current: SessionId,
+    /// Id of the caller's own session. An API client has none.
+    pub current: Option<SessionId>,
 }
 
 impl Service {
@@ -28,13 +28,14 @@ impl Service {
     /// `Unavailable`.
     pub async fn read_session(&self, command: Command, context: &RequestContext) -> Result<Outcome, Failure> {
         let Command { at: UserPath { tenant, bearer, collection, owner, user, ip }, session: id } = command;
-        let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
+        let (request, token) = self.verify_token(context, &tenant, &bearer, &ip).await?;
         context.record_user(&user);
         context.record_session(&request.keys.session_digest(&id));
-        admits(collection, &bearer)?;
-        let mut caller = self.authenticate(&request, &bearer, Some(&user), ExtraItem::Session(&id)).await?;
+        token.admit_to(collection)?;
+        let mut caller = self.authenticate(&request, &token, Some(&user), ExtraItem::Session(&id)).await?;
         let session = caller.asked.take();
-        let epoch = match caller.owner_of_sessions(&user, collection, &owner) {
+        let path = (collection, owner.as_str());
+        let epoch = match caller.owner_of_sessions(ClientScope::SessionsRead, &user, path) {
             Ok(target) => target.session_epoch,
             Err(Failure::UserNotFound) => return Err(Failure::SessionNotFound),
             Err(failure) => return Err(failure),
@@ -43,6 +44,6 @@ impl Service {
             .filter(|session| session.is_under(collection, &owner))
             .filter(|session| session.fault(context.now, epoch, request.tenant.session_epoch).is_none())
             .ok_or(Failure::SessionNotFound)?;
-        Ok(Outcome { session, current: caller.session.id })
+        Ok(Outcome { session, current: token.session().cloned() })
     }
 }

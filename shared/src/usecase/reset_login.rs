@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     context::RequestContext,
-    domain::{ClientAddress, Denial, Failure, Session, TenantId, TokenFault, UserId},
-    store::{ExtraItem, GuardedChange, NewCode, Success},
+    domain::{ClientAddress, ClientScope, Denial, Failure, Session, TenantId, TokenFault, UserId},
+    store::{ExtraItem, NewCode, Success},
     token::{Bearer, KeyedRequest, Unverified},
 };
 
@@ -20,9 +20,9 @@ use crate::{
 pub struct Command {
     /// Tenant that the request names.
     pub tenant: TenantId,
-    /// Access token of an administrator.
+    /// Access token of an administrator or of an API client.
     pub bearer: Unverified,
-    /// User whose login is reset; `None` for the caller.
+    /// User whose login is reset; `None` for the caller. A client must name a user.
     pub user: Option<UserId>,
     /// Reason that the administrator gave.
     pub reason: Option<String>,
@@ -44,42 +44,41 @@ impl Service {
     /// `IdempotencyMismatch`, `IdempotencyExpired`, `Unavailable`.
     pub async fn reset_login(&self, command: Command, context: &RequestContext) -> Result<(), Failure> {
         let Command { tenant, bearer, user, reason, ip, idempotency } = command;
-        let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
-        let target = user.as_ref().unwrap_or(&bearer.user);
+        let (request, token) = self.verify_token(context, &tenant, &bearer, &ip).await?;
+        let unnamed = || Failure::field("userId", "is required for an API client, which has no own login");
+        let target = user.as_ref().or(token.user()).ok_or_else(unnamed)?;
         context.record_user(target);
         context.record_admin_reason(reason.as_deref());
-        let idempotent = IdempotentRequest::of(idempotency, &tenant, Some(&bearer.user));
+        let idempotent = IdempotentRequest::of(idempotency, &tenant, token.key_owner());
         // Each round reads the caller again, and checks whether it may still act and whether it already did.
         for _ in 0..TRIES {
             let code = ExtraItem::Code(idempotent.as_ref().map(IdempotentRequest::key));
-            let caller = match self.authenticate(&request, &bearer, Some(target), code).await {
-                Err(Failure::InvalidToken(TokenFault::SessionGone)) if *target == bearer.user => {
-                    return self.replay_own_reset(&request, &bearer, idempotent.as_ref()).await;
-                }
-                caller => caller?,
-            };
+            let caller =
+                match (self.authenticate(&request, &token, Some(target), code).await, token.own(target)) {
+                    (Err(Failure::InvalidToken(TokenFault::SessionGone)), Some(bearer)) => {
+                        return self.replay_own_reset(&request, bearer, idempotent.as_ref()).await;
+                    }
+                    (caller, _) => caller?,
+                };
             if !caller.is_administrator() {
                 return Err(Failure::Forbidden(Denial::NoAdministrator));
             }
-            if caller.user.change_required {
-                return Err(Failure::Forbidden(Denial::PasswordChangeRequired));
-            }
-            let target = caller.target(target)?;
+            caller.require(ClientScope::UsersWrite)?;
+            let target = caller.target(ClientScope::UsersWrite, target)?;
             let stored = caller.stored.clone();
             if stored_success(&request, idempotent.as_ref(), stored)?.is_some() {
                 return Ok(());
             }
-            let change = GuardedChange {
-                caller_session: &caller.session,
-                caller: &caller.user,
-                target,
-                now: context.now,
-            };
             let user = (&target.id, Some(target));
             let (code, _) = self.new_code(&request, user, caller.code.as_ref(), Some(&Sending::MAIL))?;
-            let success = || Success::LoginReset { by: bearer.session.clone() };
+            let success = || Success::LoginReset { by: token.session().cloned() };
             let result = idempotent.as_ref().map(|it| it.record(success(), &request)).transpose()?;
-            if self.store.reset_login(&change, &NewCode { result, ..code }).await?.is_done()? {
+            if self
+                .store
+                .reset_login(&caller.change(target, context.now), &NewCode { result, ..code })
+                .await?
+                .is_done()?
+            {
                 return Ok(());
             }
         }
@@ -111,7 +110,7 @@ impl Service {
         };
         let may_replay = items.session.as_ref().is_some_and(ended_only_by_reset)
             && items.user.is_some_and(|user| user.is_active() && user.is_administrator());
-        let own_reset = Success::LoginReset { by: bearer.session.clone() };
+        let own_reset = Success::LoginReset { by: Some(bearer.session.clone()) };
         let stored = items.stored.filter(|stored| may_replay && stored.success == own_reset);
         stored_success(request, idempotent, stored)?.map(|_| ()).ok_or(gone)
     }

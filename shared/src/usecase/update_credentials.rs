@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{
     Service,
     support::{
-        authenticate::Caller,
+        caller::{Caller, CallerToken},
         code::TRIES,
         new_password::{Candidate, history_length},
         password_attempt::{AttemptSlot, AttemptSource},
@@ -15,11 +15,11 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{
-        ClientAddress, Collection, Denial, Failure, Notification, Password, PasswordHash, TenantId,
+        ClientAddress, ClientScope, Denial, Failure, Notification, Password, PasswordHash, Session, TenantId,
         TrustedDevice, User, UserDetails, UserId, Username,
     },
     store::{Committed, CredentialChange, ExtraItem, Guard, GuardedChange, Sealed, SessionsOf},
-    token::{Bearer, Unverified},
+    token::Unverified,
 };
 
 /// A change of credentials.
@@ -27,7 +27,7 @@ use crate::{
 pub struct Command {
     /// Tenant that the request names.
     pub tenant: TenantId,
-    /// Access token of the user or of an administrator.
+    /// Access token of the user, of an administrator or of an API client.
     pub bearer: Unverified,
     /// User whose credentials change.
     pub user: UserId,
@@ -116,18 +116,19 @@ impl Service {
         context: &RequestContext,
     ) -> Result<Outcome, Failure> {
         let Command { tenant, bearer, user: id, changes, others_only, ip } = command;
-        let (request, bearer) = self.verify_bearer(context, &tenant, &bearer, &ip).await?;
+        let (request, token) = self.verify_token(context, &tenant, &bearer, &ip).await?;
         context.record_user(&id);
         // A customer's token opens this one admin path, for its own id (docs/design/security.md#rule-21).
-        if bearer.collection != Collection::Admin && (bearer.user != id || others_only) {
+        let is_own = token.own(&id).is_some();
+        if token.is_of_customer() && (!is_own || others_only) {
             return Err(Failure::Forbidden(Denial::CustomerToken));
         }
-        if others_only && bearer.user == id {
+        if others_only && is_own {
             return Err(Failure::Forbidden(Denial::OwnAccount));
         }
         let ip = ip.client(&request.policy().trusted_proxies);
         let mut prepared = Prepared { ip, sessions_revoked: Some(0), ..Prepared::default() };
-        let done = self.change(&request, &bearer, &id, &changes, &mut prepared).await;
+        let done = self.change(&request, &token, &id, &changes, &mut prepared).await;
         if let Some((slot, _)) = prepared.proof {
             // The current password was right; the change may have failed for another reason.
             if done.is_ok() { slot.right().await } else { slot.unused().await }
@@ -138,7 +139,7 @@ impl Service {
     async fn change<'a>(
         &'a self,
         request: &'a TenantRequest<'a>,
-        bearer: &Bearer,
+        token: &CallerToken,
         id: &UserId,
         changes: &Changes,
         prepared: &mut Prepared<'a>,
@@ -146,9 +147,10 @@ impl Service {
         let (policy, now) = (request.policy(), request.now());
         // Each round reads the caller again and checks whether it may still act.
         for _ in 0..TRIES {
-            let caller = self.authenticate(request, bearer, Some(id), ExtraItem::None).await?;
-            let target = caller.target(id)?;
-            let own = target.id == caller.user.id;
+            let caller = self.authenticate(request, token, Some(id), ExtraItem::None).await?;
+            let target = caller.target(ClientScope::UsersWrite, id)?;
+            let change = caller.change(target, now);
+            let own = change.is_own();
             check_permitted(&caller, changes)?;
             if !own && changes.current_password.is_some() {
                 // The password would not be verified. Ignoring it would suggest that it was.
@@ -166,9 +168,10 @@ impl Service {
             if let Some(candidate) = &candidate {
                 candidate.check(&request.tenant)?;
             }
-            let change = GuardedChange { caller_session: &caller.session, caller: &caller.user, target, now };
-            if own && (changes.password.is_some() || changes.username.is_some()) {
-                self.verify_current_password(request, &caller, changes, prepared).await?;
+            if let Some(session) = change.own_session
+                && (changes.password.is_some() || changes.username.is_some())
+            {
+                self.verify_current_password(request, (session, target), changes, prepared).await?;
             }
             if let Some(candidate) = &candidate {
                 let took_time = self.prepare_password(request, &change, candidate, prepared).await?;
@@ -230,11 +233,10 @@ impl Service {
     async fn verify_current_password<'a>(
         &'a self,
         request: &'a TenantRequest<'a>,
-        caller: &Caller,
+        (session, user): (&Session, &User),
         changes: &Changes,
         prepared: &mut Prepared<'a>,
     ) -> Result<(), Failure> {
-        let user = &caller.user;
         let Some(current) = changes.current_password.clone() else {
             return Err(Failure::field(
                 "currentPassword",
@@ -249,8 +251,8 @@ impl Service {
             Some((slot, _)) => slot.unused().await,
             None => {}
         }
-        let user_epoch = caller.session.user_epoch;
-        let device = caller.session.proven_device.map(|id| TrustedDevice { id, user_epoch });
+        let user_epoch = session.user_epoch;
+        let device = session.proven_device.map(|id| TrustedDevice { id, user_epoch });
         let source = AttemptSource { device, ip: prepared.ip };
         let mut slot = self.reserve_attempt(request, &user.id, source).await?;
         let right = match slot.charge_all().await {
@@ -302,7 +304,7 @@ impl Service {
         if prepared.hash.is_some() {
             return Ok(compares);
         }
-        let except = change.is_own().then_some(&change.caller_session.id);
+        let except = change.own_session.map(|session| &session.id);
         let ending = SessionsOf::user(change.target, request.tenant.session_epoch, change.now);
         let (hash, ended) = tokio::join!(
             self.passwords.hash(candidate.password.clone(), policy.hash_cost),
@@ -319,13 +321,12 @@ impl Service {
 /// # Errors
 /// `Forbidden`.
 fn check_permitted(caller: &Caller, changes: &Changes) -> Result<(), Failure> {
-    // A token with a restricted scope allows only a change of the caller's own password.
-    let restricted = caller.user.change_required;
     if changes.change_required.is_some() && !caller.is_administrator() {
         return Err(Failure::Forbidden(Denial::NoAdministrator));
     }
-    if restricted && (changes.change_required.is_some() || changes.username.is_some()) {
-        return Err(Failure::Forbidden(Denial::PasswordChangeRequired));
+    // A token with a restricted scope allows only a change of the caller's own password.
+    if changes.change_required.is_some() || changes.username.is_some() {
+        caller.require_full_token()?;
     }
     Ok(())
 }

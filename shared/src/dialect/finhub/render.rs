@@ -97,7 +97,7 @@ pub(super) fn all_terminated(outcome: &end_sessions::Outcome) -> Reply {
 
 pub(super) fn sessions(outcome: &list_sessions::Outcome) -> Reply {
     let sessions: Vec<_> =
-        outcome.sessions.iter().map(|session| details(session, &outcome.current)).collect();
+        outcome.sessions.iter().map(|session| details(session, outcome.current.as_ref())).collect();
     let mut data = json!({ "sessions": sessions });
     if let (Some(cursor), Some(members)) = (&outcome.cursor, data.as_object_mut()) {
         members.insert("nextCursor".to_owned(), Value::String(cursor.clone()));
@@ -106,11 +106,11 @@ pub(super) fn sessions(outcome: &list_sessions::Outcome) -> Reply {
 }
 
 pub(super) fn session(outcome: &read_session::Outcome) -> Reply {
-    success(details(&outcome.session, &outcome.current))
+    success(details(&outcome.session, outcome.current.as_ref()))
 }
 
 /// JSON of a live session. Metadata that the client did not send is null.
-fn details(session: &Session, current: &SessionId) -> Value {
+fn details(session: &Session, current: Option<&SessionId>) -> Value {
     let Session { id, device, created_at, refreshed_at, idle_expires_at, expires_at, .. } = session;
     json!({
         "sessionId": id.as_str(),
@@ -123,7 +123,7 @@ fn details(session: &Session, current: &SessionId) -> Value {
         "lastRefreshedAt": time(*refreshed_at),
         "idleExpiresAt": time(*idle_expires_at),
         "sessionExpiresAt": time(*expires_at),
-        "current": id == current,
+        "current": Some(id) == current,
     })
 }
 

@@ -1,75 +1,16 @@
 //! Authentication of a caller by its bearer token, and of the session behind the token.
 
-use super::tenant_request::TenantRequest;
+use super::{
+    caller::{Caller, CallerToken, LiveClient, LiveUser, Sender},
+    tenant_request::TenantRequest,
+};
 use crate::{
     context::RequestContext,
-    domain::{
-        ClientAddress, Collection, Denial, Failure, ResetCode, Session, SessionId, TenantId, TokenFault,
-        User, UserId,
-    },
-    store::{CallerItems, ExtraItem, StoredResult},
-    token::{AccessToken, Bearer, Unverified},
+    domain::{ClientAddress, Denial, Failure, Session, SessionId, TenantId, TokenFault, User, UserId},
+    store::{CallerItems, ExtraItem},
+    token::{AccessToken, Bearer, ClientBearer, Unverified},
     usecase::Service,
 };
-
-/// A caller with a live session, and the other items that were read together with them.
-pub(in crate::usecase) struct Caller {
-    pub(in crate::usecase) session: Session,
-    pub(in crate::usecase) user: User,
-    /// The other user that the request acts on; `None` if it does not exist or is the caller.
-    pub(in crate::usecase) other: Option<User>,
-    /// The newest reset code of the other user, or of the caller if there is no other; if requested.
-    pub(in crate::usecase) code: Option<ResetCode>,
-    /// The session that the request acts on; if requested.
-    pub(in crate::usecase) asked: Option<Session>,
-    /// The result stored for the request's idempotency key; if requested.
-    pub(in crate::usecase) stored: Option<StoredResult>,
-    collection: Collection,
-}
-
-impl Caller {
-    /// Whether the caller may act on `other` (docs/design/contract.md#authorization): it is an administrator,
-    /// uses an administrator's token, and has no pending password change (docs/design/security.md#rule-21).
-    pub(in crate::usecase) fn may_administer(&self, other: &User) -> bool {
-        self.is_administrator() && !self.user.change_required && self.user.administers(other)
-    }
-
-    /// Whether the caller is an administrator and uses an administrator's token.
-    pub(in crate::usecase) fn is_administrator(&self) -> bool {
-        self.collection == Collection::Admin && self.user.is_administrator()
-    }
-
-    /// The user with that id, if it is the caller or a user that the caller may administer.
-    ///
-    /// # Errors
-    /// `UserNotFound`; `Forbidden` for a caller that must change its password first.
-    pub(in crate::usecase) fn target(&self, id: &UserId) -> Result<&User, Failure> {
-        match &self.other {
-            _ if self.user.id == *id => Ok(&self.user),
-            Some(other) if self.may_administer(other) => Ok(other),
-            _ if self.user.change_required => Err(Failure::Forbidden(Denial::PasswordChangeRequired)),
-            _ => Err(Failure::UserNotFound),
-        }
-    }
-
-    /// The user with that id, if the caller may list and end its sessions and the path leads to it.
-    ///
-    /// # Errors
-    /// `UserNotFound`; `Forbidden` for a caller that must change its password first
-    /// (docs/design/security.md#rule-21).
-    pub(in crate::usecase) fn owner_of_sessions(
-        &self,
-        id: &UserId,
-        collection: Collection,
-        owner: &str,
-    ) -> Result<&User, Failure> {
-        if self.user.change_required {
-            return Err(Failure::Forbidden(Denial::PasswordChangeRequired));
-        }
-        let target = self.target(id)?;
-        if target.is_under(collection, owner) { Ok(target) } else { Err(Failure::UserNotFound) }
-    }
-}
 
 impl Service {
     /// Verifies a bearer token and finds its tenant. The tenant named by the request must be the token's: that
@@ -83,7 +24,7 @@ impl Service {
         tenant: &TenantId,
         token: &Unverified,
         ip: &ClientAddress,
-    ) -> Result<(TenantRequest<'r>, AccessToken), Failure> {
+    ) -> Result<(TenantRequest<'r>, CallerToken), Failure> {
         if token.tenant() != tenant {
             return Err(Failure::TenantMismatch);
         }
@@ -96,11 +37,11 @@ impl Service {
             }
             AccessToken::Client(bearer) => context.record_client_id(&bearer.client),
         }
-        request.admit(ip)?;
-        Ok((request, token))
+        let address = request.admit(ip)?;
+        Ok((request, CallerToken { token, address }))
     }
 
-    /// Verifies the bearer token of a user, as [`Self::verify_token`].
+    /// Verifies the bearer token of a user, as [`Self::verify_token`]. Only a user has a session that can be refreshed.
     ///
     /// # Errors
     /// Also `Forbidden` for the token of an API client.
@@ -111,27 +52,59 @@ impl Service {
         token: &Unverified,
         ip: &ClientAddress,
     ) -> Result<(TenantRequest<'r>, Bearer), Failure> {
-        match self.verify_token(context, tenant, token, ip).await? {
-            (request, AccessToken::User(bearer)) => Ok((request, bearer)),
-            (_, AccessToken::Client(_)) => Err(Failure::Forbidden(Denial::ClientToken)),
+        let (request, CallerToken { token, .. }) = self.verify_token(context, tenant, token, ip).await?;
+        match token {
+            AccessToken::User(bearer) => Ok((request, bearer)),
+            AccessToken::Client(_) => Err(Failure::Forbidden(Denial::ClientToken)),
         }
     }
 
-    /// Reads the caller, its session, another user and an extra item in one call
-    /// (docs/design/storage.md#calls-per-request), and checks the caller's session.
+    /// Reads the caller, another user and an extra item in one call (docs/design/storage.md#calls-per-request), and
+    /// checks the caller's session, or the client and its token.
+    ///
+    /// # Errors
+    /// `InvalidToken`; `IpNotAllowed` for an address that the client does not allow; `Unavailable`.
     pub(in crate::usecase) async fn authenticate(
         &self,
         request: &TenantRequest<'_>,
-        bearer: &Bearer,
+        caller: &CallerToken,
         other: Option<&UserId>,
         extra: ExtraItem<'_>,
     ) -> Result<Caller, Failure> {
-        if bearer.expired {
-            return Err(Failure::InvalidToken(TokenFault::Expired));
+        match &caller.token {
+            AccessToken::User(bearer) => {
+                check_expiry(bearer.expired)?;
+                let ids = (&bearer.user, &bearer.session);
+                let (live, items) = self.live_items(request, ids, other, extra).await?;
+                Ok(Caller::user(live, items))
+            }
+            AccessToken::Client(bearer) => {
+                check_expiry(bearer.expired)?;
+                let ids = (&bearer.client, bearer.token_id.as_str());
+                let read = || self.store.client_caller(&request.tenant.id, ids, other, extra);
+                let (mut client, mut items) = read().await?;
+                if is_torn(items.asked.as_ref(), items.other.as_ref()) {
+                    (client, items) = read().await?;
+                }
+                let client = LiveClient::check(bearer, client, Sender::Address(caller.address))?;
+                Ok(Caller::client(client, items))
+            }
         }
-        let items = self.live_items(request, (&bearer.user, &bearer.session), other, extra).await?;
-        let (LiveCaller { session, user }, CallerItems { other, code, asked, stored, .. }) = items;
-        Ok(Caller { session, user, other, code, asked, stored, collection: bearer.collection })
+    }
+
+    /// Reads and checks the client of a token, which `sender` sent.
+    ///
+    /// # Errors
+    /// As [`Self::authenticate`].
+    pub(in crate::usecase) async fn live_client(
+        &self,
+        bearer: &ClientBearer,
+        sender: Sender,
+    ) -> Result<LiveClient, Failure> {
+        check_expiry(bearer.expired)?;
+        let ids = (&bearer.client, bearer.token_id.as_str());
+        let (client, _) = self.store.client_caller(&bearer.tenant, ids, None, ExtraItem::None).await?;
+        LiveClient::check(bearer, client, sender)
     }
 
     /// Reads a session and its user, and checks that the session is live and that the user need not change its password.
@@ -143,7 +116,7 @@ impl Service {
         request: &TenantRequest<'_>,
         ids: (&UserId, &SessionId),
     ) -> Result<(Session, User), Failure> {
-        let (LiveCaller { session, user }, _) = self.live_items(request, ids, None, ExtraItem::None).await?;
+        let (LiveUser { session, user }, _) = self.live_items(request, ids, None, ExtraItem::None).await?;
         if user.change_required {
             return Err(Failure::Forbidden(Denial::PasswordChangeRequired));
         }
@@ -156,7 +129,7 @@ impl Service {
         ids: (&UserId, &SessionId),
         other: Option<&UserId>,
         extra: ExtraItem<'_>,
-    ) -> Result<(LiveCaller, CallerItems), Failure> {
+    ) -> Result<(LiveUser, CallerItems), Failure> {
         let read = || self.store.caller(&request.tenant.id, ids, other, extra);
         let mut items = read().await?;
         let asked_of = items.other.as_ref().or(items.user.as_ref());
@@ -171,29 +144,13 @@ impl Service {
         if fault.is_some() || !user.is_active() {
             return Err(gone);
         }
-        Ok((LiveCaller { session, user }, items))
+        Ok((LiveUser { session, user }, items))
     }
 }
 
-/// A live session and its user.
-struct LiveCaller {
-    session: Session,
-    user: User,
-}
-
-/// Checks that a token may be used on a collection's routes.
-///
-/// # Errors
-/// `InvalidToken` for an expired token; `Forbidden` for a customer's token on an admin route
-/// (docs/design/security.md#rule-21).
-pub(in crate::usecase) fn admits(collection: Collection, bearer: &Bearer) -> Result<(), Failure> {
-    if bearer.expired {
-        return Err(Failure::InvalidToken(TokenFault::Expired));
-    }
-    if collection == Collection::Admin && bearer.collection != Collection::Admin {
-        return Err(Failure::Forbidden(Denial::CustomerToken));
-    }
-    Ok(())
+/// Checks that a token has not expired.
+fn check_expiry(is_expired: bool) -> Result<(), Failure> {
+    if is_expired { Err(Failure::InvalidToken(TokenFault::Expired)) } else { Ok(()) }
 }
 
 /// Whether session and user may come from different moments: the session from before a transaction that
@@ -208,123 +165,7 @@ pub(in crate::usecase) fn is_torn(session: Option<&Session>, user: Option<&User>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        domain::{OrganizationId, Role},
-        token::tests::{at, session, user},
-    };
-
-    /// Another user of the organization.
-    fn other(organization: &str) -> User {
-        User {
-            id: UserId::parse("other").unwrap(),
-            organization: OrganizationId::parse(organization).unwrap(),
-            roles: vec![Role::User],
-            ..user()
-        }
-    }
-
-    fn caller(role: Role, collection: Collection, other: Option<User>) -> Caller {
-        let user = User { roles: vec![role], ..user() };
-        Caller { session: session(), user, other, code: None, asked: None, stored: None, collection }
-    }
-
-    fn must_change(caller: Caller) -> Caller {
-        Caller { user: User { change_required: true, ..caller.user }, ..caller }
-    }
-
-    fn bearer(collection: Collection, expired: bool) -> Bearer {
-        Bearer {
-            tenant: user().tenant,
-            user: user().id,
-            session: session().id,
-            collection,
-            owner: "o".to_owned(),
-            token_id: "token".to_owned(),
-            issued_at: at(0),
-            expires_at: at(0),
-            expired,
-        }
-    }
-
-    // docs/design/security.md#rule-21
-    #[test]
-    fn administration_needs_the_role_the_token_the_organization_and_no_pending_change() {
-        let admin = || caller(Role::Admin, Collection::Admin, None);
-        assert!(admin().may_administer(&other("o")) && admin().is_administrator());
-        assert!(!admin().may_administer(&other("p")), "other organization");
-        assert!(!must_change(admin()).may_administer(&other("o")), "password change is pending");
-        for collection in [Collection::Individual, Collection::Organization] {
-            let of_customer = caller(Role::Admin, collection, None);
-            assert!(!of_customer.may_administer(&other("o")) && !of_customer.is_administrator());
-        }
-        let without_role = caller(Role::User, Collection::Admin, None);
-        assert!(!without_role.may_administer(&other("o")) && !without_role.is_administrator());
-    }
-
-    // docs/design/security.md#rule-20, docs/design/security.md#rule-21
-    #[test]
-    fn caller_acts_on_itself_and_on_users_that_it_administers() {
-        let (own, of_other) = (user().id, UserId::parse("other").unwrap());
-        let admin = |found| caller(Role::Admin, Collection::Admin, found);
-        assert_eq!(admin(None).target(&own).unwrap().id, own);
-        assert_eq!(must_change(admin(None)).target(&own).unwrap().id, own);
-        assert_eq!(admin(Some(other("o"))).target(&of_other).unwrap().id, of_other);
-        for missing in
-            [admin(None), admin(Some(other("p"))), caller(Role::User, Collection::Admin, Some(other("o")))]
-        {
-            assert!(matches!(missing.target(&of_other), Err(Failure::UserNotFound)));
-        }
-        for found in [None, Some(other("o"))] {
-            let pending = must_change(admin(found));
-            assert!(matches!(
-                pending.target(&of_other),
-                Err(Failure::Forbidden(Denial::PasswordChangeRequired))
-            ));
-        }
-    }
-
-    // docs/design/security.md#rule-21
-    #[test]
-    fn sessions_of_a_user_need_the_path_of_the_user_and_no_pending_change() {
-        let own = user().id;
-        let admin = || caller(Role::Admin, Collection::Admin, None);
-        assert_eq!(admin().owner_of_sessions(&own, Collection::Admin, "o").unwrap().id, own);
-        let wrong_path = admin();
-        assert!(matches!(
-            wrong_path.owner_of_sessions(&own, Collection::Admin, "p"),
-            Err(Failure::UserNotFound)
-        ));
-        let pending = must_change(admin());
-        assert!(matches!(
-            pending.owner_of_sessions(&own, Collection::Admin, "o"),
-            Err(Failure::Forbidden(_))
-        ));
-    }
-
-    // docs/design/security.md#rule-21
-    #[test]
-    fn customer_token_is_rejected_on_admin_routes() {
-        for (route, token, is_admitted) in [
-            (Collection::Admin, Collection::Admin, true),
-            (Collection::Admin, Collection::Individual, false),
-            (Collection::Admin, Collection::Organization, false),
-            (Collection::Individual, Collection::Admin, true),
-            (Collection::Individual, Collection::Individual, true),
-        ] {
-            let result = admits(route, &bearer(token, false));
-            let is_expected = if is_admitted {
-                result.is_ok()
-            } else {
-                matches!(result, Err(Failure::Forbidden(Denial::CustomerToken)))
-            };
-            assert!(is_expected, "{route:?} {token:?}");
-            let expired = admits(route, &bearer(token, true));
-            assert!(
-                matches!(expired, Err(Failure::InvalidToken(TokenFault::Expired))),
-                "{route:?} {token:?}"
-            );
-        }
-    }
+    use crate::token::tests::{at, session, user};
 
     // docs/design/security.md#rule-15
     #[test]

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::tenant_request::TenantRequest;
 use crate::{
-    domain::{Failure, TenantId, UserId},
+    domain::{Failure, TenantId},
     store::{NewStoredResult, ResultKey, StoredResult, Success},
-    token::KeyedRequest,
+    token::{KeyOwner, KeyedRequest},
 };
 
 /// How long a stored result is replayed (docs/design/contract.md#every-request).
@@ -25,11 +25,11 @@ pub(in crate::usecase) struct IdempotentRequest {
 }
 
 impl IdempotentRequest {
-    /// The request as sent by `caller`; `None` stands for the tenant itself.
+    /// The request as sent by `caller`.
     pub(in crate::usecase) fn of(
         request: Option<KeyedRequest>,
         tenant: &TenantId,
-        caller: Option<&UserId>,
+        caller: KeyOwner<'_>,
     ) -> Option<Self> {
         request.map(|request| Self { key: request.key(tenant, caller), request })
     }

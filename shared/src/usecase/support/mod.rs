@@ -2,6 +2,7 @@
 
 pub(super) mod authenticate;
 pub(super) mod budgets;
+pub(super) mod caller;
 pub mod client_authentication;
 pub(super) mod code;
 pub(super) mod cross_origin;
