@@ -4,7 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use doorward::{
-    domain::{AttemptId, Ended, Nonce, OrganizationId, ResetCode, Session, SessionId, TenantId, User},
+    domain::{
+        AttemptId, CodePurpose, Ended, Nonce, OrganizationId, ResetCode, Session, SessionId, TenantId, User,
+    },
     port::Clock,
     store::{
         Committed, CredentialChange, Ending, ExtraItem, Guard, GuardedChange, NewCode, NewSession, Rotated,
@@ -146,7 +148,15 @@ async fn code_request_checks_the_epoch_of_the_caller_and_the_organization_of_ano
             spent: None,
         };
         let (tenant, user) = (target.tenant.clone(), target.id.clone());
-        let code = NewCode { tenant, user, replaces: None, code, message: None, result: None };
+        let code = NewCode {
+            tenant,
+            user,
+            purpose: CodePurpose::Password,
+            replaces: None,
+            code,
+            message: None,
+            result: None,
+        };
         let of = GuardedChange { own_session, target, now };
         assert_eq!(world.store.issue_code(Some(&of), &code).await.unwrap(), expected);
     }

@@ -49,6 +49,7 @@ mod rpc;
 mod secrets;
 mod sessions;
 mod structure;
+mod user_directory;
 
 pub(crate) const ADMIN: &str = "admin@cloudvault.example";
 pub(crate) const SECOND_ADMIN: &str = "second.admin@cloudvault.example";

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::types::AttributeValue;
 use doorward::{
     domain::{
-        AttemptId, Code, CodeKind, CodeMessage, CodeProof, Failure, Medium, Notification, ResetCode,
-        TenantId, UserId,
+        AttemptId, Code, CodeKind, CodeMessage, CodeProof, CodePurpose, Failure, Medium, Notification,
+        ResetCode, TenantId, UserId,
     },
     function::SystemEntropy,
     function::stream::Deliveries,
@@ -274,6 +274,7 @@ impl World {
         let new = NewCode {
             tenant,
             user,
+            purpose: CodePurpose::Password,
             replaces: before.map(|before| before.id),
             code: ResetCode { id, proof: Some(proof), ends_at, sent: vec![now], spent: None },
             message: Some(message),

@@ -21,6 +21,8 @@ pub struct Asked {
     pub action: String,
     /// Partition keys (`dynamodb:LeadingKeys`).
     pub keys: BTreeSet<String>,
+    /// Index that a query reads.
+    pub index: Option<String>,
     /// Attributes that an update names (`dynamodb:Attributes`).
     pub attributes: BTreeSet<String>,
     /// Return values of an update (`dynamodb:ReturnValues`).
@@ -56,6 +58,7 @@ impl Asked {
         let one = |action: &str, input: &Value, keys: Vec<&Value>| Self {
             action: action.to_owned(),
             keys: keys.into_iter().filter_map(|key| key["S"].as_str()).map(str::to_owned).collect(),
+            index: input["IndexName"].as_str().map(str::to_owned),
             attributes: attributes(input),
             returns: input["ReturnValues"].as_str().map(str::to_owned),
         };
@@ -78,7 +81,8 @@ impl Asked {
                 .collect(),
             "Query" => {
                 let condition = input["KeyConditionExpression"].as_str().unwrap_or_default();
-                let named = condition.split_once("pk = ").map_or("", |(_, rest)| rest);
+                let key = if input.get("IndexName").is_some() { "users_of = " } else { "pk = " };
+                let named = condition.split_once(key).map_or("", |(_, rest)| rest);
                 let named = named.split([' ', ')']).next().unwrap_or_default();
                 vec![one(operation, input, vec![&input["ExpressionAttributeValues"][named]])]
             }
@@ -118,6 +122,7 @@ const NEEDED: [(&str, &str, &str, &str); 1] = [(
 struct Grant {
     actions: Vec<String>,
     keys: Vec<String>,
+    index: Option<String>,
     attributes: Option<Vec<String>>,
 }
 
@@ -136,6 +141,7 @@ impl Roles {
         let grant = |grant: &Value| Grant {
             actions: texts(&grant["actions"]),
             keys: texts(&grant["keys"]),
+            index: grant["index"].as_str().map(str::to_owned),
             attributes: grant.get("attributes").map(texts),
         };
         let of = |role: &Value| role["table"].as_array().into_iter().flatten().map(grant).collect();
@@ -193,7 +199,10 @@ impl Grant {
         let returns = asked.returns.as_deref().is_none_or(|returns| RETURN_VALUES.contains(&returns));
         let attributes =
             |known: &Vec<String>| returns && asked.attributes.iter().all(|name| known.contains(name));
-        self.actions.contains(&asked.action) && keys && self.attributes.as_ref().is_none_or(attributes)
+        self.actions.contains(&asked.action)
+            && self.index == asked.index
+            && keys
+            && self.attributes.as_ref().is_none_or(attributes)
     }
 }
 
@@ -233,6 +242,7 @@ mod tests {
         let grant = |keys: &[&str], attributes: Option<&[&str]>| Grant {
             actions: vec!["UpdateItem".to_owned()],
             keys: keys.iter().map(|&key| key.to_owned()).collect(),
+            index: None,
             attributes: attributes.map(|names| names.iter().map(|&name| name.to_owned()).collect()),
         };
         let input = json!({
@@ -250,5 +260,31 @@ mod tests {
         assert!(!grant(&["T#*#U#*"], None).allows(asked));
         assert!(!grant(&["T#*"], Some(&["pk", "sk"])).allows(asked));
         assert!(grant(&["T#*"], Some(&["pk", "sk", "last_used_at"])).allows(asked));
+    }
+
+    #[test]
+    fn query_of_an_index_needs_a_grant_for_the_index() {
+        let query = |index: Option<&str>, condition: &str| {
+            let mut input = json!({
+                "KeyConditionExpression": condition, "ExpressionAttributeValues": { ":of": { "S": "T#a" } },
+            });
+            if let Some(index) = index {
+                input["IndexName"] = json!(index);
+            }
+            Asked::of("Query", &input).remove(0)
+        };
+        let grant = |index: Option<&str>| Grant {
+            actions: vec!["Query".to_owned()],
+            keys: vec!["T#*".to_owned()],
+            index: index.map(str::to_owned),
+            attributes: None,
+        };
+        let (of_table, of_index) = (query(None, "pk = :of"), query(Some("users"), "users_of = :of"));
+        assert!(grant(None).allows(&of_table) && grant(Some("users")).allows(&of_index));
+        assert!(!grant(None).allows(&of_index) && !grant(Some("users")).allows(&of_table));
+        assert!(
+            !grant(Some("users")).allows(&query(Some("users"), "pk = :of")),
+            "the key of the index counts"
+        );
     }
 }

@@ -20,6 +20,8 @@ export const KEYS = {
   user: "T#*#U#*",
   /** The owner of a username. */
   username: "T#*#N#*",
+  /** The users with a mail address. */
+  mail: "T#*#M#*",
   /** Failures from a client address. */
   address: "T#*#IP#*",
   /** Failures of a tenant. */
@@ -44,10 +46,12 @@ export const KEYS = {
 /** Keys of audit anchors. Only `anchor-audit` may write them, because they verify the audit log (docs/audit.md). */
 export const ANCHORS = [KEYS.tenantAnchor, KEYS.anchor] as const;
 
-/** Actions on the table, limited to keys (`dynamodb:LeadingKeys`) and, if set, to attributes. */
+/** Actions on the table or one of its indexes, limited to keys (`dynamodb:LeadingKeys`) and, if set, to attributes. */
 export interface TableGrant {
   readonly actions: readonly TableAction[];
   readonly keys: readonly string[];
+  /** The index that the actions read (infra/table.json). The keys are those of the index then. */
+  readonly index?: "users";
   readonly attributes?: readonly string[];
 }
 

@@ -56,11 +56,11 @@ export function statements(
 
   allow("WriteLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], [logGroup.logGroupArn]);
 
-  spec.table.forEach(({ actions, keys, attributes }, index) =>
+  spec.table.forEach(({ actions, keys, index, attributes }, number) =>
     allow(
-      `UseTable${index}`,
+      `UseTable${number}`,
       actions.map((action) => `dynamodb:${action}`),
-      [table.tableArn],
+      [index === undefined ? table.tableArn : `${table.tableArn}/index/${index}`],
       {
         "ForAllValues:StringLike": { "dynamodb:LeadingKeys": keys },
         ...(attributes && {

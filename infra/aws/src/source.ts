@@ -28,6 +28,12 @@ export interface TableSpec {
     readonly partitionKey: { readonly name: string; readonly type: "S" };
     readonly sortKey: { readonly name: string; readonly type: "S" };
   };
+  readonly indexes: readonly {
+    readonly name: string;
+    readonly partitionKey: { readonly name: string; readonly type: "S" };
+    readonly sortKey: { readonly name: string; readonly type: "S" };
+    readonly projection: "KEYS_ONLY";
+  }[];
   readonly billingMode: "PAY_PER_REQUEST";
   readonly ttlAttribute: string;
   readonly stream: "KEYS_ONLY";

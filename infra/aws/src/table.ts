@@ -5,6 +5,7 @@ import {
   AttributeType,
   Billing,
   type ITableV2,
+  ProjectionType,
   StreamViewType,
   TableEncryptionV2,
   TableV2,
@@ -64,6 +65,12 @@ export function table(scope: Construct, settings: Settings, key: Key | undefined
   return new TableV2(scope, "Table", {
     partitionKey: { name: partitionKey.name, type: AttributeType.STRING },
     sortKey: { name: sortKey.name, type: AttributeType.STRING },
+    globalSecondaryIndexes: tableSpec.indexes.map(({ name, partitionKey, sortKey, projection }) => ({
+      indexName: name,
+      partitionKey: { name: partitionKey.name, type: AttributeType.STRING },
+      sortKey: { name: sortKey.name, type: AttributeType.STRING },
+      projectionType: ProjectionType[projection],
+    })),
     billing: Billing.onDemand(),
     timeToLiveAttribute: tableSpec.ttlAttribute,
     dynamoStream: StreamViewType[tableSpec.stream],

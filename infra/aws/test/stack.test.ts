@@ -114,6 +114,15 @@ describe("the table", () => {
       { AttributeName: "pk", KeyType: "HASH" },
       { AttributeName: "sk", KeyType: "RANGE" },
     ]);
+    const [users, ...others] = table.GlobalSecondaryIndexes;
+    assert.deepEqual(others, []);
+    assert.equal(users.IndexName, "users");
+    assert.deepEqual(users.KeySchema, [
+      { AttributeName: "users_of", KeyType: "HASH" },
+      { AttributeName: "users_position", KeyType: "RANGE" },
+    ]);
+    // The index must not contain password hashes.
+    assert.deepEqual(users.Projection, { ProjectionType: "KEYS_ONLY" });
     for (const replica of table.Replicas) {
       assert.equal(replica.PointInTimeRecoverySpecification.PointInTimeRecoveryEnabled, true);
       assert.equal(replica.DeletionProtectionEnabled, true);
@@ -125,6 +134,14 @@ describe("the table", () => {
   it("matches infra/table.json", () => {
     assert.deepEqual(spec, {
       keySchema: { partitionKey: { name: "pk", type: "S" }, sortKey: { name: "sk", type: "S" } },
+      indexes: [
+        {
+          name: "users",
+          partitionKey: { name: "users_of", type: "S" },
+          sortKey: { name: "users_position", type: "S" },
+          projection: "KEYS_ONLY",
+        },
+      ],
       billingMode: "PAY_PER_REQUEST",
       ttlAttribute: "expires_at",
       stream: "KEYS_ONLY",

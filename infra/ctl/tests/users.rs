@@ -6,6 +6,7 @@ use doorward::{
     domain::{Tenant, TenantId, TenantStatus, User, UserId, Username},
     function::SystemClock,
     port::Clock,
+    store::UsersOf,
 };
 use e2e::{Actor, Login, NORDIC};
 use http::Method;
@@ -549,7 +550,8 @@ async fn killed_import_is_completed_by_a_second_run() {
     stdin.write_all(&lines.as_bytes()[..half]).await.unwrap();
     let some_are_there = async {
         let imported = TenantId::parse("imported").unwrap();
-        while stack.world.store.users(&imported, None).await.unwrap().users.is_empty() {
+        let of = UsersOf { tenant: &imported, organization: None };
+        while stack.world.store.users_after(&of, None, 1).await.unwrap().users.is_empty() {
             tokio::task::yield_now().await;
         }
     };

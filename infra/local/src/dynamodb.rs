@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use dynoxide::Database;
+use dynoxide::{Database, ImportOptions};
 
 use crate::server::Server;
 
@@ -25,34 +25,48 @@ pub enum Storage {
 /// Running DynamoDB endpoint on a free loopback port. It ends when dropped.
 ///
 /// Start it inside a tokio runtime. One process can run any number of them.
-#[derive(Debug)]
-pub struct EmbeddedDynamo(Server);
+pub struct EmbeddedDynamo {
+    server: Server,
+    database: Database,
+}
 
 impl EmbeddedDynamo {
     /// # Errors
     /// When the file cannot be opened or no port is free.
     pub async fn start(storage: Storage) -> Result<Self> {
         let database = open(&storage)?;
+        let served = database.clone();
         let server = Server::start(|listener, stopped| async move {
-            let served = dynoxide::server::serve_with_shutdown(listener, database, stopped.wait()).await;
+            let served = dynoxide::server::serve_with_shutdown(listener, served, stopped.wait()).await;
             if let Err(error) = served {
                 crate::ui::to_stderr(&format!("the embedded DynamoDB failed: {error}"));
             }
         })
         .await
         .context("cannot start the embedded DynamoDB")?;
-        Ok(Self(server))
+        Ok(Self { server, database })
     }
 
     /// Endpoint: `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn url(&self) -> &str {
-        self.0.url()
+        self.server.url()
+    }
+
+    /// Writes items in DynamoDB's JSON without requests, also to the indexes of the table. The stream does not contain
+    /// them.
+    ///
+    /// # Errors
+    /// When an item is invalid. No item is written then.
+    pub fn import(&self, table: &str, items: Vec<serde_json::Value>) -> Result<()> {
+        let items = items.into_iter().map(serde_json::from_value).collect::<Result<Vec<_>, _>>()?;
+        self.database.import_items(table, items, ImportOptions::default())?;
+        Ok(())
     }
 
     /// Stops the server after the requests in progress, and closes the file.
     pub async fn stop(self) {
-        self.0.stop().await;
+        self.server.stop().await;
     }
 }
 

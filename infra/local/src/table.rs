@@ -9,9 +9,10 @@ use anyhow::{Context, Result, ensure};
 use aws_sdk_dynamodb::{
     Client,
     types::{
-        AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-        StreamSpecification, StreamViewType, TableDescription, TableStatus, TimeToLiveSpecification,
-        TimeToLiveStatus,
+        AttributeDefinition, BillingMode, CreateGlobalSecondaryIndexAction, GlobalSecondaryIndex,
+        GlobalSecondaryIndexUpdate, KeySchemaElement, KeyType, Projection, ProjectionType,
+        ScalarAttributeType, StreamSpecification, StreamViewType, TableDescription, TableStatus,
+        TimeToLiveSpecification, TimeToLiveStatus,
     },
 };
 use serde::Deserialize;
@@ -26,6 +27,7 @@ const ACTIVE_WITHIN: Duration = Duration::from_secs(30);
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TableSpec {
     pub key_schema: KeySchema,
+    pub indexes: Vec<IndexSpec>,
     /// A `BillingMode`: `PAY_PER_REQUEST`.
     pub billing_mode: String,
     /// Attribute with the epoch seconds after which DynamoDB may delete an item.
@@ -43,6 +45,17 @@ pub struct TableSpec {
 pub struct KeySchema {
     pub partition_key: KeyAttribute,
     pub sort_key: KeyAttribute,
+}
+
+/// A global secondary index.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IndexSpec {
+    pub name: String,
+    pub partition_key: KeyAttribute,
+    pub sort_key: KeyAttribute,
+    /// A `ProjectionType`: `KEYS_ONLY`.
+    pub projection: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -68,29 +81,51 @@ impl TableSpec {
         serde_json::from_str(DESCRIPTION).context("infra/table.json has an unexpected format")
     }
 
-    fn keys(&self) -> [(&KeyAttribute, KeyType); 2] {
-        [(&self.key_schema.partition_key, KeyType::Hash), (&self.key_schema.sort_key, KeyType::Range)]
-    }
-
     fn schema(&self) -> Result<Vec<KeySchemaElement>> {
-        let element = |(attribute, kind): (&KeyAttribute, KeyType)| {
-            let builder = KeySchemaElement::builder().attribute_name(&attribute.name);
-            Ok(builder.key_type(kind).build()?)
-        };
-        self.keys().into_iter().map(element).collect()
+        schema(&self.key_schema.partition_key, &self.key_schema.sort_key)
     }
 
+    /// Definitions of the key attributes of the table and its indexes.
     fn attributes(&self) -> Result<Vec<AttributeDefinition>> {
-        let definition = |(attribute, _): (&KeyAttribute, KeyType)| {
+        let definition = |attribute: &KeyAttribute| {
             let builder = AttributeDefinition::builder().attribute_name(&attribute.name);
             let kind = ScalarAttributeType::from(attribute.kind.as_str());
             Ok(builder.attribute_type(kind).build()?)
         };
-        self.keys().into_iter().map(definition).collect()
+        let own = [&self.key_schema.partition_key, &self.key_schema.sort_key];
+        let of_indexes = self.indexes.iter().flat_map(|index| [&index.partition_key, &index.sort_key]);
+        own.into_iter().chain(of_indexes).map(definition).collect()
+    }
+
+    fn indexes(&self) -> Result<Vec<GlobalSecondaryIndex>> {
+        let index = |index: &IndexSpec| {
+            let builder = GlobalSecondaryIndex::builder().index_name(&index.name);
+            let builder = builder.set_key_schema(Some(index.schema()?)).projection(index.projection());
+            Ok(builder.build()?)
+        };
+        self.indexes.iter().map(index).collect()
     }
 }
 
-/// Creates the table with its stream and its time to live where they are missing.
+impl IndexSpec {
+    fn schema(&self) -> Result<Vec<KeySchemaElement>> {
+        schema(&self.partition_key, &self.sort_key)
+    }
+
+    fn projection(&self) -> Projection {
+        Projection::builder().projection_type(ProjectionType::from(self.projection.as_str())).build()
+    }
+}
+
+fn schema(partition: &KeyAttribute, sort: &KeyAttribute) -> Result<Vec<KeySchemaElement>> {
+    let element = |(attribute, kind): (&KeyAttribute, KeyType)| {
+        let builder = KeySchemaElement::builder().attribute_name(&attribute.name);
+        Ok(builder.key_type(kind).build()?)
+    };
+    [(partition, KeyType::Hash), (sort, KeyType::Range)].into_iter().map(element).collect()
+}
+
+/// Creates the table with its indexes, its stream and its time to live where they are missing.
 ///
 /// # Errors
 /// When a call fails, or when a table of this name with other keys exists.
@@ -110,6 +145,7 @@ async fn create(client: &Client, table: &str, spec: &TableSpec) -> Result<Create
             existing.key_schema() == spec.schema()?,
             "a table of this name with other keys exists; use --memory or another --data-dir"
         );
+        add_indexes(client, table, spec, &existing).await?;
         return Ok(Created::Before);
     }
     let stream = StreamSpecification::builder()
@@ -121,6 +157,7 @@ async fn create(client: &Client, table: &str, spec: &TableSpec) -> Result<Create
         .table_name(table)
         .set_key_schema(Some(spec.schema()?))
         .set_attribute_definitions(Some(spec.attributes()?))
+        .set_global_secondary_indexes(Some(spec.indexes()?))
         .billing_mode(BillingMode::from(spec.billing_mode.as_str()))
         .stream_specification(stream)
         .deletion_protection_enabled(spec.deletion_protection)
@@ -130,6 +167,34 @@ async fn create(client: &Client, table: &str, spec: &TableSpec) -> Result<Create
         .await
         .context("the table did not become active within 30 seconds")??;
     Ok(Created::Now)
+}
+
+/// Adds the indexes that a table of an earlier version does not have.
+async fn add_indexes(
+    client: &Client,
+    table: &str,
+    spec: &TableSpec,
+    existing: &TableDescription,
+) -> Result<()> {
+    for index in &spec.indexes {
+        let mut known = existing.global_secondary_indexes().iter();
+        if known.any(|known| known.index_name() == Some(&index.name)) {
+            continue;
+        }
+        let create = CreateGlobalSecondaryIndexAction::builder()
+            .index_name(&index.name)
+            .set_key_schema(Some(index.schema()?))
+            .projection(index.projection())
+            .build()?;
+        client
+            .update_table()
+            .table_name(table)
+            .set_attribute_definitions(Some(spec.attributes()?))
+            .global_secondary_index_updates(GlobalSecondaryIndexUpdate::builder().create(create).build())
+            .send()
+            .await?;
+    }
+    Ok(())
 }
 
 async fn describe(client: &Client, table: &str) -> Result<Option<TableDescription>> {
@@ -171,6 +236,8 @@ async fn enable_ttl(client: &Client, table: &str, attribute: &str) -> Result<()>
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::types::AttributeValue;
+
     use super::*;
     use crate::{
         clients,
@@ -192,11 +259,36 @@ mod tests {
         let stream = table.stream_specification().unwrap();
         assert_eq!(stream.stream_view_type(), Some(&StreamViewType::KeysOnly));
         assert_eq!(table.deletion_protection_enabled(), Some(true));
-        assert!(table.global_secondary_indexes().is_empty());
+        let [index] = table.global_secondary_indexes() else { panic!("{table:?}") };
+        assert_eq!(index.index_name(), Some("users"));
+        let keys: Vec<_> = index.key_schema().iter().map(KeySchemaElement::attribute_name).collect();
+        assert_eq!(keys, ["users_of", "users_position"]);
+        let projection = index.projection().unwrap();
+        assert_eq!(projection.projection_type(), Some(&ProjectionType::KeysOnly));
         let ttl = client.describe_time_to_live().table_name("doorward").send().await.unwrap();
         let ttl = ttl.time_to_live_description().unwrap();
         assert_eq!(ttl.attribute_name(), Some("expires_at"));
         assert_eq!(ttl.time_to_live_status(), Some(&TimeToLiveStatus::Enabled));
+    }
+
+    #[tokio::test]
+    async fn table_of_an_earlier_version_gets_the_index_with_its_items() {
+        let server = EmbeddedDynamo::start(Storage::Memory).await.unwrap();
+        let client = clients::dynamodb(server.url());
+        let spec = TableSpec::load().unwrap();
+        let earlier = TableSpec { indexes: Vec::new(), ..spec.clone() };
+        create(&client, "doorward", &earlier).await.unwrap();
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let item = [("pk", "p"), ("sk", "USER"), ("users_of", "T#t"), ("users_position", "O#o#U#u")];
+        let item = item.map(|(name, value)| (name.to_owned(), text(value)));
+        client.put_item().table_name("doorward").set_item(Some(item.into())).send().await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(create_if_missing(&client, "doorward").await.unwrap(), Created::Before);
+        }
+        let listed = client.query().table_name("doorward").index_name("users");
+        let listed = listed.key_condition_expression("users_of = :of");
+        let listed = listed.expression_attribute_values(":of", text("T#t")).send().await.unwrap();
+        assert_eq!(listed.count(), 1);
     }
 
     #[tokio::test]

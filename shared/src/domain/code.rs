@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, IntoStaticStr};
 
 use super::{AttemptId, Invalid, UserId};
 
@@ -16,6 +17,25 @@ const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 pub const MAX_CODE_TRIES: usize = 5;
 /// The period in which requested codes and wrong codes are counted.
 pub const CODE_WINDOW: Duration = Duration::from_secs(60 * 60);
+
+/// What a code authorizes. Each purpose has its own newest code, and a code serves only its purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum CodePurpose {
+    /// A new password.
+    Password,
+    /// The verification of the mail address.
+    Email,
+    /// The verification of the phone number.
+    Phone,
+}
+
+impl CodePurpose {
+    /// Name in storage keys and MACs.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
 
 /// The way in which a user enters a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -30,7 +30,9 @@ pub use api_client::{
     SecretHash,
 };
 pub use blocklist::{ForbiddenNames, PasswordPolicy, fingerprint};
-pub use code::{CODE_WINDOW, Code, CodeKind, CodeProof, MAX_CODE_TRIES, ResetCode, ResetLink, recent};
+pub use code::{
+    CODE_WINDOW, Code, CodeKind, CodeProof, CodePurpose, MAX_CODE_TRIES, ResetCode, ResetLink, recent,
+};
 pub use contact::{Mailbox, language, mail_address, phone_number};
 pub use credential::{Password, PasswordHash, Username, folded, matches};
 pub use failure::{AttemptCount, Cause, Denial, Failure, FieldError, Limit, TokenFault};

@@ -1,4 +1,4 @@
-//! A user's newest reset code and its attempts (docs/design/security.md#rule-19).
+//! A user's newest code of each purpose, and its attempts (docs/design/security.md#rule-19).
 //!
 //! Each user has one code item per purpose. A new code replaces the previous one, on the condition that the previous
 //! one has not changed since it was read. A used code stays in the item until it expires, so that a form that is
@@ -21,17 +21,20 @@ use super::{
     transaction::{Guard, Guarded},
 };
 use crate::domain::{
-    AttemptId, CODE_WINDOW, CodeKind, CodeProof, Failure, MAX_CODE_TRIES, ResetCode, TenantId, User, UserId,
+    AttemptId, CODE_WINDOW, CodeKind, CodeProof, CodePurpose, Failure, MAX_CODE_TRIES, ResetCode, TenantId,
+    User, UserId,
 };
 
-/// Reset code to store, with the message that contains it.
+/// Code to store, with the message that contains it.
 #[derive(Debug, Clone)]
 pub struct NewCode {
     /// Tenant.
     pub tenant: TenantId,
     /// User ID of the code. The user may not exist.
     pub user: UserId,
-    /// ID of the previous code, which must still be the newest code.
+    /// Purpose of the code.
+    pub purpose: CodePurpose,
+    /// ID of the previous code of this purpose, which must still be the newest code.
     pub replaces: Option<AttemptId>,
     /// The code.
     pub code: ResetCode,
@@ -48,6 +51,8 @@ pub struct CodeTry<'a> {
     pub tenant: &'a TenantId,
     /// User ID. The user may not exist.
     pub user: &'a UserId,
+    /// Purpose of the code.
+    pub purpose: CodePurpose,
     /// ID of the attempt.
     pub id: AttemptId,
     /// Current time.
@@ -109,10 +114,24 @@ pub(super) fn to_code(attributes: Attributes) -> Result<ResetCode, Failure> {
 }
 
 impl DynamoStore {
+    /// Reads the newest code of a user for a purpose. It may be used or expired.
+    ///
+    /// # Errors
+    /// `Unavailable` when the read fails.
+    pub async fn code(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        purpose: CodePurpose,
+    ) -> Result<Option<ResetCode>, Failure> {
+        let [code] = self.read_each([Some(Key::code(tenant, user, purpose))]).await?;
+        code.map(to_code).transpose()
+    }
+
     /// Returns writes that replace the code, queue its message and store the result of the idempotency key.
     pub(super) fn put_code(&self, new: &NewCode) -> Result<Vec<Guarded>, Failure> {
-        let NewCode { tenant, user, replaces, code, message, result } = new;
-        let item = encode(&Key::code(tenant, user), &CodeItem::from(code))?;
+        let NewCode { tenant, user, purpose, replaces, code, message, result } = new;
+        let item = encode(&Key::code(tenant, user, *purpose), &CodeItem::from(code))?;
         let condition = match replaces {
             None => Expressions::absent(),
             Some(before) => {
@@ -129,12 +148,13 @@ impl DynamoStore {
         Ok(writes)
     }
 
-    /// Returns an update that invalidates the user's code, because a code from before a password change must not undo
-    /// the change. Keeps the times at which codes were sent, because they count for one hour.
+    /// Returns an update that invalidates a code of the user, because a code from before a password change must not undo
+    /// the change, and a code for an address must not verify another one. Keeps the times at which codes were sent, because they count for one hour.
     pub(super) fn void_code(
         &self,
         tenant: &TenantId,
         user: &UserId,
+        purpose: CodePurpose,
         now: Timestamp,
     ) -> Result<TransactWriteItem, Failure> {
         let unused_id = AttemptId::new(now, [0; 16]);
@@ -147,7 +167,7 @@ impl DynamoStore {
         .value(":now", instant(now))
         .value(":none", AttributeValue::L(Vec::new()))
         .value(":ttl", number(ttl_seconds(now)));
-        self.update_write(&Key::code(tenant, user), update)
+        self.update_write(&Key::code(tenant, user, purpose), update)
     }
 
     /// Returns an update that marks a code as used by `submission`. The digest identifies the code, because an
@@ -155,6 +175,7 @@ impl DynamoStore {
     pub(super) fn spend_code(
         &self,
         user: &User,
+        purpose: CodePurpose,
         proof: &CodeProof,
         submission: &str,
         now: Timestamp,
@@ -164,7 +185,7 @@ impl DynamoStore {
             .value(":submission", string(submission))
             .value(":digest", string(proof.digest.as_str()))
             .value(":now", instant(now));
-        self.update_write(&Key::code(&user.tenant, &user.id), update)
+        self.update_write(&Key::code(&user.tenant, &user.id, purpose), update)
     }
 
     /// Reserves one attempt at a typed code and returns the code. Returns `None` if there is no valid code or all
@@ -185,7 +206,7 @@ impl DynamoStore {
             .value(":max", number(MAX_CODE_TRIES))
             .return_new()
             .return_refused();
-        match self.update(&Key::code(attempt.tenant, attempt.user), update).await? {
+        match self.update(&Key::code(attempt.tenant, attempt.user, attempt.purpose), update).await? {
             Updated::Done(item) => Ok(Some(to_code(item)?)),
             Updated::Refused(None) => Ok(None),
             Updated::Refused(Some(item)) => {
@@ -206,7 +227,7 @@ impl DynamoStore {
             .when("contains(tries, :id)")
             .value(":ids", id_set([attempt.id]))
             .value(":id", string(attempt.id.to_string()));
-        self.update(&Key::code(attempt.tenant, attempt.user), update).await.map(|_| ())
+        self.update(&Key::code(attempt.tenant, attempt.user, attempt.purpose), update).await.map(|_| ())
     }
 }
 

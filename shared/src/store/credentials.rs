@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use super::{
     DynamoStore,
     code::NewCode,
-    item::string,
+    item::{number, string},
     keys::Key,
     outbox::Sealed,
     table::Expressions,
     transaction::{Committed, Guard, Guarded},
     user::UserDraft,
 };
-use crate::domain::{CodeProof, Failure, PasswordHash, Session, User, Username};
+use crate::domain::{CodeProof, CodePurpose, Failure, PasswordHash, Session, User, Username};
 
 /// Sessions of a user that end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +123,8 @@ impl DynamoStore {
         }
         if let Some(password) = password {
             draft.set_password(password, history);
-            writes.push((Guard::None, self.void_code(&target.tenant, &target.id, now)?));
+            writes
+                .push((Guard::None, self.void_code(&target.tenant, &target.id, CodePurpose::Password, now)?));
         }
         if let Some(message) = message {
             writes.push((Guard::None, self.put_outbox(message)?));
@@ -162,8 +163,9 @@ impl DynamoStore {
         self.commit(writes).await
     }
 
-    /// Replaces the user's code and queues its message in one transaction. `asked_by` is the caller, or `None`
-    /// for the tenant itself.
+    /// Replaces the user's code of one purpose and queues its message in one transaction. `asked_by` is the caller, or
+    /// `None` for the tenant itself. A code that verifies an address needs a caller, and the address of the target must
+    /// still be the one that was read.
     ///
     /// # Errors
     /// `Unavailable` when the transaction fails.
@@ -174,7 +176,7 @@ impl DynamoStore {
     ) -> Result<Committed, Failure> {
         let mut writes = self.put_code(code)?;
         if let Some(asked_by) = asked_by {
-            writes.push(self.check_target(asked_by)?);
+            writes.push(self.check_target(asked_by, code.purpose)?);
             writes.extend(self.check_own_session(asked_by)?);
         }
         self.commit(writes).await
@@ -191,7 +193,7 @@ impl DynamoStore {
         draft.set_password(password, history);
         draft.set_change_required(false);
         self.commit(vec![
-            (Guard::Code, self.spend_code(user, proof, submission, *now)?),
+            (Guard::Code, self.spend_code(user, CodePurpose::Password, proof, submission, *now)?),
             (Guard::Target, self.user_update(user, draft, *now)?),
             (Guard::None, self.reset_attempts(&user.tenant, &user.id, *now)?),
             (Guard::None, self.put_outbox(message)?),
@@ -209,19 +211,32 @@ impl DynamoStore {
     }
 
     /// Returns a check of the caller's session if the caller changes its own account.
-    fn check_own_session(&self, change: &GuardedChange<'_>) -> Result<Option<Guarded>, Failure> {
+    pub(super) fn check_own_session(&self, change: &GuardedChange<'_>) -> Result<Option<Guarded>, Failure> {
         let check = change.own_session.map(|session| self.check_session(session, change.now));
         Ok(check.transpose()?.map(|check| (Guard::Caller, check)))
     }
 
-    /// Returns a check of the caller's epoch, or of the organization of another target.
-    fn check_target(&self, change: &GuardedChange<'_>) -> Result<Guarded, Failure> {
-        if change.is_own() {
-            return Ok((Guard::Caller, self.check_user(change.target)?));
-        }
-        let User { tenant, id, organization, .. } = change.target;
-        let condition = Expressions::condition("organization_id = :organization")
-            .value(":organization", string(organization.as_str()));
-        Ok((Guard::Target, self.check_write(&Key::user(tenant, id), condition)?))
+    /// Returns a check of the caller's epoch, or of the organization of another target. It also checks the address that a
+    /// code of `purpose` verifies, because a code for an earlier address must not verify a new one.
+    fn check_target(&self, change: &GuardedChange<'_>, purpose: CodePurpose) -> Result<Guarded, Failure> {
+        let User { tenant, id, organization, session_epoch, unverified_email, unverified_phone, .. } =
+            change.target;
+        let (guard, condition) = if change.is_own() {
+            let condition = Expressions::condition("session_epoch = :epoch");
+            (Guard::Caller, condition.value(":epoch", number(session_epoch)))
+        } else {
+            let condition = Expressions::condition("organization_id = :organization");
+            (Guard::Target, condition.value(":organization", string(organization.as_str())))
+        };
+        let address_is = |condition: Expressions, attribute: &str, address: &Option<String>| {
+            let address = address.clone().unwrap_or_default();
+            condition.when(format!("{attribute} = :address")).value(":address", string(address))
+        };
+        let condition = match purpose {
+            CodePurpose::Password => condition,
+            CodePurpose::Email => address_is(condition, "unverified_email", unverified_email),
+            CodePurpose::Phone => address_is(condition, "unverified_phone", unverified_phone),
+        };
+        Ok((guard, self.check_write(&Key::user(tenant, id), condition)?))
     }
 }

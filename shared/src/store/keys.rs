@@ -8,7 +8,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::{
     audit::{ChainId, Partition},
-    domain::{AttemptId, BudgetOf, ClientId, HourBudget, SessionId, TenantId, UserId, Username, WebOrigin},
+    domain::{
+        AttemptId, BudgetOf, ClientId, CodePurpose, HourBudget, OrganizationId, SessionId, TenantId, User,
+        UserId, Username, WebOrigin, folded,
+    },
 };
 
 /// Identity of a message in the outbox.
@@ -48,10 +51,22 @@ pub(super) const SESSION_PREFIX: &str = "S#";
 pub(super) const TENANT_SORT_KEY: &str = "TENANT";
 /// Sort key of user items.
 pub(super) const USER_SORT_KEY: &str = "USER";
+/// Sort key of username items.
+pub(super) const USERNAME_SORT_KEY: &str = "USERNAME";
 /// Prefix of the sort keys of secret uses.
 pub(super) const SECRET_PREFIX: &str = "SECRET#";
 /// Prefix of the sort keys of messages. The filter of the stream contains it too (infra/delivery.json).
 pub(super) const OUTBOX_PREFIX: &str = "OUT#";
+
+/// Prefix of the sort keys of mail items.
+pub(super) const MAIL_PREFIX: &str = "U#";
+
+/// Name of the index that lists the users of a tenant (infra/table.json).
+pub(super) const USERS_INDEX: &str = "users";
+/// Partition key of the index. Only user items have it.
+pub(super) const USERS_OF: &str = "users_of";
+/// Sort key of the index.
+pub(super) const USERS_POSITION: &str = "users_position";
 
 /// Prefix of the sort keys of anchors.
 pub(super) const ANCHOR_PREFIX: &str = "A#";
@@ -86,13 +101,24 @@ impl Key {
     pub(super) fn username(tenant: &TenantId, username: &Username) -> Self {
         Self {
             pk: format!("T#{}#N#{}", encode(tenant.as_str()), encode(username.folded())),
-            sk: "USERNAME".to_owned(),
+            sk: USERNAME_SORT_KEY.to_owned(),
         }
     }
 
-    /// Newest reset code of a user.
-    pub(super) fn code(tenant: &TenantId, user: &UserId) -> Self {
-        Self { pk: user_partition(tenant, user), sk: "CODE#password".to_owned() }
+    /// Newest code of a user for a purpose.
+    pub(super) fn code(tenant: &TenantId, user: &UserId, purpose: CodePurpose) -> Self {
+        Self { pk: user_partition(tenant, user), sk: format!("CODE#{}", purpose.name()) }
+    }
+
+    /// Item that finds a user by its mail address. Several users can have the same address.
+    pub(super) fn mail(tenant: &TenantId, address: &str, user: &UserId) -> Self {
+        let sk = format!("{MAIL_PREFIX}{}", encode(user.as_str()));
+        Self { pk: Self::mail_partition(tenant, address), sk }
+    }
+
+    /// Returns the partition of the users with a mail address.
+    pub(super) fn mail_partition(tenant: &TenantId, address: &str) -> String {
+        format!("T#{}#M#{}", encode(tenant.as_str()), encode(&folded(address)))
     }
 
     pub(super) fn outbox(key: &OutboxKey) -> Self {
@@ -180,6 +206,41 @@ impl Key {
     }
 }
 
+/// Key of a user in the index of users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct IndexKey {
+    /// Partition key.
+    pub(super) of: String,
+    /// Sort key.
+    pub(super) position: String,
+}
+
+impl IndexKey {
+    pub(super) fn of(user: &User) -> Self {
+        Self { of: Self::partition(&user.tenant), position: Self::position(&user.organization, &user.id) }
+    }
+
+    pub(super) fn position(organization: &OrganizationId, user: &UserId) -> String {
+        format!("{}{}", Self::prefix(organization), encode(user.as_str()))
+    }
+
+    /// Returns the key as attributes of the user item.
+    pub(super) fn attributes(&self) -> [(String, AttributeValue); 2] {
+        let string = |text: &String| AttributeValue::S(text.clone());
+        [(USERS_OF.to_owned(), string(&self.of)), (USERS_POSITION.to_owned(), string(&self.position))]
+    }
+
+    /// Returns the partition of a tenant's users.
+    pub(super) fn partition(tenant: &TenantId) -> String {
+        format!("T#{}", encode(tenant.as_str()))
+    }
+
+    /// Returns the prefix of the positions of an organization's users. Positions of other users do not have it.
+    pub(super) fn prefix(organization: &OrganizationId) -> String {
+        format!("O#{}#U#", encode(organization.as_str()))
+    }
+}
+
 /// Encodes an address.
 fn address(ip: Option<IpAddr>) -> String {
     let ip = ip.map_or_else(|| "unknown".to_owned(), |ip| network(ip).to_string());
@@ -208,12 +269,7 @@ pub fn outbox_key(pk: &str, sk: &str) -> Option<OutboxKey> {
 }
 
 fn user_partition(tenant: &TenantId, user: &UserId) -> String {
-    format!("{}{}", user_partitions(tenant), encode(user.as_str()))
-}
-
-/// Returns the prefix of the partition keys of a tenant's users. Other keys do not have it.
-pub(super) fn user_partitions(tenant: &TenantId) -> String {
-    format!("T#{}#U#", encode(tenant.as_str()))
+    format!("T#{}#U#{}", encode(tenant.as_str()), encode(user.as_str()))
 }
 
 fn encode(text: &str) -> impl std::fmt::Display {
@@ -228,7 +284,7 @@ mod tests {
 
     use super::*;
 
-    const KINDS: usize = 21;
+    const KINDS: usize = 24;
 
     fn all(tenant: &str, user: &str, session: &str, name: &str) -> Option<[Key; KINDS]> {
         let (tenant, user) = (TenantId::parse(tenant).ok()?, UserId::parse(user).ok()?);
@@ -240,7 +296,7 @@ mod tests {
             Key::attempts(&tenant, &user),
             Key::session(&tenant, &user, &session),
             Key::username(&tenant, &name),
-            Key::code(&tenant, &user),
+            Key::code(&tenant, &user, CodePurpose::Password),
             Key::outbox(&message),
             Key::budget(&budget(&tenant, BudgetOf::WrongCodes(Some([192, 0, 2, 1].into())))),
             Key::templates(&tenant),
@@ -256,6 +312,9 @@ mod tests {
             Key::client(&tenant, &client_id()),
             Key::assertion(&tenant, &client_id(), "digest"),
             Key::revoked_token(&tenant, "token"),
+            Key::code(&tenant, &user, CodePurpose::Email),
+            Key::code(&tenant, &user, CodePurpose::Phone),
+            Key::mail(&tenant, name.as_written(), &user),
         ])
     }
 
@@ -303,6 +362,9 @@ mod tests {
             client,
             assertion,
             revoked,
+            email_code,
+            phone_code,
+            mail,
         ] = all("t_1", "a#b/c", "s/1", "Ü@x").unwrap();
         assert_eq!(tenant, Key { pk: "T#t_1".into(), sk: "TENANT".into() });
         assert_eq!(user, Key { pk: "T#t_1#U#a%23b%2Fc".into(), sk: "USER".into() });
@@ -337,6 +399,8 @@ mod tests {
         assert_eq!(client, Key { pk: "T#t_1#C#dwc_1".into(), sk: "CLIENT".into() });
         assert_eq!(assertion, Key { pk: "T#t_1#C#dwc_1".into(), sk: "J#digest".into() });
         assert_eq!(revoked, Key { pk: "T#t_1#R#token".into(), sk: "REVOKED".into() });
+        assert_eq!((email_code.sk.as_str(), phone_code.sk.as_str()), ("CODE#email", "CODE#phone"));
+        assert_eq!(mail, Key { pk: "T#t_1#M#%C3%BC@x".into(), sk: "U#a%23b%2Fc".into() });
     }
 
     proptest! {
@@ -377,10 +441,37 @@ mod tests {
                 tenants[0] == tenants[1],
                 tenants[0] == tenants[1],
                 tenants[0] == tenants[1],
+                user,
+                user,
+                user && Username::parse(&names[0]).unwrap().is_same(&Username::parse(&names[1]).unwrap()),
             ];
             for ((one, two), same) in one.iter().zip(&two).zip(same) {
                 prop_assert_eq!(one == two, same);
             }
+        }
+
+        // docs/design/security.md#rule-20
+        #[test]
+        fn index_keys_of_different_users_never_collide(
+            tenants in prop::array::uniform2("[A-Za-z0-9_-]{1,3}"),
+            organizations in prop::array::uniform2("[a%#/U.2 3\\PC]{1,6}"),
+            users in prop::array::uniform2("[a%#/U.2 3\\PC]{1,6}"),
+        ) {
+            let user = |index: usize| -> Option<User> {
+                Some(User {
+                    tenant: TenantId::parse(&tenants[index]).ok()?,
+                    organization: OrganizationId::parse(&organizations[index]).ok()?,
+                    id: UserId::parse(&users[index]).ok()?,
+                    ..crate::token::tests::user()
+                })
+            };
+            let (Some(one), Some(two)) = (user(0), user(1)) else { return Ok(()) };
+            let keys = [&one, &two].map(IndexKey::of);
+            let is_same_organization = organizations[0] == organizations[1];
+            let is_same = tenants[0] == tenants[1] && is_same_organization && users[0] == users[1];
+            prop_assert_eq!(keys[0] == keys[1], is_same);
+            let prefix = IndexKey::prefix(&one.organization);
+            prop_assert_eq!(keys[1].position.starts_with(&prefix), is_same_organization);
         }
 
         #[test]

@@ -2,7 +2,8 @@
 //!
 //! - `table.rs`: requests, retries and expressions. `transaction.rs`: transactions. `read.rs`: batch reads.
 //! - `keys.rs` and `item.rs`: encoding of keys and values.
-//! - One file for each item. `credentials.rs`: transactions over a user's items.
+//! - One file for each item. `credentials.rs` and `user_change.rs`: transactions over a user's items.
+//! - `user_directory.rs`: look-ups of users.
 //! - `admin/`: operations that only `doorwardctl` calls.
 //!
 //! Reads that a decision depends on are consistent. Every rule about concurrent writes is a condition of the write.
@@ -27,12 +28,15 @@ mod table;
 mod tenant;
 mod transaction;
 mod user;
+mod user_change;
+mod user_directory;
 
 pub use admin::{
     Switched,
     api_client::ClientCreation,
     tenant::{LastUse, TenantChange, TenantSummary},
-    user_import::{ImportOutcome, NewUser, USERS_AT_ONCE, UnaddressableId, UserPage, UserPosition},
+    user_check::{TableCheck, UnaddressableId, UserFault, UserFaultKind},
+    user_import::{ImportOutcome, NewUser, USERS_AT_ONCE},
 };
 pub use anchor::Anchored;
 pub use api_client::{AssertionUse, ClientLogin};
@@ -51,3 +55,5 @@ pub use table::DynamoStore;
 pub use tenant::TenantRecord;
 pub(crate) use transaction::conflicted;
 pub use transaction::{Committed, Guard};
+pub use user_change::{SpentCode, UserExtras};
+pub use user_directory::{MAX_OFFSET, MAX_USERS, UserPage, UserPosition, UsersByEmail, UsersOf};

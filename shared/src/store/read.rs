@@ -12,7 +12,8 @@ use super::{
     user::to_user,
 };
 use crate::domain::{
-    ApiClient, ClientId, Failure, HourBudget, ResetCode, Session, SessionId, TenantId, User, UserId,
+    ApiClient, ClientId, CodePurpose, Failure, HourBudget, ResetCode, Session, SessionId, TenantId, User,
+    UserId,
 };
 
 /// Items to read for a login.
@@ -46,8 +47,9 @@ pub struct UserItems {
 pub enum ExtraItem<'a> {
     /// No item.
     None,
-    /// The newest reset code of the other user or of the caller, and the stored result of the idempotency key, if any.
-    Code(Option<&'a ResultKey>),
+    /// The newest code of this purpose of the other user or of the caller, and the stored result of the idempotency key,
+    /// if any.
+    Code(CodePurpose, Option<&'a ResultKey>),
     /// A session of the other user or of the caller.
     Session(&'a SessionId),
 }
@@ -179,8 +181,11 @@ impl DynamoStore {
         user: &UserId,
         result_key: Option<&ResultKey>,
     ) -> Result<UserItems, Failure> {
-        let keys =
-            [Some(Key::user(tenant, user)), Some(Key::code(tenant, user)), result_key.map(Key::result)];
+        let keys = [
+            Some(Key::user(tenant, user)),
+            Some(Key::code(tenant, user, CodePurpose::Password)),
+            result_key.map(Key::result),
+        ];
         let [user, code, stored] = self.read_each(keys).await?;
         Ok(UserItems {
             user: user.map(to_user).transpose()?,
@@ -196,7 +201,8 @@ impl DynamoStore {
     /// `Unavailable` when the read fails.
     pub async fn outbox(&self, key: &OutboxKey) -> Result<OutboxItems, Failure> {
         let OutboxKey { tenant, user, .. } = key;
-        let keys = [Key::outbox(key), Key::user(tenant, user), Key::code(tenant, user)];
+        let keys =
+            [Key::outbox(key), Key::user(tenant, user), Key::code(tenant, user, CodePurpose::Password)];
         let [sealed, user, code] = self.read_each(keys.map(Some)).await?;
         Ok(OutboxItems {
             sealed: sealed.map(|item| to_sealed(key, &item)).transpose()?,
@@ -210,8 +216,8 @@ impl DynamoStore {
 fn extra_keys(tenant: &TenantId, target: Option<&UserId>, extra: ExtraItem<'_>) -> [Option<Key>; 3] {
     match extra {
         ExtraItem::None => [None, None, None],
-        ExtraItem::Code(result) => {
-            [target.map(|target| Key::code(tenant, target)), result.map(Key::result), None]
+        ExtraItem::Code(purpose, result) => {
+            [target.map(|target| Key::code(tenant, target, purpose)), result.map(Key::result), None]
         }
         ExtraItem::Session(asked) => [None, None, target.map(|target| Key::session(tenant, target, asked))],
     }

@@ -70,6 +70,11 @@ impl TenantRecord {
         Ok(Self { tenant, document, unknown, faults, item })
     }
 
+    /// Returns whether the index lists all users of the tenant. If not, `doctor --repair` completes the index.
+    pub fn lists_users(&self) -> bool {
+        self.item.get(USERS_INDEXED) == Some(&AttributeValue::Bool(true))
+    }
+
     /// Returns the tenant. Logs ignored settings.
     ///
     /// # Errors
@@ -158,6 +163,8 @@ struct TemplatesItem {
 
 /// Attribute with the version of the secret in use.
 pub(super) const SECRET_VERSION: &str = "secret_version";
+/// Attribute that is true once the index lists all users of the tenant. Tenants of earlier versions do not have it.
+pub(super) const USERS_INDEXED: &str = "users_indexed";
 /// Attribute with the algorithm before the last change.
 pub(super) const PREVIOUS_ALGORITHM: &str = "previous_algorithm";
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     DynamoStore,
     item::{Attributes, corrupt, decode, encode, instant, number, size, string, to_instant},
-    keys::Key,
+    keys::{IndexKey, Key},
     table::Expressions,
     transaction::{Guard, Guarded},
 };
@@ -158,12 +158,13 @@ pub(super) fn to_user(mut attributes: Attributes) -> Result<User, Failure> {
     Ok(User { metadata, ..user })
 }
 
-/// Encodes a user item with its key.
+/// Encodes a user item with its key and its key in the index of users.
 ///
 /// # Errors
 /// `Validation` if the item has more than 64 KiB.
 pub(super) fn user_item(user: &User) -> Result<Attributes, Failure> {
     let mut item = encode(&Key::user(&user.tenant, &user.id), &UserItem::from(user))?;
+    item.extend(IndexKey::of(user).attributes());
     let entries = user.metadata.entries();
     if !entries.is_empty() {
         let encoded =
@@ -311,13 +312,6 @@ impl DynamoStore {
             .value(":organization", string(target.organization.as_str()))
             .value(":sequence", number(target.sequence));
         self.update_write(&Key::user(&target.tenant, &target.id), expressions)
-    }
-
-    /// Returns a check that the user's sessions were not ended since the user was read.
-    pub(super) fn check_user(&self, user: &User) -> Result<TransactWriteItem, Failure> {
-        let condition =
-            Expressions::condition("session_epoch = :epoch").value(":epoch", number(user.session_epoch));
-        self.check_write(&Key::user(&user.tenant, &user.id), condition)
     }
 
     /// Returns writes that release a user's old username and reserve the new one. Returns none if both are equal

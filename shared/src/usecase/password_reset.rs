@@ -15,8 +15,8 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{
-        ClientAddress, ClientScope, Code, Denial, Failure, LinkTemplate, Medium, TenantId, UserDetails,
-        UserId,
+        ClientAddress, ClientScope, Code, CodePurpose, Denial, Failure, LinkTemplate, Medium, TenantId,
+        UserDetails, UserId,
     },
     store::{ExtraItem, NewCode, Success, UserItems},
     token::{KeyOwner, KeyedRequest, Unverified},
@@ -190,7 +190,7 @@ impl Service {
     ) -> Result<Outcome, Failure> {
         let now = request.now();
         for _ in 0..TRIES {
-            let code = ExtraItem::Code(idempotent.map(IdempotentRequest::key));
+            let code = ExtraItem::Code(CodePurpose::Password, idempotent.map(IdempotentRequest::key));
             let caller = self.authenticate(request, token, Some(id), code).await?;
             caller.require_full_token()?;
             let target = match sending {

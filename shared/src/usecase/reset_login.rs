@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     context::RequestContext,
-    domain::{ClientAddress, ClientScope, Denial, Failure, Session, TenantId, TokenFault, UserId},
+    domain::{
+        ClientAddress, ClientScope, CodePurpose, Denial, Failure, Session, TenantId, TokenFault, UserId,
+    },
     store::{ExtraItem, NewCode, Success},
     token::{Bearer, KeyedRequest, Unverified},
 };
@@ -52,7 +54,8 @@ impl Service {
         let idempotent = IdempotentRequest::of(idempotency, &tenant, token.key_owner());
         // Each round reads the caller again, and checks whether it may still act and whether it already did.
         for _ in 0..TRIES {
-            let code = ExtraItem::Code(idempotent.as_ref().map(IdempotentRequest::key));
+            let code =
+                ExtraItem::Code(CodePurpose::Password, idempotent.as_ref().map(IdempotentRequest::key));
             let caller =
                 match (self.authenticate(&request, &token, Some(target), code).await, token.own(target)) {
                     (Err(Failure::InvalidToken(TokenFault::SessionGone)), Some(bearer)) => {
@@ -102,7 +105,10 @@ impl Service {
             return Err(gone);
         };
         let session = (&bearer.user, &bearer.session);
-        let items = self.store.caller(&bearer.tenant, session, None, ExtraItem::Code(Some(key))).await?;
+        let items = self
+            .store
+            .caller(&bearer.tenant, session, None, ExtraItem::Code(CodePurpose::Password, Some(key)))
+            .await?;
         let ended_only_by_reset = |session: &Session| {
             session.ended.is_none()
                 && !session.is_expired(request.now())

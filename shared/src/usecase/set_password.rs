@@ -9,8 +9,8 @@ use super::{
 use crate::{
     context::RequestContext,
     domain::{
-        BudgetOf, ClientAddress, Code, CodeKind, CodeProof, Failure, HourBudget, Notification, Password,
-        PasswordHash, ResetCode, TenantId, User, UserDetails, UserId,
+        BudgetOf, ClientAddress, Code, CodeKind, CodeProof, CodePurpose, Failure, HourBudget, Notification,
+        Password, PasswordHash, ResetCode, TenantId, User, UserDetails, UserId,
     },
     store::{CodeTry, Committed, Recovery, UserItems},
 };
@@ -78,7 +78,13 @@ impl Service {
         let max = request.policy().wrong_codes_per_ip;
         let of = BudgetOf::WrongCodes(request.client(&ip));
         let budget = HourBudget { tenant: tenant.clone(), of, max, now };
-        let attempt = CodeTry { tenant: &tenant, user: &id, id: self.attempt_id(now)?, now };
+        let attempt = CodeTry {
+            tenant: &tenant,
+            user: &id,
+            purpose: CodePurpose::Password,
+            id: self.attempt_id(now)?,
+            now,
+        };
         if !self.store.take_from_budget(&budget).await? {
             return Err(budget.exhausted());
         }

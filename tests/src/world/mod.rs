@@ -9,7 +9,7 @@ mod template;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use doorward::{
     domain::HashCost,
     function::{audit_log::Anchoring, stream::Deliveries},
@@ -161,6 +161,15 @@ impl World {
             audit: &self.audit,
         };
         Instance::start(&backend, &Arc::new(self.clock.skewed(skew)))
+    }
+
+    /// Writes items in DynamoDB's JSON directly into the embedded DynamoDB.
+    ///
+    /// # Errors
+    /// When an item is invalid, or DynamoDB was stopped.
+    pub fn import_items(&self, items: Vec<serde_json::Value>) -> Result<()> {
+        let embedded = self.embedded.lock().unwrap_or_else(PoisonError::into_inner);
+        embedded.as_ref().context("the embedded DynamoDB was stopped")?.import(TABLE, items)
     }
 
     /// Stops the embedded DynamoDB, so that every later call fails.

@@ -19,9 +19,14 @@ use crate::{
     target::{Target, TargetConfig},
 };
 
-/// The command has no arguments except the global options.
 #[derive(Debug, Args)]
-pub(crate) struct Doctor {}
+pub(crate) struct Doctor {
+    /// Repair the index of users, and the items that find users by name and mail address
+    ///
+    /// Run it once after an upgrade from a version without the index.
+    #[arg(long)]
+    repair: bool,
+}
 
 /// Clients and configuration of the deployment that is checked.
 struct Deployment {
@@ -39,7 +44,7 @@ impl Doctor {
         if environment::region(&config, &mut findings)
             && environment::credentials(&config, &mut findings).await
         {
-            examine(config, &mut findings).await;
+            examine(config, self.repair, &mut findings).await;
         }
         output.result(&findings.as_json(), || findings.as_text())?;
         match findings.faults() {
@@ -49,7 +54,7 @@ impl Doctor {
     }
 }
 
-async fn examine(config: TargetConfig, findings: &mut Findings) {
+async fn examine(config: TargetConfig, repair: bool, findings: &mut Findings) {
     let clock = AwsClock::default();
     let dynamodb =
         aws_sdk_dynamodb::config::Builder::from(&config.dynamodb).interceptor(clock.clone()).build();
@@ -63,9 +68,13 @@ async fn examine(config: TargetConfig, findings: &mut Findings) {
     environment::clock(&deployment, findings);
     if identity && let Some(description) = description {
         table::examine(&deployment, &description, findings).await;
-        let tenants = tenants::examine(&deployment, findings).await;
-        if tenants.is_some() {
-            users::examine(&deployment, findings).await;
+        let check = users::read(&deployment, repair, findings).await;
+        let tenants = match &check {
+            Some(check) => Some(tenants::examine(&deployment, &check.tenants, findings).await),
+            None => None,
+        };
+        if let Some(check) = &check {
+            users::examine(check, findings);
         }
         secrets::examine(&deployment, tenants.as_deref(), findings).await;
         permissions::examine(&deployment, findings).await;

@@ -22,25 +22,10 @@ type ProbeResult = Result<(), CallFailure>;
 /// Makes one test call per action.
 pub(super) async fn examine(deployment: &Deployment, findings: &mut Findings) {
     let (dynamodb, table) = (&deployment.dynamodb, &deployment.config.table);
-    let key = || {
-        let text = |text: &str| AttributeValue::S(text.to_owned());
-        HashMap::from([("pk".to_owned(), text("DOCTOR")), ("sk".to_owned(), text("PROBE"))])
-    };
     let probes = [
         ("dynamodb:GetItem", probed(dynamodb.get_item().table_name(table).set_key(Some(key())).send().await)),
         ("dynamodb:BatchGetItem", batch(deployment, key()).await),
-        (
-            "dynamodb:Query",
-            probed(
-                dynamodb
-                    .query()
-                    .table_name(table)
-                    .key_condition_expression("pk = :pk")
-                    .expression_attribute_values(":pk", AttributeValue::S("DOCTOR".to_owned()))
-                    .send()
-                    .await,
-            ),
-        ),
+        ("dynamodb:Query", query(deployment).await),
         (
             "dynamodb:PutItem",
             probed(
@@ -95,6 +80,12 @@ pub(super) async fn examine(deployment: &Deployment, findings: &mut Findings) {
     }
 }
 
+/// Key that no item has.
+fn key() -> HashMap<String, AttributeValue> {
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    HashMap::from([("pk".to_owned(), text("DOCTOR")), ("sk".to_owned(), text("PROBE"))])
+}
+
 /// Treats a failed condition as success, because the call was permitted.
 fn probed<T, E, R>(answer: Result<T, SdkError<E, R>>) -> ProbeResult
 where
@@ -108,6 +99,22 @@ where
             _ => Err(CallFailure::of("DynamoDB", &error)),
         },
     }
+}
+
+/// Queries the table, then its index of users. The index needs its own permission.
+async fn query(deployment: &Deployment) -> ProbeResult {
+    let query = |partition: &str| {
+        let query = deployment.dynamodb.query().table_name(&deployment.config.table);
+        let query = query.key_condition_expression(format!("{partition} = :of"));
+        query.expression_attribute_values(":of", AttributeValue::S("DOCTOR".to_owned()))
+    };
+    probed(query("pk").send().await)?;
+    probed(query("users_of").index_name("users").send().await)
+}
+
+/// Returns whether the credentials permit batch reads.
+pub(super) async fn allows_batch_reads(deployment: &Deployment) -> bool {
+    !matches!(batch(deployment, key()).await, Err(CallFailure::Denied))
 }
 
 async fn batch(deployment: &Deployment, key: HashMap<String, AttributeValue>) -> ProbeResult {

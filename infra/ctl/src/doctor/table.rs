@@ -1,8 +1,8 @@
 //! Checks that the table has the settings of `infra/table.json`.
 
 use aws_sdk_dynamodb::types::{
-    BillingMode, KeySchemaElement, KeyType, PointInTimeRecoveryStatus, SseStatus, TableDescription,
-    TableStatus, TimeToLiveStatus,
+    BillingMode, IndexStatus, KeySchemaElement, KeyType, PointInTimeRecoveryStatus, SseStatus,
+    TableDescription, TableStatus, TimeToLiveStatus,
 };
 use serde::Deserialize;
 
@@ -18,10 +18,20 @@ const DESCRIPTION: &str = include_str!("../../../table.json");
 #[serde(rename_all = "camelCase")]
 struct ExpectedTable {
     key_schema: ExpectedKeys,
+    indexes: Vec<ExpectedIndex>,
     billing_mode: String,
     ttl_attribute: String,
     stream: String,
     encryption: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ExpectedIndex {
+    name: String,
+    partition_key: KeyAttribute,
+    sort_key: KeyAttribute,
+    projection: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,6 +86,9 @@ pub(super) async fn examine(deployment: &Deployment, found: &TableDescription, f
         ),
     }
     keys(&expected, found, findings);
+    for index in &expected.indexes {
+        examine_index(index, found, findings);
+    }
     match found.billing_mode_summary().and_then(|summary| summary.billing_mode()) {
         Some(mode) if mode.as_str() == expected.billing_mode => findings.ok("table.billing", mode.as_str()),
         other => findings.fault(
@@ -135,6 +148,38 @@ fn keys(expected: &ExpectedTable, found: &TableDescription, findings: &mut Findi
             "the table belongs to another program; Doorward cannot use it",
             "select the correct table with --table or DOORWARD_TABLE",
         );
+    }
+}
+
+fn examine_index(expected: &ExpectedIndex, found: &TableDescription, findings: &mut Findings) {
+    let ExpectedIndex { name, partition_key, sort_key, projection } = expected;
+    let mut known = found.global_secondary_indexes().iter();
+    let Some(known) = known.find(|known| known.index_name() == Some(name)) else {
+        return findings.fault(
+            "table.index",
+            format!("the table has no index {name}"),
+            "users cannot be listed, and `tenant delete` does not work",
+            "deploy the stack again; if the table is an existingTable, add the index of infra/table.json to it",
+        );
+    };
+    let keys: Vec<_> = known.key_schema().iter().map(KeySchemaElement::attribute_name).collect();
+    let kind = known.projection().and_then(|known| known.projection_type());
+    if keys != [&partition_key.name, &sort_key.name] || kind.is_none_or(|kind| kind.as_str() != projection) {
+        findings.fault(
+            "table.index",
+            format!("the index {name} has other keys or another projection than infra/table.json"),
+            "users cannot be listed, and `tenant delete` does not work",
+            "delete the index and deploy the stack again",
+        );
+    } else if known.index_status() == Some(&IndexStatus::Creating) {
+        findings.warning(
+            "table.index",
+            format!("DynamoDB is creating the index {name}"),
+            "users cannot be listed until it is active",
+            "wait, then run `doorwardctl doctor` again",
+        );
+    } else {
+        findings.ok("table.index", format!("{name}: {}, {}", partition_key.name, sort_key.name));
     }
 }
 

@@ -3,39 +3,17 @@
 use doorward::{
     domain::{FieldError, PolicyFault, Severity, Tenant, TenantId, TenantStatus},
     message,
-    store::TenantRecord,
+    store::{TenantRecord, TenantSummary},
 };
 
-use super::{
-    Deployment,
-    findings::{CallFailure, Findings},
-};
+use super::{Deployment, findings::Findings};
 
-/// Checks all tenants. Returns the readable ones, or `None` if they cannot be listed.
-pub(super) async fn examine(deployment: &Deployment, findings: &mut Findings) -> Option<Vec<Tenant>> {
-    // Tests the permission first, because an error of the store does not name the missing permission.
-    if let Err(error) = deployment.dynamodb.scan().table_name(&deployment.config.table).limit(1).send().await
-    {
-        findings.call_failed(
-            "tenants",
-            "dynamodb:Scan",
-            &deployment.config.table,
-            CallFailure::of("DynamoDB", &error),
-        );
-        return None;
-    }
-    let listed = match deployment.store.tenants().await {
-        Ok(listed) => listed,
-        Err(failure) => {
-            findings.call_failed(
-                "tenants",
-                "dynamodb:Scan",
-                &deployment.config.table,
-                CallFailure::Other(failure.to_string()),
-            );
-            return None;
-        }
-    };
+/// Checks all tenants. Returns the readable ones.
+pub(super) async fn examine(
+    deployment: &Deployment,
+    listed: &[TenantSummary],
+    findings: &mut Findings,
+) -> Vec<Tenant> {
     if listed.is_empty() {
         findings.warning(
             "tenants",
@@ -66,7 +44,7 @@ pub(super) async fn examine(deployment: &Deployment, findings: &mut Findings) ->
             ),
         }
     }
-    Some(tenants)
+    tenants
 }
 
 /// Checks the message templates that an operator wrote for the tenant.

@@ -76,9 +76,10 @@ pub(crate) enum TenantCommand {
     },
     /// Delete a suspended tenant permanently
     ///
-    /// Deletes the tenant's record, its users and all its other items, except the anchors of its audit log.
-    /// The anchors stay for 400 days, because `audit verify` needs them. The secret can be restored for the
-    /// number of days in --recovery-days. The command reads the whole table. If it is interrupted, run it
+    /// Deletes the tenant's record, its users and its API clients. Failed attempts of addresses and unknown
+    /// users, sessions of deleted users and stored results stay until they expire, unless --whole-table is
+    /// given. The anchors of the audit log stay for 400 days, because `audit verify` needs them. The secret
+    /// can be restored for the number of days in --recovery-days. If the command is interrupted, run it
     /// again. Asks for confirmation unless --yes is given.
     #[command(after_help = "Example:
   doorwardctl --table doorward tenant suspend TENANT
@@ -90,6 +91,9 @@ pub(crate) enum TenantCommand {
         /// Number of days during which the secret can be restored
         #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(i64).range(7..=30))]
         recovery_days: i64,
+        /// Read the whole table to delete also the items that expire, at one read unit for each 4 KB
+        #[arg(long)]
+        whole_table: bool,
         /// Skip the confirmation
         #[arg(long)]
         yes: bool,

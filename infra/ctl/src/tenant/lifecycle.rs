@@ -115,9 +115,16 @@ pub(super) async fn delete(
     secrets: &TenantSecrets,
     tenant: &TenantId,
     recovery_days: i64,
+    whole_table: bool,
 ) -> Result<()> {
+    let is_listed = context.store.tenant_record(tenant).await?.is_some_and(|record| record.lists_users());
     let record = context.store.delete_tenant(tenant).await?;
-    let items = context.store.clear_tenant(tenant).await?;
+    // Without a record, an earlier call was interrupted, and nothing tells whether the index lists all users.
+    let items = if whole_table || !is_listed {
+        context.store.clear_whole_tenant(tenant).await?
+    } else {
+        context.store.clear_tenant(tenant).await?
+    };
     // If the table has no items of the tenant, the secret could belong to another stack with the same prefix.
     let known = record == Switched::Done || items > 0;
     let secret = known && secrets.rotator().delete(tenant, recovery_days).await?;

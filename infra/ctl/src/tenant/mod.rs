@@ -29,12 +29,13 @@ impl TenantCommand {
     pub(crate) async fn run(self, context: &Context, target: &Target) -> Result<()> {
         match self {
             Self::Create(create) => create.run(context, target).await,
-            Self::Delete { tenant, recovery_days, yes } => {
+            Self::Delete { tenant, recovery_days, whole_table, yes } => {
                 if !yes {
                     let question = format!("Delete tenant {tenant} and all its users permanently?");
                     context.output.confirm(&question, tenant.as_str())?;
                 }
-                delete(context, &target.secrets().await?, &tenant, recovery_days).await
+                let secrets = target.secrets().await?;
+                delete(context, &secrets, &tenant, recovery_days, whole_table).await
             }
             Self::Secret(command) => command.run(context, &target.secrets().await?).await,
             Self::RootKey(command) => command.run(context, &target.secrets().await?).await,

@@ -27,8 +27,7 @@ pub(crate) enum UserCommand {
     Create(Box<CreateUser>),
     /// List the users of a tenant
     ///
-    /// Reads the table until it has found enough users, at one read unit for each 4 KB. The order is always
-    /// the same, but the users are not sorted by name or ID.
+    /// The users are sorted by organization, then by ID.
     #[command(after_help = "Example:
   doorwardctl --table doorward user list TENANT --limit 20")]
     List(ListUsers),
@@ -56,9 +55,9 @@ pub(crate) enum UserCommand {
     /// Export the users of a tenant, WITH THEIR PASSWORD HASHES
     ///
     /// Writes one JSON object per line, sorted by user ID. If you import the file into an empty tenant and
-    /// export it again, the new file has the same bytes. Reads the whole table, at one read unit for each
-    /// 4 KB, and keeps the users in memory. The export is not a snapshot: if a user changes during the
-    /// export, the file contains its old or its new values.
+    /// export it again, the new file has the same bytes. Keeps the users in memory. The export is not a
+    /// snapshot: if a user changes during the export, the file contains its old or its new values. It does
+    /// not contain users that were created within the last seconds.
     #[command(after_help = "Example:
   doorwardctl --table doorward user export TENANT --out users.ndjson")]
     Export(ExportUsers),
@@ -206,7 +205,7 @@ pub(crate) struct ListUsers {
     /// List all users
     #[arg(long, conflicts_with = "limit")]
     pub(crate) all: bool,
-    /// Continue after this user ID, the last one of the previous list
+    /// Continue after this user ID, the last one of the previous list. The user must still exist
     #[arg(long, value_name = "USER", value_parser = UserId::parse)]
     pub(crate) after: Option<UserId>,
 }

@@ -9,10 +9,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueHint};
-use doorward::domain::TenantId;
+use doorward::{
+    domain::TenantId,
+    store::{MAX_USERS, UsersOf},
+};
 use serde_json::json;
 
-use super::user_record::UserRecord;
+use super::{require_index, user_record::UserRecord};
 use crate::{Context, output::unless_closed};
 
 #[derive(Debug, Args)]
@@ -55,14 +58,13 @@ impl ExportUsers {
     }
 }
 
-/// Returns one line per user, sorted by ID. Keeps all lines in memory, because a scan returns users unsorted.
+/// Returns one line per user, sorted by ID. Keeps all lines in memory, because the index sorts users by organization.
 async fn lines(context: &Context, tenant: &TenantId) -> Result<Vec<String>> {
-    if context.store.tenant_record(tenant).await?.is_none() {
-        bail!("tenant {tenant} does not exist; see `tenant list`");
-    }
+    require_index(context, tenant).await?;
+    let of = UsersOf { tenant, organization: None };
     let (mut known, mut unreadable, mut from) = (Vec::new(), Vec::new(), None);
     loop {
-        let page = context.store.users(tenant, from.as_ref()).await?;
+        let page = context.store.users_after(&of, from.as_ref(), MAX_USERS).await?;
         for user in &page.users {
             known.push((user.id.clone(), UserRecord::of(user).to_line()?));
         }

@@ -1,10 +1,13 @@
 //! `doorwardctl user list`
 
-use anyhow::{Result, bail};
-use doorward::{domain::User, store::UserPosition};
+use anyhow::{Context as _, Result, bail};
+use doorward::{
+    domain::User,
+    store::{MAX_USERS, UserPosition, UsersOf},
+};
 use serde_json::Value;
 
-use super::{args::ListUsers, described, tenant};
+use super::{args::ListUsers, described, require_index};
 use crate::{
     Context,
     output::{Output, plain, table},
@@ -13,14 +16,24 @@ use crate::{
 impl ListUsers {
     pub(super) async fn run(self, context: &Context) -> Result<()> {
         let Self { tenant: id, limit, all, after } = self;
-        tenant(context, &id).await?;
+        require_index(context, &id).await?;
         let most = if all { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) };
-        let mut from = after.map(|after| UserPosition::after(&id, &after));
+        let mut from = match after {
+            None => None,
+            Some(after) => {
+                let known = context.store.user(&id, &after).await?;
+                let known = known.with_context(|| {
+                    format!("user {after} does not exist any more; start again without --after")
+                })?;
+                Some(UserPosition::after(&known))
+            }
+        };
+        let of = UsersOf { tenant: &id, organization: None };
         let (mut rows, mut listed, mut last, mut unreadable) = (Vec::new(), 0, None, Vec::new());
         let more = loop {
-            let page = context.store.users(&id, from.as_ref()).await?;
+            let page = context.store.users_after(&of, from.as_ref(), MAX_USERS.min(most - listed)).await?;
             unreadable.extend(page.unreadable);
-            for user in page.users.into_iter().take(most - listed) {
+            for user in page.users {
                 listed += 1;
                 if context.output.json {
                     Output::line(&described(&user))?;

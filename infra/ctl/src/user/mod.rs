@@ -9,7 +9,7 @@ mod metadata;
 mod update;
 mod user_record;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use doorward::{
     domain::{Collection, Gender, Profile, Role, Tenant, TenantId, User},
     function::SystemClock,
@@ -139,6 +139,19 @@ fn described(user: &User) -> Value {
         "createdAt": created_at.to_string(),
         "changedAt": changed_at.to_string(),
     })
+}
+
+/// Checks that the index lists all users of a tenant.
+async fn require_index(context: &Context, id: &TenantId) -> Result<()> {
+    let record = context.store.tenant_record(id).await?;
+    let record = record.with_context(|| format!("tenant {id} does not exist; see `tenant list`"))?;
+    if !record.lists_users() {
+        bail!(
+            "the index does not list all users of tenant {id}, which an earlier version created; run \
+             `doorwardctl doctor --repair`, then try again"
+        );
+    }
+    Ok(())
 }
 
 async fn tenant(context: &Context, id: &TenantId) -> Result<Tenant> {

@@ -2,10 +2,10 @@
 
 pub(super) mod api_client;
 pub(super) mod tenant;
+mod tenant_clear;
 pub(super) mod user;
+pub(super) mod user_check;
 pub(super) mod user_import;
-
-use jiff::Timestamp;
 
 use super::{
     DynamoStore,
@@ -43,12 +43,4 @@ impl DynamoStore {
 /// Returns the failure of a change that other changes of the same item prevented.
 fn changed_meanwhile(what: impl std::fmt::Display) -> Failure {
     Failure::Unavailable(format!("{what} was changed at the same time; try again").into())
-}
-
-/// Returns the first session epoch of a tenant or user created at `now`.
-///
-/// It is the time in milliseconds. An earlier tenant or user with the same ID had a lower epoch, because it changed
-/// less than once per millisecond. Its sessions therefore stay ended (docs/design/security.md#rule-15).
-fn first_epoch(now: Timestamp) -> u64 {
-    u64::try_from(now.as_millisecond()).unwrap_or_default()
 }

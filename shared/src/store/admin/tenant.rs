@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{CHANGE_TRIES, Switched, changed_meanwhile, first_epoch};
+use super::{CHANGE_TRIES, Switched, changed_meanwhile};
 use crate::{
     domain::{
         Failure, FieldError, PolicyField, PreviousAlgorithm, Tenant, TenantId, TenantStatus, WebOrigin,
@@ -19,13 +18,14 @@ use crate::{
     store::{
         DynamoStore,
         item::{Attributes, decode, number, string, text},
-        keys::{ANCHOR_PREFIX, Key, SECRET_PREFIX, TENANT_SORT_KEY},
+        keys::{Key, SECRET_PREFIX, TENANT_SORT_KEY},
         table::{Expressions, query_all, unavailable},
         tenant::{
-            PREVIOUS_ALGORITHM, SECRET_VERSION, TenantRecord, active_secret_value, counter,
+            PREVIOUS_ALGORITHM, SECRET_VERSION, TenantRecord, USERS_INDEXED, active_secret_value, counter,
             previous_algorithm_value,
         },
         transaction::{Committed, Guard, Guarded},
+        user_change::first_epoch,
     },
 };
 
@@ -40,6 +40,21 @@ pub struct TenantSummary {
     pub status: String,
     /// Number of writes of the tenant item.
     pub version: u64,
+    /// The index lists all users of the tenant.
+    pub lists_users: bool,
+}
+
+impl TenantSummary {
+    pub(super) fn of(item: &Attributes) -> Self {
+        let text = |name: &str| text(item, name).unwrap_or_default().to_owned();
+        Self {
+            id: text("tenant_id"),
+            name: text("tenant_name"),
+            status: text("tenant_status"),
+            version: counter(item, "version").unwrap_or_default(),
+            lists_users: item.get(USERS_INDEXED) == Some(&AttributeValue::Bool(true)),
+        }
+    }
 }
 
 /// Change of a tenant.
@@ -61,9 +76,6 @@ pub struct LastUse {
     #[serde(rename = "last_used_at", with = "jiff::fmt::serde::timestamp::millisecond::required")]
     pub at: Timestamp,
 }
-
-/// Items of a tenant that are deleted in parallel.
-const PARALLEL_DELETIONS: usize = 16;
 
 /// Maximum length of a tenant's name in bytes. The name is part of mail subjects.
 const MAX_NAME_BYTES: usize = 200;
@@ -133,14 +145,7 @@ impl DynamoStore {
             .send();
         let mut tenants = Vec::new();
         while let Some(item) = items.next().await {
-            let item = item.map_err(|error| unavailable(&error))?;
-            let text = |name: &str| text(&item, name).unwrap_or_default().to_owned();
-            tenants.push(TenantSummary {
-                id: text("tenant_id"),
-                name: text("tenant_name"),
-                status: text("tenant_status"),
-                version: counter(&item, "version").unwrap_or_default(),
-            });
+            tenants.push(TenantSummary::of(&item.map_err(|error| unavailable(&error))?));
         }
         tenants.sort_by(|one, other| one.id.cmp(&other.id));
         Ok(tenants)
@@ -159,6 +164,7 @@ impl DynamoStore {
             ("tenant_status".to_owned(), string(status.name())),
             ("session_epoch".to_owned(), number(first_epoch(now))),
             ("version".to_owned(), number(1)),
+            (USERS_INDEXED.to_owned(), AttributeValue::Bool(true)),
         ]);
         if let Some(secret) = active_secret {
             item.insert(SECRET_VERSION.to_owned(), active_secret_value(secret));
@@ -248,49 +254,6 @@ impl DynamoStore {
         } else {
             Err(changed_meanwhile(format_args!("tenant {tenant}")))
         }
-    }
-
-    /// Deletes the remaining items of a deleted tenant: users, usernames, sessions, codes, messages, attempts and budgets.
-    /// Returns the number of deleted items without the published keys, because a rotation also writes keys of a secret that
-    /// belongs to another stack. Reads the whole table. Keeps the anchors of the audit log until they expire,
-    /// because they contain no personal data and the log cannot be verified without them.
-    ///
-    /// # Errors
-    /// `Validation` when the tenant was created again. `Unavailable` when a request fails; repeat the call to delete the
-    /// other items.
-    pub async fn clear_tenant(&self, tenant: &TenantId) -> Result<u64, Failure> {
-        let own = Key::tenant(tenant).pk;
-        let mut pages = self
-            .client
-            .scan()
-            .table_name(&self.table)
-            .filter_expression("pk = :own OR (begins_with(pk, :of) AND NOT begins_with(pk, :anchors))")
-            .expression_attribute_values(":of", string(format!("{own}#")))
-            .expression_attribute_values(":anchors", string(format!("{own}#{ANCHOR_PREFIX}")))
-            .expression_attribute_values(":own", string(own))
-            .projection_expression("pk, sk")
-            .consistent_read(true)
-            .into_paginator()
-            .send();
-        let mut cleared = 0;
-        while let Some(page) = pages.next().await {
-            let keys = page.map_err(|error| unavailable(&error))?.items.unwrap_or_default();
-            // The tenant may have been created again. Its new items must not be deleted.
-            if self.tenant_record(tenant).await?.is_some() {
-                return Err(Failure::field(
-                    "tenant_id",
-                    "was created again; its remaining items were not deleted",
-                ));
-            }
-            let published = string(Key::published_keys(tenant).pk);
-            cleared += keys.iter().filter(|key| key.get("pk") != Some(&published)).count();
-            let deletions = keys.into_iter().map(|key| self.delete(key));
-            let mut deletions = stream::iter(deletions).buffer_unordered(PARALLEL_DELETIONS);
-            while let Some(deleted) = deletions.next().await {
-                deleted?;
-            }
-        }
-        Ok(u64::try_from(cleared).unwrap_or(u64::MAX))
     }
 
     /// Suspends a tenant and ends all its sessions. Takes effect in every function within 5 s, when the cached tenant

@@ -3,49 +3,21 @@
 //! A change that must end sessions increments the session epoch in the same write
 //! (docs/design/security.md#rule-15).
 
-use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
-use super::{CHANGE_TRIES, Switched, changed_meanwhile, first_epoch};
+use super::{CHANGE_TRIES, Switched, changed_meanwhile};
 use crate::{
     domain::{Failure, TenantId, User, UserId},
     store::{
         DynamoStore,
-        item::{instant, number, string, text},
-        keys::{Key, OUTBOX_PREFIX},
-        table::{Expressions, unavailable},
+        item::{instant, number},
+        keys::Key,
+        table::Expressions,
         transaction::{Committed, Guard, conflicted},
-        user::{METADATA, user_item},
+        user_change::Replacement,
     },
 };
-
-/// Writes that create one user.
-pub(super) const WRITES_PER_USER: usize = 3;
-
-/// Attribute with the digest of a user's import record. It is never returned.
-pub(super) const IMPORTED_AS: &str = "imported_as";
-
-/// Messages that one transaction deletes. A transaction holds up to 100 writes; deleting the user takes 4.
-const MAX_DELETED_MESSAGES: i32 = 96;
-
-/// Optional attributes of a user item.
-const OPTIONAL: [&str; 15] = [
-    "customer_id",
-    "customer_type",
-    "password_history",
-    "email",
-    "phone",
-    "unverified_email",
-    "unverified_phone",
-    "given_name",
-    "family_name",
-    "nick_name",
-    "display_name",
-    "gender",
-    METADATA,
-    "locale",
-    "locked",
-];
 
 impl DynamoStore {
     /// Creates a user and reserves the username. The session epoch of `user` is ignored, so that sessions of an
@@ -54,28 +26,11 @@ impl DynamoStore {
     /// # Errors
     /// `UsernameTaken` when the tenant already has this user ID or username. `Unavailable` when the write fails.
     pub async fn create_user(&self, user: &User, now: Timestamp) -> Result<(), Failure> {
-        let [user, username, attempts] = self.creation_writes(user, None, now)?;
-        let writes = vec![(Guard::Username, user), (Guard::Username, username), (Guard::None, attempts)];
-        if self.commit(writes).await?.is_done()? { Ok(()) } else { Err(Failure::UsernameTaken) }
-    }
-
-    /// Returns the writes that create a user: the user item, the username and the attempts. `imported_as` is the digest
-    /// of an import record.
-    pub(super) fn creation_writes(
-        &self,
-        user: &User,
-        imported_as: Option<&str>,
-        now: Timestamp,
-    ) -> Result<[TransactWriteItem; WRITES_PER_USER], Failure> {
-        let epoch = first_epoch(now);
-        let mut item = user_item(&User { session_epoch: epoch, proofs_epoch: epoch, ..user.clone() })?;
-        item.extend(imported_as.map(|digest| (IMPORTED_AS.to_owned(), string(digest))));
-        Ok([
-            self.put_write(item, Expressions::absent().return_refused())?,
-            self.reserve_username(user, &user.username)?,
-            // Attempts may exist from before the user was created.
-            self.reset_attempts(&user.tenant, &user.id, now)?,
-        ])
+        if self.commit(self.creation_writes(user, None, now)?).await?.is_done()? {
+            Ok(())
+        } else {
+            Err(Failure::UsernameTaken)
+        }
     }
 
     /// Replaces a user, moves the username and ends the lockout. A change of roles, organization, customer or
@@ -120,44 +75,14 @@ impl DynamoStore {
     }
 
     /// Writes the differences between `old` and `new`, if the user is unchanged since `old` was read.
-    async fn commit_replacement(&self, old: &User, new: &User, unlocks: bool) -> Result<Committed, Failure> {
-        let key = Key::user(&new.tenant, &new.id);
-        let (before, mut after) = (user_item(old)?, user_item(new)?);
-        for counter in ["pk", "sk", "session_epoch", "proofs_epoch", "change_sequence", "sessions_revision"] {
-            after.remove(counter);
-        }
-        let is_removed = |name: &&String| !after.contains_key(*name) && OPTIONAL.contains(&name.as_str());
-        let removed: Vec<_> = before.keys().filter(is_removed).map(String::as_str).collect();
-        let mut sets = vec!["change_sequence = change_sequence + :one".to_owned()];
-        let ends_sessions = old.must_end_sessions(new);
-        if ends_sessions {
-            sets.push("session_epoch = session_epoch + :one".to_owned());
-        }
-        let has_new_password = old.password.as_phc() != new.password.as_phc();
-        if unlocks || has_new_password {
-            // The right-hand sides have the values from before the update.
-            let next = if ends_sessions { " + :one" } else { "" };
-            sets.push(format!("proofs_epoch = session_epoch{next}"));
-        }
-        sets.extend(after.keys().map(|name| format!("{name} = :{name}")));
-        let remove =
-            if removed.is_empty() { String::new() } else { format!(" REMOVE {}", removed.join(", ")) };
-        let mut update = Expressions::update(format!("SET {}{remove}", sets.join(", ")))
-            .when("change_sequence = :sequence")
-            .value(":one", number(1))
-            .value(":sequence", number(old.sequence));
-        for (name, value) in after {
-            update = update.value(format!(":{name}"), value);
-        }
-        let mut writes = vec![(Guard::Target, self.update_write(&key, update)?)];
-        if unlocks || has_new_password {
-            writes.push((Guard::None, self.reset_attempts(&new.tenant, &new.id, new.changed_at)?));
-        }
-        if unlocks || has_new_password || (&old.email, &old.phone) != (&new.email, &new.phone) {
-            writes.push((Guard::None, self.void_code(&new.tenant, &new.id, new.changed_at)?));
-        }
-        writes.extend(self.move_username(old, &new.username)?);
-        self.commit(writes).await
+    async fn commit_replacement(
+        &self,
+        old: &User,
+        new: &User,
+        resets_access: bool,
+    ) -> Result<Committed, Failure> {
+        let replacement = Replacement { resets_access, ..Replacement::default() };
+        self.commit(self.replacement_writes(old, new, replacement)?).await
     }
 
     /// Disables an active or locked user and ends all sessions of the user. Takes effect at once.
@@ -245,7 +170,7 @@ impl DynamoStore {
         self.delete(key.attributes()).await.map(|()| Switched::Done)
     }
 
-    /// Deletes a user, the username, the attempts, the reset code and the queued messages. All sessions end at once,
+    /// Deletes a user, the username, the mail item, the attempts, the codes and the queued messages. All sessions end at once,
     /// because a session needs its user. DynamoDB deletes the session items when they expire.
     ///
     /// # Errors
@@ -255,37 +180,10 @@ impl DynamoStore {
             let Some(known) = self.user(tenant, user).await? else {
                 return Ok(Switched::Missing);
             };
-            if self.commit_deletion(&known).await?.is_done()? {
+            if self.commit(self.deletion_writes(&known).await?).await?.is_done()? {
                 return Ok(Switched::Done);
             }
         }
         Err(changed_meanwhile(format_args!("user {user}")))
-    }
-
-    async fn commit_deletion(&self, user: &User) -> Result<Committed, Failure> {
-        let User { tenant, id, .. } = user;
-        let unchanged =
-            Expressions::condition("change_sequence = :sequence").value(":sequence", number(user.sequence));
-        let none = Expressions::default;
-        let mut writes = vec![
-            (Guard::Target, self.delete_write(&Key::user(tenant, id), unchanged)?),
-            (Guard::Target, self.release_username(user)?),
-            (Guard::None, self.delete_write(&Key::attempts(tenant, id), none())?),
-            (Guard::None, self.delete_write(&Key::code(tenant, id), none())?),
-        ];
-        for message in self.message_keys(tenant, id).await? {
-            writes.push((Guard::None, self.delete_write(&message, none())?));
-        }
-        self.commit(writes).await
-    }
-
-    /// Returns the keys of a user's queued messages, oldest first.
-    async fn message_keys(&self, tenant: &TenantId, user: &UserId) -> Result<Vec<Key>, Failure> {
-        let pk = Key::user(tenant, user).pk;
-        let query = self.query(&pk, OUTBOX_PREFIX).projection_expression("sk").limit(MAX_DELETED_MESSAGES);
-        let output = query.send().await.map_err(|error| unavailable(&error))?;
-        let items = output.items.unwrap_or_default();
-        let sort_keys = items.iter().filter_map(|item| text(item, "sk"));
-        Ok(sort_keys.map(|sk| Key { pk: pk.clone(), sk: sk.to_owned() }).collect())
     }
 }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::tenant_request::TenantRequest;
 use crate::{
     domain::{
-        CODE_WINDOW, Code, CodeKind, CodeMessage, CodeProof, Failure, Limit, Medium, Notification, ResetCode,
-        User, UserId, after, recent,
+        CODE_WINDOW, Code, CodeKind, CodeMessage, CodeProof, CodePurpose, Failure, Limit, Medium,
+        Notification, ResetCode, User, UserId, after, recent,
     },
     port::random,
     store::{NewCode, OutboxKey, Sealed},
@@ -76,6 +76,7 @@ impl Service {
         let new = NewCode {
             tenant: tenant.clone(),
             user: id.clone(),
+            purpose: CodePurpose::Password,
             replaces: before.map(|before| before.id),
             code: ResetCode { id: code_id, proof: Some(proof), ends_at, sent, spent: None },
             message,
