@@ -62,7 +62,7 @@ fn routes(target: &Actor, session: &str) -> Vec<(&'static str, Method, String, O
 }
 
 /// Creates a user with this role and the password of `model`.
-async fn create(world: &World, model: &str, id: &str, role: Role, organization: &str) -> Actor {
+pub(crate) async fn create(world: &World, model: &str, id: &str, role: Role, organization: &str) -> Actor {
     let model = world.actor(model).unwrap();
     let (user, username) = (world.user(&model).await.unwrap(), format!("{id}@nordic.example"));
     let user = User {

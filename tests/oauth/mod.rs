@@ -3,8 +3,10 @@
 
 mod assertions;
 mod authentication;
+mod callers;
 mod conditions;
 mod introspection;
+mod recovery;
 mod tokens;
 
 use doorward::domain::ClientScope;

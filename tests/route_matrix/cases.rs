@@ -6,7 +6,7 @@ use super::rows::Request;
 
 /// A case that differs from the valid request in one property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Case {
+pub(crate) enum Case {
     PayloadTooLarge,
     NoBearer,
     TenantMismatch,
@@ -48,7 +48,7 @@ impl Case {
 
 /// Expected result of a case.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Expected {
+pub(crate) enum Expected {
     /// Status and the dialect's kind of error; the kind is empty for pages and successes.
     Is(u16, &'static str),
     /// The case does not exist for the route, with the reason.
@@ -57,7 +57,7 @@ pub(super) enum Expected {
 
 /// Expected results of all cases.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Results {
+pub(crate) struct Results {
     payload_too_large: Expected,
     no_bearer: Expected,
     tenant_mismatch: Expected,
@@ -69,7 +69,7 @@ pub(super) struct Results {
 }
 
 impl Results {
-    pub(super) fn of(&self, case: Case) -> Expected {
+    pub(crate) fn of(&self, case: Case) -> Expected {
         match case {
             Case::PayloadTooLarge => self.payload_too_large,
             Case::NoBearer => self.no_bearer,

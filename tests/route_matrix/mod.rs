@@ -15,11 +15,9 @@ use doorward::route::table;
 use e2e::permissions::Roles;
 use tokio::task::JoinSet;
 
-use cases::{
-    Case,
-    Expected::{Is, NotApplicable},
-};
-use rows::{Request, Row, rows};
+use Expected::{Is, NotApplicable};
+pub(crate) use cases::{Case, Expected};
+pub(crate) use rows::{Request, Row, rows};
 use scene::{Exchange, Scene};
 
 use crate::{

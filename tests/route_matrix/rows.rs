@@ -10,7 +10,7 @@ use super::cases::{
 
 /// The valid request of a route.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Request {
+pub(crate) enum Request {
     /// A login with the target's password.
     Login,
     /// A refresh with the target's tokens.
@@ -32,9 +32,9 @@ pub(super) enum Request {
 }
 
 /// A row: method, path, valid request and expected results.
-pub(super) type Row = (&'static str, &'static str, Request, &'static Results);
+pub(crate) type Row = (&'static str, &'static str, Request, &'static Results);
 
-pub(super) const ROWS: [Row; 36] = [
+pub(crate) const ROWS: [Row; 36] = [
     (
         "POST",
         "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
@@ -174,7 +174,7 @@ pub(super) const ROWS: [Row; 36] = [
 ];
 
 /// The rows of all routes. The preflight routes derive from the other routes and share one row.
-pub(super) fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<Row> {
     let preflights = table().filter(|(_, route)| route.method == Method::OPTIONS);
     let preflights = preflights.map(|(_, route)| ("OPTIONS", route.path, Request::Preflight, &PREFLIGHT));
     ROWS.into_iter().chain(preflights).collect()

@@ -10,16 +10,19 @@ use crate::{
     context::RequestContext,
     domain::{
         BudgetOf, ClientAddress, Code, CodeKind, CodeProof, CodePurpose, Failure, HourBudget, Notification,
-        Password, PasswordHash, ResetCode, TenantId, User, UserDetails, UserId,
+        Password, PasswordHash, ResetCode, TenantId, TokenFault, User, UserDetails, UserId,
     },
     store::{CodeTry, Committed, Recovery, UserItems},
+    token::{AccessToken, Unverified},
 };
 
 /// A new password, with the code that authorizes it.
 #[derive(Debug)]
 pub struct Command {
-    /// Tenant that the request names; `None` if the id is not valid.
+    /// Tenant that the request names; `None` if it names none, or if the id is not valid.
     pub tenant: Option<TenantId>,
+    /// Access token of the sender, if it sent one. It names the tenant and authorizes nothing.
+    pub bearer: Option<Unverified>,
     /// User whose password is set.
     pub user: UserId,
     /// Reset code.
@@ -62,19 +65,19 @@ impl Service {
     /// depend on whether the user and the code exist.
     ///
     /// # Errors
-    /// `InvalidCode`; `PasswordPolicy` (the code stays valid); `RateLimited`; `TenantSuspended`;
+    /// `InvalidCode`; `InvalidToken` and `TenantMismatch` of a token that names the tenant; `PasswordPolicy` (the code
+    /// stays valid); `RateLimited`; `TenantSuspended`;
     /// `IpNotAllowed`; `Unavailable`.
     pub async fn set_password(
         &self,
         command: Command,
         context: &RequestContext,
     ) -> Result<UserDetails, Failure> {
-        let Command { tenant, user: id, code, password, submission, ip } = command;
+        let Command { tenant, bearer, user: id, code, password, submission, ip } = command;
         context.record_user(&id);
         let now = context.now;
-        let tenant = tenant.ok_or(Failure::InvalidCode)?;
-        let found = TenantRequest::find(&self.tenants, context, &tenant).await?;
-        let request = found.ok_or(Failure::InvalidCode)?;
+        let request = self.find_tenant_of_code(context, tenant.as_ref(), bearer).await?;
+        let tenant = request.tenant.id.clone();
         let max = request.policy().wrong_codes_per_ip;
         let of = BudgetOf::WrongCodes(request.client(&ip));
         let budget = HourBudget { tenant: tenant.clone(), of, max, now };
@@ -98,6 +101,47 @@ impl Service {
             self.give_back(&attempt, code.kind(), &budget).await;
         }
         done
+    }
+
+    /// Finds the tenant of a code: the tenant of a valid access token, otherwise the one that the request names. The
+    /// session or client behind the token is not checked, because the code alone authorizes the change.
+    ///
+    /// # Errors
+    /// `TenantMismatch` if both name different tenants; `InvalidToken` for an invalid token without a named tenant;
+    /// `InvalidCode` for an unknown tenant; `Unavailable`.
+    async fn find_tenant_of_code<'r>(
+        &self,
+        context: &'r RequestContext,
+        named: Option<&TenantId>,
+        bearer: Option<Unverified>,
+    ) -> Result<TenantRequest<'r>, Failure> {
+        if let Some(bearer) = bearer {
+            match (self.find_tenant_of_token(context, &bearer).await, named) {
+                (Ok(request), Some(named)) if request.tenant.id != *named => {
+                    return Err(Failure::TenantMismatch);
+                }
+                (Ok(request), _) => return Ok(request),
+                (Err(failure), None) => return Err(failure),
+                (Err(_), Some(_)) => {}
+            }
+        }
+        let named = named.ok_or(Failure::InvalidCode)?;
+        TenantRequest::find(&self.tenants, context, named).await?.ok_or(Failure::InvalidCode)
+    }
+
+    /// The tenant that signed a token, if the token is valid now.
+    async fn find_tenant_of_token<'r>(
+        &self,
+        context: &'r RequestContext,
+        token: &Unverified,
+    ) -> Result<TenantRequest<'r>, Failure> {
+        let request = TenantRequest::find(&self.tenants, context, token.tenant()).await?;
+        let request = request.ok_or(Failure::InvalidToken(TokenFault::UnknownKey))?;
+        let is_expired = match token.verify(&request.keys, &request.tenant, context.now)? {
+            AccessToken::User(bearer) => bearer.expired,
+            AccessToken::Client(bearer) => bearer.expired,
+        };
+        if is_expired { Err(Failure::InvalidToken(TokenFault::Expired)) } else { Ok(request) }
     }
 
     /// The user and its code, if the code is live and equals the presented one.

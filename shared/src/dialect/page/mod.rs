@@ -155,6 +155,7 @@ impl<'a> Visit<'a> {
         match (code, password) {
             (Some(code), Some(password)) if wrong.is_empty() => Ok(set_password::Command {
                 tenant: Some(self.page.tenant().clone()),
+                bearer: None,
                 user: link.user.clone(),
                 code,
                 password: (password, "password"),

@@ -58,7 +58,7 @@ pub(super) fn password_reset(
 
 /// Use case of a SetPassword call.
 pub(super) enum SetPassword {
-    /// A code authorizes the change. No bearer is needed, and a bearer that is sent is ignored.
+    /// A code authorizes the change. A bearer that is sent names the tenant.
     WithCode(set_password::Command),
     /// The bearer authorizes the change: the user itself with the current password, or an administrator.
     AsCaller(Box<update_credentials::Command>),
@@ -78,8 +78,9 @@ pub(super) fn set_password(
     };
     let (code, current_password) = match message.verification {
         Some(Verification::VerificationCode(code)) => {
-            if request.header("X-Tenant-ID").is_none() {
-                faults.add("X-Tenant-ID", "this header is required with a verificationCode");
+            if request.header("X-Tenant-ID").is_none() && request.bearer().is_err() {
+                faults
+                    .add("X-Tenant-ID", "this header or an access token is required with a verificationCode");
             }
             (Some(faults.check("verificationCode", Code::parse(&code))), None)
         }
@@ -96,8 +97,13 @@ pub(super) fn set_password(
         if change_required {
             return Err(Failure::Forbidden(Denial::NoAdministrator));
         }
+        let (tenant, bearer) = (request.tenant(), request.bearer().ok());
+        if bearer.is_some() && tenant.is_none() && request.header("X-Tenant-ID").is_some() {
+            return Err(Failure::TenantMismatch);
+        }
         return Ok(SetPassword::WithCode(set_password::Command {
-            tenant: request.tenant(),
+            tenant,
+            bearer,
             user,
             code: code.ok_or_else(incomplete)?,
             password,
@@ -199,14 +205,20 @@ impl Faults {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
     use crate::{
         dialect::{
             tests::{at, request},
             zitadel::proto::user,
         },
-        domain::TokenFault,
+        domain::{Policy, TokenFault},
         route,
+        token::{
+            Claims,
+            tests::{self as fixture, keys, session},
+        },
     };
 
     const RESET: &str = "/v2/users/u/password_reset";
@@ -296,16 +308,26 @@ mod tests {
     }
 
     #[test]
-    fn a_code_needs_a_tenant_and_no_bearer() {
+    fn a_code_needs_a_tenant_or_a_bearer() {
         let code = |text: &str| Some(Verification::VerificationCode(text.to_owned()));
         let new = Some(("p", false));
         let Ok(SetPassword::WithCode(command)) = set(&TENANT[..1], new, code("ABC")) else {
             panic!("refused")
         };
         assert_eq!(command.tenant.unwrap().as_str(), "t");
-        let with_bearer = [TENANT[0], ("authorization", "Bearer no token")];
-        assert!(matches!(set(&with_bearer, new, code("ABC")), Ok(SetPassword::WithCode(_))));
+        let no_token = ("authorization", "Bearer no token");
+        assert!(matches!(set(&[TENANT[0], no_token], new, code("ABC")), Ok(SetPassword::WithCode(_))));
         assert_eq!(fields(set(&[], new, code("ABC"))), ["X-Tenant-ID"]);
+        assert_eq!(fields(set(&[no_token], new, code("ABC"))), ["X-Tenant-ID"]);
+        let policy = Policy::default();
+        let claims = Claims::new(&session(), &fixture::user(), &policy, fixture::at(0), &session().id);
+        let token = claims.sign(&keys("t"), &policy).unwrap();
+        let token = format!("Bearer {}", token.expose_secret());
+        let bearer = ("authorization", token.as_str());
+        let Ok(SetPassword::WithCode(command)) = set(&[bearer], new, code("ABC")) else { panic!("refused") };
+        assert!(command.tenant.is_none() && command.bearer.is_some());
+        let odd = set(&[bearer, ("x-tenant-id", "no tenant")], new, code("ABC"));
+        assert!(matches!(odd, Err(Failure::TenantMismatch)));
         for text in ["", "ABCDEFGHJKLMNPQRSTUVW"] {
             assert_eq!(fields(set(&TENANT[..1], new, code(text))), ["verificationCode"]);
         }
