@@ -177,6 +177,23 @@ async fn oauth(table: &mut Table<'_>, login: &Login) -> Result<()> {
     Ok(())
 }
 
+/// Rows of requests with a client token. They make the calls of an administrator's requests.
+async fn client_callers(table: &mut Table<'_>) -> Result<()> {
+    let world = table.world;
+    // Another user, so that the number of sessions in the other rows does not change.
+    let actor = world.actor("ingrid.larsen@example.com")?;
+    let scopes = [ClientScope::SessionsRead, ClientScope::UsersWrite];
+    let client = world.register_client(NORDIC, &scopes, |_| ()).await?;
+    let token = world.client_token(&client).await?;
+    let listed = world.request(&Method::GET, &actor.sessions(), NORDIC, Some(&token), None);
+    table.row("list sessions, as an API client", 2, 200, LIST, listed).await?;
+    let path = format!("/api/v2.1/admin/users/{}/credentials", actor.user.user_id);
+    let body = json!({ "password": NEW_PASSWORD });
+    let set = world.request(&Method::PUT, &path, NORDIC, Some(&token), Some(&body));
+    table.row("set a user's password, as an API client", 4, 200, CHANGE.hashing(1), set).await?;
+    Ok(())
+}
+
 /// Measures logins under session limits.
 async fn limited_logins(table: &mut Table<'_>, admin: &Actor) -> Result<()> {
     let world = table.world;
@@ -251,6 +268,7 @@ async fn documented_costs_match_the_measured_costs() -> Result<()> {
     table
         .row("set another user's password", 4, 200, CHANGE.hashing(1), world.update(&by, user, &body))
         .await?;
+    client_callers(&mut table).await?;
     let second = world.login(&world.actor(ADMIN)?).await?;
     let third = world.login(&world.actor(SECOND_ADMIN)?).await?;
     let id = third.actor.user.user_id.as_str();
