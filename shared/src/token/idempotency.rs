@@ -102,6 +102,7 @@ mod tests {
             one.key(&tenant, KeyOwner::User(&user)),
             one.key(&tenant, KeyOwner::User(&another)),
             one.key(&tenant, KeyOwner::Client(&client)),
+            one.key(&tenant, KeyOwner::Client(&ClientId::from_random([8; 16]))),
             one.key(&tenant, KeyOwner::User(&UserId::parse(client.as_str()).unwrap())),
             request("k2", "/a", &[b"body"]).key(&tenant, KeyOwner::Tenant),
             request("k", "/b", &[b"body"]).key(&tenant, KeyOwner::Tenant),
@@ -109,7 +110,7 @@ mod tests {
         .into_iter()
         .map(|key| (key.tenant.to_string(), key.digest))
         .collect();
-        assert_eq!(keys.len(), 8);
+        assert_eq!(keys.len(), 9);
         assert_eq!(
             one.key(&tenant, KeyOwner::Tenant),
             request("k", "/a", &[b"other"]).key(&tenant, KeyOwner::Tenant)
