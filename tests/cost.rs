@@ -185,7 +185,8 @@ async fn client_callers(table: &mut Table<'_>) -> Result<()> {
     let scopes = [ClientScope::SessionsRead, ClientScope::UsersWrite];
     let client = world.register_client(NORDIC, &scopes, |_| ()).await?;
     let token = world.client_token(&client).await?;
-    let listed = world.request(&Method::GET, &actor.sessions(), NORDIC, Some(&token), None);
+    let path = actor.sessions();
+    let listed = world.request(&Method::GET, &path, NORDIC, Some(&token), None);
     table.row("list sessions, as an API client", 2, 200, LIST, listed).await?;
     let path = format!("/api/v2.1/admin/users/{}/credentials", actor.user.user_id);
     let body = json!({ "password": NEW_PASSWORD });
