@@ -11,13 +11,18 @@ use doorward::{
     },
     port::Clock,
     store::{
-        CodeTry, Committed, Guard, GuardedChange, MAX_OFFSET, MAX_USERS, NewCode, SpentCode, Switched,
-        UserExtras, UserPage, UsersOf,
+        CodeTry, Committed, DynamoStore, Guard, GuardedChange, MAX_OFFSET, MAX_USERS, NewCode, SpentCode,
+        Switched, UserExtras, UserPage, UsersOf,
     },
 };
-use e2e::{Actor, Login, NORDIC, World};
-use local::TABLE;
-use serde_json::{Value, json};
+use e2e::{
+    Actor, Login, NORDIC, World,
+    fault_proxy::{Effect, Fault, Operation},
+};
+use local::{
+    TABLE,
+    dynamodb::{EmbeddedValue, Item},
+};
 use tokio::task::JoinSet;
 
 use crate::{ADMIN, MARCUS, NORDIC_ADMIN};
@@ -422,31 +427,77 @@ async fn locking_ends_sessions_and_unlocking_lifts_the_lockout() {
     assert!(world.login(&marcus).await.is_ok());
 }
 
+// A repair must not delete the item of an address that the user gets meanwhile, and must not index an outdated user.
+#[tokio::test(flavor = "multi_thread")]
+async fn repair_keeps_the_items_of_a_user_that_changes_meanwhile() {
+    let world = Arc::new(World::start().await.unwrap());
+    let direct = DynamoStore::new(world.dynamodb.clone(), TABLE.to_owned());
+    let (tenant, organization) = (nordic(), OrganizationId::parse("elsewhere").unwrap());
+    // The first transaction repairs the index, the second one deletes the mail item.
+    for number in [1, 2] {
+        let id = format!("changing-{number}");
+        let [before, after] = ["old", "new"].map(|name| Some(format!("{name}-{number}@example.com")));
+        let user = User { email: before, ..member(&world, &id).await };
+        add(&world, &user).await;
+        let new = after.clone().unwrap();
+        let put = world.dynamodb.put_item().table_name(TABLE).item("user_id", text(&id));
+        let put = put.item("pk", text(&format!("T#{NORDIC}#M#{new}"))).item("sk", text(&format!("U#{id}")));
+        put.send().await.unwrap();
+        let update = world.dynamodb.update_item().table_name(TABLE).update_expression("REMOVE users_of");
+        let update = update.key("pk", text(&format!("T#{NORDIC}#U#{id}"))).key("sk", text("USER"));
+        update.send().await.unwrap();
+        let fault = Fault::on(Operation::TransactWriteItems, Effect::HoldBefore).nth(number);
+        let held = world.faults.inject(fault);
+        let repair = {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move { world.store.check_table(true).await })
+        };
+        held.reached().await;
+        let change =
+            |old: &User| Ok(User { email: after.clone(), organization: organization.clone(), ..old.clone() });
+        direct.update_user(&tenant, &user.id, change).await.unwrap();
+        held.release();
+        repair.await.unwrap().unwrap();
+        let found = world.store.users_by_email(&tenant, &new).await.unwrap();
+        assert_eq!(ids(&found.users), [id.as_str()]);
+        let of = UsersOf { tenant: &tenant, organization: Some(&organization) };
+        assert_eq!(all_pages(&world, of, MAX_USERS).await.len(), number);
+        let check = world.store.check_table(false).await.unwrap();
+        assert!(check.faults.is_empty(), "{check:?}");
+    }
+}
+
 /// Number of users in the large tenant.
 const MANY: usize = 100_000;
 
-/// Returns the items of a user with the index `number`: a user, its username and its mail address.
-fn items(model: &Value, number: usize) -> [Value; 3] {
+/// The users that the test looks up. Only they have items that find them, because these items have other partitions.
+const KNOWN: [usize; 3] = [3, MANY / 2, MANY - 3];
+
+/// Returns the items of a user with the index `number`.
+fn items(model: &Item, number: usize) -> Vec<Item> {
     let id = format!("bulk-{number:06}");
     let address = format!("{id}@bulk.example");
+    let EmbeddedValue::S(organization) = &model["organization_id"] else { panic!("{model:?}") };
     let mut user = model.clone();
-    let organization = model["organization_id"]["S"].as_str().unwrap();
-    for (name, value) in [
+    user.extend(attributes([
         ("pk", format!("T#{NORDIC}#U#{id}")),
         ("user_id", id.clone()),
         ("username", address.clone()),
         ("email", address.clone()),
         ("users_position", format!("O#{organization}#U#{id}")),
-    ] {
-        user[name] = json!({ "S": value });
-    }
+    ]));
     let finder =
-        |pk: String, sk: String| json!({ "pk": { "S": pk }, "sk": { "S": sk }, "user_id": { "S": id } });
-    [
-        user,
-        finder(format!("T#{NORDIC}#N#{address}"), "USERNAME".to_owned()),
-        finder(format!("T#{NORDIC}#M#{address}"), format!("U#{id}")),
-    ]
+        |pk: String, sk: String| attributes([("pk", pk), ("sk", sk), ("user_id", id.clone())]).collect();
+    let mut items = vec![user];
+    if KNOWN.contains(&number) {
+        items.push(finder(format!("T#{NORDIC}#N#{address}"), "USERNAME".to_owned()));
+        items.push(finder(format!("T#{NORDIC}#M#{address}"), format!("U#{id}")));
+    }
+    items
+}
+
+fn attributes<const N: usize>(texts: [(&str, String); N]) -> impl Iterator<Item = (String, EmbeddedValue)> {
+    texts.map(|(name, value)| (name.to_owned(), EmbeddedValue::S(value))).into_iter()
 }
 
 /// Returns the DynamoDB calls of each operation on the user with the index `number`.
@@ -505,28 +556,22 @@ async fn operations_make_the_same_calls_with_100000_users_as_with_10() {
     let key = world.dynamodb.get_item().table_name(TABLE);
     let key = key.key("pk", text(&format!("T#{NORDIC}#U#{}", marcus.user.user_id))).key("sk", text("USER"));
     let stored = key.send().await.unwrap().item.unwrap();
-    let model: Value = stored
-        .into_iter()
-        .map(|(name, value)| {
-            let value = match value {
-                AttributeValue::S(text) => json!({ "S": text }),
-                AttributeValue::N(number) => json!({ "N": number }),
-                AttributeValue::Bool(flag) => json!({ "BOOL": flag }),
-                AttributeValue::L(texts) => {
-                    json!({ "L": texts.iter().map(|text| json!({ "S": text.as_s().unwrap() })).collect::<Vec<_>>() })
-                }
-                other => panic!("{name}: {other:?}"),
-            };
-            (name, value)
-        })
-        .collect::<serde_json::Map<_, _>>()
-        .into();
+    let embedded = |value| match value {
+        AttributeValue::S(text) => EmbeddedValue::S(text),
+        AttributeValue::N(number) => EmbeddedValue::N(number),
+        AttributeValue::Bool(flag) => EmbeddedValue::BOOL(flag),
+        AttributeValue::L(texts) => EmbeddedValue::L(
+            texts.into_iter().map(|text| EmbeddedValue::S(text.as_s().unwrap().clone())).collect(),
+        ),
+        other => panic!("{other:?}"),
+    };
+    let model: Item = stored.into_iter().map(|(name, value)| (name, embedded(value))).collect();
     world.import_items((0..10).flat_map(|number| items(&model, number)).collect()).unwrap();
-    let few = calls(&world, &marcus, 3, 4).await;
+    let few = calls(&world, &marcus, KNOWN[0], 4).await;
     world.import_items((10..MANY).flat_map(|number| items(&model, number)).collect()).unwrap();
-    let many = calls(&world, &marcus, MANY - 3, 4).await;
+    let many = calls(&world, &marcus, KNOWN[2], 4).await;
     assert_eq!(few, many);
-    let last = calls(&world, &marcus, MANY / 2, MAX_OFFSET).await;
+    let last = calls(&world, &marcus, KNOWN[1], MAX_OFFSET).await;
     let queries = last[0].1.iter().filter(|call| *call == "Query").count();
     assert!((2..=5).contains(&queries), "{last:?}");
     assert_eq!(last[1..], few[1..]);

@@ -19,8 +19,12 @@ function table(): string {
   const rows = routeTable.functions.map(({ name, trigger }) => {
     const spec = FUNCTIONS[name];
     assert.ok(spec, name);
-    const calls = spec.table.map(({ actions, keys, attributes }) =>
-      [`${code(actions)} of ${code(keys)}`, ...(attributes ? [`in ${code(attributes)}`] : [])].join(" "),
+    const calls = spec.table.map(({ actions, keys, index, attributes }) =>
+      [
+        `${code(actions)} of ${code(keys)}`,
+        ...(index ? [`in the index ${code([index])}`] : []),
+        ...(attributes ? [`in ${code(attributes)}`] : []),
+      ].join(" "),
     );
     const besides = [
       ...spec.secrets.map((action) => `secretsmanager:${action}`),

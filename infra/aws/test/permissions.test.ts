@@ -22,7 +22,9 @@ function named(stack: Synthesized, resource: Json): string {
   if (typeof resource === "string") return resource.replace(/^arn:aws:/, "");
   const join = resource["Fn::Join"];
   if (join !== undefined) {
-    const text = join[1].map((part: Json) => (typeof part === "string" ? part : `{${part.Ref}}`)).join("");
+    const name = (part: Json) =>
+      typeof part === "string" ? part : part.Ref === undefined ? named(stack, part) : `{${part.Ref}}`;
+    const text = join[1].map(name).join("");
     return text.replace(/^arn:(\{AWS::Partition\}|aws):/, "");
   }
   const [id, attribute] = resource["Fn::GetAtt"];

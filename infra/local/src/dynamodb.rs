@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+pub use dynoxide::{AttributeValue as EmbeddedValue, Item};
 use dynoxide::{Database, ImportOptions};
 
 use crate::server::Server;
@@ -53,13 +54,11 @@ impl EmbeddedDynamo {
         self.server.url()
     }
 
-    /// Writes items in DynamoDB's JSON without requests, also to the indexes of the table. The stream does not contain
-    /// them.
+    /// Writes items without requests, also to the indexes of the table. The stream does not contain them.
     ///
     /// # Errors
     /// When an item is invalid. No item is written then.
-    pub fn import(&self, table: &str, items: Vec<serde_json::Value>) -> Result<()> {
-        let items = items.into_iter().map(serde_json::from_value).collect::<Result<Vec<_>, _>>()?;
+    pub fn import(&self, table: &str, items: Vec<Item>) -> Result<()> {
         self.database.import_items(table, items, ImportOptions::default())?;
         Ok(())
     }

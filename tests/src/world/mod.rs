@@ -18,7 +18,11 @@ use doorward::{
     usecase::anchor_audit::Anchorer,
 };
 use jiff::SignedDuration;
-use local::{TABLE, clients, dynamodb::EmbeddedDynamo, secrets::EmbeddedSecrets};
+use local::{
+    TABLE, clients,
+    dynamodb::{EmbeddedDynamo, Item},
+    secrets::EmbeddedSecrets,
+};
 use tempfile::TempDir;
 
 pub use api_clients::{RegisteredClient, oauth_event};
@@ -163,11 +167,11 @@ impl World {
         Instance::start(&backend, &Arc::new(self.clock.skewed(skew)))
     }
 
-    /// Writes items in DynamoDB's JSON directly into the embedded DynamoDB.
+    /// Writes items directly into the embedded DynamoDB.
     ///
     /// # Errors
     /// When an item is invalid, or DynamoDB was stopped.
-    pub fn import_items(&self, items: Vec<serde_json::Value>) -> Result<()> {
+    pub fn import_items(&self, items: Vec<Item>) -> Result<()> {
         let embedded = self.embedded.lock().unwrap_or_else(PoisonError::into_inner);
         embedded.as_ref().context("the embedded DynamoDB was stopped")?.import(TABLE, items)
     }
