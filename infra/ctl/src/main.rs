@@ -186,7 +186,7 @@ mod tests {
             ("doorwardctl --json tenant lost", "unrecognized subcommand 'lost'"),
             (
                 "doorwardctl --json user unlock t",
-                "the following required arguments were not provided: <USER>",
+                "the following required arguments were not provided: <NAME_OR_ID>",
             ),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     Context,
     output::{plain, table},
-    user::UserRef,
+    user::{UserArg, UserRef},
 };
 
 #[derive(Debug, Subcommand)]
@@ -24,7 +24,7 @@ pub(crate) enum SessionCommand {
   doorwardctl --table doorward session list TENANT USER --limit 20")]
     List {
         #[command(flatten)]
-        user_ref: UserRef,
+        user: UserArg,
         /// Maximum number of sessions to list
         #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
@@ -37,7 +37,7 @@ pub(crate) enum SessionCommand {
     /// The session ends at once, as after a logout. Asks for confirmation unless --yes is given.
     Revoke {
         #[command(flatten)]
-        user_ref: UserRef,
+        user: UserArg,
         /// Session ID
         #[arg(value_parser = SessionId::parse)]
         session: SessionId,
@@ -53,7 +53,7 @@ pub(crate) enum SessionCommand {
   doorwardctl --table doorward session revoke-all TENANT USER")]
     RevokeAll {
         #[command(flatten)]
-        user_ref: UserRef,
+        user: UserArg,
         /// Skip the confirmation
         #[arg(long)]
         yes: bool,
@@ -63,17 +63,20 @@ pub(crate) enum SessionCommand {
 impl SessionCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<()> {
         match self {
-            Self::List { user_ref, limit, after } => {
+            Self::List { user, limit, after } => {
+                let user_ref = user.find(context).await?;
                 list(context, &user_ref, usize::from(limit), after).await
             }
-            Self::Revoke { user_ref, session, yes } => {
+            Self::Revoke { user, session, yes } => {
+                let user_ref = user.find(context).await?;
                 if !yes {
                     let question = format!("End session {session} of user {}?", user_ref.user);
                     context.output.confirm(&question, session.as_str())?;
                 }
                 revoke(context, &user_ref, &session).await
             }
-            Self::RevokeAll { user_ref, yes } => {
+            Self::RevokeAll { user, yes } => {
+                let user_ref = user.find(context).await?;
                 if !yes {
                     let question = format!("End all sessions of user {}?", user_ref.user);
                     context.output.confirm(&question, user_ref.user.as_str())?;

@@ -184,6 +184,22 @@ impl DynamoStore {
         Ok(self.user(tenant, &owner).await?.filter(|user| user.username.accepts(name)))
     }
 
+    /// Reads the user with an ID, or else the user with a username. Makes one to three batch reads.
+    ///
+    /// # Errors
+    /// `Unavailable` when a read fails.
+    pub async fn user_by_id_or_name(&self, tenant: &TenantId, text: &str) -> Result<Option<User>, Failure> {
+        if let Ok(id) = UserId::parse(text)
+            && let Some(user) = self.user(tenant, &id).await?
+        {
+            return Ok(Some(user));
+        }
+        match Username::parse(text) {
+            Ok(name) => self.user_by_name(tenant, &name).await,
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Returns the query of the index.
     fn users_query(&self, UsersOf { tenant, organization }: &UsersOf<'_>) -> QueryFluentBuilder {
         let query = self

@@ -106,14 +106,15 @@ fn report(faults: &[UserFault], findings: &mut Findings) {
         UserFaultKind::OthersUsername => (
             "users whose username belongs to another user",
             "these users cannot log in by name",
-            "doorwardctl user update TENANT USER --username NEW_NAME",
+            "run `doorwardctl doctor --repair` again; if the fault stays, give the other user another name: \
+             `doorwardctl user find TENANT --name NAME` shows it",
         ),
         UserFaultKind::NoMail => {
             ("users without a mail item", "a search by mail address leaves these users out", REPAIR)
         }
         UserFaultKind::Stray => (
             "usernames or mail addresses that users no longer have",
-            "nobody can get these usernames, and the addresses are personal data",
+            "no user can get these usernames, and the addresses are personal data",
             REPAIR,
         ),
     };

@@ -1,10 +1,10 @@
 //! Arguments of `doorwardctl user …`.
 
-use anyhow::anyhow;
+use anyhow::{Context as _, Result, anyhow};
 use clap::{ArgGroup, Args, Subcommand};
 use doorward::domain::{
-    Collection, CustomerId, Gender, OrganizationId, Profile, Role, TenantId, UserId, Username, language,
-    mail_address, phone_number, profile_text,
+    Collection, CustomerId, Gender, Invalid, OrganizationId, Profile, Role, TenantId, UserId, Username,
+    language, mail_address, phone_number, profile_text,
 };
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     metadata,
     user_record::{customer_type, gender},
 };
-use crate::prompt::PasswordFrom;
+use crate::{Context, prompt::PasswordFrom};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserCommand {
@@ -31,10 +31,16 @@ pub(crate) enum UserCommand {
     #[command(after_help = "Example:
   doorwardctl --table doorward user list TENANT --limit 20")]
     List(ListUsers),
+    /// Find users by mail address or username
+    ///
+    /// Several users can have one mail address; the first 100 are listed.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward user find TENANT --email ada@example.com")]
+    Find(FindUsers),
     /// Show a user, without its password hash
     #[command(after_help = "Example:
   doorwardctl --table doorward user show TENANT USER")]
-    Show(UserRef),
+    Show(UserArg),
     /// Change a user
     ///
     /// Applies all changes in one write, or none. A change of the roles, the organization, the customer or
@@ -66,46 +72,87 @@ pub(crate) enum UserCommand {
     /// All sessions of the user end at once.
     #[command(after_help = "Example:
   doorwardctl --table doorward user disable TENANT USER")]
-    Disable(UserRef),
-    /// Enable a disabled user
+    Disable(UserArg),
+    /// Enable a disabled or locked user
     ///
     /// The user can log in again. Sessions that `user disable` ended stay ended.
-    Enable(UserRef),
+    Enable(UserArg),
     /// Unlock a user after too many wrong passwords
     ///
     /// Ends the lockout of the user, and enables a password that was disabled after too many consecutive
     /// failures. Does not reset the hourly budgets of client addresses and of the tenant.
-    Unlock(UserRef),
+    Unlock(UserArg),
     /// Delete a user
     ///
     /// Deletes the user, its username and the messages that wait to be sent to it. All its sessions end at
     /// once. Asks for confirmation unless --yes is given.
     Delete {
         #[command(flatten)]
-        user_ref: UserRef,
+        user: UserArg,
         /// Skip the confirmation
         #[arg(long)]
         yes: bool,
     },
 }
 
-/// Identifies a user.
+/// The argument that names a user.
 #[derive(Debug, Args)]
-pub(crate) struct UserRef {
+pub(crate) struct UserArg {
     /// Tenant ID
     #[arg(value_parser = TenantId::parse)]
     pub(crate) tenant: TenantId,
-    /// User ID, not the username
-    #[arg(value_parser = UserId::parse)]
+    /// User ID or username. If a user has this ID, it is meant, also if another user has this name
+    #[arg(value_name = "NAME_OR_ID", value_parser = name_or_id)]
+    user: String,
+}
+
+/// An existing user.
+#[derive(Debug)]
+pub(crate) struct UserRef {
+    pub(crate) tenant: TenantId,
     pub(crate) user: UserId,
 }
 
+impl UserArg {
+    /// Finds the user.
+    ///
+    /// # Errors
+    /// If no user has this ID or username.
+    pub(crate) async fn find(&self, context: &Context) -> Result<UserRef> {
+        let Self { tenant, user } = self;
+        let found = context.store.user_by_id_or_name(tenant, user).await?;
+        let found = found.with_context(|| {
+            format!("user {user} of tenant {tenant} does not exist; pass the user ID or the username")
+        })?;
+        Ok(UserRef { tenant: tenant.clone(), user: found.id })
+    }
+}
+
 impl UserRef {
-    /// Error for a user that does not exist.
+    /// Error for a user that was deleted since it was found.
     pub(crate) fn unknown(&self) -> anyhow::Error {
         let Self { tenant, user } = self;
-        anyhow!("user {user} of tenant {tenant} does not exist; pass the user ID, not the username")
+        anyhow!("user {user} of tenant {tenant} does not exist any more")
     }
+}
+
+fn name_or_id(text: &str) -> Result<String, Invalid> {
+    UserId::parse(text).map(|_| ()).or_else(|_| Username::parse(text).map(|_| ())).map(|()| text.to_owned())
+}
+
+/// Arguments of `user find`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("by").required(true).args(["email", "name"]))]
+pub(crate) struct FindUsers {
+    /// Tenant ID
+    #[arg(value_parser = TenantId::parse)]
+    pub(crate) tenant: TenantId,
+    /// Mail address, verified or not, ignoring case
+    #[arg(long, value_name = "ADDRESS", value_parser = mail_address)]
+    pub(crate) email: Option<String>,
+    /// Username, ignoring case
+    #[arg(long, value_name = "NAME", value_parser = Username::parse)]
+    pub(crate) name: Option<Username>,
 }
 
 #[derive(Debug, Args)]
@@ -218,7 +265,7 @@ pub(crate) struct ListUsers {
 ]))]
 pub(crate) struct UpdateUser {
     #[command(flatten)]
-    pub(crate) user_ref: UserRef,
+    pub(crate) user: UserArg,
     /// New username
     #[arg(long, value_name = "NAME", value_parser = Username::parse_new)]
     pub(crate) username: Option<Username>,

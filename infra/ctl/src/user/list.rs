@@ -29,7 +29,7 @@ impl ListUsers {
             }
         };
         let of = UsersOf { tenant: &id, organization: None };
-        let (mut rows, mut listed, mut last, mut unreadable) = (Vec::new(), 0, None, Vec::new());
+        let (mut shown, mut listed, mut last, mut unreadable) = (Vec::new(), 0, None, Vec::new());
         let more = loop {
             let page = context.store.users_after(&of, from.as_ref(), MAX_USERS.min(most - listed)).await?;
             unreadable.extend(page.unreadable);
@@ -38,7 +38,7 @@ impl ListUsers {
                 if context.output.json {
                     Output::line(&described(&user))?;
                 } else {
-                    rows.push(row(&user));
+                    shown.push(user.clone());
                 }
                 last = Some(user.id);
             }
@@ -53,8 +53,7 @@ impl ListUsers {
                 Some(last) => format!("\n\nThere can be more users. To continue, pass --after {last}"),
                 None => String::new(),
             };
-            let head = ["USER", "USERNAME", "STATUS", "ROLES", "ORGANIZATION", "CUSTOMER"];
-            context.output.result(&Value::Null, || table(&head, rows) + &next)?;
+            context.output.result(&Value::Null, || table_of(&shown) + &next)?;
         }
         if unreadable.is_empty() {
             Ok(())
@@ -62,6 +61,12 @@ impl ListUsers {
             bail!("these stored user items are unreadable: {}; repair or delete them", unreadable.join(", "))
         }
     }
+}
+
+/// Returns a table of users.
+pub(super) fn table_of(users: &[User]) -> String {
+    let head = ["USER", "USERNAME", "STATUS", "ROLES", "ORGANIZATION", "CUSTOMER"];
+    table(&head, users.iter().map(row))
 }
 
 fn row(user: &User) -> Vec<String> {

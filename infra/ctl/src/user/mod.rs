@@ -3,6 +3,7 @@
 mod args;
 mod create;
 mod export;
+mod find;
 mod import;
 mod list;
 mod metadata;
@@ -18,7 +19,7 @@ use doorward::{
 };
 use serde_json::{Value, json};
 
-pub(crate) use self::args::{UserCommand, UserRef};
+pub(crate) use self::args::{UserArg, UserCommand, UserRef};
 use crate::{
     Context,
     output::{changed, plain, table},
@@ -34,20 +35,25 @@ impl UserCommand {
             Self::Update(update) => update.run(context).await,
             Self::Import(import) => import.run(context).await,
             Self::Export(export) => export.run(context).await,
-            Self::Show(user_ref) => show(context, &user_ref).await,
-            Self::Disable(user_ref) => {
+            Self::Find(find) => find.run(context).await,
+            Self::Show(user) => show(context, &user.find(context).await?).await,
+            Self::Disable(user) => {
+                let user_ref = user.find(context).await?;
                 let done = store.disable_user(&user_ref.tenant, &user_ref.user, now).await?;
                 report_switch(context, &user_ref, done, "disabled", "All its sessions have ended.")
             }
-            Self::Enable(user_ref) => {
+            Self::Enable(user) => {
+                let user_ref = user.find(context).await?;
                 let done = store.enable_user(&user_ref.tenant, &user_ref.user, now).await?;
                 report_switch(context, &user_ref, done, "enabled", "Its earlier sessions stay ended.")
             }
-            Self::Unlock(user_ref) => {
+            Self::Unlock(user) => {
+                let user_ref = user.find(context).await?;
                 let done = store.unlock_user(&user_ref.tenant, &user_ref.user).await?;
                 report_switch(context, &user_ref, done, "unlocked", "Its failed attempts were reset.")
             }
-            Self::Delete { user_ref, yes } => {
+            Self::Delete { user, yes } => {
+                let user_ref = user.find(context).await?;
                 if !yes {
                     let question =
                         format!("Delete user {} of tenant {} permanently?", user_ref.user, user_ref.tenant);

@@ -16,14 +16,14 @@ use crate::{Context, output::UsageError};
 
 impl UpdateUser {
     pub(super) async fn run(self, context: &Context) -> Result<()> {
-        let UserRef { tenant: tenant_id, user } = &self.user_ref;
-        let record = tenant(context, tenant_id).await?;
+        let record = tenant(context, &self.user.tenant).await?;
         self.check_consistency()?;
+        let user_ref = self.user.find(context).await?;
+        let UserRef { tenant: tenant_id, user } = &user_ref;
         let password = match self.password.read(context.output)? {
             None => None,
             Some(password) => {
-                let known =
-                    context.store.user(tenant_id, user).await?.ok_or_else(|| self.user_ref.unknown())?;
+                let known = context.store.user(tenant_id, user).await?.ok_or_else(|| user_ref.unknown())?;
                 let username = self.username.as_ref().unwrap_or(&known.username);
                 Some(hashed(&record, username, &password, Some(&known)).await?)
             }
@@ -51,7 +51,7 @@ impl UpdateUser {
                 }
                 Ok(())
             }
-            Ok(None) => Err(self.user_ref.unknown()),
+            Ok(None) => Err(user_ref.unknown()),
             Err(Failure::UsernameTaken) => bail!("another user has this username; nothing changed"),
             Err(failure) => Err(failure.into()),
         }
