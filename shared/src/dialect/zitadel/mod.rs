@@ -70,7 +70,7 @@ pub(crate) async fn set_password(call: &Call<'_>, framing: Framing) -> Result<Re
     let Call { service, context, request, .. } = *call;
     let form = WireFormat::of(framing, request).ok_or(Failure::UnsupportedMediaType)?;
     let details = match parse::set_password(request, form.read(request)?)? {
-        SetPassword::WithCode(command) => service.set_password(command, context).await?,
+        SetPassword::WithCode(command) => service.set_password(*command, context).await?,
         SetPassword::AsCaller(command) => service.update_credentials(*command, context).await?.details,
     };
     Ok(form.reply(&render::password_set(&details)))

@@ -59,7 +59,7 @@ pub(super) fn password_reset(
 /// Use case of a SetPassword call.
 pub(super) enum SetPassword {
     /// A code authorizes the change. A bearer that is sent names the tenant.
-    WithCode(set_password::Command),
+    WithCode(Box<set_password::Command>),
     /// The bearer authorizes the change: the user itself with the current password, or an administrator.
     AsCaller(Box<update_credentials::Command>),
 }
@@ -101,7 +101,7 @@ pub(super) fn set_password(
         if bearer.is_some() && tenant.is_none() && request.header("X-Tenant-ID").is_some() {
             return Err(Failure::TenantMismatch);
         }
-        return Ok(SetPassword::WithCode(set_password::Command {
+        return Ok(SetPassword::WithCode(Box::new(set_password::Command {
             tenant,
             bearer,
             user,
@@ -109,7 +109,7 @@ pub(super) fn set_password(
             password,
             submission: None,
             ip: request.ip.clone(),
-        }));
+        })));
     }
     let without_proof = current_password.is_none();
     let (tenant, bearer) = request.bearer_and_tenant()?;
