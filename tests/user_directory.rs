@@ -134,7 +134,7 @@ async fn users_are_found_by_id_name_and_address_within_their_tenant() {
     assert!(world.store.users_by_id(&tenant, &[]).await.unwrap().is_empty());
     let elsewhere = TenantId::parse(&world.actor(ADMIN).unwrap().tenant.tenant_id).unwrap();
     assert!(world.store.users_by_email(&elsewhere, "shared@example.com").await.unwrap().users.is_empty());
-    assert!(world.store.users_by_id(&elsewhere, &[first.id.clone()]).await.unwrap().is_empty());
+    assert!(world.store.users_by_id(&elsewhere, std::slice::from_ref(&first.id)).await.unwrap().is_empty());
     assert!(world.store.user_by_name(&elsewhere, &name).await.unwrap().is_none());
 }
 
@@ -477,14 +477,14 @@ const KNOWN: [usize; 3] = [3, MANY / 2, MANY - 3];
 fn items(model: &Item, number: usize) -> Vec<Item> {
     let id = format!("bulk-{number:06}");
     let address = format!("{id}@bulk.example");
-    let EmbeddedValue::S(organization) = &model["organization_id"] else { panic!("{model:?}") };
+    let position = format!("{}{id}", position_prefix(model));
     let mut user = model.clone();
     user.extend(attributes([
         ("pk", format!("T#{NORDIC}#U#{id}")),
         ("user_id", id.clone()),
         ("username", address.clone()),
         ("email", address.clone()),
-        ("users_position", format!("O#{organization}#U#{id}")),
+        ("users_position", position),
     ]));
     let finder =
         |pk: String, sk: String| attributes([("pk", pk), ("sk", sk), ("user_id", id.clone())]).collect();
@@ -494,6 +494,14 @@ fn items(model: &Item, number: usize) -> Vec<Item> {
         items.push(finder(format!("T#{NORDIC}#M#{address}"), format!("U#{id}")));
     }
     items
+}
+
+/// Returns the sort key of the index of a user, without the ID.
+fn position_prefix(model: &Item) -> String {
+    match &model["organization_id"] {
+        EmbeddedValue::S(organization) => format!("O#{organization}#U#"),
+        other => unreachable!("{other:?}"),
+    }
 }
 
 fn attributes<const N: usize>(texts: [(&str, String); N]) -> impl Iterator<Item = (String, EmbeddedValue)> {
@@ -523,7 +531,7 @@ async fn calls(
     let page = world.store.users_from(&of, offset, 5).await.unwrap();
     assert_eq!(page.users.len(), 5);
     note("list");
-    assert_eq!(world.store.users_by_id(&tenant, &[id.clone()]).await.unwrap().len(), 1);
+    assert_eq!(world.store.users_by_id(&tenant, std::slice::from_ref(&id)).await.unwrap().len(), 1);
     note("by id");
     assert_eq!(world.store.users_by_email(&tenant, &address).await.unwrap().users.len(), 1);
     note("by address");

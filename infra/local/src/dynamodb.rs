@@ -36,9 +36,9 @@ impl EmbeddedDynamo {
     /// When the file cannot be opened or no port is free.
     pub async fn start(storage: Storage) -> Result<Self> {
         let database = open(&storage)?;
-        let served = database.clone();
+        let tables = database.clone();
         let server = Server::start(|listener, stopped| async move {
-            let served = dynoxide::server::serve_with_shutdown(listener, served, stopped.wait()).await;
+            let served = dynoxide::server::serve_with_shutdown(listener, tables, stopped.wait()).await;
             if let Err(error) = served {
                 crate::ui::to_stderr(&format!("the embedded DynamoDB failed: {error}"));
             }

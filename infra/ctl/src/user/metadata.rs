@@ -83,7 +83,7 @@ pub(super) fn changed(
 mod tests {
     use super::*;
 
-    fn read_from(metadata: Value) -> Result<Metadata, String> {
+    fn read_from(metadata: &Value) -> Result<Metadata, String> {
         let Value::Object(members) = json!({ "metadata": metadata }) else { unreachable!() };
         let mut reader = ObjectReader::new(members);
         let metadata = read(&mut reader);
@@ -105,7 +105,7 @@ mod tests {
             "text": "gold", "unicode": "gr\u{fc}n", "control": { "base64": "YQo=" }, "binary": { "base64": "/wA=" },
         });
         assert_eq!(written, expected);
-        assert_eq!(read_from(written).unwrap(), metadata);
+        assert_eq!(read_from(&written).unwrap(), metadata);
     }
 
     #[test]
@@ -119,7 +119,7 @@ mod tests {
             json!({ "k": "" }),
             json!({ "doorward:roles": "hunter2" }),
         ] {
-            let fault = read_from(bad.clone()).unwrap_err();
+            let fault = read_from(&bad).unwrap_err();
             assert!(fault.contains("metadata") && !fault.contains("hunter2"), "{bad}: {fault}");
         }
     }
