@@ -84,6 +84,11 @@ impl ObjectReader {
         parsed.map_err(|error| self.fault(name, error.to_string())).ok()
     }
 
+    /// Returns the number of recorded errors.
+    pub fn faults(&self) -> usize {
+        self.errors.len()
+    }
+
     /// Returns whether a member is present and not `null`.
     pub fn has(&self, name: &str) -> bool {
         self.members.get(name).is_some_and(|value| !value.is_null())
@@ -163,8 +168,15 @@ impl ObjectReader {
 
     /// Reads an object with `read`. The errors of its members carry the path to them.
     pub fn object<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        let Value::Object(members) = self.take(name)? else {
-            return self.wrong_type(name, "must be an object");
+        let value = self.take(name)?;
+        self.object_of(value, name, read)
+    }
+
+    /// Reads the object `value` of the field `name`, as [`Self::object`].
+    pub fn object_of<T>(&mut self, value: Value, name: &str, read: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let Value::Object(members) = value else {
+            self.fault(name.to_owned(), "must be an object");
+            return None;
         };
         let mut inner = Self {
             members,

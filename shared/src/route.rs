@@ -35,6 +35,10 @@ pub enum Function {
     ResetLogin,
     /// Changes credentials.
     UpdateCredentials,
+    /// Reads and lists users.
+    FindUsers,
+    /// Creates, changes and deletes users.
+    ManageUsers,
     /// Serves the hosted page where a person sets a new password.
     PasswordPage,
     /// Answers CORS preflight requests.
@@ -96,6 +100,8 @@ impl Function {
             | Self::ListSessions
             | Self::ResetLogin
             | Self::UpdateCredentials
+            | Self::FindUsers
+            | Self::ManageUsers
             | Self::PasswordPage
             | Self::Preflight
             | Self::Discovery
@@ -118,6 +124,8 @@ impl Function {
             Self::ListSessions => LIST_SESSIONS.as_flattened(),
             Self::ResetLogin => &RESET_LOGIN,
             Self::UpdateCredentials => &UPDATE_CREDENTIALS,
+            Self::FindUsers => FIND_USERS.as_flattened(),
+            Self::ManageUsers => MANAGE_USERS.as_flattened(),
             Self::PasswordPage => &PASSWORD_PAGE,
             Self::Preflight => &PREFLIGHT,
             Self::Discovery => &DISCOVERY,
@@ -275,6 +283,47 @@ pub static UPDATE_CREDENTIALS: [Route; 4] = [
     post(OCARIOT_RESET, "password.set", &ocariot::OCARIOT, |call| Box::pin(ocariot::reset_password(call))),
 ];
 
+/// The two routes of a ZITADEL call: JSON and RPC.
+macro_rules! zitadel_call {
+    ($method:ident $path:literal, $name:literal, $action:literal, $handler:ident) => {
+        [
+            Route {
+                method: &Method::$method,
+                ..post($path, $action, &ZITADEL_JSON, |call| Box::pin(zitadel::$handler(call, Json)))
+            },
+            post(concat!("/zitadel.user.v2.UserService/", $name), $action, &ZITADEL_RPC, |call| {
+                Box::pin(zitadel::$handler(call, Rpc))
+            }),
+        ]
+    };
+}
+
+/// Routes of `find-users`.
+pub static FIND_USERS: [[Route; 2]; 2] = [
+    zitadel_call!(GET "/v2/users/{userId}", "GetUserByID", "user.read", read_user),
+    zitadel_call!(POST "/v2/users", "ListUsers", "users.list", list_users),
+];
+
+/// Routes of `manage-users`.
+pub static MANAGE_USERS: [[Route; 2]; 16] = [
+    zitadel_call!(POST "/v2/users/new", "CreateUser", "user.create", create_user),
+    zitadel_call!(POST "/v2/users/human", "AddHumanUser", "user.create", add_human_user),
+    zitadel_call!(PATCH "/v2/users/{userId}", "UpdateUser", "user.update", update_user),
+    zitadel_call!(PUT "/v2/users/human/{userId}", "UpdateHumanUser", "user.update", update_human_user),
+    zitadel_call!(POST "/v2/users/{userId}/email", "SetEmail", "email.set", set_email),
+    zitadel_call!(POST "/v2/users/{userId}/email/send", "SendEmailCode", "email.code", send_email_code),
+    zitadel_call!(POST "/v2/users/{userId}/email/resend", "ResendEmailCode", "email.code", resend_email_code),
+    zitadel_call!(POST "/v2/users/{userId}/email/verify", "VerifyEmail", "email.verify", verify_email),
+    zitadel_call!(POST "/v2/users/{userId}/phone", "SetPhone", "phone.set", set_phone),
+    zitadel_call!(DELETE "/v2/users/{userId}/phone", "RemovePhone", "phone.remove", remove_phone),
+    zitadel_call!(POST "/v2/users/{userId}/phone/verify", "VerifyPhone", "phone.verify", verify_phone),
+    zitadel_call!(POST "/v2/users/{userId}/deactivate", "DeactivateUser", "user.disable", deactivate_user),
+    zitadel_call!(POST "/v2/users/{userId}/reactivate", "ReactivateUser", "user.enable", reactivate_user),
+    zitadel_call!(POST "/v2/users/{userId}/lock", "LockUser", "user.lock", lock_user),
+    zitadel_call!(POST "/v2/users/{userId}/unlock", "UnlockUser", "user.unlock", unlock_user),
+    zitadel_call!(DELETE "/v2/users/{userId}", "DeleteUser", "user.delete", delete_user),
+];
+
 /// Routes of `password-page`.
 pub static PASSWORD_PAGE: [Route; 2] = [
     page(&Method::GET, "page.show", |call| Box::pin(page::show(call))),
@@ -308,7 +357,7 @@ pub static DISCOVERY: [Route; 4] = [
 
 /// Routes of `preflight`: one for each path that pages of other origins may call. Each lists the methods of
 /// its path, because reading them from the other routes would link their handlers.
-pub static PREFLIGHT: [Route; 16] = [
+pub static PREFLIGHT: [Route; 49] = [
     preflight(SESSIONS[0], |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
     preflight(SESSIONS[1], |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
     preflight(SESSIONS[2], |call| Box::pin(cors::preflight(call, "POST, DELETE, GET"))),
@@ -325,11 +374,45 @@ pub static PREFLIGHT: [Route; 16] = [
     preflight(PASSWORD, ONLY_POST),
     preflight(SET_PASSWORD_RPC, ONLY_POST),
     preflight(OCARIOT_RESET, ONLY_POST),
+    preflight("/v2/users/{userId}", |call| Box::pin(cors::preflight(call, "PATCH, DELETE, GET"))),
+    preflight("/v2/users", ONLY_POST),
+    preflight("/v2/users/new", ONLY_POST),
+    preflight("/v2/users/human", ONLY_POST),
+    preflight("/v2/users/human/{userId}", |call| Box::pin(cors::preflight(call, "PUT"))),
+    preflight("/v2/users/{userId}/email", ONLY_POST),
+    preflight("/v2/users/{userId}/email/send", ONLY_POST),
+    preflight("/v2/users/{userId}/email/resend", ONLY_POST),
+    preflight("/v2/users/{userId}/email/verify", ONLY_POST),
+    preflight("/v2/users/{userId}/phone", |call| Box::pin(cors::preflight(call, "POST, DELETE"))),
+    preflight("/v2/users/{userId}/phone/verify", ONLY_POST),
+    preflight("/v2/users/{userId}/deactivate", ONLY_POST),
+    preflight("/v2/users/{userId}/reactivate", ONLY_POST),
+    preflight("/v2/users/{userId}/lock", ONLY_POST),
+    preflight("/v2/users/{userId}/unlock", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/GetUserByID", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/ListUsers", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/CreateUser", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/AddHumanUser", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/UpdateUser", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/UpdateHumanUser", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/SetEmail", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/SendEmailCode", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/ResendEmailCode", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/VerifyEmail", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/SetPhone", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/RemovePhone", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/VerifyPhone", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/DeactivateUser", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/ReactivateUser", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/LockUser", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/UnlockUser", ONLY_POST),
+    preflight("/zitadel.user.v2.UserService/DeleteUser", ONLY_POST),
 ];
 
 /// Finds the route of a request among the routes of one function.
 pub struct Router {
-    paths: matchit::Router<Vec<&'static Route>>,
+    /// One router for each method, because a path of one method may also fit a parameter in a path of another.
+    methods: Vec<(&'static Method, matchit::Router<&'static Route>)>,
 }
 
 impl Router {
@@ -338,20 +421,26 @@ impl Router {
     /// # Errors
     /// Two path patterns contradict each other.
     pub fn new(routes: &'static [Route]) -> Result<Self, matchit::InsertError> {
-        let mut paths: matchit::Router<Vec<&'static Route>> = matchit::Router::new();
+        let mut methods: Vec<(&'static Method, matchit::Router<&'static Route>)> = Vec::new();
         for route in routes {
-            match paths.at_mut(route.path) {
-                Ok(known) => known.value.push(route),
-                Err(_) => paths.insert(route.path, vec![route])?,
+            for method in route.methods() {
+                if let Some((_, paths)) = methods.iter_mut().find(|(known, _)| *known == method) {
+                    paths.insert(route.path, route)?;
+                } else {
+                    let mut paths = matchit::Router::new();
+                    paths.insert(route.path, route)?;
+                    methods.push((method, paths));
+                }
             }
         }
-        Ok(Self { paths })
+        Ok(Self { methods })
     }
 
     /// The route for a method and a decoded path, with the path's parameters.
     pub fn find(&self, method: &Method, path: &str) -> Option<(&'static Route, MatchedPath)> {
-        let found = self.paths.at(path).ok()?;
-        let route = *found.value.iter().find(|route| route.methods().any(|own| own == method))?;
+        let (_, paths) = self.methods.iter().find(|(known, _)| *known == method)?;
+        let found = paths.at(path).ok()?;
+        let route = *found.value;
         let parameters =
             found.params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Some((route, MatchedPath { pattern: route.path, collection: route.collection, parameters }))

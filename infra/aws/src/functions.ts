@@ -192,6 +192,32 @@ export const FUNCTIONS: Readonly<Record<string, FunctionSpec>> = {
     hashes: true,
     reserved: 5,
   },
+  "find-users": {
+    memory: 512,
+    because: WAITS,
+    table: [
+      FINDS,
+      READS,
+      { actions: ["Query"], keys: [KEYS.mail] },
+      { actions: ["Query"], index: "users", keys: [KEYS.tenant] },
+    ],
+    secrets: ["GetSecretValue"],
+  },
+  "manage-users": {
+    memory: 1769,
+    because: HASHES,
+    table: [
+      FINDS,
+      READS,
+      { actions: ["Query"], keys: [KEYS.user] },
+      { actions: ["PutItem"], keys: [KEYS.user, KEYS.username, KEYS.mail, KEYS.idempotency] },
+      { actions: ["UpdateItem"], keys: [KEYS.user] },
+      { actions: ["DeleteItem"], keys: [KEYS.user, KEYS.username, KEYS.mail] },
+      { actions: ["ConditionCheckItem"], keys: [KEYS.user] },
+    ],
+    secrets: ["GetSecretValue"],
+    hashes: true,
+  },
   "password-page": {
     memory: 1769,
     because: HASHES,

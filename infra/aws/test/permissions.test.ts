@@ -115,6 +115,23 @@ const WANTED: Record<string, string[]> = {
     `Allow dynamodb:ConditionCheckItem on table${keys("T#*#U#*")}`,
     ...common,
   ],
+  "find-users": [
+    finds,
+    reads,
+    `Allow dynamodb:Query on table${keys("T#*#M#*")}`,
+    `Allow dynamodb:Query on table/index/users${keys("T#*")}`,
+    ...common,
+  ],
+  "manage-users": [
+    finds,
+    reads,
+    `Allow dynamodb:Query on table${keys("T#*#U#*")}`,
+    `Allow dynamodb:PutItem on table${keys("T#*#U#*", "T#*#N#*", "T#*#M#*", "T#*#K#*")}`,
+    `Allow dynamodb:UpdateItem on table${keys("T#*#U#*")}`,
+    `Allow dynamodb:DeleteItem on table${keys("T#*#U#*", "T#*#N#*", "T#*#M#*")}`,
+    `Allow dynamodb:ConditionCheckItem on table${keys("T#*#U#*")}`,
+    ...common,
+  ],
   "password-page": [
     `Allow dynamodb:GetItem on table${keys("T#*")}`,
     reads,

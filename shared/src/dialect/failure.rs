@@ -34,7 +34,10 @@ pub(super) fn status(failure: &Failure) -> StatusCode {
         | Failure::Forbidden(_)
         | Failure::TenantMismatch => StatusCode::FORBIDDEN,
         Failure::RouteNotFound | Failure::UserNotFound | Failure::SessionNotFound => StatusCode::NOT_FOUND,
-        Failure::UsernameTaken | Failure::SessionLimit | Failure::IdempotencyExpired => StatusCode::CONFLICT,
+        Failure::UsernameTaken
+        | Failure::UserStatusConflict
+        | Failure::SessionLimit
+        | Failure::IdempotencyExpired => StatusCode::CONFLICT,
         Failure::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Failure::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Failure::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
@@ -79,6 +82,7 @@ pub(super) fn text(failure: &Failure) -> &'static str {
         Failure::UserNotFound => "There is no such user",
         Failure::SessionNotFound => "There is no such session",
         Failure::UsernameTaken => "The username is taken",
+        Failure::UserStatusConflict => "The user's status or address does not allow this",
         Failure::SessionLimit => "The user has as many sessions as the tenant allows: end one first",
         Failure::IdempotencyMismatch => "This Idempotency-Key was used for another request: use a new one",
         Failure::IdempotencyExpired => {

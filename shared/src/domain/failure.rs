@@ -190,6 +190,8 @@ pub enum Failure {
     SessionNotFound,
     /// Another user of the tenant has this username.
     UsernameTaken,
+    /// The status of the user does not allow the change, or no address of the user waits for verification.
+    UserStatusConflict,
     /// The user has reached the tenant's session limit.
     SessionLimit,
     /// The `Idempotency-Key` was used for a different request.

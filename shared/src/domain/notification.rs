@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-use super::{AttemptId, Code};
+use super::{AttemptId, Code, CodePurpose};
 
 /// One notification to one user.
 #[derive(Debug, Clone, IntoStaticStr)]
@@ -11,6 +11,10 @@ use super::{AttemptId, Code};
 pub enum Notification {
     /// A code for setting a new password.
     ResetCode(CodeMessage),
+    /// A code for verifying a mail address.
+    EmailCode(CodeMessage),
+    /// A code for verifying a phone number.
+    PhoneCode(CodeMessage),
     /// The password was changed.
     PasswordChanged,
     /// The username was changed.
@@ -25,9 +29,28 @@ impl Notification {
     pub fn name(&self) -> &'static str {
         self.into()
     }
+
+    /// The code in the notification, and its purpose.
+    pub fn code(&self) -> Option<(&CodeMessage, CodePurpose)> {
+        match self {
+            Self::ResetCode(code) => Some((code, CodePurpose::Password)),
+            Self::EmailCode(code) => Some((code, CodePurpose::Email)),
+            Self::PhoneCode(code) => Some((code, CodePurpose::Phone)),
+            Self::PasswordChanged | Self::UsernameChanged | Self::Nothing => None,
+        }
+    }
+
+    /// The notification that delivers a code.
+    pub fn of_code(code: CodeMessage, purpose: CodePurpose) -> Self {
+        match purpose {
+            CodePurpose::Password => Self::ResetCode(code),
+            CodePurpose::Email => Self::EmailCode(code),
+            CodePurpose::Phone => Self::PhoneCode(code),
+        }
+    }
 }
 
-/// A reset code to be delivered.
+/// A code to be delivered.
 #[derive(Debug, Clone)]
 pub struct CodeMessage {
     /// The code.
@@ -44,8 +67,8 @@ pub struct CodeMessage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Medium {
-    /// Mail to the verified address.
+    /// Mail to the verified address. A code that verifies an address goes to that address.
     Mail,
-    /// Text message to the verified phone number.
+    /// Text message to the verified phone number. A code that verifies a number goes to that number.
     Text,
 }

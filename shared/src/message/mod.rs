@@ -24,6 +24,12 @@ pub enum MessageKind {
     /// Text message with a code for setting a new password.
     #[strum(serialize = "reset_code_text")]
     ResetText,
+    /// Mail with a code or a link for verifying the mail address.
+    #[strum(serialize = "email_code")]
+    EmailCodeMail,
+    /// Text message with a code for verifying the phone number.
+    #[strum(serialize = "phone_code")]
+    PhoneCodeText,
     /// Mail about a changed password.
     PasswordChanged,
     /// Mail about a changed username.
@@ -38,6 +44,8 @@ impl MessageKind {
                 Medium::Mail => Self::ResetMail,
                 Medium::Text => Self::ResetText,
             }),
+            Notification::EmailCode(_) => Some(Self::EmailCodeMail),
+            Notification::PhoneCode(_) => Some(Self::PhoneCodeText),
             Notification::PasswordChanged => Some(Self::PasswordChanged),
             Notification::UsernameChanged => Some(Self::UsernameChanged),
             Notification::Nothing => None,
@@ -52,13 +60,15 @@ impl MessageKind {
     /// Returns the delivery medium.
     pub fn medium(self) -> Medium {
         match self {
-            Self::ResetText => Medium::Text,
-            Self::ResetMail | Self::PasswordChanged | Self::UsernameChanged => Medium::Mail,
+            Self::ResetText | Self::PhoneCodeText => Medium::Text,
+            Self::ResetMail | Self::EmailCodeMail | Self::PasswordChanged | Self::UsernameChanged => {
+                Medium::Mail
+            }
         }
     }
 
     fn has_code(self) -> bool {
-        matches!(self, Self::ResetMail | Self::ResetText)
+        matches!(self, Self::ResetMail | Self::ResetText | Self::EmailCodeMail | Self::PhoneCodeText)
     }
 }
 

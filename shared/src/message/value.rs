@@ -23,7 +23,7 @@ pub struct Values<'a> {
 /// Values of a message with a code.
 #[derive(Clone, Copy)]
 pub struct CodeValues<'a> {
-    /// `link`: link to the page that accepts the code.
+    /// `link`: link to the page that accepts the code. Empty if the user types the code elsewhere.
     pub link: &'a str,
     /// `code`: the code.
     pub code: &'a str,
@@ -70,7 +70,12 @@ pub(super) fn samples(kind: MessageKind) -> [Values<'static>; 3] {
         username: "user@example.com",
         time: Timestamp::UNIX_EPOCH,
         code: kind.has_code().then_some(CodeValues {
-            link: "https://example.com/",
+            // A verification mail may have no link.
+            link: if kind == MessageKind::EmailCodeMail && seconds == 30 {
+                ""
+            } else {
+                "https://example.com/"
+            },
             code: "AAAAAAAA",
             seconds,
             ends_at: Timestamp::UNIX_EPOCH,

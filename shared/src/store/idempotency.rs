@@ -13,7 +13,7 @@ use super::{
     keys::{Key, ResultKey},
     table::Expressions,
 };
-use crate::domain::{Failure, SessionId, UserDetails};
+use crate::domain::{Failure, SessionId, UserDetails, UserId};
 
 /// Result of a successful request with an `Idempotency-Key`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,14 @@ pub enum Success {
         /// Time of the request.
         #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
         asked_at: Timestamp,
+    },
+    /// A user was created.
+    UserCreated {
+        /// User ID.
+        #[serde(rename = "user_id")]
+        user: UserId,
+        /// Returned details of the user.
+        details: UserDetails,
     },
     /// A code was returned. It cannot be replayed, because codes are not stored.
     CodeReturned,
@@ -113,6 +121,7 @@ mod tests {
             Success::Session { id: session(), user_epoch: 7 },
             Success::LoginReset { by: Some(session()) },
             Success::LoginReset { by: None },
+            Success::UserCreated { user: UserId::parse("u").unwrap(), details: details.clone() },
             Success::CodeSent { details: Some(details), asked_at: at(9) },
             Success::CodeSent { details: None, asked_at: at(9) },
             Success::CodeReturned,

@@ -50,6 +50,8 @@ pub enum ExtraItem<'a> {
     /// The newest code of this purpose of the other user or of the caller, and the stored result of the idempotency key,
     /// if any.
     Code(CodePurpose, Option<&'a ResultKey>),
+    /// The stored result of the idempotency key, if any.
+    Result(Option<&'a ResultKey>),
     /// A session of the other user or of the caller.
     Session(&'a SessionId),
 }
@@ -219,6 +221,7 @@ fn extra_keys(tenant: &TenantId, target: Option<&UserId>, extra: ExtraItem<'_>) 
         ExtraItem::Code(purpose, result) => {
             [target.map(|target| Key::code(tenant, target, purpose)), result.map(Key::result), None]
         }
+        ExtraItem::Result(result) => [None, result.map(Key::result), None],
         ExtraItem::Session(asked) => [None, None, target.map(|target| Key::session(tenant, target, asked))],
     }
 }

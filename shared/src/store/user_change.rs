@@ -49,8 +49,8 @@ const OPTIONAL: [&str; 15] = [
 /// Items to write in the transaction of a user.
 #[derive(Debug, Default)]
 pub struct UserExtras {
-    /// Code to issue.
-    pub code: Option<NewCode>,
+    /// Codes to issue, of different purposes.
+    pub codes: Vec<NewCode>,
     /// Code that the change uses.
     pub spent: Option<SpentCode>,
     /// Notifications.
@@ -72,15 +72,15 @@ pub struct SpentCode {
 
 /// Effects of a replacement that do not follow from the two versions of the user.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Replacement {
+pub(super) struct Replacement<'a> {
     /// The failed attempts are deleted, which ends a lockout, and the device proofs and the reset code become invalid.
     pub(super) resets_access: bool,
     /// The failed attempts are deleted.
     pub(super) lifts_lockout: bool,
     /// The caller changes its own account. No session of the user may have ended since it was read.
     pub(super) is_own: bool,
-    /// Purpose of a code that the same transaction issues or uses. Its item is not written twice.
-    pub(super) code: Option<CodePurpose>,
+    /// Purposes of codes that the same transaction issues or uses. Their items are not written twice.
+    pub(super) codes: &'a [CodePurpose],
 }
 
 impl DynamoStore {
@@ -99,6 +99,8 @@ impl DynamoStore {
     ) -> Result<Committed, Failure> {
         let mut writes = self.creation_writes(user, None, now)?;
         writes.extend(self.extra_writes(user, extras, now)?);
+        // The first failed condition counts. A repeated request also finds its own username taken.
+        writes.sort_by_key(|(guard, _)| *guard != Guard::IdempotencyKey);
         self.commit(writes).await
     }
 
@@ -117,12 +119,13 @@ impl DynamoStore {
         extras: &UserExtras,
     ) -> Result<Committed, Failure> {
         let old = change.target;
-        let code = extras.code.as_ref().map(|code| code.purpose);
+        let issued = extras.codes.iter().map(|code| code.purpose);
+        let codes: Vec<_> = issued.chain(extras.spent.as_ref().map(|spent| spent.purpose)).collect();
         let replacement = Replacement {
             resets_access: false,
             lifts_lockout: !old.is_active() && new.is_active(),
             is_own: change.is_own(),
-            code: code.or(extras.spent.as_ref().map(|spent| spent.purpose)),
+            codes: &codes,
         };
         let mut writes = self.replacement_writes(old, new, replacement)?;
         writes.extend(self.check_own_session(change)?);
@@ -156,9 +159,9 @@ impl DynamoStore {
         extras: &UserExtras,
         now: Timestamp,
     ) -> Result<Vec<Guarded>, Failure> {
-        let UserExtras { code, spent, messages, result } = extras;
+        let UserExtras { codes, spent, messages, result } = extras;
         let mut writes = Vec::new();
-        if let Some(code) = code {
+        for code in codes {
             writes.extend(self.put_code(code)?);
         }
         if let Some(SpentCode { purpose, proof, submission }) = spent {
@@ -200,9 +203,9 @@ impl DynamoStore {
         &self,
         old: &User,
         new: &User,
-        replacement: Replacement,
+        replacement: Replacement<'_>,
     ) -> Result<Vec<Guarded>, Failure> {
-        let Replacement { resets_access, lifts_lockout, is_own, code } = replacement;
+        let Replacement { resets_access, lifts_lockout, is_own, codes } = replacement;
         let ends_sessions = old.must_end_sessions(new);
         let has_new_password = old.password.as_phc() != new.password.as_phc();
         let renews_proofs = resets_access || has_new_password;
@@ -223,7 +226,7 @@ impl DynamoStore {
                 CodePurpose::Email => old.any_email() != new.any_email(),
                 CodePurpose::Phone => old.any_phone() != new.any_phone(),
             };
-            if is_void && code != Some(purpose) {
+            if is_void && !codes.contains(&purpose) {
                 let write = self.void_code(&new.tenant, &new.id, purpose, new.changed_at)?;
                 writes.push((Guard::None, write));
             }

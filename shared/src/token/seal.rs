@@ -23,6 +23,16 @@ enum PlainMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         link: Option<String>,
     },
+    EmailCode {
+        code: String,
+        id: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link: Option<String>,
+    },
+    PhoneCode {
+        code: String,
+        id: String,
+    },
     PasswordChanged,
     UsernameChanged,
     Nothing,
@@ -84,6 +94,12 @@ impl From<&Notification> for PlainMessage {
                 medium: *medium,
                 link: link.clone(),
             },
+            Notification::EmailCode(CodeMessage { code, id, medium: _, link }) => {
+                Self::EmailCode { code: code.expose().to_owned(), id: id.to_string(), link: link.clone() }
+            }
+            Notification::PhoneCode(CodeMessage { code, id, medium: _, link: _ }) => {
+                Self::PhoneCode { code: code.expose().to_owned(), id: id.to_string() }
+            }
             Notification::PasswordChanged => Self::PasswordChanged,
             Notification::UsernameChanged => Self::UsernameChanged,
             Notification::Nothing => Self::Nothing,
@@ -95,13 +111,18 @@ impl TryFrom<PlainMessage> for Notification {
     type Error = ();
 
     fn try_from(plain: PlainMessage) -> Result<Self, ()> {
+        let message = |code: String, id: String, medium, link| {
+            let (code, id) = (Code::parse(&code).map_err(|_| ())?, AttemptId::parse(&id).map_err(|_| ())?);
+            Ok::<_, ()>(CodeMessage { code, id, medium, link })
+        };
         Ok(match plain {
-            PlainMessage::ResetCode { code, id, medium, link } => Self::ResetCode(CodeMessage {
-                code: Code::parse(&code).map_err(|_| ())?,
-                id: AttemptId::parse(&id).map_err(|_| ())?,
-                medium,
-                link,
-            }),
+            PlainMessage::ResetCode { code, id, medium, link } => {
+                Self::ResetCode(message(code, id, medium, link)?)
+            }
+            PlainMessage::EmailCode { code, id, link } => {
+                Self::EmailCode(message(code, id, Medium::Mail, link)?)
+            }
+            PlainMessage::PhoneCode { code, id } => Self::PhoneCode(message(code, id, Medium::Text, None)?),
             PlainMessage::PasswordChanged => Self::PasswordChanged,
             PlainMessage::UsernameChanged => Self::UsernameChanged,
             PlainMessage::Nothing => Self::Nothing,
@@ -174,9 +195,15 @@ mod tests {
 
     #[test]
     fn every_kind_of_message_is_read_back() {
-        for message in
-            [message(), Notification::PasswordChanged, Notification::UsernameChanged, Notification::Nothing]
-        {
+        let Notification::ResetCode(code) = message() else { panic!("no code") };
+        for message in [
+            message(),
+            Notification::EmailCode(code.clone()),
+            Notification::PhoneCode(code),
+            Notification::PasswordChanged,
+            Notification::UsernameChanged,
+            Notification::Nothing,
+        ] {
             let sealed = keys("t").seal_notification(key(), &message, at(9), &SystemEntropy).unwrap();
             assert_eq!(keys("t").open_notification(&sealed).unwrap().name(), message.name());
         }

@@ -16,7 +16,7 @@ use crate::{
     cache::{Cache, Freshness},
     context::RequestContext,
     domain::{
-        CodeMessage, Failure, LinkTemplate, Medium, MessageDelivery, Notification, ResetCode, Templates,
+        CodeMessage, CodePurpose, Failure, LinkTemplate, Medium, MessageDelivery, ResetCode, Templates,
         Tenant, TenantId, TenantStatus, User,
     },
     message::{self, CodeValues, MessageKind, Values},
@@ -204,11 +204,13 @@ impl Notifier {
         let Some(user) = user.filter(|user| user.is_active()) else {
             return Ok(Outcome::UserClosed);
         };
-        let code = match &notification {
-            Notification::ResetCode(message) => Some(message),
-            _ => None,
-        };
-        if let Some(code) = code {
+        let code = notification.code();
+        if let Some((code, purpose)) = code {
+            let other = match purpose {
+                CodePurpose::Password => None,
+                _ => self.store.code(&user.tenant, &user.id, purpose).await?,
+            };
+            let newest = if purpose == CodePurpose::Password { newest } else { other.as_ref() };
             // The stream may report the message before a read returns the code that the same transaction stored. The
             // newest code is then missing, or has a lower ID ([`ResetCode::id_time`]).
             let Some(newest) = newest.filter(|newest| newest.id >= code.id) else {
@@ -218,9 +220,13 @@ impl Notifier {
                 return Ok(Outcome::Superseded);
             }
         }
-        let stored = match kind.medium() {
-            Medium::Mail => user.email.as_deref(),
-            Medium::Text => user.phone.as_deref(),
+        let stored = match kind {
+            MessageKind::EmailCodeMail => user.unverified_email.as_deref(),
+            MessageKind::PhoneCodeText => user.unverified_phone.as_deref(),
+            _ => match kind.medium() {
+                Medium::Mail => user.email.as_deref(),
+                Medium::Text => user.phone.as_deref(),
+            },
         };
         let delivery = &request.policy().delivery;
         // A tenant that sends its messages itself may have an address that is not stored here.
@@ -229,7 +235,13 @@ impl Notifier {
             (None, MessageDelivery::EventBus(_)) => "",
             (None, MessageDelivery::Direct) => return Ok(Outcome::NoAddress),
         };
-        let link = code.map(|code| self.link(&request.tenant, user, code)).transpose()?;
+        let link = match code {
+            Some((code, CodePurpose::Password)) => Some(self.link(&request.tenant, user, code)?),
+            // Without a template of the request, the user types the code.
+            Some((code, _)) => verification_link(&request.tenant, user, code),
+            None => None,
+        };
+        let code = code.map(|(message, _)| message);
         let letter = Letter { sealed, now, kind, user, address, code, link: link.as_deref() };
         let sent = match delivery {
             MessageDelivery::Direct => self.send(&request, &letter).await?,
@@ -285,8 +297,8 @@ impl Notifier {
             tenant: &tenant.name,
             username: letter.user.username.as_written(),
             time: letter.sealed.key.id.made_at(),
-            code: letter.code.zip(letter.link).map(|(message, link)| CodeValues {
-                link,
+            code: letter.code.map(|message| CodeValues {
+                link: letter.link.unwrap_or_default(),
                 code: message.code.expose(),
                 seconds: letter.sealed.ends_at.duration_since(now).as_secs(),
                 ends_at: letter.sealed.ends_at,
@@ -318,8 +330,8 @@ impl Notifier {
             "userId": sealed.key.user,
             "kind": name,
             "medium": kind.medium(),
-            "email": user.email,
-            "phone": user.phone,
+            "email": if *kind == MessageKind::EmailCodeMail { &user.unverified_email } else { &user.email },
+            "phone": if *kind == MessageKind::PhoneCodeText { &user.unverified_phone } else { &user.phone },
             "locale": user.locale,
             "expiresAt": sealed.ends_at.to_string(),
             "code": code.map(|message| message.code.expose()),
@@ -340,6 +352,13 @@ struct Letter<'a> {
     address: &'a str,
     code: Option<&'a CodeMessage>,
     link: Option<&'a str>,
+}
+
+/// The link of a verification code, from the template that the request named, if the tenant still allows it.
+fn verification_link(tenant: &Tenant, user: &User, message: &CodeMessage) -> Option<String> {
+    let hosts = &tenant.policy.link_hosts;
+    let template = LinkTemplate::parse(message.link.as_deref()?, hosts).ok()?;
+    template.fill(&user.id, &user.organization, &message.code, Some(hosts))
 }
 
 /// Whether a code is its user's newest, not spent and not invalidated. Messages may be

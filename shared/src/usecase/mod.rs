@@ -4,9 +4,11 @@
 pub mod anchor_audit;
 pub mod authorize;
 pub mod create_session;
+pub mod create_user;
 pub mod delete_session;
 pub mod deliver_notification;
 pub mod end_sessions;
+pub mod find_users;
 mod health;
 pub mod introspect_token;
 pub mod issue_client_token;
@@ -15,12 +17,16 @@ pub mod password_page;
 pub mod password_reset;
 pub mod publish;
 pub mod read_session;
+pub mod read_user;
 pub mod refresh_session;
 pub mod reset_login;
 pub mod revoke_token;
 pub mod set_password;
 pub mod support;
 pub mod update_credentials;
+pub mod update_user;
+pub mod user_contact;
+pub mod user_status;
 pub mod verify_audit;
 
 use std::sync::Arc;
@@ -109,6 +115,26 @@ pub struct UserPath {
     pub user: UserId,
     /// Client address.
     pub ip: ClientAddress,
+}
+
+/// An access token, the tenant that the request names, and the client address.
+#[derive(Debug)]
+pub struct SentToken {
+    /// Tenant that the request names.
+    pub tenant: TenantId,
+    /// Access token of a user or of an API client.
+    pub token: Unverified,
+    /// Client address.
+    pub ip: ClientAddress,
+}
+
+/// A request about one user.
+#[derive(Debug)]
+pub struct UserRequest {
+    /// Caller.
+    pub by: SentToken,
+    /// User that the request acts on.
+    pub user: UserId,
 }
 
 /// A session and its tokens.

@@ -10,8 +10,8 @@ use super::{Service, support::tenant_request::TenantRequest};
 use crate::{
     context::RequestContext,
     domain::{
-        ClientAddress, Code, CodeKind, Denial, Failure, ResetCode, ResetLink, Tenant, TenantId, User, UserId,
-        Username,
+        ClientAddress, Code, CodeKind, CodePurpose, Denial, Failure, ResetCode, ResetLink, Tenant, TenantId,
+        User, UserId, Username,
     },
     store::UserItems,
     token::{BrowserId, FormOwner, TenantKeys},
@@ -60,7 +60,8 @@ impl PasswordPage {
 
     fn is_live(&self, code: &Code, stored: &ResetCode, user: &User, now: Timestamp) -> bool {
         let proof = stored.proof.as_ref();
-        proof.is_some_and(|proof| proof.is(code, self.tenant(), &user.id, &self.keys))
+        proof
+            .is_some_and(|proof| proof.is(code, CodePurpose::Password, (self.tenant(), &user.id), &self.keys))
             && stored.ends_at > now
             && stored.spent.is_none()
             && user.is_active()

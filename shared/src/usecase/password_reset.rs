@@ -92,9 +92,10 @@ impl Outcome {
     fn replayed(success: Success) -> Result<Self, Failure> {
         match success {
             Success::CodeSent { details, asked_at } => Ok(Self { details, code: None, asked_at }),
-            Success::CodeReturned | Success::Session { .. } | Success::LoginReset { .. } => {
-                Err(Failure::IdempotencyExpired)
-            }
+            Success::CodeReturned
+            | Success::Session { .. }
+            | Success::LoginReset { .. }
+            | Success::UserCreated { .. } => Err(Failure::IdempotencyExpired),
         }
     }
 
@@ -170,7 +171,13 @@ impl Service {
                 return Outcome::replayed(success);
             }
             check_code_limit(code.as_ref(), request)?;
-            let (code, _) = self.new_code(request, (id, user.as_ref()), code.as_ref(), Some(sending))?;
+            let (code, _) = self.new_code(
+                request,
+                (id, user.as_ref()),
+                CodePurpose::Password,
+                code.as_ref(),
+                Some(sending),
+            )?;
             let outcome = Outcome { details: None, code: None, asked_at: request.now() };
             let result = idempotent.map(|it| it.record(outcome.success(), request)).transpose()?;
             if self.store.issue_code(None, &NewCode { result, ..code }).await?.is_done()? {
@@ -209,7 +216,13 @@ impl Service {
             if sending.is_some() {
                 check_code_limit(caller.code.as_ref(), request)?;
             }
-            let (new, code) = self.new_code(request, (id, Some(target)), caller.code.as_ref(), sending)?;
+            let (new, code) = self.new_code(
+                request,
+                (id, Some(target)),
+                CodePurpose::Password,
+                caller.code.as_ref(),
+                sending,
+            )?;
             let code = sending.is_none().then_some(code);
             let details = caller.has(ClientScope::Recovery).then(|| UserDetails::of(target));
             let outcome = Outcome { details, code, asked_at: now };

@@ -73,7 +73,13 @@ impl Service {
                 return Ok(());
             }
             let user = (&target.id, Some(target));
-            let (code, _) = self.new_code(&request, user, caller.code.as_ref(), Some(&Sending::MAIL))?;
+            let (code, _) = self.new_code(
+                &request,
+                user,
+                CodePurpose::Password,
+                caller.code.as_ref(),
+                Some(&Sending::MAIL),
+            )?;
             let success = || Success::LoginReset { by: token.session().cloned() };
             let result = idempotent.as_ref().map(|it| it.record(success(), &request)).transpose()?;
             if self

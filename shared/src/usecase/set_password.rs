@@ -165,7 +165,7 @@ impl Service {
             // If the response to the commit is lost, the stored ID of this try shows that the commit succeeded.
             None => attempt.id.to_string(),
         };
-        let is_right = proof.is(code, tenant, id, &request.keys);
+        let is_right = proof.is(code, attempt.purpose, (tenant, id), &request.keys);
         let proven = ProvenCode { user, code: stored, proof, submission };
         let is_live = proven.code.ends_at > now && (proven.code.spent.is_none() || proven.is_resubmitted());
         let is_proven = is_right && is_live && proven.user.is_active();

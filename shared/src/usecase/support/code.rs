@@ -1,4 +1,4 @@
-//! Creation of reset codes and of messages to users (docs/design/security.md#rule-19).
+//! Creation of codes and of messages to users (docs/design/security.md#rule-19).
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Sending {
 }
 
 impl Service {
-    /// A new code that replaces `before`.
+    /// A new code for a purpose that replaces `before`.
     ///
     /// For a user that does not exist, the same items are created with a code that is never sent. A try at
     /// such a code costs the same as a try at a real one.
@@ -48,16 +48,22 @@ impl Service {
         &self,
         request: &TenantRequest<'_>,
         (id, user): (&UserId, Option<&User>),
+        purpose: CodePurpose,
         before: Option<&ResetCode>,
         sending: Option<&Sending>,
     ) -> Result<(NewCode, Code), Failure> {
         let (tenant, now) = (&request.tenant.id, request.now());
         let kind = match sending {
-            Some(Sending { medium: Medium::Mail, .. }) => CodeKind::Link,
-            Some(Sending { medium: Medium::Text, .. }) | None => CodeKind::Typed,
+            // A mail without a link of the request has a link to the hosted page, which only sets passwords.
+            Some(Sending { medium: Medium::Mail, link })
+                if link.is_some() || purpose == CodePurpose::Password =>
+            {
+                CodeKind::Link
+            }
+            Some(_) | None => CodeKind::Typed,
         };
         let code = Code::from_random(kind, &random(&*self.entropy)?);
-        let proof = CodeProof::of(&code, tenant, id, &request.keys)?;
+        let proof = CodeProof::of(&code, purpose, (tenant, id), &request.keys)?;
         let code_id = self.attempt_id(ResetCode::id_time(before, now))?;
         let ends_at = after(now, request.policy().code_life);
         let mut sent = before.map_or_else(Vec::new, |before| recent(&before.sent, now));
@@ -68,7 +74,7 @@ impl Service {
                 sent.drain(..excess);
                 let message =
                     CodeMessage { code: code.clone(), id: code_id, medium: *medium, link: link.clone() };
-                let message = user.map_or(Notification::Nothing, |_| Notification::ResetCode(message));
+                let message = user.map_or(Notification::Nothing, |_| Notification::of_code(message, purpose));
                 Some(self.seal(request, id, &message, ends_at)?)
             }
             None => None,
@@ -76,7 +82,7 @@ impl Service {
         let new = NewCode {
             tenant: tenant.clone(),
             user: id.clone(),
-            purpose: CodePurpose::Password,
+            purpose,
             replaces: before.map(|before| before.id),
             code: ResetCode { id: code_id, proof: Some(proof), ends_at, sent, spent: None },
             message,

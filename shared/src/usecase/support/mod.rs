@@ -1,5 +1,6 @@
 //! Steps that several use cases share.
 
+pub mod address;
 pub(super) mod authenticate;
 pub(super) mod budgets;
 pub(super) mod caller;

@@ -6,6 +6,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, StatusCode};
 use prost::Message;
+use serde_json::Value;
 
 use super::{Framing, HttpRequest, Reply, messages};
 use crate::{
@@ -59,7 +60,7 @@ impl WireFormat {
     ///
     /// # Errors
     /// `PayloadTooLarge`; `UnsupportedMediaType` for a compressed body; `Validation` for an invalid message.
-    pub(super) fn read<M: messages::Request>(self, request: &HttpRequest) -> Result<M, Failure> {
+    pub(super) fn read<M: messages::JsonMessage>(self, request: &HttpRequest) -> Result<M, Failure> {
         request.check_body()?;
         let body = &request.body;
         match self {
@@ -77,9 +78,9 @@ impl WireFormat {
     }
 
     /// Renders a successful response.
-    pub(super) fn reply<M: messages::Response>(self, message: &M) -> Reply {
+    pub(super) fn reply<M: messages::JsonMessage>(self, message: &M) -> Reply {
         match self {
-            Self::Json | Self::ConnectJson => Reply::json(StatusCode::OK, message.to_json()),
+            Self::Json | Self::ConnectJson => Reply::json(StatusCode::OK, Value::Object(message.to_json())),
             Self::ConnectProto => {
                 let kind = HeaderValue::from_static("application/proto");
                 Reply::new(StatusCode::OK, ReplyBody::Bytes(kind, message.encode_to_vec()))
@@ -119,7 +120,7 @@ fn decoded(text: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn from_json<M: messages::Request>(members: ObjectReader) -> Result<M, Failure> {
+fn from_json<M: messages::JsonMessage>(members: ObjectReader) -> Result<M, Failure> {
     let mut members = members.accepting_snake_case();
     let message = M::from_json(&mut members);
     members.finish().map(|()| message)

@@ -25,7 +25,7 @@ const FORMS: [(Framing, &str, WireFormat); 8] = [
     (Framing::Rpc, "application/grpc-web-text+proto; charset=utf-8", WireFormat::GrpcWebText),
 ];
 
-fn read<M: messages::Request>(form: WireFormat, body: &[u8]) -> Result<M, Failure> {
+fn read<M: messages::JsonMessage>(form: WireFormat, body: &[u8]) -> Result<M, Failure> {
     form.read(&request(&[], body))
 }
 

@@ -114,6 +114,1047 @@ pub struct Details {
     #[prost(message, optional, tag = "4")]
     pub creation_date: ::core::option::Option<::prost_types::Timestamp>,
 }
+/// A new user.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct CreateUserRequest {
+    /// Organization that owns the user.
+    #[prost(string, tag = "1")]
+    pub organization_id: ::prost::alloc::string::String,
+    /// ID of the user; a random UUID when absent.
+    #[prost(string, optional, tag = "2")]
+    pub user_id: ::core::option::Option<::prost::alloc::string::String>,
+    /// Username; the mail address when absent.
+    #[prost(string, optional, tag = "3")]
+    pub username: ::core::option::Option<::prost::alloc::string::String>,
+    /// Kind of the user.
+    #[prost(oneof = "create_user_request::UserType", tags = "4, 5")]
+    pub user_type: ::core::option::Option<create_user_request::UserType>,
+}
+/// Nested message and enum types in `CreateUserRequest`.
+pub mod create_user_request {
+    /// Data of a person.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    #[prost(skip_debug)]
+    pub struct Human {
+        /// Names, language and gender.
+        #[prost(message, optional, tag = "1")]
+        pub profile: ::core::option::Option<super::SetHumanProfile>,
+        /// Mail address.
+        #[prost(message, optional, tag = "2")]
+        pub email: ::core::option::Option<super::SetHumanEmail>,
+        /// Phone number.
+        #[prost(message, optional, tag = "3")]
+        pub phone: ::core::option::Option<super::SetHumanPhone>,
+        /// Accounts at identity providers, which Doorward does not have.
+        #[prost(message, repeated, tag = "7")]
+        pub idp_links: ::prost::alloc::vec::Vec<super::IdpLink>,
+        /// Secret of a second factor, which Doorward does not have.
+        #[prost(string, optional, tag = "8")]
+        pub totp_secret: ::core::option::Option<::prost::alloc::string::String>,
+        /// Metadata.
+        #[prost(message, repeated, tag = "9")]
+        pub metadata: ::prost::alloc::vec::Vec<super::Metadata>,
+        /// Password; without one, a reset code sets it.
+        #[prost(oneof = "human::PasswordType", tags = "4, 5")]
+        pub password_type: ::core::option::Option<human::PasswordType>,
+    }
+    /// Nested message and enum types in `Human`.
+    pub mod human {
+        /// Password; without one, a reset code sets it.
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        #[prost(skip_debug)]
+        pub enum PasswordType {
+            /// Password in plain text.
+            #[prost(message, tag = "4")]
+            Password(super::super::Password),
+            /// Hash of a password.
+            #[prost(message, tag = "5")]
+            HashedPassword(super::super::HashedPassword),
+        }
+    }
+    /// A machine user.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    #[prost(skip_debug)]
+    pub struct Machine {}
+    /// Kind of the user.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum UserType {
+        /// A person.
+        #[prost(message, tag = "4")]
+        Human(Human),
+        /// A machine user, which Doorward does not have.
+        #[prost(message, tag = "5")]
+        Machine(Machine),
+    }
+}
+/// The created user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct CreateUserResponse {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Creation time.
+    #[prost(message, optional, tag = "2")]
+    pub creation_date: ::core::option::Option<::prost_types::Timestamp>,
+    /// Code that verifies the mail address, if requested.
+    #[prost(string, optional, tag = "3")]
+    pub email_code: ::core::option::Option<::prost::alloc::string::String>,
+    /// Code that verifies the phone number, if requested.
+    #[prost(string, optional, tag = "4")]
+    pub phone_code: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// A new user, in the earlier form.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct AddHumanUserRequest {
+    /// ID of the user; a random UUID when absent.
+    #[prost(string, optional, tag = "1")]
+    pub user_id: ::core::option::Option<::prost::alloc::string::String>,
+    /// Username; the mail address when absent.
+    #[prost(string, optional, tag = "2")]
+    pub username: ::core::option::Option<::prost::alloc::string::String>,
+    /// Organization that owns the user.
+    #[prost(message, optional, tag = "11")]
+    pub organization: ::core::option::Option<Organization>,
+    /// Names, language and gender.
+    #[prost(message, optional, tag = "4")]
+    pub profile: ::core::option::Option<SetHumanProfile>,
+    /// Mail address.
+    #[prost(message, optional, tag = "5")]
+    pub email: ::core::option::Option<SetHumanEmail>,
+    /// Phone number.
+    #[prost(message, optional, tag = "10")]
+    pub phone: ::core::option::Option<SetHumanPhone>,
+    /// Metadata.
+    #[prost(message, repeated, tag = "6")]
+    pub metadata: ::prost::alloc::vec::Vec<Metadata>,
+    /// Accounts at identity providers, which Doorward does not have.
+    #[prost(message, repeated, tag = "9")]
+    pub idp_links: ::prost::alloc::vec::Vec<IdpLink>,
+    /// Secret of a second factor, which Doorward does not have.
+    #[prost(string, optional, tag = "12")]
+    pub totp_secret: ::core::option::Option<::prost::alloc::string::String>,
+    /// Password; without one, a reset code sets it.
+    #[prost(oneof = "add_human_user_request::PasswordType", tags = "7, 8")]
+    pub password_type: ::core::option::Option<add_human_user_request::PasswordType>,
+}
+/// Nested message and enum types in `AddHumanUserRequest`.
+pub mod add_human_user_request {
+    /// Password; without one, a reset code sets it.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum PasswordType {
+        /// Password in plain text.
+        #[prost(message, tag = "7")]
+        Password(super::Password),
+        /// Hash of a password.
+        #[prost(message, tag = "8")]
+        HashedPassword(super::HashedPassword),
+    }
+}
+/// The created user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct AddHumanUserResponse {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Details of the record.
+    #[prost(message, optional, tag = "2")]
+    pub details: ::core::option::Option<Details>,
+    /// Code that verifies the mail address, if requested.
+    #[prost(string, optional, tag = "3")]
+    pub email_code: ::core::option::Option<::prost::alloc::string::String>,
+    /// Code that verifies the phone number, if requested.
+    #[prost(string, optional, tag = "4")]
+    pub phone_code: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// An organization.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Organization {
+    /// Identifier of the organization.
+    #[prost(oneof = "organization::Org", tags = "1, 2")]
+    pub org: ::core::option::Option<organization::Org>,
+}
+/// Nested message and enum types in `Organization`.
+pub mod organization {
+    /// Identifier of the organization.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Org {
+        /// ID of the organization.
+        #[prost(string, tag = "1")]
+        OrgId(::prost::alloc::string::String),
+        /// Domain of the organization, which Doorward does not have.
+        #[prost(string, tag = "2")]
+        OrgDomain(::prost::alloc::string::String),
+    }
+}
+/// Names, language and gender of a person.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SetHumanProfile {
+    /// Given name.
+    #[prost(string, tag = "1")]
+    pub given_name: ::prost::alloc::string::String,
+    /// Family name.
+    #[prost(string, tag = "2")]
+    pub family_name: ::prost::alloc::string::String,
+    /// Nick name.
+    #[prost(string, optional, tag = "3")]
+    pub nick_name: ::core::option::Option<::prost::alloc::string::String>,
+    /// Display name.
+    #[prost(string, optional, tag = "4")]
+    pub display_name: ::core::option::Option<::prost::alloc::string::String>,
+    /// Preferred language (BCP 47).
+    #[prost(string, optional, tag = "5")]
+    pub preferred_language: ::core::option::Option<::prost::alloc::string::String>,
+    /// Gender.
+    #[prost(enumeration = "Gender", optional, tag = "6")]
+    pub gender: ::core::option::Option<i32>,
+}
+/// Mail address to set, and its verification.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SetHumanEmail {
+    /// Mail address.
+    #[prost(string, tag = "1")]
+    pub email: ::prost::alloc::string::String,
+    /// Verification; a code is sent when absent.
+    #[prost(oneof = "set_human_email::Verification", tags = "2, 3, 4")]
+    pub verification: ::core::option::Option<set_human_email::Verification>,
+}
+/// Nested message and enum types in `SetHumanEmail`.
+pub mod set_human_email {
+    /// Verification; a code is sent when absent.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Verification {
+        /// A code is sent to the address.
+        #[prost(message, tag = "2")]
+        SendCode(super::SendEmailVerificationCode),
+        /// A code is returned to the caller.
+        #[prost(message, tag = "3")]
+        ReturnCode(super::ReturnEmailVerificationCode),
+        /// The caller has verified the address.
+        #[prost(bool, tag = "4")]
+        IsVerified(bool),
+    }
+}
+/// Link of a verification mail.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SendEmailVerificationCode {
+    /// Template of the link; the tenant's own when absent.
+    #[prost(string, optional, tag = "1")]
+    pub url_template: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Request to return the code.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ReturnEmailVerificationCode {}
+/// Phone number to set, and its verification.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SetHumanPhone {
+    /// Phone number (E.164).
+    #[prost(string, tag = "1")]
+    pub phone: ::prost::alloc::string::String,
+    /// Verification; a code is sent when absent.
+    #[prost(oneof = "set_human_phone::Verification", tags = "2, 3, 4")]
+    pub verification: ::core::option::Option<set_human_phone::Verification>,
+}
+/// Nested message and enum types in `SetHumanPhone`.
+pub mod set_human_phone {
+    /// Verification; a code is sent when absent.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Verification {
+        /// A code is sent to the number.
+        #[prost(message, tag = "2")]
+        SendCode(super::SendPhoneVerificationCode),
+        /// A code is returned to the caller.
+        #[prost(message, tag = "3")]
+        ReturnCode(super::ReturnPhoneVerificationCode),
+        /// The caller has verified the number.
+        #[prost(bool, tag = "4")]
+        IsVerified(bool),
+    }
+}
+/// Request to send the code.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SendPhoneVerificationCode {}
+/// Request to return the code.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ReturnPhoneVerificationCode {}
+/// Hash of a password.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct HashedPassword {
+    /// The hash, in a form that `user import` accepts.
+    #[prost(string, tag = "1")]
+    pub hash: ::prost::alloc::string::String,
+    /// Whether the password must be changed at the next login.
+    #[prost(bool, tag = "2")]
+    pub change_required: bool,
+}
+/// Account at an identity provider, which Doorward does not have.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct IdpLink {}
+/// One entry of a user's metadata.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Metadata {
+    /// Key.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// Value.
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: ::prost::alloc::vec::Vec<u8>,
+}
+/// User to read.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct GetUserByIdRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+}
+/// A user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct GetUserByIdResponse {
+    /// Details of the record.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<Details>,
+    /// The user.
+    #[prost(message, optional, tag = "2")]
+    pub user: ::core::option::Option<User>,
+}
+/// A user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct User {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Status.
+    #[prost(enumeration = "UserState", tag = "2")]
+    pub state: i32,
+    /// Username.
+    #[prost(string, tag = "3")]
+    pub username: ::prost::alloc::string::String,
+    /// Names that the user can log in with.
+    #[prost(string, repeated, tag = "4")]
+    pub login_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Name that the user should log in with.
+    #[prost(string, tag = "5")]
+    pub preferred_login_name: ::prost::alloc::string::String,
+    /// Details of the record.
+    #[prost(message, optional, tag = "8")]
+    pub details: ::core::option::Option<Details>,
+    /// Kind of the user.
+    #[prost(oneof = "user::Kind", tags = "6")]
+    pub kind: ::core::option::Option<user::Kind>,
+}
+/// Nested message and enum types in `User`.
+pub mod user {
+    /// Kind of the user.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Kind {
+        /// A person.
+        #[prost(message, tag = "6")]
+        Human(super::HumanUser),
+    }
+}
+/// Data of a person.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct HumanUser {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Status.
+    #[prost(enumeration = "UserState", tag = "2")]
+    pub state: i32,
+    /// Username.
+    #[prost(string, tag = "3")]
+    pub username: ::prost::alloc::string::String,
+    /// Names that the user can log in with.
+    #[prost(string, repeated, tag = "4")]
+    pub login_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Name that the user should log in with.
+    #[prost(string, tag = "5")]
+    pub preferred_login_name: ::prost::alloc::string::String,
+    /// Names, language and gender.
+    #[prost(message, optional, tag = "6")]
+    pub profile: ::core::option::Option<HumanProfile>,
+    /// Mail address.
+    #[prost(message, optional, tag = "7")]
+    pub email: ::core::option::Option<HumanEmail>,
+    /// Phone number.
+    #[prost(message, optional, tag = "8")]
+    pub phone: ::core::option::Option<HumanPhone>,
+    /// Whether the password must be changed at the next login.
+    #[prost(bool, tag = "9")]
+    pub password_change_required: bool,
+}
+/// Names, language and gender of a person.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct HumanProfile {
+    /// Given name.
+    #[prost(string, tag = "1")]
+    pub given_name: ::prost::alloc::string::String,
+    /// Family name.
+    #[prost(string, tag = "2")]
+    pub family_name: ::prost::alloc::string::String,
+    /// Nick name.
+    #[prost(string, optional, tag = "3")]
+    pub nick_name: ::core::option::Option<::prost::alloc::string::String>,
+    /// Display name.
+    #[prost(string, optional, tag = "4")]
+    pub display_name: ::core::option::Option<::prost::alloc::string::String>,
+    /// Preferred language (BCP 47).
+    #[prost(string, optional, tag = "5")]
+    pub preferred_language: ::core::option::Option<::prost::alloc::string::String>,
+    /// Gender.
+    #[prost(enumeration = "Gender", optional, tag = "6")]
+    pub gender: ::core::option::Option<i32>,
+}
+/// Mail address.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct HumanEmail {
+    /// Mail address.
+    #[prost(string, tag = "1")]
+    pub email: ::prost::alloc::string::String,
+    /// Whether it is verified.
+    #[prost(bool, tag = "2")]
+    pub is_verified: bool,
+}
+/// Phone number.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct HumanPhone {
+    /// Phone number (E.164).
+    #[prost(string, tag = "1")]
+    pub phone: ::prost::alloc::string::String,
+    /// Whether it is verified.
+    #[prost(bool, tag = "2")]
+    pub is_verified: bool,
+}
+/// Users to list.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ListUsersRequest {
+    /// Page of the list.
+    #[prost(message, optional, tag = "1")]
+    pub query: ::core::option::Option<ListQuery>,
+    /// Column that sorts the list. Only the default order is supported.
+    #[prost(enumeration = "UserFieldName", tag = "2")]
+    pub sorting_column: i32,
+    /// Conditions, all of which each listed user meets.
+    #[prost(message, repeated, tag = "3")]
+    pub queries: ::prost::alloc::vec::Vec<SearchQuery>,
+}
+/// Page of a list.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ListQuery {
+    /// Number of users to skip: at most 10,000.
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+    /// Maximum number of users: 1 to 100; 100 when absent.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+    /// Direction of the order. Only the default direction is supported.
+    #[prost(bool, tag = "3")]
+    pub asc: bool,
+}
+/// One condition. Doorward rejects those that it does not support by their name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SearchQuery {
+    /// The condition.
+    #[prost(
+        oneof = "search_query::Query",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+    )]
+    pub query: ::core::option::Option<search_query::Query>,
+}
+/// Nested message and enum types in `SearchQuery`.
+pub mod search_query {
+    /// The condition.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Query {
+        /// Username.
+        #[prost(message, tag = "1")]
+        UserNameQuery(super::UserNameQuery),
+        /// Given name; not supported.
+        #[prost(message, tag = "2")]
+        FirstNameQuery(super::UnsupportedQuery),
+        /// Family name; not supported.
+        #[prost(message, tag = "3")]
+        LastNameQuery(super::UnsupportedQuery),
+        /// Nick name; not supported.
+        #[prost(message, tag = "4")]
+        NickNameQuery(super::UnsupportedQuery),
+        /// Display name; not supported.
+        #[prost(message, tag = "5")]
+        DisplayNameQuery(super::UnsupportedQuery),
+        /// Mail address.
+        #[prost(message, tag = "6")]
+        EmailQuery(super::EmailQuery),
+        /// Status.
+        #[prost(message, tag = "7")]
+        StateQuery(super::StateQuery),
+        /// Kind of the user; not supported.
+        #[prost(message, tag = "8")]
+        TypeQuery(super::UnsupportedQuery),
+        /// Username, because users log in with it.
+        #[prost(message, tag = "9")]
+        LoginNameQuery(super::LoginNameQuery),
+        /// IDs of users.
+        #[prost(message, tag = "10")]
+        InUserIdsQuery(super::InUserIdQuery),
+        /// Alternatives; not supported.
+        #[prost(message, tag = "11")]
+        OrQuery(super::UnsupportedQuery),
+        /// Conjunction; not supported.
+        #[prost(message, tag = "12")]
+        AndQuery(super::UnsupportedQuery),
+        /// Negation; not supported.
+        #[prost(message, tag = "13")]
+        NotQuery(super::UnsupportedQuery),
+        /// Mail addresses; not supported.
+        #[prost(message, tag = "14")]
+        InUserEmailsQuery(super::UnsupportedQuery),
+        /// Organization that owns the user.
+        #[prost(message, tag = "15")]
+        OrganizationIdQuery(super::OrganizationIdQuery),
+        /// Phone number; not supported.
+        #[prost(message, tag = "16")]
+        PhoneQuery(super::UnsupportedQuery),
+    }
+}
+/// A condition that Doorward does not support.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct UnsupportedQuery {}
+/// Username.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct UserNameQuery {
+    /// Username.
+    #[prost(string, tag = "1")]
+    pub user_name: ::prost::alloc::string::String,
+    /// Comparison.
+    #[prost(enumeration = "TextQueryMethod", tag = "2")]
+    pub method: i32,
+}
+/// Username, because users log in with it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct LoginNameQuery {
+    /// Username.
+    #[prost(string, tag = "1")]
+    pub login_name: ::prost::alloc::string::String,
+    /// Comparison.
+    #[prost(enumeration = "TextQueryMethod", tag = "2")]
+    pub method: i32,
+}
+/// Mail address.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct EmailQuery {
+    /// Mail address.
+    #[prost(string, tag = "1")]
+    pub email_address: ::prost::alloc::string::String,
+    /// Comparison.
+    #[prost(enumeration = "TextQueryMethod", tag = "2")]
+    pub method: i32,
+}
+/// Status.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct StateQuery {
+    /// Status.
+    #[prost(enumeration = "UserState", tag = "1")]
+    pub state: i32,
+}
+/// IDs of users.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct InUserIdQuery {
+    /// IDs: 1 to 100.
+    #[prost(string, repeated, tag = "1")]
+    pub user_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Organization that owns the user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct OrganizationIdQuery {
+    /// ID of the organization.
+    #[prost(string, tag = "1")]
+    pub organization_id: ::prost::alloc::string::String,
+}
+/// Listed users.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ListUsersResponse {
+    /// Details of the list.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<ListDetails>,
+    /// Column that sorts the list.
+    #[prost(enumeration = "UserFieldName", tag = "2")]
+    pub sorting_column: i32,
+    /// Users of the page.
+    #[prost(message, repeated, tag = "3")]
+    pub result: ::prost::alloc::vec::Vec<User>,
+}
+/// Details of a list.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ListDetails {
+    /// Number of users that were found, up to the end of the page.
+    #[prost(uint64, tag = "1")]
+    pub total_result: u64,
+    /// Time of the list.
+    #[prost(message, optional, tag = "3")]
+    pub timestamp: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Change of a user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct UpdateUserRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// New username.
+    #[prost(string, optional, tag = "2")]
+    pub username: ::core::option::Option<::prost::alloc::string::String>,
+    /// Kind of the user.
+    #[prost(oneof = "update_user_request::UserType", tags = "3, 4")]
+    pub user_type: ::core::option::Option<update_user_request::UserType>,
+}
+/// Nested message and enum types in `UpdateUserRequest`.
+pub mod update_user_request {
+    /// Changed data of a person.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    #[prost(skip_debug)]
+    pub struct Human {
+        /// Names, language and gender.
+        #[prost(message, optional, tag = "1")]
+        pub profile: ::core::option::Option<human::Profile>,
+        /// Mail address.
+        #[prost(message, optional, tag = "2")]
+        pub email: ::core::option::Option<super::SetHumanEmail>,
+        /// Phone number.
+        #[prost(message, optional, tag = "3")]
+        pub phone: ::core::option::Option<super::SetHumanPhone>,
+        /// Password.
+        #[prost(message, optional, tag = "4")]
+        pub password: ::core::option::Option<super::SetPassword>,
+    }
+    /// Nested message and enum types in `Human`.
+    pub mod human {
+        /// Names, language and gender. Absent fields keep their values.
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+        #[prost(skip_debug)]
+        pub struct Profile {
+            /// Given name.
+            #[prost(string, optional, tag = "1")]
+            pub given_name: ::core::option::Option<::prost::alloc::string::String>,
+            /// Family name.
+            #[prost(string, optional, tag = "2")]
+            pub family_name: ::core::option::Option<::prost::alloc::string::String>,
+            /// Nick name.
+            #[prost(string, optional, tag = "3")]
+            pub nick_name: ::core::option::Option<::prost::alloc::string::String>,
+            /// Display name.
+            #[prost(string, optional, tag = "4")]
+            pub display_name: ::core::option::Option<::prost::alloc::string::String>,
+            /// Preferred language (BCP 47).
+            #[prost(string, optional, tag = "5")]
+            pub preferred_language: ::core::option::Option<
+                ::prost::alloc::string::String,
+            >,
+            /// Gender.
+            #[prost(enumeration = "super::super::Gender", optional, tag = "6")]
+            pub gender: ::core::option::Option<i32>,
+        }
+    }
+    /// A machine user.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    #[prost(skip_debug)]
+    pub struct Machine {}
+    /// Kind of the user.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum UserType {
+        /// A person.
+        #[prost(message, tag = "3")]
+        Human(Human),
+        /// A machine user, which Doorward does not have.
+        #[prost(message, tag = "4")]
+        Machine(Machine),
+    }
+}
+/// The password of a user to change, which is part of SetPassword.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SetPassword {}
+/// The changed user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct UpdateUserResponse {
+    /// Time of the change.
+    #[prost(message, optional, tag = "1")]
+    pub change_date: ::core::option::Option<::prost_types::Timestamp>,
+    /// Code that verifies the mail address, if requested.
+    #[prost(string, optional, tag = "2")]
+    pub email_code: ::core::option::Option<::prost::alloc::string::String>,
+    /// Code that verifies the phone number, if requested.
+    #[prost(string, optional, tag = "3")]
+    pub phone_code: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Change of a user, in the earlier form.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct UpdateHumanUserRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// New username.
+    #[prost(string, optional, tag = "2")]
+    pub username: ::core::option::Option<::prost::alloc::string::String>,
+    /// Names, language and gender.
+    #[prost(message, optional, tag = "3")]
+    pub profile: ::core::option::Option<SetHumanProfile>,
+    /// Mail address.
+    #[prost(message, optional, tag = "4")]
+    pub email: ::core::option::Option<SetHumanEmail>,
+    /// Phone number.
+    #[prost(message, optional, tag = "5")]
+    pub phone: ::core::option::Option<SetHumanPhone>,
+    /// Password.
+    #[prost(message, optional, tag = "6")]
+    pub password: ::core::option::Option<SetPassword>,
+}
+/// The changed user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct UpdateHumanUserResponse {
+    /// Details of the record.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<Details>,
+    /// Code that verifies the mail address, if requested.
+    #[prost(string, optional, tag = "2")]
+    pub email_code: ::core::option::Option<::prost::alloc::string::String>,
+    /// Code that verifies the phone number, if requested.
+    #[prost(string, optional, tag = "3")]
+    pub phone_code: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Mail address to set.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SetEmailRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Mail address.
+    #[prost(string, tag = "2")]
+    pub email: ::prost::alloc::string::String,
+    /// Verification; a code is sent when absent.
+    #[prost(oneof = "set_email_request::Verification", tags = "3, 4, 5")]
+    pub verification: ::core::option::Option<set_email_request::Verification>,
+}
+/// Nested message and enum types in `SetEmailRequest`.
+pub mod set_email_request {
+    /// Verification; a code is sent when absent.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Verification {
+        /// A code is sent to the address.
+        #[prost(message, tag = "3")]
+        SendCode(super::SendEmailVerificationCode),
+        /// A code is returned to the caller.
+        #[prost(message, tag = "4")]
+        ReturnCode(super::ReturnEmailVerificationCode),
+        /// The caller has verified the address.
+        #[prost(bool, tag = "5")]
+        IsVerified(bool),
+    }
+}
+/// The changed user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SetEmailResponse {
+    /// Details of the record.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<Details>,
+    /// The code, if requested.
+    #[prost(string, optional, tag = "2")]
+    pub verification_code: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Code to issue for the mail address.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SendEmailCodeRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Use of the code; it is sent when absent.
+    #[prost(oneof = "send_email_code_request::Verification", tags = "2, 3")]
+    pub verification: ::core::option::Option<send_email_code_request::Verification>,
+}
+/// Nested message and enum types in `SendEmailCodeRequest`.
+pub mod send_email_code_request {
+    /// Use of the code; it is sent when absent.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Verification {
+        /// The code is sent to the address.
+        #[prost(message, tag = "2")]
+        SendCode(super::SendEmailVerificationCode),
+        /// The code is returned to the caller.
+        #[prost(message, tag = "3")]
+        ReturnCode(super::ReturnEmailVerificationCode),
+    }
+}
+/// The user whose code was issued.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SendEmailCodeResponse {
+    /// Details of the record.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<Details>,
+    /// The code, if requested.
+    #[prost(string, optional, tag = "2")]
+    pub verification_code: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Code to issue again for the mail address.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ResendEmailCodeRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Use of the code; it is sent when absent.
+    #[prost(oneof = "resend_email_code_request::Verification", tags = "2, 3")]
+    pub verification: ::core::option::Option<resend_email_code_request::Verification>,
+}
+/// Nested message and enum types in `ResendEmailCodeRequest`.
+pub mod resend_email_code_request {
+    /// Use of the code; it is sent when absent.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Verification {
+        /// The code is sent to the address.
+        #[prost(message, tag = "2")]
+        SendCode(super::SendEmailVerificationCode),
+        /// The code is returned to the caller.
+        #[prost(message, tag = "3")]
+        ReturnCode(super::ReturnEmailVerificationCode),
+    }
+}
+/// The user whose code was issued.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ResendEmailCodeResponse {
+    /// Details of the record.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<Details>,
+    /// The code, if requested.
+    #[prost(string, optional, tag = "2")]
+    pub verification_code: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Code for the mail address.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct VerifyEmailRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// The code.
+    #[prost(string, tag = "2")]
+    pub verification_code: ::prost::alloc::string::String,
+}
+/// The user with the verified address.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct VerifyEmailResponse {
+    /// Details of the record.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<Details>,
+}
+/// Phone number to set.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SetPhoneRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Phone number (E.164).
+    #[prost(string, tag = "2")]
+    pub phone: ::prost::alloc::string::String,
+    /// Verification; a code is sent when absent.
+    #[prost(oneof = "set_phone_request::Verification", tags = "3, 4, 5")]
+    pub verification: ::core::option::Option<set_phone_request::Verification>,
+}
+/// Nested message and enum types in `SetPhoneRequest`.
+pub mod set_phone_request {
+    /// Verification; a code is sent when absent.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Verification {
+        /// A code is sent to the number.
+        #[prost(message, tag = "3")]
+        SendCode(super::SendPhoneVerificationCode),
+        /// A code is returned to the caller.
+        #[prost(message, tag = "4")]
+        ReturnCode(super::ReturnPhoneVerificationCode),
+        /// The caller has verified the number.
+        #[prost(bool, tag = "5")]
+        IsVerified(bool),
+    }
+}
+/// The changed user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SetPhoneResponse {
+    /// Details of the record.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<Details>,
+    /// The code, if requested.
+    #[prost(string, optional, tag = "2")]
+    pub verification_code: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// User whose phone number is removed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct RemovePhoneRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+}
+/// The changed user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct RemovePhoneResponse {
+    /// Details of the record.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<Details>,
+}
+/// Code for the phone number.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct VerifyPhoneRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// The code.
+    #[prost(string, tag = "2")]
+    pub verification_code: ::prost::alloc::string::String,
+}
+/// The user with the verified number.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct VerifyPhoneResponse {
+    /// Details of the record.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<Details>,
+}
+/// User to disable.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct DeactivateUserRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+}
+/// The changed user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct DeactivateUserResponse {
+    /// Details of the record.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<Details>,
+}
+/// User to enable.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ReactivateUserRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+}
+/// The changed user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ReactivateUserResponse {
+    /// Details of the record.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<Details>,
+}
+/// User to lock.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct LockUserRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+}
+/// The changed user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct LockUserResponse {
+    /// Details of the record.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<Details>,
+}
+/// User to unlock.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct UnlockUserRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+}
+/// The changed user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct UnlockUserResponse {
+    /// Details of the record.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<Details>,
+}
+/// User to delete.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct DeleteUserRequest {
+    /// ID of the user.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+}
+/// The changed user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct DeleteUserResponse {
+    /// Details of the record.
+    #[prost(message, optional, tag = "1")]
+    pub details: ::core::option::Option<Details>,
+}
 /// How a message reaches a user.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -143,6 +1184,204 @@ impl NotificationType {
             "NOTIFICATION_TYPE_Unspecified" => Some(Self::Unspecified),
             "NOTIFICATION_TYPE_Email" => Some(Self::Email),
             "NOTIFICATION_TYPE_SMS" => Some(Self::Sms),
+            _ => None,
+        }
+    }
+}
+/// Gender of a person.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Gender {
+    /// Not stated.
+    Unspecified = 0,
+    /// Female.
+    Female = 1,
+    /// Male.
+    Male = 2,
+    /// Diverse.
+    Diverse = 3,
+}
+impl Gender {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GENDER_UNSPECIFIED",
+            Self::Female => "GENDER_FEMALE",
+            Self::Male => "GENDER_MALE",
+            Self::Diverse => "GENDER_DIVERSE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GENDER_UNSPECIFIED" => Some(Self::Unspecified),
+            "GENDER_FEMALE" => Some(Self::Female),
+            "GENDER_MALE" => Some(Self::Male),
+            "GENDER_DIVERSE" => Some(Self::Diverse),
+            _ => None,
+        }
+    }
+}
+/// Status of a user.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum UserState {
+    /// Not stated.
+    Unspecified = 0,
+    /// The user can log in.
+    Active = 1,
+    /// The user is disabled.
+    Inactive = 2,
+    /// The user is deleted.
+    Deleted = 3,
+    /// The user is locked.
+    Locked = 4,
+    /// The user has no password.
+    Initial = 5,
+}
+impl UserState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "USER_STATE_UNSPECIFIED",
+            Self::Active => "USER_STATE_ACTIVE",
+            Self::Inactive => "USER_STATE_INACTIVE",
+            Self::Deleted => "USER_STATE_DELETED",
+            Self::Locked => "USER_STATE_LOCKED",
+            Self::Initial => "USER_STATE_INITIAL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "USER_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "USER_STATE_ACTIVE" => Some(Self::Active),
+            "USER_STATE_INACTIVE" => Some(Self::Inactive),
+            "USER_STATE_DELETED" => Some(Self::Deleted),
+            "USER_STATE_LOCKED" => Some(Self::Locked),
+            "USER_STATE_INITIAL" => Some(Self::Initial),
+            _ => None,
+        }
+    }
+}
+/// Column that sorts a list.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum UserFieldName {
+    /// The default order.
+    Unspecified = 0,
+    /// Username.
+    UserName = 1,
+    /// Given name.
+    FirstName = 2,
+    /// Family name.
+    LastName = 3,
+    /// Nick name.
+    NickName = 4,
+    /// Display name.
+    DisplayName = 5,
+    /// Mail address.
+    Email = 6,
+    /// Status.
+    State = 7,
+    /// Kind of the user.
+    Type = 8,
+    /// Creation time.
+    CreationDate = 9,
+}
+impl UserFieldName {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "USER_FIELD_NAME_UNSPECIFIED",
+            Self::UserName => "USER_FIELD_NAME_USER_NAME",
+            Self::FirstName => "USER_FIELD_NAME_FIRST_NAME",
+            Self::LastName => "USER_FIELD_NAME_LAST_NAME",
+            Self::NickName => "USER_FIELD_NAME_NICK_NAME",
+            Self::DisplayName => "USER_FIELD_NAME_DISPLAY_NAME",
+            Self::Email => "USER_FIELD_NAME_EMAIL",
+            Self::State => "USER_FIELD_NAME_STATE",
+            Self::Type => "USER_FIELD_NAME_TYPE",
+            Self::CreationDate => "USER_FIELD_NAME_CREATION_DATE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "USER_FIELD_NAME_UNSPECIFIED" => Some(Self::Unspecified),
+            "USER_FIELD_NAME_USER_NAME" => Some(Self::UserName),
+            "USER_FIELD_NAME_FIRST_NAME" => Some(Self::FirstName),
+            "USER_FIELD_NAME_LAST_NAME" => Some(Self::LastName),
+            "USER_FIELD_NAME_NICK_NAME" => Some(Self::NickName),
+            "USER_FIELD_NAME_DISPLAY_NAME" => Some(Self::DisplayName),
+            "USER_FIELD_NAME_EMAIL" => Some(Self::Email),
+            "USER_FIELD_NAME_STATE" => Some(Self::State),
+            "USER_FIELD_NAME_TYPE" => Some(Self::Type),
+            "USER_FIELD_NAME_CREATION_DATE" => Some(Self::CreationDate),
+            _ => None,
+        }
+    }
+}
+/// Comparison of a text. Doorward supports the two that compare the whole text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TextQueryMethod {
+    /// Equal.
+    Equals = 0,
+    /// Equal, ignoring case.
+    EqualsIgnoreCase = 1,
+    /// Begins with the text.
+    StartsWith = 2,
+    /// Begins with the text, ignoring case.
+    StartsWithIgnoreCase = 3,
+    /// Contains the text.
+    Contains = 4,
+    /// Contains the text, ignoring case.
+    ContainsIgnoreCase = 5,
+    /// Ends with the text.
+    EndsWith = 6,
+    /// Ends with the text, ignoring case.
+    EndsWithIgnoreCase = 7,
+}
+impl TextQueryMethod {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Equals => "TEXT_QUERY_METHOD_EQUALS",
+            Self::EqualsIgnoreCase => "TEXT_QUERY_METHOD_EQUALS_IGNORE_CASE",
+            Self::StartsWith => "TEXT_QUERY_METHOD_STARTS_WITH",
+            Self::StartsWithIgnoreCase => "TEXT_QUERY_METHOD_STARTS_WITH_IGNORE_CASE",
+            Self::Contains => "TEXT_QUERY_METHOD_CONTAINS",
+            Self::ContainsIgnoreCase => "TEXT_QUERY_METHOD_CONTAINS_IGNORE_CASE",
+            Self::EndsWith => "TEXT_QUERY_METHOD_ENDS_WITH",
+            Self::EndsWithIgnoreCase => "TEXT_QUERY_METHOD_ENDS_WITH_IGNORE_CASE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TEXT_QUERY_METHOD_EQUALS" => Some(Self::Equals),
+            "TEXT_QUERY_METHOD_EQUALS_IGNORE_CASE" => Some(Self::EqualsIgnoreCase),
+            "TEXT_QUERY_METHOD_STARTS_WITH" => Some(Self::StartsWith),
+            "TEXT_QUERY_METHOD_STARTS_WITH_IGNORE_CASE" => {
+                Some(Self::StartsWithIgnoreCase)
+            }
+            "TEXT_QUERY_METHOD_CONTAINS" => Some(Self::Contains),
+            "TEXT_QUERY_METHOD_CONTAINS_IGNORE_CASE" => Some(Self::ContainsIgnoreCase),
+            "TEXT_QUERY_METHOD_ENDS_WITH" => Some(Self::EndsWith),
+            "TEXT_QUERY_METHOD_ENDS_WITH_IGNORE_CASE" => Some(Self::EndsWithIgnoreCase),
             _ => None,
         }
     }

@@ -1,5 +1,9 @@
 //! Renders outcomes as messages, and failures in each wire format from one table.
 
+mod users;
+
+pub(super) use users::*;
+
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
@@ -22,7 +26,11 @@ use crate::{
     usecase::password_reset,
 };
 
-pub(super) fn code_asked_for(outcome: &password_reset::Outcome) -> PasswordResetResponse {
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "each call passes its message and its outcome in the same way"
+)]
+pub(super) fn code_asked_for(outcome: password_reset::Outcome) -> PasswordResetResponse {
     PasswordResetResponse {
         details: Some(match &outcome.details {
             Some(known) => details(known),
@@ -124,9 +132,13 @@ fn code_and_status(failure: &Failure) -> (GrpcCode, StatusCode) {
     let status = status(failure);
     let code = match (failure, status) {
         (Failure::IdempotencyMismatch, _) | (_, StatusCode::BAD_REQUEST) => GrpcCode::InvalidArgument,
-        (Failure::SessionLimit | Failure::IdempotencyExpired | Failure::CredentialsResetRequired, _) => {
-            GrpcCode::FailedPrecondition
-        }
+        (
+            Failure::SessionLimit
+            | Failure::IdempotencyExpired
+            | Failure::CredentialsResetRequired
+            | Failure::UserStatusConflict,
+            _,
+        ) => GrpcCode::FailedPrecondition,
         (_, StatusCode::UNAUTHORIZED) => GrpcCode::Unauthenticated,
         (_, StatusCode::FORBIDDEN) => GrpcCode::PermissionDenied,
         (_, StatusCode::NOT_FOUND) => GrpcCode::NotFound,
@@ -150,6 +162,8 @@ fn words(failure: &Failure, framing: Framing) -> &'static str {
              (application/proto or application/json), not compressed: native gRPC needs HTTP/2 \
              trailers, which do not get here"
         }
+        // A creation reserves the ID too.
+        (Failure::UsernameTaken, _) => "The username or the user ID is taken",
         (Failure::PasswordDisabled(_), _) => "Too many failed attempts: the password must be reset",
         _ => text(failure),
     }
@@ -319,8 +333,11 @@ mod tests {
     fn the_tenant_learns_when_it_asked_and_no_more() {
         let asked_at = Timestamp::from_millisecond(1_768_342_908_974).unwrap();
         let outcome = password_reset::Outcome { details: None, code: None, asked_at };
-        let message = super::super::messages::Response::to_json(&code_asked_for(&outcome));
-        assert_eq!(message, json!({ "details": { "changeDate": "2026-01-13T22:21:48.974Z" } }));
+        let message = super::super::messages::JsonMessage::to_json(&code_asked_for(outcome));
+        assert_eq!(
+            Value::Object(message),
+            json!({ "details": { "changeDate": "2026-01-13T22:21:48.974Z" } })
+        );
         let known = UserDetails {
             sequence: 0,
             changed_at: asked_at,
@@ -329,7 +346,7 @@ mod tests {
         };
         let code = ResetCode::from_random(CodeKind::Typed, &[0; 20]);
         let outcome = password_reset::Outcome { details: Some(known), code: Some(code), asked_at };
-        let message = super::super::messages::Response::to_json(&code_asked_for(&outcome));
+        let message = super::super::messages::JsonMessage::to_json(&code_asked_for(outcome));
         let expected = json!({
             "details": {
                 "sequence": "1",
@@ -339,6 +356,6 @@ mod tests {
             },
             "verificationCode": "AAAAAAAA",
         });
-        assert_eq!(message, expected);
+        assert_eq!(Value::Object(message), expected);
     }
 }

@@ -1,17 +1,19 @@
-//! Parses messages of all wire formats into commands. A rejected request lists all faults of its message and headers,
-//! so that a client can fix them at once.
+//! Requests for reset codes, and new passwords.
 
 use super::{
-    HttpRequest, IDEMPOTENCY_KEY, bounded, incomplete,
-    messages::NOTIFICATION_TYPES,
-    proto::user::{
-        NotificationType, PasswordResetRequest, SendPasswordResetLink, SetPasswordRequest,
-        password_reset_request::Medium as Wanted, set_password_request::Verification,
+    super::{
+        HttpRequest, IDEMPOTENCY_KEY, incomplete,
+        messages::JsonEnum,
+        proto::user::{
+            NotificationType, PasswordResetRequest, SendPasswordResetLink, SetPasswordRequest,
+            password_reset_request::Medium as Wanted, set_password_request::Verification,
+        },
+        tenant_credential,
     },
-    tenant_credential,
+    Faults,
 };
 use crate::{
-    domain::{Code, Denial, Failure, FieldError, Invalid, LinkTemplate, Medium, Password, UserId},
+    domain::{Code, Denial, Failure, Medium},
     usecase::{
         password_reset::{self, CodeCaller, CodeDelivery},
         set_password, update_credentials,
@@ -24,7 +26,7 @@ const NEW_PASSWORD: &str = "newPassword.password";
 /// Name of the call on both of its routes.
 const PASSWORD_RESET: &str = "zitadel.user.v2.UserService/PasswordReset";
 
-pub(super) fn password_reset(
+pub(in crate::dialect::zitadel) fn password_reset(
     request: &HttpRequest,
     message: PasswordResetRequest,
 ) -> Result<password_reset::Command, Failure> {
@@ -33,9 +35,9 @@ pub(super) fn password_reset(
     let delivery = match message.medium {
         None => Some(CodeDelivery::Send { medium: Medium::Mail, link: None }),
         Some(Wanted::ReturnCode(_)) => Some(CodeDelivery::Return),
-        Some(Wanted::SendLink(link)) => faults.delivery(link),
+        Some(Wanted::SendLink(link)) => delivery(&mut faults, link),
     };
-    let credentials = faults.tenant_credentials(request);
+    let credentials = tenant_credentials(&mut faults, request);
     // Both routes share their idempotency keys, so that a client may switch its wire format.
     let idempotency = faults.check(IDEMPOTENCY_KEY, request.repeatable(PASSWORD_RESET)).flatten();
     faults.finish()?;
@@ -57,14 +59,14 @@ pub(super) fn password_reset(
 }
 
 /// Use case of a SetPassword call.
-pub(super) enum SetPassword {
+pub(in crate::dialect::zitadel) enum SetPassword {
     /// A code authorizes the change. A bearer that is sent names the tenant.
     WithCode(Box<set_password::Command>),
     /// The bearer authorizes the change: the user itself with the current password, or an administrator.
     AsCaller(Box<update_credentials::Command>),
 }
 
-pub(super) fn set_password(
+pub(in crate::dialect::zitadel) fn set_password(
     request: &HttpRequest,
     message: SetPasswordRequest,
 ) -> Result<SetPassword, Failure> {
@@ -130,77 +132,42 @@ pub(super) fn set_password(
     })))
 }
 
-/// The faults found so far.
-#[derive(Default)]
-struct Faults(Vec<FieldError>);
-
-impl Faults {
-    fn add(&mut self, field: &'static str, message: &'static str) {
-        self.0.push(FieldError::new(field, message));
-    }
-
-    fn check<T>(&mut self, field: &'static str, parsed: Result<T, Invalid>) -> Option<T> {
-        parsed.map_err(|why| self.0.push(FieldError::new(field, why.to_string()))).ok()
-    }
-
-    /// User in the path, or in the message if the path has none.
-    fn user(&mut self, request: &HttpRequest, sent: &str) -> Option<UserId> {
-        let path = request.matched.parameter("userId");
-        if path.is_some_and(|path| !sent.is_empty() && sent != path) {
-            self.add("userId", "must equal the user ID in the path");
+fn delivery(faults: &mut Faults, link: SendPasswordResetLink) -> Option<CodeDelivery> {
+    let medium = match NotificationType::try_from(link.notification_type) {
+        Ok(NotificationType::Unspecified | NotificationType::Email) => Some(Medium::Mail),
+        Ok(NotificationType::Sms) => Some(Medium::Text),
+        Err(_) => {
+            faults.add("sendLink.notificationType", NotificationType::ALLOWED);
+            None
         }
-        self.check("userId", UserId::parse(path.unwrap_or(sent)))
-    }
+    };
+    faults.template("sendLink.urlTemplate", link.url_template.as_deref());
+    Some(CodeDelivery::Send { medium: medium?, link: link.url_template })
+}
 
-    fn password(&mut self, field: &'static str, text: &str) -> Option<Password> {
-        self.check(field, Password::parse(text))
+/// Credentials of the tenant, if the tenant is the caller.
+fn tenant_credentials(
+    faults: &mut Faults,
+    request: &HttpRequest,
+) -> Option<(secrecy::SecretString, secrecy::SecretString)> {
+    let sent = ["X-Tenant-Key", "X-Tenant-Secret"].map(|name| (name, request.header(name)));
+    if sent.iter().all(|(_, value)| value.is_none()) {
+        return None;
     }
-
-    fn delivery(&mut self, link: SendPasswordResetLink) -> Option<CodeDelivery> {
-        let medium = match NotificationType::try_from(link.notification_type) {
-            Ok(NotificationType::Unspecified | NotificationType::Email) => Some(Medium::Mail),
-            Ok(NotificationType::Sms) => Some(Medium::Text),
-            Err(_) => {
-                self.add("sendLink.notificationType", NOTIFICATION_TYPES);
-                None
-            }
-        };
-        // The allowed hosts are checked later, when the tenant is known.
-        if let Some(template) = &link.url_template {
-            let template = bounded(template, LinkTemplate::MAX_CHARS, "must be 1 to 200 characters");
-            self.check("sendLink.urlTemplate", template);
-        }
-        Some(CodeDelivery::Send { medium: medium?, link: link.url_template })
+    if request.header("Authorization").is_some() {
+        faults.add("Authorization", "must not be sent together with X-Tenant-Key and X-Tenant-Secret");
     }
-
-    /// Credentials of the tenant, if the tenant is the caller.
-    fn tenant_credentials(
-        &mut self,
-        request: &HttpRequest,
-    ) -> Option<(secrecy::SecretString, secrecy::SecretString)> {
-        let sent = ["X-Tenant-Key", "X-Tenant-Secret"].map(|name| (name, request.header(name)));
-        if sent.iter().all(|(_, value)| value.is_none()) {
+    if request.header("X-Tenant-ID").is_none() {
+        faults.add("X-Tenant-ID", "this header is required with X-Tenant-Key and X-Tenant-Secret");
+    }
+    let [key, secret] = sent.map(|(name, value)| {
+        let Some(value) = value else {
+            faults.add(name, "this header is required; send X-Tenant-Key and X-Tenant-Secret together");
             return None;
-        }
-        if request.header("Authorization").is_some() {
-            self.add("Authorization", "must not be sent together with X-Tenant-Key and X-Tenant-Secret");
-        }
-        if request.header("X-Tenant-ID").is_none() {
-            self.add("X-Tenant-ID", "this header is required with X-Tenant-Key and X-Tenant-Secret");
-        }
-        let [key, secret] = sent.map(|(name, value)| {
-            let Some(value) = value else {
-                self.add(name, "this header is required; send X-Tenant-Key and X-Tenant-Secret together");
-                return None;
-            };
-            self.check(name, tenant_credential(&value))
-        });
-        key.zip(secret)
-    }
-
-    fn finish(self) -> Result<(), Failure> {
-        if self.0.is_empty() { Ok(()) } else { Err(Failure::Validation(self.0)) }
-    }
+        };
+        faults.check(name, tenant_credential(&value))
+    });
+    key.zip(secret)
 }
 
 #[cfg(test)]
