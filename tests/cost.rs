@@ -27,6 +27,8 @@ const LIST: Work = by(Function::ListSessions);
 const LOGOUT: Work = by(Function::DeleteSession);
 const RESET: Work = by(Function::ResetLogin);
 const CHANGE: Work = by(Function::UpdateCredentials);
+const FIND: Work = by(Function::FindUsers);
+const MANAGE: Work = by(Function::ManageUsers);
 const PAGE: Work = by(Function::PasswordPage);
 const PUBLISH: Work = by(Function::Discovery);
 const AUTHORIZE: Work = by(Function::Authorize);
@@ -195,6 +197,50 @@ async fn client_callers(table: &mut Table<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Rows of the user API.
+async fn users(table: &mut Table<'_>) -> Result<()> {
+    let world = table.world;
+    let scopes = [ClientScope::UsersRead, ClientScope::UsersWrite];
+    let client = world.register_client(NORDIC, &scopes, |_| ()).await?;
+    let token = world.client_token(&client).await?;
+    let ask = async |method: Method, path: &str, body: Value| {
+        world.request(&method, path, NORDIC, Some(&token), Some(&body)).await
+    };
+    let organization = world.actor(MARCUS)?.user.organization_id;
+    let body = json!({
+        "organizationId": organization,
+        "userId": "cost",
+        "human": {
+            "email": { "email": "cost@new.example" },
+            "password": { "password": NEW_PASSWORD },
+        },
+    });
+    let create = ask(Method::POST, "/v2/users/new", body);
+    table.row("create a user, with a code for its address", 3, 200, MANAGE.hashing(1), create).await?;
+    let read = ask(Method::GET, "/v2/users/cost", json!({}));
+    table.row("read a user", 1, 200, FIND, read).await?;
+    for (name, most_steps, query) in [
+        ("find a user by name", 3, json!({ "userNameQuery": { "userName": "cost@new.example" } })),
+        ("find users by email", 3, json!({ "emailQuery": { "emailAddress": "cost@new.example" } })),
+        ("list users", 3, json!({ "organizationIdQuery": { "organizationId": organization } })),
+    ] {
+        let body = json!({ "query": { "limit": 1 }, "queries": [query] });
+        table.row(name, most_steps, 200, FIND, ask(Method::POST, "/v2/users", body)).await?;
+    }
+    let body = json!({ "human": { "profile": { "nickName": "x" } } });
+    let update = ask(Method::PATCH, "/v2/users/cost", body);
+    table.row("change a user's profile", 2, 200, MANAGE, update).await?;
+    let code = ask(Method::POST, "/v2/users/cost/email/send", json!({ "returnCode": {} })).await?;
+    let body = json!({ "verificationCode": code.body["verificationCode"] });
+    let verify = ask(Method::POST, "/v2/users/cost/email/verify", body);
+    table.row("verify an email address", 5, 200, MANAGE, verify).await?;
+    let lock = ask(Method::POST, "/v2/users/cost/lock", json!({}));
+    table.row("lock a user", 2, 200, MANAGE, lock).await?;
+    let delete = ask(Method::DELETE, "/v2/users/cost", json!({}));
+    table.row("delete a user", 3, 200, MANAGE, delete).await?;
+    Ok(())
+}
+
 /// Measures logins under session limits.
 async fn limited_logins(table: &mut Table<'_>, admin: &Actor) -> Result<()> {
     let world = table.world;
@@ -278,6 +324,7 @@ async fn documented_costs_match_the_measured_costs() -> Result<()> {
     let body = json!({ "password": NEW_PASSWORD, "currentPassword": third.actor.user.password });
     table.row("change your own password", 5, 200, CHANGE.hashing(2), world.update(&third, id, &body)).await?;
 
+    users(&mut table).await?;
     let tenant = admin.tenant.tenant_id.as_str();
     limited_logins(&mut table, &admin).await?;
     world

@@ -152,7 +152,7 @@ async fn head_gets_the_status_and_headers_of_get_without_a_body() {
         }
         routes += 1;
     }
-    assert_eq!(routes, 11);
+    assert_eq!(routes, 12);
     let sessions = login.actor.sessions();
     let event = event(&Method::HEAD, &sessions, NORDIC, Some(&login.token), None);
     let answer = world.send(Function::CreateSession, &event.to_string()).await.unwrap();

@@ -50,6 +50,7 @@ mod secrets;
 mod sessions;
 mod structure;
 mod user_directory;
+mod users;
 
 pub(crate) const ADMIN: &str = "admin@cloudvault.example";
 pub(crate) const SECOND_ADMIN: &str = "second.admin@cloudvault.example";

@@ -61,6 +61,14 @@ async fn password_has_the_same_maximum_in_every_dialect() {
             ),
             (
                 Method::POST,
+                Function::ManageUsers,
+                "/v2/users/new",
+                json!({
+                    "organizationId": "o", "username": "u", "human": { "password": { "password": password } },
+                }),
+            ),
+            (
+                Method::POST,
                 Function::UpdateCredentials,
                 &format!("/v1/users/{HEX_USER}/reset-password"),
                 json!({ "new_password": password }),

@@ -23,7 +23,7 @@ fn routes(target: &Actor, session: &str) -> Vec<(&'static str, Method, String, O
     let id = &target.user.user_id;
     let rpc = |name: &str| format!("/zitadel.user.v2.UserService/{name}");
     let set = json!({ "newPassword": { "password": NEW_PASSWORD } });
-    vec![
+    let mut routes = vec![
         ("logout", Method::DELETE, format!("{}/{session}", target.sessions()), None),
         (
             "update",
@@ -58,6 +58,42 @@ fn routes(target: &Actor, session: &str) -> Vec<(&'static str, Method, String, O
             "/api/v2.1/admin/users/login/reset".to_owned(),
             Some(json!({ "userId": id })),
         ),
+    ];
+    for (name, method, rest, body) in user_calls() {
+        let mut with_user = body.clone();
+        with_user["userId"] = json!(id);
+        let path = if name == "UpdateHumanUser" {
+            format!("/v2/users/human/{id}")
+        } else {
+            format!("/v2/users/{id}{rest}")
+        };
+        routes.push((name, method, path, Some(body)));
+        routes.push((name, Method::POST, rpc(name), Some(with_user)));
+    }
+    routes
+}
+
+/// The calls of the user API that act on a user: name, method, rest of the path and body.
+fn user_calls() -> Vec<(&'static str, Method, &'static str, Value)> {
+    let email = json!({ "email": "other@new.example", "isVerified": true });
+    let phone = json!({ "phone": "+4512345678", "isVerified": true });
+    let code = json!({ "verificationCode": "AAAAAAAA" });
+    vec![
+        ("GetUserByID", Method::GET, "", json!({})),
+        ("UpdateUser", Method::PATCH, "", json!({ "human": { "profile": { "nickName": "x" } } })),
+        ("UpdateHumanUser", Method::PUT, "", json!({ "profile": { "nickName": "x" } })),
+        ("SetEmail", Method::POST, "/email", email),
+        ("SendEmailCode", Method::POST, "/email/send", json!({})),
+        ("ResendEmailCode", Method::POST, "/email/resend", json!({})),
+        ("VerifyEmail", Method::POST, "/email/verify", code.clone()),
+        ("SetPhone", Method::POST, "/phone", phone),
+        ("RemovePhone", Method::DELETE, "/phone", json!({})),
+        ("VerifyPhone", Method::POST, "/phone/verify", code),
+        ("DeactivateUser", Method::POST, "/deactivate", json!({})),
+        ("ReactivateUser", Method::POST, "/reactivate", json!({})),
+        ("LockUser", Method::POST, "/lock", json!({})),
+        ("UnlockUser", Method::POST, "/unlock", json!({})),
+        ("DeleteUser", Method::DELETE, "", json!({})),
     ]
 }
 
@@ -140,12 +176,16 @@ async fn authorization_is_the_same_on_every_route() {
             let session = world.login(&target).await.unwrap();
             let (name, method, path, body) = routes(&target, &session.session).swap_remove(at);
             let answer = world.request(&method, &path, NORDIC, Some(&by.token), body.as_ref()).await.unwrap();
-            assert!((200..300).contains(&answer.status), "{name}: {}", answer.text);
+            // Some calls do not apply to an active user without a code. They fail after the authorization.
+            let is_authorized = ["USER_STATUS_CONFLICT", "INVALID_CODE"].contains(&&*world.audit.verdict());
+            assert!(is_authorized || (200..300).contains(&answer.status), "{name}: {}", answer.text);
             called.insert(route(&method, &path));
             // Restores the user for the next route.
             let tenant = TenantId::parse(NORDIC).unwrap();
-            let changed = world.store.user(&tenant, &id).await.unwrap().unwrap();
-            world.store.replace_user(&changed, &record).await.unwrap();
+            match world.store.user(&tenant, &id).await.unwrap() {
+                Some(changed) => world.store.replace_user(&changed, &record).await.unwrap(),
+                None => world.store.create_user(&record, world.clock.now()).await.unwrap(),
+            }
         }
     }
     // tests/sessions/access.rs covers the session routes.
@@ -168,9 +208,11 @@ fn route(method: &Method, path: &str) -> (String, &'static str) {
 /// Whether the route can act on another user.
 fn acts_on_another(route: &Route) -> bool {
     // A password, a token or a code authorizes these actions, not the caller's role. Public documents, client tokens
-    // and preflight requests have no user.
+    // and preflight requests have no user. tests/users covers creations and lists.
     let others = [
         "session.create",
+        "user.create",
+        "users.list",
         "session.refresh",
         "page.show",
         "page.submit",

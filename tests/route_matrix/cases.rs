@@ -134,6 +134,18 @@ pub(super) const CONNECT: Results = Results {
     storage_down: Is(503, "unavailable"),
 };
 
+/// Routes of users whose request names none.
+pub(super) const ZITADEL_CREATE: Results = Results { other_tenants_user: NO_USER, ..ZITADEL };
+pub(super) const CONNECT_CREATE: Results = Results { other_tenants_user: NO_USER, ..CONNECT };
+
+/// Routes that do not apply to the demo user: it is active, and its address is verified.
+pub(super) const ZITADEL_STATUS: Results = Results { valid: Is(400, "9"), ..ZITADEL };
+pub(super) const CONNECT_STATUS: Results = Results { valid: Is(400, "failed_precondition"), ..CONNECT };
+
+/// Routes that need a code, which the demo user does not have.
+pub(super) const ZITADEL_CODE: Results = Results { valid: Is(400, "3"), ..ZITADEL };
+pub(super) const CONNECT_CODE: Results = Results { valid: Is(400, "invalid_argument"), ..CONNECT };
+
 pub(super) const OCARIOT: Results = Results {
     payload_too_large: Is(413, "Payload Too Large"),
     no_bearer: Is(401, "UNAUTHORIZED"),

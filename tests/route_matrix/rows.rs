@@ -4,8 +4,9 @@ use doorward::route::table;
 use http::Method;
 
 use super::cases::{
-    CONNECT, FINHUB, FINHUB_LOGIN, FINHUB_ONE_SESSION, FINHUB_REFRESH_ADMIN, FINHUB_REFRESH_CUSTOMER, FORM,
-    HEALTH, OAUTH, OCARIOT, PAGE, PREFLIGHT, PUBLIC, Results, ZITADEL,
+    CONNECT, CONNECT_CODE, CONNECT_CREATE, CONNECT_STATUS, FINHUB, FINHUB_LOGIN, FINHUB_ONE_SESSION,
+    FINHUB_REFRESH_ADMIN, FINHUB_REFRESH_CUSTOMER, FORM, HEALTH, OAUTH, OCARIOT, PAGE, PREFLIGHT, PUBLIC,
+    Results, ZITADEL, ZITADEL_CODE, ZITADEL_CREATE, ZITADEL_STATUS,
 };
 
 /// The valid request of a route.
@@ -34,7 +35,7 @@ pub(crate) enum Request {
 /// A row: method, path, valid request and expected results.
 pub(crate) type Row = (&'static str, &'static str, Request, &'static Results);
 
-pub(crate) const ROWS: [Row; 36] = [
+pub(crate) const ROWS: [Row; 72] = [
     (
         "POST",
         "/api/v2.1/admin/organization/{organizationId}/users/{userId}/sessions",
@@ -137,6 +138,140 @@ pub(crate) const ROWS: [Row; 36] = [
     ),
     ("POST", "/api/v2.1/admin/users/login/reset", Request::Json(r#"{"userId": "USER"}"#), &FINHUB),
     ("PUT", "/api/v2.1/admin/users/{userId}/credentials", Request::Json("{}"), &FINHUB),
+    (
+        "POST",
+        "/v2/users/new",
+        Request::Json(
+            r#"{"organizationId": "b4c3d4e7-f8a9-0123-b4c5-d6e7f8a9012b", "username": "new", "human": {}}"#,
+        ),
+        &ZITADEL_CREATE,
+    ),
+    (
+        "POST",
+        "/zitadel.user.v2.UserService/CreateUser",
+        Request::Json(
+            r#"{"organizationId": "b4c3d4e7-f8a9-0123-b4c5-d6e7f8a9012b", "username": "new", "human": {}}"#,
+        ),
+        &CONNECT_CREATE,
+    ),
+    (
+        "POST",
+        "/v2/users/human",
+        Request::Json(
+            r#"{"organization": {"orgId": "b4c3d4e7-f8a9-0123-b4c5-d6e7f8a9012b"}, "username": "new"}"#,
+        ),
+        &ZITADEL_CREATE,
+    ),
+    (
+        "POST",
+        "/zitadel.user.v2.UserService/AddHumanUser",
+        Request::Json(
+            r#"{"organization": {"orgId": "b4c3d4e7-f8a9-0123-b4c5-d6e7f8a9012b"}, "username": "new"}"#,
+        ),
+        &CONNECT_CREATE,
+    ),
+    ("GET", "/v2/users/{userId}", Request::Sessions, &ZITADEL),
+    ("POST", "/zitadel.user.v2.UserService/GetUserByID", Request::Json(r#"{"userId": "USER"}"#), &CONNECT),
+    ("POST", "/v2/users", Request::Json("{}"), &ZITADEL_CREATE),
+    ("POST", "/zitadel.user.v2.UserService/ListUsers", Request::Json("{}"), &CONNECT_CREATE),
+    ("PATCH", "/v2/users/{userId}", Request::Json(r#"{"human": {"profile": {"nickName": "x"}}}"#), &ZITADEL),
+    (
+        "POST",
+        "/zitadel.user.v2.UserService/UpdateUser",
+        Request::Json(r#"{"userId": "USER", "human": {"profile": {"nickName": "x"}}}"#),
+        &CONNECT,
+    ),
+    ("PUT", "/v2/users/human/{userId}", Request::Json(r#"{"profile": {"nickName": "x"}}"#), &ZITADEL),
+    (
+        "POST",
+        "/zitadel.user.v2.UserService/UpdateHumanUser",
+        Request::Json(r#"{"userId": "USER", "profile": {"nickName": "x"}}"#),
+        &CONNECT,
+    ),
+    (
+        "POST",
+        "/v2/users/{userId}/email",
+        Request::Json(r#"{"email": "new@new.example", "isVerified": true}"#),
+        &ZITADEL,
+    ),
+    (
+        "POST",
+        "/zitadel.user.v2.UserService/SetEmail",
+        Request::Json(r#"{"userId": "USER", "email": "new@new.example", "isVerified": true}"#),
+        &CONNECT,
+    ),
+    ("POST", "/v2/users/{userId}/email/send", Request::Json("{}"), &ZITADEL_STATUS),
+    (
+        "POST",
+        "/zitadel.user.v2.UserService/SendEmailCode",
+        Request::Json(r#"{"userId": "USER"}"#),
+        &CONNECT_STATUS,
+    ),
+    ("POST", "/v2/users/{userId}/email/resend", Request::Json("{}"), &ZITADEL_STATUS),
+    (
+        "POST",
+        "/zitadel.user.v2.UserService/ResendEmailCode",
+        Request::Json(r#"{"userId": "USER"}"#),
+        &CONNECT_STATUS,
+    ),
+    (
+        "POST",
+        "/v2/users/{userId}/email/verify",
+        Request::Json(r#"{"verificationCode": "AAAAAAAA"}"#),
+        &ZITADEL_CODE,
+    ),
+    (
+        "POST",
+        "/zitadel.user.v2.UserService/VerifyEmail",
+        Request::Json(r#"{"userId": "USER", "verificationCode": "AAAAAAAA"}"#),
+        &CONNECT_CODE,
+    ),
+    (
+        "POST",
+        "/v2/users/{userId}/phone",
+        Request::Json(r#"{"phone": "+4512345678", "isVerified": true}"#),
+        &ZITADEL,
+    ),
+    (
+        "POST",
+        "/zitadel.user.v2.UserService/SetPhone",
+        Request::Json(r#"{"userId": "USER", "phone": "+4512345678", "isVerified": true}"#),
+        &CONNECT,
+    ),
+    ("DELETE", "/v2/users/{userId}/phone", Request::Sessions, &ZITADEL),
+    ("POST", "/zitadel.user.v2.UserService/RemovePhone", Request::Json(r#"{"userId": "USER"}"#), &CONNECT),
+    (
+        "POST",
+        "/v2/users/{userId}/phone/verify",
+        Request::Json(r#"{"verificationCode": "AAAAAAAA"}"#),
+        &ZITADEL_CODE,
+    ),
+    (
+        "POST",
+        "/zitadel.user.v2.UserService/VerifyPhone",
+        Request::Json(r#"{"userId": "USER", "verificationCode": "AAAAAAAA"}"#),
+        &CONNECT_CODE,
+    ),
+    ("POST", "/v2/users/{userId}/deactivate", Request::Json("{}"), &ZITADEL),
+    ("POST", "/zitadel.user.v2.UserService/DeactivateUser", Request::Json(r#"{"userId": "USER"}"#), &CONNECT),
+    ("POST", "/v2/users/{userId}/reactivate", Request::Json("{}"), &ZITADEL_STATUS),
+    (
+        "POST",
+        "/zitadel.user.v2.UserService/ReactivateUser",
+        Request::Json(r#"{"userId": "USER"}"#),
+        &CONNECT_STATUS,
+    ),
+    ("POST", "/v2/users/{userId}/lock", Request::Json("{}"), &ZITADEL),
+    ("POST", "/zitadel.user.v2.UserService/LockUser", Request::Json(r#"{"userId": "USER"}"#), &CONNECT),
+    ("POST", "/v2/users/{userId}/unlock", Request::Json("{}"), &ZITADEL_STATUS),
+    (
+        "POST",
+        "/zitadel.user.v2.UserService/UnlockUser",
+        Request::Json(r#"{"userId": "USER"}"#),
+        &CONNECT_STATUS,
+    ),
+    ("DELETE", "/v2/users/{userId}", Request::Sessions, &ZITADEL),
+    ("POST", "/zitadel.user.v2.UserService/DeleteUser", Request::Json(r#"{"userId": "USER"}"#), &CONNECT),
     ("POST", "/v2/users/{userId}/password_reset", Request::Json(r#"{"returnCode": {}}"#), &ZITADEL),
     (
         "POST",

@@ -270,7 +270,7 @@ impl World {
         let key =
             OutboxKey { tenant: tenant.clone(), user: user.clone(), id: AttemptId::new(now, random()?) };
         let message = keys.seal_notification(key.clone(), &say(&code, id), ends_at, &SystemEntropy)?;
-        let proof = CodeProof::of(&code, &tenant, &user, &keys)?;
+        let proof = CodeProof::of(&code, CodePurpose::Password, (&tenant, &user), &keys)?;
         let new = NewCode {
             tenant,
             user,
