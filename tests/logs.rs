@@ -363,6 +363,57 @@ async fn no_secret_of_the_hosted_page_is_logged() {
     }
 }
 
+// docs/design/security.md#rule-24, #rule-30
+#[tokio::test(flavor = "current_thread")]
+async fn no_secret_of_the_user_api_is_logged() {
+    let captured = Captured::default();
+    let lines = doorward::function::log_lines(captured.clone(), tracing::Level::TRACE);
+    let _logging = tracing::subscriber::set_default(lines);
+
+    let world = World::start().await.unwrap();
+    let scopes = [ClientScope::UsersRead, ClientScope::UsersWrite];
+    let client = world.register_client(NORDIC, &scopes, |_| ()).await.unwrap();
+    let token = world.client_token(&client).await.unwrap();
+    let post = async |path: &str, body: Value| {
+        world.request(&Method::POST, path, NORDIC, Some(&token), Some(&body)).await.unwrap()
+    };
+    let organization = world.actor(MARCUS).unwrap().user.organization_id;
+    let person = |human: Value| json!({ "organizationId": organization, "userId": "ada", "human": human });
+    let value = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, "PLANTED");
+    let email = json!({ "email": "planted@new.example", "returnCode": {} });
+    for (human, status) in [
+        (json!({ "email": email, "hashedPassword": { "hash": "PLANTED" } }), 400),
+        (json!({ "email": email, "password": { "password": "PLANTED" } }), 400),
+        (json!({ "email": "PLANTED", "profile": { "givenName": "PLANTED\n" } }), 400),
+        (
+            json!({
+                "email": email,
+                "profile": { "givenName": "PLANTED", "nickName": "PLANTED" },
+                "password": { "password": "PLANTED passphrase" },
+                "metadata": [{ "key": "PLANTED", "value": value }],
+            }),
+            200,
+        ),
+    ] {
+        let answer = post("/v2/users/new", person(human)).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+    }
+    let queries = json!([{ "userNameQuery": { "userName": "PLANTED" } }, { "PLANTED": {} }]);
+    assert_eq!(post("/v2/users", json!({ "queries": queries })).await.status, 400);
+    let wrong = post("/v2/users/ada/email/verify", json!({ "verificationCode": "PLANTEDX" })).await;
+    assert_eq!(wrong.status, 400, "{}", wrong.text);
+    let issued = post("/v2/users/ada/email/send", json!({ "returnCode": {} })).await;
+    let code = issued.body["verificationCode"].as_str().unwrap();
+    let verified = post("/v2/users/ada/email/verify", json!({ "verificationCode": code })).await;
+    assert_eq!(verified.status, 200, "{}", verified.text);
+
+    let text = captured.text() + &world.audit.lines().join("\n");
+    for secret in ["PLANTED", "planted", value.as_str(), code, token.as_str(), "$argon2"] {
+        assert!(!text.contains(secret), "a log contains {secret}");
+    }
+    assert!(text.contains("user.create") && text.contains("email.verify"), "each call has its audit event");
+}
+
 // docs/design/security.md#rule-24, #rule-27
 #[tokio::test(flavor = "current_thread")]
 async fn no_secret_of_an_api_client_is_logged() {
