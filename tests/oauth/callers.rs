@@ -1,6 +1,6 @@
 //! Client tokens on every route that acts on a user with an access token (docs/design/contract.md#authorization).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use doorward::{
     domain::{ApiClient, ClientId, ClientScope, ClientStatus, OrganizationId, Role, TenantId, User},
@@ -81,7 +81,7 @@ async fn targets<'a>(world: &World, rows: &'a [Row]) -> Vec<Target<'a>> {
         let is_organization = path.contains("/customer/organization/");
         let is_hexadecimal = path.contains("{user_id}");
         let kind = (is_admin, is_organization, is_hexadecimal);
-        if !logins.contains_key(&kind) {
+        if let Entry::Vacant(login) = logins.entry(kind) {
             let mut actor = world.actor(if is_admin { NORDIC_ADMIN } else { MARCUS }).unwrap();
             if is_organization {
                 "organization".clone_into(&mut actor.collection);
@@ -90,7 +90,7 @@ async fn targets<'a>(world: &World, rows: &'a [Row]) -> Vec<Target<'a>> {
                 let users = actor.tenant.users.clone();
                 actor.user = users.into_iter().find(|user| user.user_id.len() == 24).unwrap();
             }
-            logins.insert(kind, world.login(&actor).await.unwrap());
+            login.insert(world.login(&actor).await.unwrap());
         }
         let route = table().find(|(_, route)| route.method.as_str() == *method && route.path == *path);
         targets.push(Target { row, action: route.unwrap().1.action, login: logins[&kind].clone() });

@@ -37,25 +37,25 @@ async fn client_sends_a_code_without_a_scope_and_receives_one_with_recovery() {
     let recovery = world.register_client(NORDIC, &[ClientScope::Recovery], |_| ()).await.unwrap();
     let recovery = world.client_token(&recovery).await.unwrap();
     for (path, body) in paths(&user) {
-        let mut returned = body.clone();
-        returned["returnCode"] = json!({});
+        let mut asks_code = body.clone();
+        asks_code["returnCode"] = json!({});
         let queued = world.outbox(NORDIC, &user).await.unwrap().len();
         let sent = post(&world, &path, &sender, &body).await;
         assert_eq!(sent.status, 200, "{}", sent.text);
         let details = sent.body["details"].as_object().unwrap();
         assert_eq!(details.keys().collect::<Vec<_>>(), ["changeDate"], "nothing about the user");
         assert_eq!(world.outbox(NORDIC, &user).await.unwrap().len(), queued + 1);
-        assert_eq!(post(&world, &path, &sender, &returned).await.status, 403);
+        assert_eq!(post(&world, &path, &sender, &asks_code).await.status, 403);
         assert_eq!(world.audit.verdict(), "FORBIDDEN MISSING_SCOPE");
 
         let sent = post(&world, &path, &recovery, &body).await;
         assert_eq!(sent.status, 200, "{}", sent.text);
         assert!(sent.body["details"]["sequence"].is_string(), "{}", sent.text);
-        let returned = post(&world, &path, &recovery, &returned).await;
+        let returned = post(&world, &path, &recovery, &asks_code).await;
         let code = returned.body["verificationCode"].as_str().unwrap();
-        let set = json!({ "newPassword": { "password": NEW_PASSWORD }, "verificationCode": code });
-        let set = post(&world, &format!("/v2/users/{user}/password"), &sender, &set).await;
-        assert_eq!(set.status, 200, "{}", set.text);
+        let change = json!({ "newPassword": { "password": NEW_PASSWORD }, "verificationCode": code });
+        let done = post(&world, &format!("/v2/users/{user}/password"), &sender, &change).await;
+        assert_eq!(done.status, 200, "{}", done.text);
     }
     for (path, body) in paths("unknown") {
         assert_eq!(post(&world, &path, &sender, &body).await.status, 404);
