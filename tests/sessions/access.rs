@@ -1,5 +1,7 @@
 //! Who may see and end the sessions of a user.
 
+use e2e::fault_proxy::{Effect, Fault, Operation};
+
 use super::*;
 
 // docs/design/security.md#rule-15, #rule-20, #rule-21: docs/design/contract.md#authorization.
@@ -147,5 +149,31 @@ async fn session_with_a_required_password_change_ends_only_itself() {
             assert!(world.session(kept).await.unwrap().ended.is_none());
         }
         assert_eq!(world.logout(&login).await.unwrap().status, 200);
+    }
+}
+
+// docs/design/security.md#rule-15: a batch read returns a session from before its user's password change and the user
+// from after it. The change keeps the session.
+#[tokio::test(flavor = "multi_thread")]
+async fn session_kept_by_a_password_change_is_readable_during_a_torn_read() {
+    for reader in [MARCUS, NORDIC_ADMIN] {
+        let world = World::start().await.unwrap();
+        let login = world.login(&world.actor(MARCUS).unwrap()).await.unwrap();
+        let user = &login.actor.user;
+        let by = if reader == MARCUS {
+            login.clone()
+        } else {
+            world.login(&world.actor(reader).unwrap()).await.unwrap()
+        };
+        let torn = world.faults.inject(Fault::on(Operation::BatchGetItem, Effect::Tear).sk("USER"));
+        let change = json!({ "password": NEW_PASSWORD, "currentPassword": user.password });
+        let path = login.path();
+        let (read, changed) = tokio::join!(ask(&world, &by, Method::GET, &path), async {
+            torn.reached().await;
+            let changed = world.update(&login, &user.user_id, &change).await.unwrap();
+            torn.release();
+            changed
+        });
+        assert_eq!((changed.status, read.status), (200, 200), "{reader}: {}", read.text);
     }
 }

@@ -239,6 +239,15 @@ mod tests {
             assert!(Username::parse(&text.repeat(longest)).is_ok(), "{text}");
             assert!(Username::parse(&text.repeat(longest + 1)).is_err(), "{text}");
         }
+        for (text, is_valid) in [
+            ("x".repeat(254), true),
+            ("x".repeat(255), false),
+            ("e\u{301}".repeat(127), true),
+            ("e\u{301}".repeat(128), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(Username::parse(&text).is_ok(), is_valid, "{text}");
+        }
     }
 
     // docs/design/security.md#rule-2

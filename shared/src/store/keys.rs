@@ -403,6 +403,24 @@ mod tests {
         assert_eq!(mail, Key { pk: "T#t_1#M#%C3%BC@x".into(), sk: "U#a%23b%2Fc".into() });
     }
 
+    // docs/design/security.md#rule-22
+    #[test]
+    fn addresses_of_one_network_share_a_budget() {
+        let key = |ip: &str| {
+            Key::budget(&budget(&TenantId::parse("t").unwrap(), BudgetOf::WrongCodes(ip.parse().ok())))
+        };
+        for (one, two, is_same) in [
+            ("192.0.2.1", "192.0.2.2", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("2001:db8:0:1::", "2001:db8:0:1:ffff:ffff:ffff:ffff", true),
+            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
+            ("2001:db8:0:1::1", "2001:db9:0:1::1", false),
+            ("2001:db8:0:1::1", "", false),
+        ] {
+            assert_eq!(key(one) == key(two), is_same, "{one} {two}");
+        }
+    }
+
     proptest! {
         // docs/design/security.md#rule-20
         #[test]

@@ -394,10 +394,23 @@ mod tests {
             _ => Vec::new(),
         };
         assert_eq!(refused(&change("garce_seconds", Some(7.into()))), ["garce_seconds"]);
+        assert_eq!(refused(&change("garce_seconds", None)), ["garce_seconds"]);
         assert_eq!(refused(&change("of_a_later_version", Some(7.into()))), ["of_a_later_version"]);
         let nameless =
             TenantChange { name: Some(" ".to_owned()), ..change("grace_seconds", Some(301.into())) };
         assert_eq!(refused(&nameless), ["tenant_name", "grace_seconds"]);
         assert!(before.changed(&change("of_a_later_version", None)).unwrap().unknown.is_empty());
+    }
+
+    #[test]
+    fn tenant_name_has_1_to_200_bytes_without_control_characters() {
+        let named = |name: &str| {
+            let change = TenantChange { name: Some(name.to_owned()), policy: BTreeMap::new() };
+            record(Attributes::new()).changed(&change).is_ok()
+        };
+        assert!(named("N") && named(&"N".repeat(200)));
+        for name in ["", " ", "a\nb", &"N".repeat(201), &"\u{eb}".repeat(101)] {
+            assert!(!named(name), "{name:?}");
+        }
     }
 }
