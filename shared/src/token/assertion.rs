@@ -265,6 +265,39 @@ mod tests {
 
     // docs/design/security.md#rule-27
     #[test]
+    fn key_without_an_id_is_chosen_by_the_algorithm() {
+        let (client, private) = signer(None);
+        let assertion = signed(&Header::new(Algorithm::ES256), &claims(), &private).unwrap();
+        let own = client.live().find_map(key_of).unwrap();
+        let other = ClientKey { id: None, algorithm: SigningAlgorithm::EdDsa, jwk: ED_STAND_IN.to_owned() };
+        for (keys, expected) in [
+            (vec![own.clone(), other.clone()], Ok(())),
+            (vec![other], Err(AssertionFault::UnknownKey)),
+            (vec![own, signer(None).0.live().find_map(key_of).unwrap()], Err(AssertionFault::UnknownKey)),
+        ] {
+            let client = client_tests::client().with_keys(keys, at(1)).unwrap();
+            let result = assertion.verify(Some(&client), &[TOKEN_ENDPOINT.to_owned()], at(1_000));
+            assert_eq!(result.map(|_| ()), expected);
+        }
+    }
+
+    #[test]
+    fn assertion_is_limited_to_8192_characters() {
+        let (_, private) = signer(None);
+        let padded = |bytes: usize| {
+            let mut claims = claims();
+            claims["padding"] = json!("x".repeat(bytes));
+            jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &private).unwrap()
+        };
+        let longest = (5_700..6_200).find(|bytes| padded(*bytes).len() >= MAX_CHARS).unwrap();
+        for (bytes, length, is_accepted) in [(longest, 8_192, true), (longest + 1, 8_194, false)] {
+            let text = padded(bytes);
+            assert_eq!((text.len(), Assertion::parse(&text.into()).is_some()), (length, is_accepted));
+        }
+    }
+
+    // docs/design/security.md#rule-27
+    #[test]
     fn assertion_is_for_this_server_and_valid_for_an_hour_at_most() {
         let with = |name: &str, value: Value| {
             let mut claims = claims();

@@ -100,4 +100,21 @@ mod tests {
         let digest = keys("t").submission_digest(&tenant, &user, &SecretString::from(code.expose())).unwrap();
         assert_ne!(digest, proof.digest);
     }
+
+    // docs/design/security.md#rule-20
+    #[test]
+    fn submission_digest_is_bound_to_tenant_user_and_submission() {
+        let digest = |tenant: &str, user: &str, submission: &str| {
+            let (tenant, user) = (TenantId::parse(tenant).unwrap(), UserId::parse(user).unwrap());
+            keys("t").submission_digest(&tenant, &user, &SecretString::from(submission)).unwrap()
+        };
+        assert_eq!(digest("t", "u", "one"), digest("t", "u", "one"));
+        for (tenant, user, submission) in [("t", "u", "two"), ("t", "v", "one"), ("other", "u", "one")] {
+            assert_ne!(
+                digest(tenant, user, submission),
+                digest("t", "u", "one"),
+                "{tenant} {user} {submission}"
+            );
+        }
+    }
 }
