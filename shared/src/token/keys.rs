@@ -497,3 +497,19 @@ pub(super) fn jwt_algorithm(algorithm: SigningAlgorithm) -> Algorithm {
         SigningAlgorithm::Hs256 => Algorithm::HS256,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::tests::keys_of;
+
+    // docs/design/security.md#rule-18
+    #[test]
+    fn signing_key_with_another_public_key_is_rejected() {
+        let tenant = TenantId::parse("t").unwrap();
+        let (mut keys, other) = (keys_of(&tenant, 1), keys_of(&tenant, 2));
+        assert!(keys.prove_signing().is_ok());
+        keys.verifiers.extend(other.verifiers);
+        assert!(keys.prove_signing().is_err());
+    }
+}

@@ -142,6 +142,11 @@ fn short_or_malformed_secret_is_rejected() {
         TenantKeys::from_documents(&tenant, &[document]).ok()
     };
     assert!(build(good).is_some());
+    let private = new_signing_key(SigningAlgorithm::EdDsa).unwrap();
+    let private = private.expose_secret();
+    let signing =
+        format!(r#"}}],"signingKeys":[{{"id":"x","algorithm":"EdDSA","privateKey":"{private}"}}]}}"#);
+    assert!(build(&good.replace("}]}", &signing)).is_some());
     for (from, to) in [
         (r#""0123456789abcdef","tenantSecret""#, r#""short","tenantSecret""#),
         (r#""tenantSecret":"0123456789abcdef""#, r#""tenantSecret":"""#),
@@ -151,6 +156,18 @@ fn short_or_malformed_secret_is_rejected() {
         ("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "%%%"),
         ("}]}", r#"}],"signingKeys":[{"id":"x","algorithm":"none","privateKey":"AAAA"}]}"#),
         ("}]}", r#"}],"signingKeys":[{"id":"x","algorithm":"ES256","privateKey":"AAAA"}]}"#),
+        (
+            "}]}",
+            &format!(
+                r#"}}],"signingKeys":[{{"id":"root-2","algorithm":"EdDSA","privateKey":"{private}"}}]}}"#
+            ),
+        ),
+        (
+            "}]}",
+            &format!(
+                r#"}}],"signingKeys":[{{"id":"x","algorithm":"EdDSA","privateKey":"{private}"}},{{"id":"x","algorithm":"EdDSA","privateKey":"{private}"}}]}}"#
+            ),
+        ),
         ("}]}", ""),
         ("}]}", r#"},{"version":1,"key":"BAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}"#),
     ] {
@@ -164,7 +181,7 @@ fn short_or_malformed_secret_is_rejected() {
 fn session_digest_is_unique_and_differs_from_the_id() {
     let keys = keys("t");
     let ids = [session().id, crate::domain::SessionId::from_random([2; 16])];
-    assert_ne!(keys.session_digest(&ids[0]), keys.session_digest(&ids[1]));
+    assert_ne!(keys.session_digest(&ids[0]).as_str(), keys.session_digest(&ids[1]).as_str());
     assert!(!keys.session_digest(&ids[0]).as_str().contains(ids[0].as_str()));
 }
 
