@@ -149,10 +149,14 @@ async fn session_ended_by_a_login_reset_gets_only_the_result_of_that_reset() -> 
     assert_eq!(send(&world, reset_event(&by, &json!({ "userId": marcus })), KEY).await?.verdict(), gone);
     assert_eq!(send(&world, reset_event(&by, &json!({ "reason": "x" })), KEY).await?.status, 422);
     change_user(&world, &actor, |user| user.status = UserStatus::Disabled).await?;
+    assert_eq!(send(&world, event.clone(), KEY).await?.verdict(), gone);
+    change_user(&world, &actor, |user| user.status = UserStatus::Active).await?;
+    assert_eq!(send(&world, event.clone(), KEY).await?.status, 200);
+    assert_eq!(world.logout(&by).await?.status, 200);
     assert_eq!(send(&world, event, KEY).await?.verdict(), gone);
     let rejected = world.audit.events().into_iter().filter(|event| event["outcome"] == "INVALID_TOKEN");
     let reasons: Vec<_> = rejected.map(|event| event["reason"].clone()).collect();
-    assert_eq!(reasons, ["SESSION_GONE"; 4]);
+    assert_eq!(reasons, ["SESSION_GONE"; 5]);
     Ok(())
 }
 

@@ -34,6 +34,8 @@ async fn late_hash_does_not_replace_changed_credentials() {
     world.store.rewrite_client_hash(&stale).await.unwrap();
     let stored = world.stored_client(&client).await.unwrap();
     assert_eq!((stored.credentials.len(), stored.revision), (0, 2));
+    world.store.rewrite_client_hash(&stored).await.unwrap();
+    assert_eq!(world.stored_client(&client).await.unwrap().revision, 3, "the write counts as a change");
 }
 
 // docs/design/storage.md#api-clients

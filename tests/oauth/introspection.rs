@@ -233,6 +233,19 @@ async fn revocation_ignores_unknown_and_foreign_tokens() {
     assert!(!world.passes(&own).await.unwrap());
 }
 
+#[tokio::test]
+async fn revocation_ignores_expired_tokens() {
+    let (world, client) = world_with_client().await;
+    let login = world.login(&world.actor(MARCUS).unwrap()).await.unwrap();
+    let client_token = world.client_token(&client).await.unwrap();
+    world.clock.advance(Duration::from_secs(3_601));
+    for token in [&login.token, &client_token] {
+        assert_eq!(world.oauth(&client, "revoke", &[("token", token)]).await.unwrap().status, 200);
+        assert_eq!(world.audit.last()["reason"], "EXPIRED");
+    }
+    assert!(world.session(&login).await.unwrap().ended.is_none());
+}
+
 // docs/design/storage.md#calls-per-request
 #[tokio::test]
 async fn introspection_makes_two_calls_and_a_revocation_two() {

@@ -96,3 +96,25 @@ async fn code_that_becomes_invalid_during_a_torn_read_sets_no_password() -> Resu
     let tear = || Fault::on(Operation::BatchGetItem, Effect::Tear).sk("USER");
     change_while_held(|world| world.faults.inject(tear())).await
 }
+
+// docs/design/security.md#rule-19
+#[tokio::test(flavor = "multi_thread")]
+async fn code_sets_the_password_if_a_change_during_hashing_leaves_it_valid() -> Result<()> {
+    let world = World::start().await?;
+    let actor = world.actor(MARCUS)?;
+    let user = &actor.user.user_id;
+    let code = mailed_code(&world, user).await?;
+    let gate = world.passwords.hold_next_hash();
+    let (answer, changed) = tokio::join!(set(&world, user, &code, NEW_PASSWORD), async {
+        gate.reached().await;
+        let known = world.user(&actor).await.unwrap();
+        let changed = |user: &User| User { locale: Some("fr".to_owned()), ..user.clone() };
+        let changed = world.store.update_user(&known.tenant, &known.id, changed).await;
+        gate.release();
+        changed
+    });
+    assert!(changed?.is_some());
+    assert_eq!(answer?.status, 200);
+    assert!(logs_in(&world, &actor, NEW_PASSWORD).await?);
+    Ok(())
+}

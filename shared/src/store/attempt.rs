@@ -450,3 +450,58 @@ fn remove_bucket(attempt: &AttemptKey<'_>, ids: AttributeValue) -> Expressions {
         .value(":ids", ids)
         .value(":own_set", id_set([attempt.id]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::tests::at;
+
+    const BUDGET: AttemptBudget =
+        AttemptBudget { max: 5, per_hour: 20, disable_after: 100, lockout_millis: 1_800_000 };
+    const DAY: i64 = 86_400;
+    /// The hundredth part of 181 days.
+    const FAILURE_LIFE: i64 = 181 * DAY / 100;
+
+    fn value(change: &Expressions, name: &str) -> Option<AttributeValue> {
+        change.values.as_ref().and_then(|values| values.get(name)).cloned()
+    }
+
+    // docs/design/security.md#rule-8, docs/design/security.md#rule-9
+    #[test]
+    fn expiry_of_the_attempts_is_extended_by_each_failure() {
+        let (tenant, user) = (TenantId::parse("t").unwrap(), UserId::parse("u").unwrap());
+        let id = AttemptId::new(at(0), [1; 16]);
+        let attempt = AttemptKey { tenant: &tenant, user: &user, device: None, id };
+        // One second more, because DynamoDB deletes by whole seconds.
+        let without_failures = 1_000 + 1_800 + DAY + 1;
+        let verdict = Verdict::Failed { budget: BUDGET, now: at(1_000), is_expired: true };
+        let in_expired_item = &settlements(&attempt, &verdict)[0];
+        assert_eq!(value(in_expired_item, ":ttl"), Some(number(without_failures + FAILURE_LIFE)));
+        let verdict = Verdict::Failed { budget: BUDGET, now: at(1_000), is_expired: false };
+        let another = &settlements(&attempt, &verdict)[0];
+        assert_eq!(value(another, ":life"), Some(number(FAILURE_LIFE)));
+        let first = reserve_slot(&attempt, BUDGET, at(1_000));
+        assert_eq!(value(&first, ":ttl"), Some(number(without_failures)));
+
+        let dead = |number: u8| AttemptId::new(at(i64::from(number)), [number; 16]);
+        let kept = AttemptState {
+            slots: [dead(2), dead(3)].into(),
+            failures: 1,
+            quiet_at: Some(at(900)),
+            expires_at: Some(1_000),
+            ..AttemptState::default()
+        };
+        let next = start_over(id, &kept, BUDGET, at(1_000));
+        assert_eq!(value(&next, ":life"), Some(number(2 * FAILURE_LIFE)));
+        assert_eq!(value(&next, ":in_the_end"), Some(number(3)));
+        let expired = AttemptState { expires_at: Some(999), ..kept.clone() };
+        let next = start_over(id, &expired, BUDGET, at(1_000));
+        assert_eq!(value(&next, ":ttl"), Some(number(without_failures + 2 * FAILURE_LIFE)));
+        for (failures, is_kept_forever) in [(97, false), (98, true)] {
+            let kept = AttemptState { failures, ..kept.clone() };
+            let failed = fail_dead(&kept, vec![dead(2), dead(3)], BUDGET, at(1_000));
+            assert_eq!(value(&failed, ":forever").is_some(), is_kept_forever, "{failures}");
+            assert_eq!(value(&failed, ":count"), Some(number(2)));
+        }
+    }
+}

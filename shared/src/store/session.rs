@@ -357,6 +357,37 @@ mod tests {
     use super::*;
     use crate::domain::tests::{at, session};
 
+    // docs/design/security.md#rule-14
+    #[test]
+    fn rotation_waits_only_if_it_has_too_many_retirement_times_and_no_other_obstacle() {
+        let generations = 0..u64::try_from(MAX_RETIRED).unwrap();
+        let full = Session { retired: generations.map(|number| (number, at(0))).collect(), ..session() };
+        let rotation = Rotation {
+            tenant: &full.tenant,
+            user: &full.user,
+            session: &full.id,
+            nonce: full.nonce,
+            generation: full.generation,
+            key_version: 1,
+            id: AttemptId::new(at(1), [0; 16]),
+            now: at(1),
+            idle_expires_at: at(100),
+            grace: Duration::from_secs(10),
+        };
+        assert!(is_only_full(&full, &rotation));
+        let mut fewer = full.clone();
+        fewer.retired.pop_last();
+        for (obstacle, session) in [
+            ("no", fewer),
+            ("generation", Session { generation: full.generation + 1, ..full.clone() }),
+            ("nonce", Session { nonce: Nonce([1; 32]), ..full.clone() }),
+            ("end", Session { ended: Some(Ended { at: at(0), reuse: false }), ..full.clone() }),
+            ("expiry", Session { idle_expires_at: at(1), ..full.clone() }),
+        ] {
+            assert!(!is_only_full(&session, &rotation), "{obstacle}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_session_survives_storage(
