@@ -79,3 +79,17 @@ async fn session_that_changed_its_password_keeps_its_trusted_device() {
         marcus.user.password = password.to_owned();
     }
 }
+
+// docs/design/security.md#rule-10: failures with an outdated proof count as failures of an unknown device.
+#[tokio::test]
+async fn outdated_proof_does_not_avoid_the_budget_of_the_address() {
+    let world = World::start().await.unwrap();
+    world.change_policy(NORDIC, |policy| policy.failures_per_ip = 2).await.unwrap();
+    let marcus = world.actor(MARCUS).unwrap();
+    let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let old = world.login(&marcus).await.unwrap().device_proof;
+    let marcus = set_password(&world, &admin, &marcus).await;
+    fail(&world, &marcus, Some(&old), 2).await;
+    assert_eq!(login_from(&world, &marcus, Some(&old)).await.verdict(), (429, "RATE_LIMITED"));
+    assert_eq!(world.audit.last()["reason"], "ADDRESS");
+}
