@@ -108,7 +108,7 @@ async fn code_sets_the_password_if_a_change_during_hashing_leaves_it_valid() -> 
     let (answer, changed) = tokio::join!(set(&world, user, &code, NEW_PASSWORD), async {
         gate.reached().await;
         let known = world.user(&actor).await.unwrap();
-        let changed = |user: &User| User { locale: Some("fr".to_owned()), ..user.clone() };
+        let changed = |user: &User| Ok(User { locale: Some("fr".to_owned()), ..user.clone() });
         let changed = world.store.update_user(&known.tenant, &known.id, changed).await;
         gate.release();
         changed
