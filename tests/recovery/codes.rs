@@ -308,12 +308,15 @@ async fn replaced_user_invalidates_its_code() -> Result<()> {
 
 // docs/design/security.md#rule-19: the SDK repeats the write that reserves the try.
 #[tokio::test]
-async fn typed_code_sets_the_password_if_the_answer_to_its_try_is_lost() -> Result<()> {
+async fn typed_code_sets_the_password_if_the_answer_to_its_last_try_is_lost() -> Result<()> {
     use e2e::fault_proxy::{Effect, Fault, Operation};
     let world = World::start().await?;
     let actor = world.actor(MARCUS)?;
     let admin = world.login(&world.actor(NORDIC_ADMIN)?).await?;
     let code = returned_code(&world, &admin, &actor.user.user_id).await?;
+    for _ in 0..4 {
+        assert!(is_invalid_code(&set(&world, &actor.user.user_id, "AAAAAAAA", NEW_PASSWORD).await?));
+    }
     let lost = world.faults.inject(Fault::on(Operation::UpdateItem, Effect::LoseAnswer).sk("CODE#password"));
     assert_eq!(set(&world, &actor.user.user_id, &code, NEW_PASSWORD).await?.status, 200);
     assert_eq!(lost.applied(), 1);

@@ -166,3 +166,20 @@ async fn repeated_logout_of_a_session_that_ended_with_all_others_returns_the_fir
     let again = world.logout(&first).await.unwrap();
     assert_eq!(again.data("terminatedAt"), ended.data("terminatedAt"));
 }
+
+// docs/design/security.md#rule-15: a session that is ahead of its user's epoch would survive the end of all sessions.
+#[tokio::test]
+async fn change_that_ends_no_session_of_the_caller_leaves_the_callers_epoch() {
+    let world = World::start().await.unwrap();
+    let login = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
+    let (own, other) = (&login.actor.user, world.actor(MARCUS).unwrap().user);
+    for (user, change) in [
+        (&own.user_id, json!({ "username": "x", "currentPassword": own.password })),
+        (&other.user_id, json!({ "password": NEW_PASSWORD })),
+    ] {
+        let changed = world.update(&login, user, &change).await.unwrap();
+        assert_eq!(changed.status, 200, "{changed:?}");
+        let epoch = world.user(&login.actor).await.unwrap().session_epoch;
+        assert_eq!(world.session(&login).await.unwrap().user_epoch, epoch, "{change}");
+    }
+}
