@@ -73,7 +73,7 @@ pub(super) fn unix_millis(at: Timestamp) -> u64 {
 }
 
 /// Returns the SHA-256 hash (FIPS 180-4) of a text in lower-case hexadecimal digits.
-pub(super) fn hash(text: &str) -> String {
+pub(crate) fn hash(text: &str) -> String {
     let mut digits = String::with_capacity(64);
     for byte in digest(&SHA256, text.as_bytes()).as_ref() {
         // Writing to a string cannot fail.

@@ -20,6 +20,7 @@ mod verify;
 pub use anchor::{Anchor, Reading, read};
 pub use chain::{Audit, Sink, Stdout};
 pub use decision::{Class, Decision, Outcome};
+pub(crate) use id::hash;
 pub use id::{ChainId, Partition, VERSION};
 pub use line::{Head, Line, MARK};
 pub use verify::{Fault, FaultKind, Report, Scope, Verifier};

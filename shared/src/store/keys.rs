@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::{
-    audit::{ChainId, Partition},
+    audit::{ChainId, Partition, hash},
     domain::{
         AttemptId, BudgetOf, ClientId, CodePurpose, HourBudget, OrganizationId, SessionId, TenantId, User,
         UserId, Username, WebOrigin, folded,
@@ -44,6 +44,9 @@ pub(super) struct Key {
 
 /// Characters to percent-encode in keys, in particular the separator `#` and `%` itself.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'@');
+
+/// Maximum number of bytes of one encoded ID in a sort key with two IDs.
+const MAX_SORT_KEY_PART: usize = 480;
 
 /// Prefix of the sort keys of sessions.
 pub(super) const SESSION_PREFIX: &str = "S#";
@@ -112,7 +115,7 @@ impl Key {
 
     /// Item that finds a user by its mail address. Several users can have the same address.
     pub(super) fn mail(tenant: &TenantId, address: &str, user: &UserId) -> Self {
-        let sk = format!("{MAIL_PREFIX}{}", encode(user.as_str()));
+        let sk = format!("{MAIL_PREFIX}{}", short(user.as_str()));
         Self { pk: Self::mail_partition(tenant, address), sk }
     }
 
@@ -221,7 +224,7 @@ impl IndexKey {
     }
 
     pub(super) fn position(organization: &OrganizationId, user: &UserId) -> String {
-        format!("{}{}", Self::prefix(organization), encode(user.as_str()))
+        format!("{}{}", Self::prefix(organization), short(user.as_str()))
     }
 
     /// Returns the key as attributes of the user item.
@@ -237,7 +240,7 @@ impl IndexKey {
 
     /// Returns the prefix of the positions of an organization's users. Positions of other users do not have it.
     pub(super) fn prefix(organization: &OrganizationId) -> String {
-        format!("O#{}#U#", encode(organization.as_str()))
+        format!("O#{}#U#", short(organization.as_str()))
     }
 }
 
@@ -274,6 +277,13 @@ fn user_partition(tenant: &TenantId, user: &UserId) -> String {
 
 fn encode(text: &str) -> impl std::fmt::Display {
     utf8_percent_encode(text, ENCODED)
+}
+
+/// Encodes an ID as one of up to two parts of a sort key, which has at most 1,024 bytes. A long encoding is replaced by
+/// its hash. The prefix `~` does not occur in encodings.
+fn short(id: &str) -> String {
+    let encoded = encode(id).to_string();
+    if encoded.len() <= MAX_SORT_KEY_PART { encoded } else { format!("~{}", hash(&encoded)) }
 }
 
 #[cfg(test)]
@@ -336,6 +346,15 @@ mod tests {
 
     fn message_id() -> AttemptId {
         AttemptId::parse("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap()
+    }
+
+    #[test]
+    fn long_ids_have_different_sort_keys() {
+        let [one, two] = ["a", "b"].map(|last| UserId::parse(&("\u{20ac}".repeat(100) + last)).unwrap());
+        let owner = OrganizationId::parse(one.as_str()).unwrap();
+        let positions = [&one, &two].map(|user| IndexKey::position(&owner, user));
+        assert_ne!(positions[0], positions[1]);
+        assert!(positions.iter().all(|position| position.starts_with(&IndexKey::prefix(&owner))));
     }
 
     #[test]
@@ -513,6 +532,8 @@ mod tests {
                 for key in keys {
                     prop_assert!(key.pk.len() <= 2_048 && key.sk.len() <= 1_024, "{key:?}");
                 }
+                let (owner, user) = (OrganizationId::parse(&user).unwrap(), UserId::parse(&user).unwrap());
+                prop_assert!(IndexKey::position(&owner, &user).len() <= 1_024);
             }
         }
     }
