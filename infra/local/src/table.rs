@@ -152,12 +152,14 @@ async fn create(client: &Client, table: &str, spec: &TableSpec) -> Result<Create
         .stream_enabled(true)
         .stream_view_type(StreamViewType::from(spec.stream.as_str()))
         .build()?;
+    // DynamoDB rejects an empty list.
+    let indexes = Some(spec.indexes()?).filter(|indexes| !indexes.is_empty());
     client
         .create_table()
         .table_name(table)
         .set_key_schema(Some(spec.schema()?))
         .set_attribute_definitions(Some(spec.attributes()?))
-        .set_global_secondary_indexes(Some(spec.indexes()?))
+        .set_global_secondary_indexes(indexes)
         .billing_mode(BillingMode::from(spec.billing_mode.as_str()))
         .stream_specification(stream)
         .deletion_protection_enabled(spec.deletion_protection)
