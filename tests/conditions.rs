@@ -127,15 +127,15 @@ async fn rotation_checks_each_end_of_the_session_and_its_token() {
 
 // docs/design/security.md#rule-15
 #[tokio::test]
-async fn code_request_checks_the_epoch_of_the_caller_and_the_organization_of_another_user() {
+async fn code_request_checks_the_epoch_of_the_caller_and_that_another_user_is_unchanged() {
     let world = World::start().await.unwrap();
     let now = world.clock.now();
     let (caller, session) = read(&world, NORDIC_ADMIN).await;
     let (target, _) = read(&world, MARCUS).await;
-    let moved = moved(&target);
+    let changed = User { sequence: target.sequence + 1, ..target.clone() };
     let outdated = User { session_epoch: caller.session_epoch + 1, ..caller.clone() };
     for (own_session, target, expected) in [
-        (None, &moved, Committed::Refused(Guard::Target)),
+        (None, &changed, Committed::Refused(Guard::Target)),
         (Some(&session), &outdated, Committed::Refused(Guard::Caller)),
         (None, &target, Committed::Done),
         (Some(&session), &caller, Committed::Done),

@@ -13,6 +13,8 @@ enum Change {
     ByAdministrator,
     /// An operator replaces the mail address of the user.
     Address,
+    /// An operator makes the user an administrator.
+    Role,
 }
 
 const CHANGED_PASSWORD: &str = "the password of the change";
@@ -43,6 +45,17 @@ impl Changers {
                 assert_eq!(moved.unwrap().email, email);
                 return Ok(());
             }
+            Change::Role => {
+                let known = world.user(&self.user.actor).await?;
+                let promoted = |user: &User| {
+                    Ok(User {
+                        roles: vec![doorward::domain::Role::User, doorward::domain::Role::Admin],
+                        ..user.clone()
+                    })
+                };
+                assert!(world.store.update_user(&known.tenant, &known.id, promoted).await?.is_some());
+                return Ok(());
+            }
         };
         assert_eq!(answer.status, 200, "{change:?}: {answer:?}");
         Ok(())
@@ -54,7 +67,7 @@ impl Changers {
         assert!(!logs_in(world, actor, NEW_PASSWORD).await?, "{change:?}: the invalid code set a password");
         let expected = match change {
             Change::Own | Change::ByAdministrator => CHANGED_PASSWORD,
-            Change::Address => &actor.user.password,
+            Change::Address | Change::Role => &actor.user.password,
         };
         assert!(logs_in(world, actor, expected).await?, "{change:?}");
         Ok(())
@@ -63,7 +76,7 @@ impl Changers {
 
 /// Makes each change while a request that uses the code is held. `hold` starts the hold.
 async fn change_while_held(hold: impl Fn(&World) -> Gate) -> Result<()> {
-    for change in [Change::Own, Change::ByAdministrator, Change::Address] {
+    for change in [Change::Own, Change::ByAdministrator, Change::Address, Change::Role] {
         let world = World::start().await?;
         let actor = world.actor(MARCUS)?;
         let user = &actor.user.user_id;

@@ -244,8 +244,10 @@ impl World {
             Medium::Text => CodeKind::Typed,
         };
         let link = link.map(str::to_owned);
-        let say =
-            |code: &Code, id| Notification::ResetCode(CodeMessage { code: code.clone(), id, medium, link });
+        let say = |code: &Code, id| {
+            let code = code.clone();
+            Notification::ResetCode(CodeMessage { code, id, medium, link, verifies: None })
+        };
         self.queue(tenant, user, kind, say).await
     }
 

@@ -85,6 +85,16 @@ async fn user_outside_of_the_authority_is_like_an_unknown_one() {
             scene.call_as(&restricted, &Method::POST, "/v2/users", &json!({ "queries": [query] })).await;
         assert_eq!((listed.status, &listed.body["result"]), (200, &Value::Null), "{}", listed.text);
     }
+    let of_other = json!({ "organizationIdQuery": { "organizationId": super::ORGANIZATION } });
+    for offset in [0, 1, 9] {
+        let body = json!({ "query": { "offset": offset, "limit": 1 }, "queries": [of_other] });
+        let listed = scene.call_as(&restricted, &Method::POST, "/v2/users", &body).await;
+        assert!(
+            matches!(listed.body["details"]["totalResult"].as_str(), None | Some("0")),
+            "{}",
+            listed.text
+        );
+    }
     let created = scene.call_as(&restricted, &Method::POST, "/v2/users/new", &person("eve")).await;
     assert_eq!(
         (created.status, scene.world.audit.verdict()),

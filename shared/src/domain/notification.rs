@@ -61,6 +61,8 @@ pub struct CodeMessage {
     pub medium: Medium,
     /// Link template from the request.
     pub link: Option<String>,
+    /// Address that the code verifies. `None` for a reset code.
+    pub verifies: Option<String>,
 }
 
 /// Delivery medium of a notification.

@@ -216,17 +216,18 @@ impl DynamoStore {
         Ok(check.transpose()?.map(|check| (Guard::Caller, check)))
     }
 
-    /// Returns a check of the caller's epoch, or of the organization of another target. It also checks the address that a
-    /// code of `purpose` verifies, because a code for an earlier address must not verify a new one.
+    /// Returns a check of the caller's epoch, or that another target has not changed, because the caller's authority
+    /// depends on the organization and the roles of the target. It also checks the address that a code of `purpose`
+    /// verifies, because a code for an earlier address must not verify a new one.
     fn check_target(&self, change: &GuardedChange<'_>, purpose: CodePurpose) -> Result<Guarded, Failure> {
-        let User { tenant, id, organization, session_epoch, unverified_email, unverified_phone, .. } =
+        let User { tenant, id, sequence, session_epoch, unverified_email, unverified_phone, .. } =
             change.target;
         let (guard, condition) = if change.is_own() {
             let condition = Expressions::condition("session_epoch = :epoch");
             (Guard::Caller, condition.value(":epoch", number(session_epoch)))
         } else {
-            let condition = Expressions::condition("organization_id = :organization");
-            (Guard::Target, condition.value(":organization", string(organization.as_str())))
+            let condition = Expressions::condition("change_sequence = :sequence");
+            (Guard::Target, condition.value(":sequence", number(*sequence)))
         };
         let address_is = |condition: Expressions, attribute: &str, address: &Option<String>| {
             let address = address.clone().unwrap_or_default();

@@ -220,8 +220,9 @@ impl DynamoStore {
         }
         for purpose in CodePurpose::iter() {
             let is_void = match purpose {
+                // Its holder may have no authority over the user after a change that ends sessions.
                 CodePurpose::Password => {
-                    renews_proofs || (&old.email, &old.phone) != (&new.email, &new.phone)
+                    renews_proofs || ends_sessions || (&old.email, &old.phone) != (&new.email, &new.phone)
                 }
                 CodePurpose::Email => old.any_email() != new.any_email(),
                 CodePurpose::Phone => old.any_phone() != new.any_phone(),
@@ -290,6 +291,12 @@ fn user_replacement(
         let next = if ends_sessions { " + :one" } else { "" };
         sets.push(format!("proofs_epoch = session_epoch{next}"));
     }
+    // Equal attributes stay as they are: a login may have replaced the password hash by a stronger one of the same
+    // password since `old` was read.
+    after.retain(|name, value| before.get(name) != Some(value));
+    // Equal attributes stay as they are: a login may have replaced the password hash by a stronger one of the same
+    // password since `old` was read.
+    after.retain(|name, value| before.get(name) != Some(value));
     sets.extend(after.keys().map(|name| format!("{name} = :{name}")));
     let remove = if removed.is_empty() { String::new() } else { format!(" REMOVE {}", removed.join(", ")) };
     let mut update = Expressions::update(format!("SET {}{remove}", sets.join(", ")))

@@ -28,10 +28,12 @@ enum PlainMessage {
         id: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         link: Option<String>,
+        verifies: Option<String>,
     },
     PhoneCode {
         code: String,
         id: String,
+        verifies: Option<String>,
     },
     PasswordChanged,
     UsernameChanged,
@@ -88,17 +90,24 @@ fn bound_to(key: &OutboxKey) -> Aad<Vec<u8>> {
 impl From<&Notification> for PlainMessage {
     fn from(notification: &Notification) -> Self {
         match notification {
-            Notification::ResetCode(CodeMessage { code, id, medium, link }) => Self::ResetCode {
+            Notification::ResetCode(CodeMessage { code, id, medium, link, verifies: _ }) => Self::ResetCode {
                 code: code.expose().to_owned(),
                 id: id.to_string(),
                 medium: *medium,
                 link: link.clone(),
             },
-            Notification::EmailCode(CodeMessage { code, id, medium: _, link }) => {
-                Self::EmailCode { code: code.expose().to_owned(), id: id.to_string(), link: link.clone() }
-            }
-            Notification::PhoneCode(CodeMessage { code, id, medium: _, link: _ }) => {
-                Self::PhoneCode { code: code.expose().to_owned(), id: id.to_string() }
+            Notification::EmailCode(CodeMessage { code, id, medium: _, link, verifies }) => Self::EmailCode {
+                code: code.expose().to_owned(),
+                id: id.to_string(),
+                link: link.clone(),
+                verifies: verifies.clone(),
+            },
+            Notification::PhoneCode(CodeMessage { code, id, medium: _, link: _, verifies }) => {
+                Self::PhoneCode {
+                    code: code.expose().to_owned(),
+                    id: id.to_string(),
+                    verifies: verifies.clone(),
+                }
             }
             Notification::PasswordChanged => Self::PasswordChanged,
             Notification::UsernameChanged => Self::UsernameChanged,
@@ -111,18 +120,20 @@ impl TryFrom<PlainMessage> for Notification {
     type Error = ();
 
     fn try_from(plain: PlainMessage) -> Result<Self, ()> {
-        let message = |code: String, id: String, medium, link| {
+        let message = |code: String, id: String, medium, link, verifies| {
             let (code, id) = (Code::parse(&code).map_err(|_| ())?, AttemptId::parse(&id).map_err(|_| ())?);
-            Ok::<_, ()>(CodeMessage { code, id, medium, link })
+            Ok::<_, ()>(CodeMessage { code, id, medium, link, verifies })
         };
         Ok(match plain {
             PlainMessage::ResetCode { code, id, medium, link } => {
-                Self::ResetCode(message(code, id, medium, link)?)
+                Self::ResetCode(message(code, id, medium, link, None)?)
             }
-            PlainMessage::EmailCode { code, id, link } => {
-                Self::EmailCode(message(code, id, Medium::Mail, link)?)
+            PlainMessage::EmailCode { code, id, link, verifies } => {
+                Self::EmailCode(message(code, id, Medium::Mail, link, verifies)?)
             }
-            PlainMessage::PhoneCode { code, id } => Self::PhoneCode(message(code, id, Medium::Text, None)?),
+            PlainMessage::PhoneCode { code, id, verifies } => {
+                Self::PhoneCode(message(code, id, Medium::Text, None, verifies)?)
+            }
             PlainMessage::PasswordChanged => Self::PasswordChanged,
             PlainMessage::UsernameChanged => Self::UsernameChanged,
             PlainMessage::Nothing => Self::Nothing,
@@ -153,6 +164,7 @@ mod tests {
             id: AttemptId::new(at(7), [1; 16]),
             medium: Medium::Text,
             link: Some("https://app.example.com/{{.Code}}".into()),
+            verifies: None,
         })
     }
 

@@ -201,10 +201,14 @@ impl Notifier {
         let Some(kind) = MessageKind::of(&notification) else {
             return Ok(Outcome::Nothing);
         };
-        let Some(user) = user.filter(|user| user.is_active()) else {
-            return Ok(Outcome::UserClosed);
-        };
         let code = notification.code();
+        let verifies = code.and_then(|(message, _)| message.verifies.as_deref());
+        let user = match user {
+            // The transaction of the message may have created the user, which cannot be read yet.
+            None if verifies.is_some() => return Ok(Outcome::CodeNotReadable),
+            Some(user) if user.is_active() => user,
+            _ => return Ok(Outcome::UserClosed),
+        };
         if let Some((code, purpose)) = code {
             let other = match purpose {
                 CodePurpose::Password => None,
@@ -228,6 +232,10 @@ impl Notifier {
                 Medium::Text => user.phone.as_deref(),
             },
         };
+        // The code is live, so the address was read before the transaction that stored both.
+        if verifies.is_some() && stored != verifies {
+            return Ok(Outcome::CodeNotReadable);
+        }
         let delivery = &request.policy().delivery;
         // A tenant that sends its messages itself may have an address that is not stored here.
         let address = match (stored, delivery) {

@@ -70,7 +70,8 @@ impl Condition {
     }
 }
 
-/// A page of users, in the order of their organizations and IDs.
+/// A page of users, in the order of their organizations and IDs. Users with a given name, address or ID are in the order
+/// of their IDs.
 #[derive(Debug)]
 pub struct Outcome {
     /// The users.
@@ -87,14 +88,23 @@ impl Service {
     /// skips too, because the index does not contain the status.
     ///
     /// # Errors
-    /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `TenantSuspended`, `IpNotAllowed`, `Unavailable`.
+    /// `TenantMismatch`, `InvalidToken`, `Forbidden`, `TenantSuspended`, `IpNotAllowed`, `Validation` (of a list by status
+    /// that is too long), `Unavailable`.
     pub async fn find_users(&self, command: Command, context: &RequestContext) -> Result<Outcome, Failure> {
         let Command { by, mut conditions, offset, limit } = command;
         let (request, token) = self.verify_token(context, &by.tenant, &by.token, &by.ip).await?;
         token.admit_to(Collection::Admin)?;
         let caller = self.authenticate(&request, &token, None, ExtraItem::None).await?;
         let own = caller.authority(ClientScope::UsersRead)?;
-        conditions.extend(own.cloned().map(Condition::Organization));
+        if let Some(own) = own {
+            let is_other =
+                |condition: &Condition| matches!(condition, Condition::Organization(named) if named != own);
+            if conditions.iter().any(is_other) {
+                // Not even the number of its users is visible.
+                return Ok(Outcome { users: Vec::new(), total: 0, found_at: context.now });
+            }
+            conditions.push(Condition::Organization(own.clone()));
+        }
         let is_listed = |user: &User| {
             caller.may_administer(user) && conditions.iter().all(|condition| condition.is_met_by(user))
         };
@@ -137,6 +147,9 @@ impl Service {
     }
 
     /// Reads the list in pages until more than `wanted` users are found. Returns whether the list may have more.
+    ///
+    /// # Errors
+    /// `Validation` if too few of the first users of the list are found. `Unavailable`.
     async fn listed(
         &self,
         tenant: &TenantId,
@@ -151,10 +164,10 @@ impl Service {
             found.extend(page.users.into_iter().filter(|user| is_listed(user)));
             after = page.next;
             if after.is_none() || found.len() > wanted {
-                break;
+                return Ok((found, after.is_some()));
             }
         }
-        Ok((found, after.is_some()))
+        Err(Failure::field("queries", "match too few of the first 11,000 users; add an organizationIdQuery"))
     }
 }
 

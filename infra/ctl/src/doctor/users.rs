@@ -70,7 +70,7 @@ pub(super) fn examine(check: &TableCheck, findings: &mut Findings) {
                 "{}: the index may not list all users, because an earlier version created the tenant",
                 tenant.id
             ),
-            "`user list`, `user export` and `tenant delete` refuse to work on the tenant",
+            "`user list` and `user export` reject the tenant; `tenant delete` reads the whole table",
             REPAIR,
         );
     }

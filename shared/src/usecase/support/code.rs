@@ -72,9 +72,17 @@ impl Service {
                 sent.push(now);
                 let excess = sent.len().saturating_sub(MAX_SENT_TIMES);
                 sent.drain(..excess);
-                let message =
-                    CodeMessage { code: code.clone(), id: code_id, medium: *medium, link: link.clone() };
-                let message = user.map_or(Notification::Nothing, |_| Notification::of_code(message, purpose));
+                let message = |user: &User| {
+                    let verifies = match purpose {
+                        CodePurpose::Password => None,
+                        CodePurpose::Email => user.unverified_email.clone(),
+                        CodePurpose::Phone => user.unverified_phone.clone(),
+                    };
+                    let (code, medium, link) = (code.clone(), *medium, link.clone());
+                    let message = CodeMessage { code, id: code_id, medium, link, verifies };
+                    Notification::of_code(message, purpose)
+                };
+                let message = user.map_or(Notification::Nothing, message);
                 Some(self.seal(request, id, &message, ends_at)?)
             }
             None => None,
