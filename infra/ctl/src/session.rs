@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use doorward::{
-    domain::{Collection, Session, SessionId, SessionPosition, User},
+    domain::{Collection, SessionId, SessionPosition, User},
     function::SystemClock,
     port::Clock,
     store::Switched,
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     Context,
     output::{plain, table},
-    user::{UserArg, UserRef},
+    user::{UserArg, UserRef, described_session},
 };
 
 #[derive(Debug, Subcommand)]
@@ -99,7 +99,7 @@ async fn list(context: &Context, user_ref: &UserRef, limit: usize, after: Option
     let query = SessionPageQuery { of, path, after: after.as_ref(), limit };
     let page = context.store.session_page(&query).await?;
     let after = page.after.map(|after| after.id().clone());
-    let described: Vec<_> = page.sessions.iter().map(described).collect();
+    let described: Vec<_> = page.sessions.iter().map(described_session).collect();
     let UserRef { tenant, user } = user_ref;
     let value = json!({ "tenant": tenant, "user": user, "sessions": described, "next": after });
     context.output.result(&value, || {
@@ -160,33 +160,4 @@ async fn read(context: &Context, user_ref: &UserRef) -> Result<(User, u64)> {
     let record = record.with_context(|| format!("tenant {tenant} does not exist; see `tenant list`"))?;
     let user = context.store.user(tenant, user).await?.ok_or_else(|| user_ref.unknown())?;
     Ok((user, record.tenant.session_epoch))
-}
-
-/// Returns the session fields that an operator can see. They contain nothing that can create a token.
-fn described(session: &Session) -> Value {
-    let Session {
-        id,
-        collection,
-        generation,
-        created_at,
-        refreshed_at,
-        idle_expires_at,
-        expires_at,
-        device,
-        ..
-    } = session;
-    json!({
-        "session": id,
-        "userType": collection.user_type(),
-        "refreshes": generation,
-        "createdAt": format!("{created_at:.0}"),
-        "refreshedAt": format!("{refreshed_at:.0}"),
-        "idleEndsAt": format!("{idle_expires_at:.0}"),
-        "endsAt": format!("{expires_at:.0}"),
-        "ip": device.ip.map(|ip| ip.to_string()),
-        "platform": device.platform,
-        "deviceId": device.device_id,
-        "forwardedFrom": device.forwarded_from,
-        "userAgent": device.user_agent,
-    })
 }

@@ -7,6 +7,7 @@ mod clocks;
 mod doctor;
 mod retirement;
 mod tenants;
+mod user_data;
 mod user_index;
 mod users;
 

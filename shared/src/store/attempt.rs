@@ -23,14 +23,16 @@
 //!
 //! A new password removes all attempts. The rules themselves are in `domain/lockout.rs`.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use jiff::Timestamp;
 
 use super::{
     DynamoStore,
-    item::{Attributes, id_set, instant, number, string, to_id_set, to_instant, to_number, ttl_after},
+    item::{
+        Attributes, corrupt, id_set, instant, number, string, to_id_set, to_instant, to_number, ttl_after,
+    },
     keys::Key,
     table::{Expressions, Updated},
 };
@@ -88,7 +90,7 @@ const ATTRIBUTES: [&str; 6] = ["attempts", "failed", "failures", "quiet_at", "re
 impl AttemptKey<'_> {
     /// Returns the name of an attribute of this attempt's bucket.
     fn attribute(&self, name: &str) -> String {
-        self.device.map_or_else(|| name.to_owned(), |device| format!("{name}#{}", device.id))
+        attribute_of(self.device.map(|device| device.id), name)
     }
 
     /// Returns the names of the bucket's attributes by their `#` placeholders. DynamoDB rejects names that the
@@ -102,17 +104,37 @@ impl AttemptKey<'_> {
 
     /// Decodes the attempts of this attempt's bucket.
     fn read(&self, item: &Attributes) -> Result<AttemptState, Failure> {
-        let at = |name: &str| to_number(item, name)?.map(to_instant).transpose();
-        Ok(AttemptState {
-            slots: to_id_set(item, &self.attribute("attempts"))?,
-            failed: to_id_set(item, &self.attribute("failed"))?,
-            recent: to_id_set(item, &self.attribute("recent"))?,
-            failures: to_number(item, &self.attribute("failures"))?.unwrap_or_default(),
-            reduced_slots: to_number(item, &self.attribute("room"))?,
-            quiet_at: at(&self.attribute("quiet_at"))?,
-            expires_at: to_number(item, "expires_at")?,
-        })
+        to_bucket(item, self.device.map(|device| device.id))
     }
+}
+
+/// Returns the name of an attribute of a device's bucket.
+fn attribute_of(device: Option<TrustedDeviceId>, name: &str) -> String {
+    device.map_or_else(|| name.to_owned(), |device| format!("{name}#{device}"))
+}
+
+/// Decodes the bucket of a device.
+fn to_bucket(item: &Attributes, device: Option<TrustedDeviceId>) -> Result<AttemptState, Failure> {
+    let named = |name: &str| attribute_of(device, name);
+    Ok(AttemptState {
+        slots: to_id_set(item, &named("attempts"))?,
+        failed: to_id_set(item, &named("failed"))?,
+        recent: to_id_set(item, &named("recent"))?,
+        failures: to_number(item, &named("failures"))?.unwrap_or_default(),
+        reduced_slots: to_number(item, &named("room"))?,
+        quiet_at: to_number(item, &named("quiet_at"))?.map(to_instant).transpose()?,
+        expires_at: to_number(item, "expires_at")?,
+    })
+}
+
+/// Decodes all buckets of an item, that of unknown devices first. `None` means unknown devices.
+pub(super) fn to_buckets(item: &Attributes) -> Result<Vec<(Option<TrustedDeviceId>, AttemptState)>, Failure> {
+    let named = item.keys().filter_map(|name| name.split_once('#'));
+    let devices =
+        named.map(|(_, device)| TrustedDeviceId::parse(device).map_err(|_| corrupt("trusted device")));
+    let devices: BTreeSet<_> = devices.collect::<Result<_, _>>()?;
+    let all = [None].into_iter().chain(devices.into_iter().map(Some));
+    all.map(|device| Ok((device, to_bucket(item, device)?))).collect()
 }
 
 fn set_of(device: TrustedDeviceId) -> AttributeValue {

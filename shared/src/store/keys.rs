@@ -54,6 +54,10 @@ pub(super) const SESSION_PREFIX: &str = "S#";
 pub(super) const TENANT_SORT_KEY: &str = "TENANT";
 /// Sort key of user items.
 pub(super) const USER_SORT_KEY: &str = "USER";
+/// Sort key of attempts items.
+pub(super) const ATTEMPTS_SORT_KEY: &str = "ATTEMPTS";
+/// Prefix of the sort keys of codes.
+pub(super) const CODE_PREFIX: &str = "CODE#";
 /// Sort key of username items.
 pub(super) const USERNAME_SORT_KEY: &str = "USERNAME";
 /// Prefix of the sort keys of secret uses.
@@ -94,7 +98,7 @@ impl Key {
     }
 
     pub(super) fn attempts(tenant: &TenantId, user: &UserId) -> Self {
-        Self { pk: user_partition(tenant, user), sk: "ATTEMPTS".to_owned() }
+        Self { pk: user_partition(tenant, user), sk: ATTEMPTS_SORT_KEY.to_owned() }
     }
 
     pub(super) fn session(tenant: &TenantId, user: &UserId, session: &SessionId) -> Self {
@@ -110,7 +114,7 @@ impl Key {
 
     /// Newest code of a user for a purpose.
     pub(super) fn code(tenant: &TenantId, user: &UserId, purpose: CodePurpose) -> Self {
-        Self { pk: user_partition(tenant, user), sk: format!("CODE#{}", purpose.name()) }
+        Self { pk: user_partition(tenant, user), sk: format!("{CODE_PREFIX}{}", purpose.name()) }
     }
 
     /// Item that finds a user by its mail address. Several users can have the same address.

@@ -36,6 +36,7 @@ pub use admin::{
     api_client::ClientCreation,
     tenant::{LastUse, TenantChange, TenantSummary},
     user_check::{TableCheck, UnaddressableId, UserFault, UserFaultKind},
+    user_data::{Erased, UserData, UserDataPosition, UserDatum, UserFinders},
     user_import::{ImportOutcome, NewUser, USERS_AT_ONCE},
 };
 pub use anchor::Anchored;

@@ -198,12 +198,18 @@ impl DynamoStore {
 
     /// Returns a consistent query for the items of a partition whose sort keys begin with `prefix`.
     pub(super) fn query(&self, partition: impl Into<String>, prefix: &str) -> QueryFluentBuilder {
+        self.partition_query(partition)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":prefix", string(prefix))
+    }
+
+    /// Returns a consistent query for all items of a partition.
+    pub(super) fn partition_query(&self, partition: impl Into<String>) -> QueryFluentBuilder {
         self.client
             .query()
             .table_name(&self.table)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+            .key_condition_expression("pk = :pk")
             .expression_attribute_values(":pk", string(partition))
-            .expression_attribute_values(":prefix", string(prefix))
             .consistent_read(true)
     }
 

@@ -1,6 +1,6 @@
 //! Arguments of `doorwardctl user …`.
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{ArgGroup, Args, Subcommand};
 use doorward::domain::{
     Collection, CustomerId, Gender, Invalid, OrganizationId, Profile, Role, TenantId, UserId, Username,
@@ -8,7 +8,9 @@ use doorward::domain::{
 };
 
 use super::{
+    erase::EraseUser,
     export::ExportUsers,
+    export_data::ExportUserData,
     import::ImportUsers,
     metadata,
     user_record::{customer_type, gender},
@@ -93,6 +95,25 @@ pub(crate) enum UserCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Export everything that is stored about one user, without secrets
+    ///
+    /// Writes one JSON object per line and item: the user, the username and the address that find it, its
+    /// sessions, waiting messages, codes and attempts. The member notExported names stored values that the export
+    /// leaves out: password hashes, digests, nonces and sealed messages. The export is not a snapshot. After
+    /// a deletion, it shows the remaining items; pass the exact user ID.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward user export-data TENANT USER --out ada.ndjson")]
+    ExportData(ExportUserData),
+    /// Delete a user and everything that is stored about it
+    ///
+    /// Deletes the user as `user delete` does, which ends all its sessions at once. Then deletes its remaining items:
+    /// sessions, attempts, codes and messages. If it is interrupted, run it again with the exact user ID,
+    /// because the username finds a deleted user no more. A login or another request in progress can leave a
+    /// session, attempts, or a code that nobody can use. They expire; run the command again after a minute to
+    /// delete them. docs/users.md says what other systems keep. Asks for confirmation unless --yes is given.
+    #[command(after_help = "Example:
+  doorwardctl --table doorward user erase TENANT USER")]
+    Erase(EraseUser),
 }
 
 /// The argument that names a user.
@@ -106,7 +127,7 @@ pub(crate) struct UserArg {
     user: String,
 }
 
-/// An existing user.
+/// A user. It exists unless [`UserArg::find_or_deleted`] returned it.
 #[derive(Debug)]
 pub(crate) struct UserRef {
     pub(crate) tenant: TenantId,
@@ -125,6 +146,24 @@ impl UserArg {
             format!("user {user} of tenant {tenant} does not exist; pass the user ID or the username")
         })?;
         Ok(UserRef { tenant: tenant.clone(), user: found.id })
+    }
+
+    /// Finds the user. If no user has this ID or username, returns the ID of a user that may have been deleted.
+    ///
+    /// # Errors
+    /// If the tenant does not exist, or the argument is not an ID.
+    pub(super) async fn find_or_deleted(&self, context: &Context) -> Result<UserRef> {
+        let Self { tenant, user } = self;
+        super::tenant(context, tenant).await?;
+        match context.store.user_by_id_or_name(tenant, user).await? {
+            Some(found) => Ok(UserRef { tenant: tenant.clone(), user: found.id }),
+            None => match UserId::parse(user) {
+                Ok(id) => Ok(UserRef { tenant: tenant.clone(), user: id }),
+                Err(invalid) => {
+                    bail!("no user of tenant {tenant} has this username, and a user ID {invalid}")
+                }
+            },
+        }
     }
 }
 

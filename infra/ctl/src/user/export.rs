@@ -85,7 +85,7 @@ async fn lines(context: &Context, tenant: &TenantId) -> Result<Vec<String>> {
 }
 
 /// Creates a file that only its owner can read.
-fn private(path: &Path) -> Result<std::fs::File> {
+pub(super) fn private(path: &Path) -> Result<std::fs::File> {
     OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -2,7 +2,9 @@
 
 mod args;
 mod create;
+mod erase;
 mod export;
+mod export_data;
 mod find;
 mod import;
 mod list;
@@ -19,7 +21,10 @@ use doorward::{
 };
 use serde_json::{Value, json};
 
-pub(crate) use self::args::{UserArg, UserCommand, UserRef};
+pub(crate) use self::{
+    args::{UserArg, UserCommand, UserRef},
+    export_data::described_session,
+};
 use crate::{
     Context,
     output::{changed, plain, table},
@@ -36,6 +41,8 @@ impl UserCommand {
             Self::Import(import) => import.run(context).await,
             Self::Export(export) => export.run(context).await,
             Self::Find(find) => find.run(context).await,
+            Self::ExportData(export) => export.run(context).await,
+            Self::Erase(erase) => erase.run(context).await,
             Self::Show(user) => show(context, &user.find(context).await?).await,
             Self::Disable(user) => {
                 let user_ref = user.find(context).await?;

@@ -5,6 +5,7 @@ pub(super) mod tenant;
 mod tenant_clear;
 pub(super) mod user;
 pub(super) mod user_check;
+pub(super) mod user_data;
 pub(super) mod user_import;
 
 use super::{

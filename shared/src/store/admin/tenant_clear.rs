@@ -10,7 +10,7 @@ use crate::{
     domain::{Failure, TenantId, User},
     store::{
         DynamoStore,
-        item::{Attributes, string, text},
+        item::{Attributes, string},
         keys::{ANCHOR_PREFIX, Key, USER_SORT_KEY},
         table::unavailable,
         user_directory::{MAX_USERS, UserPosition, UsersOf},
@@ -41,10 +41,10 @@ impl DynamoStore {
             }
         }
         for client in self.clients(tenant).await? {
-            cleared += self.clear_partition(&Key::client(tenant, &client.id).pk).await?;
+            cleared += self.clear_partition(&Key::client(tenant, &client.id).pk, None).await?.total();
         }
         self.require_deleted(tenant).await?;
-        cleared += self.clear_partition(&Key::tenant(tenant).pk).await?;
+        cleared += self.clear_partition(&Key::tenant(tenant).pk, None).await?.total();
         self.delete(Key::published_keys(tenant).attributes()).await?;
         Ok(cleared)
     }
@@ -61,7 +61,7 @@ impl DynamoStore {
                 cleared += deleted?;
             }
             for partition in page.unreadable {
-                cleared += self.clear_partition(&partition).await?;
+                cleared += self.clear_partition(&partition, None).await?.total();
             }
             after = page.next;
             if after.is_none() {
@@ -74,41 +74,15 @@ impl DynamoStore {
     async fn clear_user(&self, user: &User) -> Result<u64, Failure> {
         let User { tenant, id, username, .. } = user;
         let key = Key::user(tenant, id);
-        let mut keys = self.keys_of(&key.pk).await?;
-        keys.retain(|key| text(key, "sk") != Some(USER_SORT_KEY));
+        let own = self.clear_partition(&key.pk, Some(USER_SORT_KEY)).await?;
+        let mut keys = Vec::new();
         if self.owner_of(tenant, username).await?.is_some_and(|owner| owner == *id) {
             keys.push(Key::username(tenant, username).attributes());
         }
         keys.extend(user.any_email().map(|address| Key::mail(tenant, address, id).attributes()));
         let others = self.delete_all(keys).await?;
         self.delete(key.attributes()).await?;
-        Ok(others + 1)
-    }
-
-    /// Deletes all items of a partition. Returns their number.
-    async fn clear_partition(&self, partition: &str) -> Result<u64, Failure> {
-        let keys = self.keys_of(partition).await?;
-        self.delete_all(keys).await
-    }
-
-    /// Returns the keys of all items of a partition.
-    async fn keys_of(&self, partition: &str) -> Result<Vec<Attributes>, Failure> {
-        let mut pages = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", string(partition))
-            .projection_expression("pk, sk")
-            .consistent_read(true)
-            .into_paginator()
-            .items()
-            .send();
-        let mut keys = Vec::new();
-        while let Some(key) = pages.next().await {
-            keys.push(key.map_err(|error| unavailable(&error))?);
-        }
-        Ok(keys)
+        Ok(own.total() + others + 1)
     }
 
     /// Checks that the tenant was not created again. Its new items must not be deleted.
@@ -122,7 +96,7 @@ impl DynamoStore {
     }
 
     /// Deletes items in parallel. Returns their number.
-    async fn delete_all(&self, keys: Vec<Attributes>) -> Result<u64, Failure> {
+    pub(super) async fn delete_all(&self, keys: Vec<Attributes>) -> Result<u64, Failure> {
         let count = keys.len();
         let deletions = keys.into_iter().map(|key| self.delete(key));
         let mut deletions = stream::iter(deletions).buffer_unordered(PARALLEL_DELETIONS);
