@@ -42,8 +42,8 @@ async fn used() -> Stack {
     world.try_login(&marcus, "a wrong passphrase").await.unwrap();
     let admin = world.login(&world.actor(NORDIC_ADMIN).unwrap()).await.unwrap();
     let path = format!("/v2/users/{}/password_reset", marcus.user.user_id);
-    let send = json!({ "sendLink": {} });
-    let sent = world.request(&Method::POST, &path, NORDIC, Some(&admin.token), Some(&send)).await.unwrap();
+    let link = json!({ "sendLink": {} });
+    let sent = world.request(&Method::POST, &path, NORDIC, Some(&admin.token), Some(&link)).await.unwrap();
     assert_eq!(sent.status, 200, "{}", sent.text);
     let session = items(&stack).await.into_iter().find(|item| sort_key(item).starts_with("S#")).unwrap();
     for number in 1..SESSIONS {
@@ -67,6 +67,7 @@ fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+// docs/design/security.md#rule-12, #rule-19: nonces, digests, messages and password hashes stay in the table.
 #[tokio::test]
 async fn export_has_every_item_of_the_user_and_no_secret() {
     let stack = used().await;
@@ -83,7 +84,6 @@ async fn export_has_every_item_of_the_user_and_no_secret() {
     assert_eq!(of("session")[0]["ip"], json!("127.0.0.1"));
     assert_eq!(of("attempts")[0]["devices"][0]["consecutiveFailures"], json!(1));
     assert_eq!(of("code")[0]["purpose"], json!("password"));
-    // docs/design/security.md#rule-1, #rule-12, #rule-19: hashes, nonces, digests and messages stay in the table.
     let mut secrets = 0;
     for item in &stored {
         for name in ["password", "nonce", "digest"] {

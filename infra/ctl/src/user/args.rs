@@ -98,19 +98,19 @@ pub(crate) enum UserCommand {
     /// Export everything that is stored about one user, without secrets
     ///
     /// Writes one JSON object per line and item: the user, the username and the address that find it, its
-    /// sessions, waiting messages, codes and attempts. The member notExported names stored values that the export
-    /// leaves out: password hashes, digests, nonces and sealed messages. The export is not a snapshot. After
+    /// sessions, waiting messages, codes and attempts. The member notExported names stored values that the
+    /// export leaves out: password hashes, digests, nonces and sealed messages. The export is not a snapshot. After
     /// a deletion, it shows the remaining items; pass the exact user ID.
     #[command(after_help = "Example:
   doorwardctl --table doorward user export-data TENANT USER --out ada.ndjson")]
     ExportData(ExportUserData),
     /// Delete a user and everything that is stored about it
     ///
-    /// Deletes the user as `user delete` does, which ends all its sessions at once. Then deletes its remaining items:
-    /// sessions, attempts, codes and messages. If it is interrupted, run it again with the exact user ID,
-    /// because the username finds a deleted user no more. A login or another request in progress can leave a
-    /// session, attempts, or a code that nobody can use. They expire; run the command again after a minute to
-    /// delete them. docs/users.md says what other systems keep. Asks for confirmation unless --yes is given.
+    /// Deletes the user as `user delete` does, which ends all its sessions at once. Then deletes its
+    /// remaining items: sessions, attempts, codes and messages. If it is interrupted, run it again with the
+    /// exact user ID, because the username finds a deleted user no more. A login or another request in
+    /// progress can leave a session, attempts or a code. They give no access, and expire; run the command
+    /// again after a minute to delete them. docs/users.md says what other systems keep. Asks for confirmation unless --yes is given.
     #[command(after_help = "Example:
   doorwardctl --table doorward user erase TENANT USER")]
     Erase(EraseUser),

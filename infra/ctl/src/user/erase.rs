@@ -39,12 +39,13 @@ impl EraseUser {
             "otherItems": erased.others,
         });
         context.output.result(&value, || {
-            let counts = format!("Deleted session items: {}, other items: {}.", erased.sessions, erased.others);
+            let counts =
+                format!("Deleted session items: {}, other items: {}.", erased.sessions, erased.others);
             match (is_deleted, erased.total()) {
                 (true, _) => format!("User {user} is erased. All its sessions have ended. {counts}"),
                 (false, 0) => format!(
-                    "Tenant {tenant} has no user with the ID or username {user}, and no items of a user with this ID. \
-                     Nothing was deleted."
+                    "Tenant {tenant} has no user with the ID or username {user}, and no items of a user \
+                     with this ID. Nothing was deleted."
                 ),
                 (false, _) => format!("User {user} was already deleted. {counts}"),
             }
