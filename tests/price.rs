@@ -218,8 +218,8 @@ pub(crate) fn in_dollars(operations: &[Operation], memory: &Memory) -> Result<St
 US dollars **per million** of each operation. The prices are AWS's list prices in us-east-1, without free tiers.
 They are from third parties that had quoted AWS's pages by {KNOWN_ON}. Prices change and differ by Region: check AWS's
 pages before you rely on a number. The test computes this table from the one above and from the constants in
-`tests/price.rs`. Each row is one request. The mail with a code is a separate row. A notification of a change costs as
-much as this mail.
+`tests/price.rs`. Each row is one request. The mail with a code is a separate row. A verification mail or a notification
+of a change costs as much as this mail.
 
 - **DynamoDB**: units × price, without rejected conditional writes.
 - **Lambda**: one request, and memory × milliseconds. The milliseconds are CPU time as measured in

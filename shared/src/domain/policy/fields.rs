@@ -262,14 +262,14 @@ pub const FIELDS: &[PolicyField] = &[
     number(
         "code_life_seconds",
         (1, DAY),
-        "Lifetime of a reset code (NIST SP 800-63B-4, 4.2.1.2: at most 24 hours for a code sent by mail).",
+        "Lifetime of a reset or verification code (NIST SP 800-63B-4, 4.2.1.2: at most 24 hours for a code sent by mail).",
         |policy| Some(policy.code_life.as_secs()),
         |policy, number| policy.code_life = Duration::from_secs(number),
     ),
     number(
         "codes_per_hour",
         (1, 60),
-        "Maximum number of reset codes that are sent to one user within an hour. The limit prevents flooding of a mailbox (OWASP Forgot Password Cheat Sheet).",
+        "Maximum number of reset codes that are sent to one user within an hour. Verification codes have the same limit, counted separately for email and phone. The limit prevents flooding of a mailbox (OWASP Forgot Password Cheat Sheet).",
         |policy| Some(wide(policy.codes_per_hour)),
         |policy, number| policy.codes_per_hour = count(number),
     ),
@@ -283,7 +283,7 @@ pub const FIELDS: &[PolicyField] = &[
     list(
         "link_hosts",
         ("host or host:port", 20),
-        "Hosts that reset links may lead to, in addition to the host of the hosted page.",
+        "Hosts that reset and verification links may lead to, in addition to the host of the hosted page.",
         |policy| policy.link_hosts.iter().cloned().map(String::from).collect(),
         |policy, element| LinkHost::parse(element).map(|host| policy.link_hosts.push(host)),
     )

@@ -68,13 +68,13 @@ pub struct Policy {
     /// Number of recent passwords, including the current one, that cannot be reused; default 0 (no rule), at
     /// most 24 (docs/design/security.md#rule-6).
     pub password_history: usize,
-    /// Lifetime of a reset code; default 1 h, at most 24 h (docs/design/contract.md#zitadel-v2).
+    /// Lifetime of a reset or verification code; default 1 h, at most 24 h (docs/design/contract.md#zitadel-v2).
     pub code_life: Duration,
-    /// Reset codes sent to one user within an hour; default 5.
+    /// Codes of one purpose that are sent to one user within an hour; default 5.
     pub codes_per_hour: usize,
     /// Wrong codes from one address within an hour; default 100.
     pub wrong_codes_per_ip: u32,
-    /// Hosts that reset links may lead to, besides the host of the hosted page.
+    /// Hosts that reset and verification links may lead to, besides the host of the hosted page.
     pub link_hosts: Vec<LinkHost>,
     /// Template of reset links. `None` means the hosted page.
     pub link_template: Option<LinkTemplate>,
