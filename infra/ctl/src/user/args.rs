@@ -107,10 +107,10 @@ pub(crate) enum UserCommand {
     /// Delete a user and everything that is stored about it
     ///
     /// Deletes the user as `user delete` does, which ends all its sessions at once. Then deletes its
-    /// remaining items: sessions, attempts, codes and messages. If it is interrupted, run it again with the
-    /// exact user ID, because the username finds a deleted user no more. A login or another request in
-    /// progress can leave a session, attempts or a code. They give no access, and expire; run the command
-    /// again after a minute to delete them. docs/users.md says what other systems keep. Asks for confirmation unless --yes is given.
+    /// remaining items: sessions, attempts, codes and messages. If it is interrupted, run it again. A login or
+    /// another request in progress can leave a session, attempts or a code. They give no access, and expire;
+    /// run the command again after a minute to delete them. docs/users.md says what other systems keep.
+    /// Asks for confirmation unless --yes is given.
     #[command(after_help = "Example:
   doorwardctl --table doorward user erase TENANT USER")]
     Erase(EraseUser),

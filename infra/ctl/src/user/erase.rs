@@ -2,16 +2,22 @@
 
 use anyhow::Result;
 use clap::Args;
-use doorward::store::Switched;
+use doorward::{
+    domain::{TenantId, UserId},
+    store::Switched,
+};
 use serde_json::json;
 
-use super::args::{UserArg, UserRef};
 use crate::Context;
 
 #[derive(Debug, Args)]
 pub(crate) struct EraseUser {
-    #[command(flatten)]
-    user: UserArg,
+    /// Tenant ID
+    #[arg(value_parser = TenantId::parse)]
+    tenant: TenantId,
+    /// User ID. A username is not accepted: a repeated call could then erase another user
+    #[arg(value_parser = UserId::parse)]
+    user: UserId,
     /// Skip the confirmation
     #[arg(long)]
     yes: bool,
@@ -21,8 +27,9 @@ impl EraseUser {
     /// Deletes the user first: after this write, its sessions have ended. A second call deletes what an interrupted
     /// call left.
     pub(super) async fn run(self, context: &Context) -> Result<()> {
-        let UserRef { tenant, user } = self.user.find_or_deleted(context).await?;
-        if !self.yes {
+        let Self { tenant, user, yes } = self;
+        super::tenant(context, &tenant).await?;
+        if !yes {
             let question =
                 format!("Erase user {user} of tenant {tenant} and everything stored about it permanently?");
             context.output.confirm(&question, user.as_str())?;
@@ -44,8 +51,8 @@ impl EraseUser {
             match (is_deleted, erased.total()) {
                 (true, _) => format!("User {user} is erased. All its sessions have ended. {counts}"),
                 (false, 0) => format!(
-                    "Tenant {tenant} has no user with the ID or username {user}, and no items of a user \
-                     with this ID. Nothing was deleted."
+                    "Tenant {tenant} has no user with the ID {user}, and no items of a user with this ID. \
+                     Nothing was deleted."
                 ),
                 (false, _) => format!("User {user} was already deleted. {counts}"),
             }
