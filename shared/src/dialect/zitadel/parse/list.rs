@@ -31,7 +31,7 @@ pub(in crate::dialect::zitadel) fn list_users(
     let mut faults = Faults::default();
     let ListQuery { offset, limit, .. } = query.unwrap_or_default();
     if UserFieldName::try_from(sorting_column) != Ok(UserFieldName::Unspecified) {
-        faults.add("sortingColumn", "is not supported; the list is in the order of the user IDs");
+        faults.add("sortingColumn", "is not supported; omit it, and sort the users yourself");
     }
     let offset = usize::try_from(offset).ok().filter(|offset| *offset <= MAX_OFFSET);
     if offset.is_none() {
