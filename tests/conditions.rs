@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Duration};
 
 use doorward::{
     domain::{
-        AttemptId, CodePurpose, Ended, Nonce, OrganizationId, ResetCode, Session, SessionId, TenantId, User,
+        AttemptId, CodePurpose, Ended, Nonce, OrganizationId, PasswordHash, ResetCode, Session, SessionId,
+        TenantId, User,
     },
     port::Clock,
     store::{
         Committed, CredentialChange, Ending, ExtraItem, Guard, GuardedChange, NewCode, NewSession, Rotated,
-        Rotation, Switched,
+        Rotation, Switched, UserExtras,
     },
 };
 use e2e::{
@@ -176,4 +177,18 @@ async fn tenant_that_is_resumed_during_its_deletion_is_kept() {
     read.release();
     assert!(deleting.await.unwrap().is_err());
     assert!(world.store.tenant_record(&id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn change_of_a_user_keeps_a_hash_that_a_login_upgraded_since_the_read() {
+    let world = World::start().await.unwrap();
+    let (target, _) = read(&world, MARCUS).await;
+    let upgraded = PasswordHash::from_phc("upgraded".into());
+    world.store.rehash(&target, &upgraded).await.unwrap();
+    let new = User { locale: Some("da".to_owned()), ..target.clone() };
+    let change = GuardedChange { own_session: None, target: &target, now: world.clock.now() };
+    let extras = UserExtras::default();
+    assert_eq!(world.store.change_user(&change, &new, &extras).await.unwrap(), Committed::Done);
+    let stored = world.store.user(&target.tenant, &target.id).await.unwrap().unwrap();
+    assert_eq!((stored.locale, stored.password), (new.locale, upgraded));
 }

@@ -1,5 +1,8 @@
 //! Mail addresses and phone numbers, and the codes that verify them.
 
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
 use e2e::{NORDIC, delivery::Sent};
 use http::Method;
 use serde_json::{Value, json};
@@ -157,4 +160,34 @@ async fn link_of_a_verification_mail_leads_to_a_host_of_the_tenant() {
     let link =
         text.split_whitespace().find(|word| word.starts_with("https://app.nordic.example/ada/")).unwrap();
     assert_eq!(scene.verify("email", link.rsplit('/').next().unwrap()).await.0, 200);
+}
+
+// docs/design/security.md#rule-30
+#[tokio::test(flavor = "multi_thread")]
+async fn message_waits_until_the_user_and_its_address_can_be_read() {
+    let scene = Scene::start().await.unwrap();
+    let mut body = person("ada");
+    body["human"]["email"] = json!({ "email": address("ada") });
+    assert_eq!(scene.post("/v2/users/new", &body).await.unwrap().status, 200);
+    let keys = scene.world.outbox_keys(NORDIC, "ada").await.unwrap();
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let key = HashMap::from([
+        ("pk".to_owned(), text(&format!("T#{NORDIC}#U#ada"))),
+        ("sk".to_owned(), text("USER")),
+    ]);
+    let dynamodb = &scene.world.dynamodb;
+    let read = dynamodb.get_item().table_name(local::TABLE).set_key(Some(key.clone()));
+    let user = read.send().await.unwrap().item.unwrap();
+    let mut earlier = user.clone();
+    earlier.insert("unverified_email".to_owned(), text("earlier@new.example"));
+    // A read that is older than the transaction of the message returns no user, or an earlier address.
+    dynamodb.delete_item().table_name(local::TABLE).set_key(Some(key)).send().await.unwrap();
+    for stored in [earlier, user] {
+        assert_eq!(scene.world.deliver_all(&keys).await, 1);
+        assert_eq!(scene.world.audit.last()["outcome"], "CODE_NOT_READABLE");
+        assert!(scene.world.courier.take().is_empty());
+        dynamodb.put_item().table_name(local::TABLE).set_item(Some(stored)).send().await.unwrap();
+    }
+    let sent = scene.messages().await;
+    assert_eq!(sent.iter().map(|(to, _)| to).collect::<Vec<_>>(), [&address("ada")]);
 }
