@@ -133,7 +133,7 @@ async fn twenty_duplicate_login_resets_reset_once() -> Result<()> {
     Ok(())
 }
 
-// A session ended by a login reset can replay that reset and nothing else.
+// A session ended by a login reset can replay only that reset.
 #[tokio::test]
 async fn session_ended_by_a_login_reset_gets_only_the_result_of_that_reset() -> Result<()> {
     let world = World::start().await?;

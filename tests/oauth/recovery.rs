@@ -1,4 +1,4 @@
-//! Client tokens and the recovery of passwords: codes, idempotency keys, and a client that ends meanwhile.
+//! Client tokens and the recovery of passwords: codes, idempotency keys, and a client that is disabled during a request.
 
 use std::sync::Arc;
 

@@ -193,7 +193,7 @@ impl Caller {
         if self.has(scope) { Ok(()) } else { Err(Failure::Forbidden(Denial::MissingScope)) }
     }
 
-    /// Whether the caller is a user whose token permits only a change of its own password.
+    /// Whether the caller is a user whose token permits only a change of the user's password.
     pub(in crate::usecase) fn must_change_password(&self) -> bool {
         matches!(&self.identity, Identity::User(live) if live.user.change_required)
     }
@@ -235,7 +235,7 @@ impl Caller {
         Err(Failure::UserNotFound)
     }
 
-    /// The user with that id, if it is the caller or a user that the caller may administer, whatever its scopes.
+    /// The user with that id, if it is the caller or a user that the caller may administer. Scopes are not checked.
     pub(in crate::usecase) fn within_authority(&self, id: &UserId) -> Option<&User> {
         match &self.identity {
             Identity::User(live) if live.user.id == *id => Some(&live.user),
